@@ -1,10 +1,10 @@
-// Package broker defines the interfaces through which generators publish events to a message broker, and
-// processors consume them. Package rabbitmq implements them with RabbitMQ. Package memory implements them
-// within one process, without a server. Both pass the conformance suite of package brokertest.
+// Package broker defines the interfaces of a message broker. Generators publish events through these interfaces, and
+// processors consume the events. Package rabbitmq implements the interfaces with RabbitMQ. Package memory implements
+// them within one process, without a server. Both implementations pass the conformance suite of package brokertest.
 //
-// Delivery is at least once: the broker may deliver a message several times, and it may deliver messages in any
-// order. It confirms a message once the message is as durable as its queue type allows. A message stays in its
-// queue until one of its deliveries is acknowledged, or is settled with Retry or DeadLetter.
+// Delivery is at least once: the broker may deliver a message several times. It may deliver messages in any order. The
+// broker confirms a message once the message is as durable as the type of its queue allows. A message stays in its
+// queue until one of its deliveries is settled with Ack, Retry or DeadLetter.
 package broker
 
 import (
@@ -32,12 +32,12 @@ var (
 	// ErrOtherOwner is returned when the queues are marked as belonging to another simulation of the same name.
 	ErrOtherOwner = errors.New("the queues belong to another simulation of the same name")
 	// ErrConfig matches errors that last until somebody changes the configuration of the simulation or of the server.
-	// Examples are invalid settings, missing permissions, too many queues, and existing queues that have other settings
-	// or another owner.
+	// Examples are invalid settings, missing permissions, too many queues, and existing queues whose settings or owner
+	// differ from those of the simulation.
 	ErrConfig = errors.New("the configuration of the broker is invalid")
-	// ErrNotReady matches errors of Broker.Check that do not indicate a wrong address or wrong credentials. Examples
-	// are a limit on the number of connections, an internal error of the server, too few file descriptors, and a
-	// failure of DNS.
+	// ErrNotReady matches errors of attempts to connect that do not indicate a wrong address or wrong credentials.
+	// Examples are a limit on the number of connections, an internal error of the server, too few file descriptors, and
+	// a failure of DNS.
 	ErrNotReady = errors.New("the broker is not ready")
 	// ErrSettled is returned when a delivery has already been settled, or is being settled by another call.
 	ErrSettled = errors.New("the delivery is already settled")
@@ -60,10 +60,10 @@ func (q Queue) Check(partitions int) error {
 	return nil
 }
 
-// Message is an event in its wire format, with the properties of the AMQP message. If an external publisher (a
-// program other than our generators) has sent the message, every field except Body may be empty.
+// Message is an event in its wire format, with the properties of the AMQP message. If an external publisher (a program
+// other than the generators of this project) has sent the message, every field except Body may be empty.
 type Message struct {
-	// ID is the AMQP message id, which is the identifier of the event.
+	// ID is the AMQP message ID. It is the identifier of the event.
 	ID string
 	// Type is the type of the event.
 	Type event.Type
@@ -73,10 +73,10 @@ type Message struct {
 	ContentType string
 	// Timestamp is the instant of publishing. AMQP transmits whole seconds.
 	Timestamp time.Time
-	// Intent says whether the generator of an exit event expects that a visit exists for it; see event.Intent.
+	// Intent says whether the generator of an exit event expects that a visit exists for this event; see event.Intent.
 	// Entry events have no intent.
 	Intent event.Intent
-	// Scheduled is when the event was due by the schedule. Latencies are measured from it. The zero time means
+	// Scheduled is the time at which the event was due. Latencies are measured from this time. The zero time means
 	// unknown.
 	Scheduled time.Time
 	// Attempt is the number of times that the message has been retried.
@@ -85,29 +85,29 @@ type Message struct {
 	Body []byte
 }
 
-// Publisher publishes events and reports which of them the broker has confirmed.
+// Publisher publishes events, and reports each event that the broker has confirmed.
 type Publisher interface {
-	// Publish accepts msg for delivery to q. It blocks while the window of unconfirmed messages is full. It
-	// does not wait until the broker confirms msg.
+	// Publish accepts msg for delivery to q. Publish blocks while the window of unconfirmed messages is full. It does
+	// not wait until the broker confirms msg.
 	//
-	// If the connection is lost, or if the broker rejects msg or returns it as unroutable, the implementation
-	// publishes msg again under the same ID, until the broker confirms it. Then it calls confirmed exactly once,
-	// from another goroutine. It may call the callbacks of different messages in any order. A callback must not
-	// block, because it would delay the confirms of other messages.
+	// If the connection is lost, or if the broker rejects msg or returns it as unroutable, the implementation publishes
+	// msg again under the same ID, until the broker confirms it. Then the implementation calls the callback "confirmed"
+	// exactly once, from another goroutine. The callbacks of different messages may be called in any order. A callback
+	// must not block, because it would delay the confirms of other messages.
 	//
-	// If Publish returns an error, msg is not accepted and confirmed is never called. The error is ErrClosed, the
-	// error of ctx, or an error for an invalid argument. The caller must not change msg.Body after the call.
+	// If Publish returns an error, it has not accepted msg, and the callback is never called. The error is ErrClosed,
+	// the error of ctx, or an error for an invalid argument. The caller must not change msg.Body after the call.
 	Publish(ctx context.Context, q Queue, msg Message, confirmed func()) error
-	// Flush waits until the broker has confirmed every message that Publish has accepted so far. It returns
-	// early if ctx ends.
+	// Flush waits until the broker has confirmed every message that Publish accepted before the call of Flush. If ctx
+	// ends first, Flush returns the error of ctx.
 	Flush(ctx context.Context) error
 }
 
 // Consumer delivers the messages of queues.
 type Consumer interface {
-	// Consume delivers the messages of q on the returned channel. At most prefetch deliveries are unsettled at
-	// a time. Consume reconnects with backoff until ctx ends. When ctx ends, it stops consuming and closes the
-	// channel. The deliveries that were received can still be settled until the broker is closed.
+	// Consume delivers the messages of q on the returned channel. The parameter prefetch is the maximum number of
+	// unsettled deliveries. Consume keeps consuming in the background, and reconnects with backoff, until ctx ends. The
+	// channel is then closed. The caller can still settle the received deliveries until the broker is closed.
 	Consume(ctx context.Context, q Queue, prefetch int) (<-chan Delivery, error)
 }
 
@@ -120,21 +120,22 @@ type Delivery struct {
 	Settler Settler
 }
 
-// Settler settles one delivery. Every method returns ErrSettled if the delivery has already been settled. If
-// the session has ended, every method returns ErrSessionLost and the broker delivers the message again.
+// Settler settles one delivery. Every method returns ErrSettled if the delivery has already been settled. Otherwise, if
+// the session has ended, every method returns ErrSessionLost, and the broker delivers the message again.
 type Settler interface {
-	// Ack removes the message from its queue. It does not wait for the server. If the session ends before the
-	// server has received the acknowledgement, the message is delivered again.
+	// Ack removes the message from its queue. Ack does not wait for the server. If the session ends before the server
+	// has received the acknowledgement, the broker delivers the message again.
 	Ack() error
 	// Requeue returns the message to its queue at once.
 	Requeue() error
-	// Retry moves the message from its queue to the retry queue for that queue, and increments Attempt. After the
-	// retry delay, the message returns to its queue. Retry publishes a copy of the message, waits until the broker
-	// has confirmed the copy, and then acknowledges the original. If it returns an error other than ErrSessionLost
+	// Retry moves the message from its queue to the retry queue of that queue, and increments Message.Attempt. After
+	// the retry delay, the message returns to its queue. Retry publishes a copy of the message, waits until the broker
+	// has confirmed the copy, and then acknowledges the original. If Retry returns an error other than ErrSessionLost
 	// or ErrSettled, the delivery is still unsettled.
 	Retry(ctx context.Context) error
-	// DeadLetter moves the message to the dead-letter queue. It adds the reason to the headers and keeps the
-	// body and the properties. Otherwise it works like Retry and returns the same errors.
+	// DeadLetter moves the message to the dead-letter queue. It adds the reason to the headers, and keeps the body and
+	// the properties. Like Retry, DeadLetter publishes a copy and acknowledges the original. It returns the same errors
+	// as Retry.
 	DeadLetter(ctx context.Context, reason Reason) error
 }
 
@@ -168,8 +169,8 @@ type ReasonCount struct {
 // MaxDetail is the maximum length of Reason.Detail, in bytes.
 const MaxDetail = 1024
 
-// Bounded returns the reason with Stage and Detail truncated to their maximum lengths. It does not cut a UTF-8
-// character in two.
+// Bounded returns the reason with Stage and Detail truncated to their maximum lengths. It never splits a UTF-8
+// character.
 func (r Reason) Bounded() Reason {
 	const maxStage = 255
 	return Reason{Stage: excerpt.Of(r.Stage, maxStage), Detail: excerpt.Of(r.Detail, MaxDetail)}
@@ -193,7 +194,7 @@ func CountReasons(reasons iter.Seq[Reason], limit int) []ReasonCount {
 
 // Depths are the numbers of messages in a simulation's queues.
 type Depths struct {
-	// Ready counts messages in the entry and exit queues. It includes unsettled deliveries only if the
+	// Ready counts the messages in the entry and exit queues. It includes unsettled deliveries only if the
 	// implementation knows their number.
 	Ready int64
 	// Retry counts the messages in the retry queues. Dead counts the messages in the dead-letter queue.
@@ -207,25 +208,26 @@ type Topology interface {
 	Declare(ctx context.Context) error
 	// Depths returns the numbers of messages in the simulation's queues.
 	Depths(ctx context.Context) (Depths, error)
-	// DeadLetterReasons counts the reasons of the messages in the dead-letter queue. It returns at most limit
-	// reasons, the most frequent first. It examines a limited number of messages and leaves them in the queue.
+	// DeadLetterReasons counts the reasons of the messages in the dead-letter queue. It returns at most limit reasons,
+	// the most frequent first. It examines only a part of the messages if there are many, and leaves all messages in
+	// the queue.
 	DeadLetterReasons(ctx context.Context, limit int) ([]ReasonCount, error)
-	// Delete removes the exchange and the queues of the simulation, with the messages in them.
+	// Delete removes the exchange and the queues of the simulation, with all messages in the queues.
 	Delete(ctx context.Context) error
 }
 
-// Broker combines the interfaces of this package: it publishes and consumes events, and manages the queues.
+// Broker publishes and consumes events, and manages the queues.
 type Broker interface {
 	Publisher
 	Consumer
 	Topology
-	// Ping returns an error if the server does not respond, or if a connection to it was lost since the last call.
-	// It changes nothing on the server. Only one goroutine may call it, because each loss is reported to only one
-	// call.
+	// Ping returns an error if the server does not respond, or if a connection to the server was lost since the
+	// previous call of Ping. It changes nothing on the server. Ping reports each loss only once, so Ping should have a
+	// single caller.
 	Ping(ctx context.Context) error
-	// Version returns the name and version of the server, such as "RabbitMQ 4.1.2". It returns "in memory" if
-	// there is no server.
+	// Version returns the name and version of the server, such as "RabbitMQ 4.1.2". Without a server, it returns "in
+	// memory".
 	Version(ctx context.Context) (string, error)
-	// Close closes every connection. The broker delivers unsettled messages again, to other consumers.
+	// Close closes every connection. The broker delivers the unsettled messages again, to other consumers.
 	Close() error
 }

@@ -9,9 +9,9 @@ package rawconn
 
 import "net"
 
-// New returns a connection that reads from and writes to conn. Closing it closes conn. If conn is not a TCP connection,
-// New returns conn itself. Only on Linux on amd64 and arm64, the connection uses raw system calls. On other systems, it
-// calls the methods of conn.
+// New returns a connection that reads from and writes to conn. Closing the returned connection closes conn. If conn is
+// not a TCP connection, New returns conn itself. The returned connection uses raw system calls only on Linux on amd64
+// and arm64. On other systems, it calls the methods of conn.
 func New(conn net.Conn) net.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		return wrap(tcp)

@@ -20,7 +20,7 @@ type Conn struct {
 
 func wrap(tcp *net.TCPConn) net.Conn {
 	raw, err := tcp.SyscallConn()
-	if err != nil { // the connection is closed
+	if err != nil {
 		return tcp
 	}
 	return &Conn{TCPConn: tcp, raw: raw}
@@ -67,18 +67,19 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 	return written, nil
 }
 
-// IsQuiet reports whether the connection is known to be open, with nothing to read.
+// IsQuiet reports whether it is certain that the connection is open and has no data to read.
 func (c *Conn) IsQuiet() bool {
 	quiet := false
-	_ = c.raw.Control(func(fd uintptr) { // Control fails only if the connection is closed
+	_ = c.raw.Control(func(fd uintptr) { // Control fails only if the connection is closed; IsQuiet then returns false
 		var b [1]byte
-		_, _, failure := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), unsafe.Sizeof(b), syscall.MSG_PEEK, 0, 0) //nolint:gosec // as in call
+		_, _, failure := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), unsafe.Sizeof(b), syscall.MSG_PEEK, 0, 0) //nolint:gosec // package unsafe documents this use
 		quiet = failure == syscall.EAGAIN
 	})
 	return quiet
 }
 
-// call makes a system call that reads into, or writes from, a buffer. It repeats the call if a signal interrupts it.
+// call makes a system call that reads into the buffer p or writes from p. If a signal interrupts the system call, call
+// repeats it.
 func call(trap, fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
 		n, _, failure := syscall.RawSyscall(trap, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p))) //nolint:gosec // package unsafe documents this use

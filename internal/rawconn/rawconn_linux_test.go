@@ -123,7 +123,7 @@ func TestConnIsQuiet_UnreadDataOrClosed_IsFalse(t *testing.T) {
 		t.Error("the connection is not quiet although everything is read")
 	}
 	_ = server.Close()
-	polltest.Until(t, "the end arrives", func() bool { return !conn.IsQuiet() })
+	polltest.Until(t, "the end of the stream arrives", func() bool { return !conn.IsQuiet() })
 	_ = conn.Close()
 	if conn.IsQuiet() {
 		t.Error("a closed connection is quiet")

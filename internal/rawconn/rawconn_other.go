@@ -9,5 +9,6 @@ type Conn struct{ *net.TCPConn }
 
 func wrap(tcp *net.TCPConn) net.Conn { return &Conn{tcp} }
 
-// IsQuiet reports whether the connection is known to be open, with nothing to read.
+// IsQuiet returns false, because this implementation cannot check whether the connection is open and has no data to
+// read.
 func (*Conn) IsQuiet() bool { return false }

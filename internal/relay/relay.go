@@ -1,6 +1,6 @@
-// Package relay forwards TCP connections to a server. It can cut off clients from the server, which is how
-// faults isolate a server or its clients. A firewall rule would not be sufficient, because it does not end
-// existing connections.
+// Package relay forwards TCP connections to a server, and can cut clients off from the server. Injected faults use a
+// relay to isolate a server or its clients. A firewall rule is not sufficient, because it does not close existing
+// connections.
 package relay
 
 import (
@@ -18,7 +18,7 @@ import (
 const (
 	// dialTimeout is how long the relay waits for the server to accept a connection.
 	dialTimeout = 5 * time.Second
-	// acceptRetry is the delay after an attempt to accept a connection has failed.
+	// acceptRetry is the delay after a failed attempt to accept a connection.
 	acceptRetry = 10 * time.Millisecond
 )
 
@@ -29,25 +29,24 @@ type Relay struct {
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 
-	mu sync.Mutex
-	// cuts contains each Cut that is in effect. connections contains both ends of the forwarded connections.
-	cuts        []*Cut
-	connections map[net.Conn]end
+	mu          sync.Mutex
+	cuts        []*Cut           // the cuts that are in effect
+	connections map[net.Conn]end // the two TCP connections of each forwarded connection
 	closed      bool
 }
 
-// end is one end of a forwarded connection: the connection of a client, or the one to the server.
+// end describes one of the two TCP connections of a forwarded connection: the connection from the client, or the
+// connection to the server.
 type end struct {
 	client   netip.Addr
 	toServer bool
 }
 
-// Cut cuts off the clients with the given addresses, or all clients if there are no addresses.
+// Cut keeps the clients with certain addresses, or all clients, away from the server.
 type Cut struct {
-	relay *Relay
-	from  []netip.Addr
-	// connections is guarded by relay.mu.
-	connections int
+	relay       *Relay
+	from        []netip.Addr
+	connections int // guarded by relay.mu
 }
 
 func (c *Cut) rejects(client netip.Addr) bool {
@@ -55,7 +54,7 @@ func (c *Cut) rejects(client netip.Addr) bool {
 }
 
 // Connections returns the number of client connections that this cut has closed or rejected so far. A connection that
-// several cuts reject counts for each of them.
+// several cuts reject counts for each of these cuts.
 func (c *Cut) Connections() int {
 	c.relay.mu.Lock()
 	defer c.relay.mu.Unlock()
@@ -69,8 +68,8 @@ func (c *Cut) Restore() {
 	c.relay.cuts = slices.DeleteFunc(c.relay.cuts, func(other *Cut) bool { return other == c })
 }
 
-// Listen returns a relay. It accepts connections at the given address and forwards them to the given server. Both
-// arguments have the form host:port.
+// Listen returns a relay that accepts connections at the given address and forwards them to the given server. The
+// address and the server have the form host:port.
 func Listen(ctx context.Context, address, server string) (*Relay, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
@@ -137,7 +136,7 @@ func (r *Relay) accept(ctx context.Context) {
 	}
 }
 
-// forward copies data in both directions between a client and the server, until one of them closes its
+// forward copies data in both directions between a client and the server, until the client or the server closes its
 // connection.
 func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	from := addressOf(client)
@@ -167,8 +166,8 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	copying.Wait()
 }
 
-// add registers an end of a connection. It returns false if the client of the connection is cut off, or if the relay
-// is closed.
+// add registers one of the two TCP connections of a forwarded connection. It returns false if the client is cut off, or
+// if the relay is closed.
 func (r *Relay) add(c net.Conn, e end) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -178,8 +177,8 @@ func (r *Relay) add(c net.Conn, e end) bool {
 			continue
 		}
 		rejected = true
-		// Count each relayed connection only once, at its client's end. If e is the end to the server, Cut has already
-		// closed and counted the client's end.
+		// Do not count the connection to the server. The client's connection was registered first. So Relay.Cut has
+		// already counted the client's connection.
 		if !e.toServer {
 			cut.connections++
 		}

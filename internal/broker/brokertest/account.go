@@ -12,8 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// account counts, for each message of a test, how often it was confirmed, delivered, acknowledged and
-// dead-lettered.
+// account counts how often each message of a test was confirmed, delivered, acknowledged and dead-lettered.
 type account struct {
 	mu           sync.Mutex
 	confirmed    map[string]int
@@ -58,8 +57,8 @@ func accountQueues() []broker.Queue {
 	return []broker.Queue{{Type: event.TypeEntry, Partition: 0}, {Type: event.TypeExit, Partition: 1}}
 }
 
-// accountsForEveryMessage publishes and settles messages concurrently. No session is lost, so each message must
-// be settled exactly once.
+// accountsForEveryMessage publishes and settles messages concurrently. No session is lost, so each message must be
+// acknowledged once or dead-lettered once.
 func accountsForEveryMessage(t *testing.T, s *subject) {
 	a := s.publishAndSettle(t, func() {})
 	for n := range publishers * messagesPublishers {
@@ -72,8 +71,8 @@ func accountsForEveryMessage(t *testing.T, s *subject) {
 	s.awaitDepths(t, broker.Depths{Dead: int64(len(a.dead))})
 }
 
-// losesNothingWhenSessionsEnd publishes and settles messages concurrently while sessions end. A message may
-// then be settled several times, but none may be lost.
+// losesNothingWhenSessionsEnd publishes and settles messages concurrently while sessions end. A
+// message may be settled several times, but must not be lost.
 func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 	a := s.publishAndSettle(t, s.Interrupt)
 	for n := range publishers * messagesPublishers {
@@ -84,12 +83,12 @@ func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 		}
 	}
 	// If a session ended before an acknowledgement reached the broker, the broker delivers the acknowledged message
-	// again. So acknowledge all messages that are left.
+	// again. So acknowledge all messages that are still in the queues.
 	for _, q := range accountQueues() {
 		deliveries, _ := s.consume(t, q, 100)
 		go func() {
 			for d := range deliveries {
-				_ = d.Settler.Ack() // cannot fail, because no session is lost any more
+				_ = d.Settler.Ack() // cannot fail, because the test interrupts no session from here on
 			}
 		}()
 	}
@@ -122,7 +121,7 @@ func (s *subject) publishAndSettle(t *testing.T, interrupt func()) *account {
 		others.Go(func() { s.publishRange(t, a, p*messagesPublishers) })
 	}
 	for n := range 5 {
-		polltest.UntilState(t, "more messages are settled", func() bool {
+		polltest.UntilState(t, "the next fifth of the messages is settled", func() bool {
 			return a.settled() >= publishers*messagesPublishers*n/5
 		}, func() any { return a.settled() })
 		interrupt()

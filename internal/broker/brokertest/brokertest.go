@@ -1,4 +1,4 @@
-// Package brokertest is the conformance suite of package broker. Every implementation must pass it.
+// Package brokertest is the conformance suite that every implementation of broker.Broker must pass.
 package brokertest
 
 import (
@@ -14,17 +14,18 @@ const Partitions = 2
 // Subject is a broker under test, with functions that the tests need but the interface broker.Broker does not
 // have.
 type Subject struct {
-	// Broker is a broker for a simulation that no other test uses. The simulation has as many partitions as the
-	// constant Partitions says. Its queues are declared and empty. The tests may close the broker. If they do
-	// not, the factory closes it.
+	// Broker is a broker for a simulation that no other test uses. The number of the simulation's partitions is the
+	// constant Partitions. The queues of the simulation are declared and empty. A test may close the broker. Otherwise,
+	// the Factory that made the Subject closes the broker when the test ends.
 	Broker broker.Broker
 	// Interrupt ends every session of the broker, as if its connections were lost.
 	Interrupt func()
-	// DeadLetters returns the dead letters, the oldest first. It may be called only once, because it may remove them
-	// from their queue.
+	// DeadLetters returns the dead letters, the oldest first. It may be called only once, because it may remove the
+	// dead letters from their queue.
 	DeadLetters func() []DeadLetter
-	// Rival returns a broker that uses the same queues but belongs to another simulation of the same name. The factory
-	// closes it. Rival is nil if the queues exist only inside Broker, so that no other broker can use them.
+	// Rival returns a broker that uses the same queues but belongs to another simulation of the same name. The Factory
+	// closes this broker when the test ends. Rival is nil if the queues exist only inside Broker, so that no other
+	// broker can use them.
 	Rival func() broker.Broker
 	// CountsUnsettled is true if Depths counts unsettled deliveries as ready.
 	CountsUnsettled bool
@@ -36,8 +37,8 @@ type DeadLetter struct {
 	Reason  broker.Reason
 }
 
-// Factory returns a Subject for one test. Its queues have the given retry delay. The factory cleans up when the
-// test ends.
+// Factory returns a Subject for one test. The queues of the Subject have the given retry delay. A Factory cleans up
+// when the test ends.
 type Factory func(t *testing.T, retryDelay time.Duration) Subject
 
 const (
@@ -45,39 +46,39 @@ const (
 	longDelay  = time.Hour
 )
 
-// Run runs the conformance tests against the brokers that the factory returns.
+// Run runs the conformance tests. It calls factory for the broker of each test.
 func Run(t *testing.T, factory Factory) {
 	tests := []struct {
 		name string
 		test func(*testing.T, *subject)
 	}{
-		{"a published message is confirmed, delivered as it was, and gone once it is acknowledged", deliversWhatIsPublished},
+		{"a published message is confirmed, delivered unchanged, and removed once it is acknowledged", deliversWhatIsPublished},
 		{"queues do not share messages", separatesQueues},
-		{"a flush waits for the confirm of everything published before it", flushesConfirms},
-		{"a message published with an ended context is not accepted", refusesWithEndedContext},
-		{"an invalid queue or prefetch is an error", refusesWhatCannotBe},
+		{"a flush waits until every message published before the flush is confirmed", flushesConfirms},
+		{"Publish does not accept a message if the context has ended", refusesWithEndedContext},
+		{"an invalid queue, prefetch or confirm callback causes an error", refusesWhatCannotBe},
 		{"a message that is not settled is delivered again when its session is lost", redeliversAfterLoss},
 		{"a message that is acknowledged is not delivered again when its session is lost", keepsAcksAfterLoss},
 		{"a delivery of a lost session cannot be settled", refusesToSettleAfterLoss},
 		{"an acknowledgement affects only deliveries of its own session", keepsAcksInTheirSession},
-		{"a delivery is settled once", settlesOnce},
+		{"a second attempt to settle a delivery fails", settlesOnce},
 		{"a message that is requeued is delivered again", requeues},
-		{"a retried message returns after the delay with one more attempt", retries},
+		{"after the delay, a retried message returns with its attempt count increased by one", retries},
 		{"a dead-lettered message is kept unchanged, together with the reason", deadLetters},
-		{"a reason that is too long is cut", cutsReasons},
+		{"a dead-letter reason that is too long is truncated", cutsReasons},
 		{"counting the reasons of dead letters leaves the dead letters in their queue", countsReasons},
-		{"moving a message with a context that has ended leaves it unsettled", movesNothingWithEndedContext},
-		{"no more than the prefetch is unsettled at a time", honoursPrefetch},
-		{"a message that takes long does not stall the others", doesNotStall},
+		{"Retry and DeadLetter fail if the context has ended, and leave the delivery unsettled", movesNothingWithEndedContext},
+		{"the number of unsettled deliveries does not exceed the prefetch", honoursPrefetch},
+		{"a delivery that stays unsettled does not stall other deliveries", doesNotStall},
 		{"consumers of a queue share its messages", sharesMessages},
 		{"when consuming ends, the channel is closed, and received deliveries can still be settled", endsConsuming},
 		{"when consuming ends, deliveries that were not received are delivered to other consumers", requeuesUnreceivedDeliveries},
 		{"a ping reports a connection that was lost since the last ping", pingReportsLostConnections},
-		{"deletion removes every message, and the queues work again", deletes},
-		{"the queues of one owner are closed to another until they are deleted", excludesOtherOwners},
+		{"deletion removes every message, and the queues can then be declared again", deletes},
+		{"another simulation of the same name cannot use the queues until these queues are deleted", excludesOtherOwners},
 		{"every operation on a closed broker fails", refusesAfterClose},
 		{"no message is lost or duplicated, however its deliveries are settled", accountsForEveryMessage},
-		{"lost sessions lose no message", losesNothingWhenSessionsEnd},
+		{"no message is lost when sessions end", losesNothingWhenSessionsEnd},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,7 +86,7 @@ func Run(t *testing.T, factory Factory) {
 			tt.test(t, &subject{Subject: factory(t, shortDelay)})
 		})
 	}
-	t.Run("depths count what is ready, retried and dead", func(t *testing.T) {
+	t.Run("depths count ready messages, messages that wait for a retry, and dead letters", func(t *testing.T) {
 		t.Parallel()
 		countsDepths(t, &subject{Subject: factory(t, longDelay)})
 	})

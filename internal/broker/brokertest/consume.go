@@ -19,7 +19,7 @@ func honoursPrefetch(t *testing.T, s *subject) {
 		if len(held) < prefetch && received < count-1 {
 			continue
 		}
-		s.depths(t) // the request takes some time, in which a faulty broker may deliver too many messages
+		s.depths(t) // this request gives a faulty broker the time to deliver too many messages
 		select {
 		case <-deliveries:
 			t.Fatalf("%d deliveries are unsettled, more than the prefetch of %d", len(held)+1, prefetch)
@@ -42,7 +42,7 @@ func doesNotStall(t *testing.T, s *subject) {
 	}
 	s.Interrupt()
 	again := receive(t, deliveries)
-	for again.Message.ID != slow.Message.ID { // the last acknowledgements may have been lost with the session
+	for again.Message.ID != slow.Message.ID { // skip messages whose acknowledgements were lost with the session
 		ack(t, again)
 		again = receive(t, deliveries)
 	}
@@ -102,8 +102,8 @@ func requeuesUnreceivedDeliveries(t *testing.T, s *subject) {
 		s.publish(t, entries(), message(n))
 	}
 	deliveries, stop := s.consume(t, entries(), count)
-	// Receive one delivery before the consumer stops. By then, the broker has sent the other messages to this consumer
-	// too, so the broker must requeue them when the consumer stops.
+	// Receive only one delivery before the consumer stops. The broker must then requeue the other messages, because it
+	// has already sent them to this consumer.
 	held := receive(t, deliveries)
 	stop()
 	others, _ := s.consume(t, entries(), count)

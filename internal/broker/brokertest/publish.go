@@ -55,7 +55,7 @@ func flushesConfirms(t *testing.T, s *subject) {
 	if err := s.Broker.Flush(t.Context()); err != nil {
 		t.Fatalf("flush before the first message: %v", err)
 	}
-	const count = 3000 // more messages than may be unconfirmed at the same time
+	const count = 3000 // more than the maximum number of unconfirmed messages
 	var confirmed atomic.Int64
 	for n := range count {
 		q := broker.Queue{Type: event.TypeExit, Partition: n % Partitions}

@@ -39,7 +39,7 @@ func keepsAcksAfterLoss(t *testing.T, s *subject) {
 			acknowledged[d.Message.ID] = true
 		}
 	}
-	// The prefetch is exhausted. The server delivers further messages only after it has received the
+	// The prefetch is exhausted, so each further delivery proves that the server has received one of the
 	// acknowledgements.
 	for n := range len(acknowledged) {
 		s.publish(t, entries(), message(prefetch+n))

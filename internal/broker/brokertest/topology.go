@@ -47,7 +47,7 @@ func countsReasons(t *testing.T, s *subject) {
 		t.Helper()
 		got, err := s.Broker.DeadLetterReasons(t.Context(), limit)
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || err != nil {
-			t.Errorf("DeadLetterReasons returned error %v (-want +got):\n%s", err, diff)
+			t.Errorf("DeadLetterReasons returned error %v and these reasons (-want +got):\n%s", err, diff)
 		}
 	}
 	reasons(10)
@@ -122,7 +122,7 @@ func excludesOtherOwners(t *testing.T, s *subject) {
 	assertMessage(t, d.Message, message(1))
 	ack(t, d)
 	stop()
-	s.awaitDepths(t, broker.Depths{}) // the rival cannot publish to the queues of another owner
+	s.awaitDepths(t, broker.Depths{}) // a broker cannot publish to the queues of another owner
 
 	if err := s.Broker.Delete(t.Context()); err != nil {
 		t.Fatalf("delete the queues: %v", err)
@@ -144,7 +144,7 @@ func pingReportsLostConnections(t *testing.T, s *subject) {
 	s.Interrupt()
 	polltest.Until(t, "a ping fails", func() bool { return s.Broker.Ping(t.Context()) != nil })
 	if err := s.Broker.Ping(t.Context()); err != nil {
-		t.Errorf("the second ping after the connections were lost: %v", err)
+		t.Errorf("the next ping after the failed ping: %v", err)
 	}
 }
 

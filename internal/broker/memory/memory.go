@@ -1,5 +1,5 @@
-// Package memory implements the interfaces of package broker within one process, without a server. Its messages
-// do not outlive the process. Apart from that, it provides the guarantees of package broker.
+// Package memory implements the interfaces of package broker within one process, without a server. The messages are
+// lost when the process ends. Apart from durability, the package gives the guarantees of package broker.
 //
 // Each queue contains at most Config.Limit messages: ready messages, unsettled deliveries, and messages that wait
 // for a retry. While a queue is full, Publish blocks.
@@ -28,13 +28,13 @@ const (
 	DefaultLimit = 1 << 18
 )
 
-// keptLetters is the maximum number of dead letters that are kept. When there are more, the oldest are dropped
-// but still counted.
+// keptLetters is the maximum number of dead letters that a broker keeps. If there are more, the broker drops the oldest
+// dead letters, but still counts them.
 const keptLetters = 1000
 
 // Config configures a Broker. If RetryDelay, Window or Limit is 0, its default applies.
 type Config struct {
-	// Partitions is the number of entry queues. There are as many exit queues.
+	// Partitions is the number of entry queues, and also the number of exit queues.
 	Partitions int
 	// RetryDelay is how long a retried message stays in the retry queue.
 	RetryDelay time.Duration
@@ -44,7 +44,6 @@ type Config struct {
 	Limit int
 }
 
-// withDefaults sets the unset fields.
 func (c Config) withDefaults() Config {
 	c.RetryDelay = cmp.Or(c.RetryDelay, DefaultRetryDelay)
 	c.Window = cmp.Or(c.Window, DefaultWindow)
@@ -73,7 +72,7 @@ type Broker struct {
 	dead   *deadLetters
 	tally  *tally.Tally
 
-	interrupted atomic.Bool // true if Interrupt was called after the last call to Ping
+	interrupted atomic.Bool // true if Interrupt was called after the latest call of Ping
 
 	closing sync.Mutex
 	closed  chan struct{}
@@ -107,7 +106,7 @@ func New(c Config) (*Broker, error) {
 // Publish adds msg to q, as described for broker.Publisher.
 func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
-		return errors.New("publish: confirmed is nil")
+		return errors.New(`publish: the callback "confirmed" is nil`)
 	}
 	queue, err := b.queue(q)
 	if err != nil {
@@ -119,7 +118,7 @@ func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message
 	return queue.publish(ctx, b.closed, &message{content: msg}, confirmed)
 }
 
-// Flush waits until every message accepted before the call is confirmed.
+// Flush waits until the broker has confirmed all messages that it accepted before the call of Flush.
 func (b *Broker) Flush(ctx context.Context) error {
 	if b.isClosed() {
 		return broker.ErrClosed
@@ -127,8 +126,8 @@ func (b *Broker) Flush(ctx context.Context) error {
 	return b.tally.Wait(ctx, b.closed)
 }
 
-// Consume delivers the messages of q, as described for broker.Consumer. When ctx ends, deliveries that the
-// caller has not received from the channel return to the queue at once.
+// Consume delivers the messages of q, as described for broker.Consumer. When ctx ends, messages that the caller has not
+// received from the channel return to the queue at once.
 func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	queue, err := b.queue(q)
 	if err != nil {
@@ -162,7 +161,7 @@ func (b *Broker) Declare(context.Context) error {
 	return nil
 }
 
-// Ping returns an error after Interrupt or Close.
+// Ping always fails after Close. After a call of Interrupt, only the first call of Ping fails.
 func (b *Broker) Ping(context.Context) error {
 	switch {
 	case b.isClosed():
@@ -173,10 +172,10 @@ func (b *Broker) Ping(context.Context) error {
 	return nil
 }
 
-// Version returns the version to show in reports. An in-memory broker has none, so it returns "in memory".
+// Version returns the text that reports show as the version of the broker.
 func (b *Broker) Version(context.Context) (string, error) { return "in memory", nil }
 
-// Depths returns the numbers of messages in the queues. Messages whose delivery is unsettled count as ready.
+// Depths returns the numbers of messages in the queues. Unsettled deliveries count as ready messages.
 func (b *Broker) Depths(context.Context) (broker.Depths, error) {
 	if b.isClosed() {
 		return broker.Depths{}, broker.ErrClosed
@@ -190,7 +189,7 @@ func (b *Broker) Depths(context.Context) (broker.Depths, error) {
 	return depths, nil
 }
 
-// DeadLetterReasons counts the reasons of the dead letters that are kept.
+// DeadLetterReasons counts the reasons of the dead letters that the method DeadLetters returns.
 func (b *Broker) DeadLetterReasons(_ context.Context, limit int) ([]broker.ReasonCount, error) {
 	if b.isClosed() {
 		return nil, broker.ErrClosed
@@ -210,8 +209,8 @@ func (b *Broker) Delete(context.Context) error {
 	return nil
 }
 
-// Interrupt ends every session, as if the connection to a server were lost. Unsettled messages are delivered
-// again.
+// Interrupt ends every session, as if the connection to a server were lost. The broker then delivers the unsettled
+// messages again.
 func (b *Broker) Interrupt() {
 	b.interrupted.Store(true)
 	for _, queue := range b.queues {

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ring"
 )
 
-// message is a message in a queue. It contains the settler of its first delivery. This saves an allocation,
+// message is a message in a queue. The settler of the first delivery is part of the message. This saves an allocation,
 // because nearly every message is delivered only once.
 type message struct {
 	content   broker.Message
@@ -19,7 +19,7 @@ type message struct {
 	first     delivery
 }
 
-// queue is one queue together with its retry queue. One mutex guards both. Each operation locks it once.
+// queue is a queue and its retry queue. One mutex guards both.
 type queue struct {
 	name   broker.Queue
 	config Config
@@ -32,13 +32,13 @@ type queue struct {
 	retries   ring.Ring[retry]
 	messages  int // number of messages that are ready, delivered but unsettled, or waiting for a retry
 	consumers map[*consumer]struct{}
-	idle      ring.Ring[*consumer] // consumers that wait for a message, the longest waiting first; some may have ended
+	idle      ring.Ring[*consumer] // consumers that wait for a message, longest wait first; can contain ended consumers
 	sessions  map[*session]struct{}
 
-	confirms    []pendingConfirm // the callbacks that must still be called
+	confirms    []pendingConfirm // callbacks that have not been called yet
 	unconfirmed int
-	confirming  bool          // whether a goroutine is calling the callbacks in confirms
-	room        chan struct{} // closed when the queue may have room again; nil if no publisher waits for room
+	confirming  bool          // whether a goroutine is calling confirm callbacks
+	room        chan struct{} // closed to wake the publishers that wait for room; nil if no publisher waits
 }
 
 // pendingConfirm is a confirm callback that was passed to Publish and has not been called yet.
@@ -80,8 +80,8 @@ func (q *queue) publish(ctx context.Context, closed <-chan struct{}, m *message,
 	}
 }
 
-// tryPublish appends m to the queue. If there is no room, it returns a channel that is closed when there may be
-// room again.
+// tryPublish appends m to the queue. If there is no room, it returns a channel that is closed when the caller should
+// try again.
 func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -106,8 +106,7 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 	return nil, nil
 }
 
-// confirm calls the pending confirm callbacks, including those that are added meanwhile, until none are
-// pending.
+// confirm calls the confirm callbacks, including callbacks that are added meanwhile. It returns when none is pending.
 func (q *queue) confirm() {
 	var batch []pendingConfirm
 	for {
@@ -122,8 +121,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the next batch of pending confirm callbacks. The callbacks of the previous batch have been
-// called, so their messages no longer count as unconfirmed. nextConfirms reuses the memory of the previous batch.
+// nextConfirms returns the pending confirm callbacks. The caller has called the callbacks of the previous batch, so the
+// messages of that batch no longer count as unconfirmed. nextConfirms reuses the memory of that batch.
 func (q *queue) nextConfirms(previous []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -136,7 +135,7 @@ func (q *queue) nextConfirms(previous []pendingConfirm) []pendingConfirm {
 	return batch
 }
 
-// signalRoom wakes the publishers that are blocked because there was no room.
+// signalRoom wakes the publishers that wait for room.
 func (q *queue) signalRoom() {
 	if q.room != nil {
 		close(q.room)

@@ -12,7 +12,7 @@ import (
 type session struct {
 	queue       *queue
 	consumer    *consumer
-	err         error // the error with which settling fails after the session is lost
+	err         error // nil until the session is lost; then the error of every attempt to settle a delivery
 	unsettled   int
 	first, last *delivery // the oldest and the latest unsettled delivery
 }
@@ -28,7 +28,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	redelivered := m.delivered
 	d := &m.first
 	if redelivered {
-		d = &delivery{} // keep m.first, because an earlier session may still refer to it
+		d = &delivery{} // do not overwrite m.first, which is still the Settler of the first delivery
 	}
 	m.delivered = true
 	*d = delivery{session: s, message: m, previous: s.last}
@@ -42,7 +42,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	return broker.Delivery{Message: m.content, Queue: s.queue.name, Redelivered: redelivered, Settler: d}
 }
 
-// remove removes a delivery that has been settled from the session's list of unsettled deliveries.
+// remove removes a settled delivery from the session's list of unsettled deliveries.
 func (s *session) remove(d *delivery) {
 	if d.previous == nil {
 		s.first = d.next
@@ -56,20 +56,20 @@ func (s *session) remove(d *delivery) {
 	}
 	d.previous, d.next = nil, nil
 	if s.unsettled == s.consumer.prefetch {
-		async.Notify(s.consumer.wake) // the consumer may receive further messages
+		async.Notify(s.consumer.wake) // the consumer had reached its prefetch limit, and can now receive another message
 	}
 	s.unsettled--
 	s.removeIfDone()
 }
 
-// removeIfDone removes the session from its queue if its consumer has ended and all its deliveries are settled.
+// removeIfDone removes the session from the queue if the consumer has ended and all deliveries are settled.
 func (s *session) removeIfDone() {
 	if s.consumer.ended && s.unsettled == 0 {
 		delete(s.queue.sessions, s)
 	}
 }
 
-// lose ends the session. Its unsettled messages return to the front of the queue.
+// lose ends the session with an error, and returns the unsettled messages to the front of the queue.
 func (s *session) lose(err error) {
 	s.err = err
 	for d := s.last; d != nil; d = d.previous {
@@ -90,8 +90,7 @@ type delivery struct {
 
 var _ broker.Settler = (*delivery)(nil)
 
-// settle marks the delivery as settled and then calls the function outcome. The mutex of the queue is locked during the
-// call.
+// settle marks the delivery as settled. It then calls the function outcome with the mutex of the queue locked.
 func (d *delivery) settle(outcome func(*queue, *message)) error {
 	s := d.session
 	s.queue.mu.Lock()

@@ -15,31 +15,33 @@ import (
 // responds, even if its caller no longer waits.
 const maxAdminRequests = 8
 
-// Declare creates the exchange and those queues of the simulation that do not exist. It makes one attempt.
-// Publish and Consume work without it, because they declare the queues that they need.
+// Declare creates those exchanges and queues of the simulation that do not exist. It makes one attempt. A call of
+// Declare before Publish or Consume is not necessary, because these methods declare the queues that they use.
 func (b *Broker) Declare(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		channel, err := b.declarer.open(a.connection, b.topology.allRoutes())
 		if err != nil {
 			return err
 		}
-		_ = channel.Close() // an error has no effect, because the server has confirmed all declarations
+		_ = channel.Close() // ignore errors, because the server has confirmed all declarations
 		return nil
 	})
 }
 
-// Depths counts the ready messages in the simulation's queues. A queue that does not exist counts as empty. Depths does
-// not count unsettled deliveries, nor messages that a server is moving from a quorum queue to its dead-letter target,
-// because servers report neither. So a retried message may be missing from all counts for a moment. Depths makes one
-// attempt. It fails if a queue exists but cannot be read, for example because its node is down. It fails with
+// Depths counts the ready messages in the simulation's queues. A queue that does not exist counts as empty. Depths
+// makes one attempt. It fails if a queue exists but cannot be read, for example because its node is down. It fails with
 // broker.ErrOtherOwner if the queues belong to another simulation.
+//
+// The server does not report unsettled deliveries, so Depths does not count them. The server also does not report
+// messages that it is moving from a quorum queue to the dead-letter target of that queue. So a retried message may be
+// missing from all counts for a moment.
 func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	return administer(ctx, b, func(a *administration) (depths broker.Depths, err error) {
 		if err := a.verifyOnce(b.declarer); err != nil {
 			return broker.Depths{}, err
 		}
 		for _, q := range b.topology.queues() {
-			// If the caller no longer waits, stop. This lets other administrative requests start, such as readiness checks.
+			// If the caller no longer waits, stop, so that other administrative requests can start, such as readiness checks.
 			if err := ctx.Err(); err != nil {
 				return broker.Depths{}, err
 			}
@@ -55,8 +57,8 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 }
 
 // CheckQueue makes one attempt to read the depth of the dead-letter queue. It succeeds if this queue does not exist. It
-// fails with broker.ErrOtherOwner if the queues belong to another simulation. Unlike Depths, CheckQueue takes the same
-// time with any number of partitions, but it does not notice failures of the event queues and retry queues.
+// fails with broker.ErrOtherOwner if the queues belong to another simulation. CheckQueue checks no other queue, so that
+// its duration does not depend on the number of partitions.
 func (b *Broker) CheckQueue(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verifyOnce(b.declarer); err != nil {
@@ -67,13 +69,12 @@ func (b *Broker) CheckQueue(ctx context.Context) error {
 	})
 }
 
-// Exists reports whether the server has an exchange or a queue with a name that the simulation uses. This includes the
-// exchange that marks the owner. A queue counts even if it has other settings, with which the simulation cannot use it.
-// Exists changes nothing and makes one attempt.
+// Exists reports whether the server has an exchange or a queue with a name that the simulation uses, whatever the
+// settings of that exchange or queue. Exists changes nothing and makes one attempt.
 //
-// Exists checks the queues of this broker's partitions, in order. It stops after maxGap successive partitions without
-// queues. If Delete was interrupted, the only queues left may be those of later partitions, which Exists does not
-// reach. Exists then still returns true, because Delete deletes the dead-letter queue and the owner's mark last.
+// Exists stops its search after a few successive partitions without queues (maxGap). So Exists may miss queues that a
+// failed call of Delete has left. In this case, Exists still returns true, because Delete keeps the owner exchange
+// until all queues are deleted.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {
@@ -86,12 +87,17 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	})
 }
 
-// Delete removes the simulation's exchange and queues, with the messages in them. It makes one attempt. If they belong
-// to another simulation, it removes nothing and returns broker.ErrOtherOwner. If a queue or an exchange has one of the
-// simulation's names but other settings, the simulation cannot have declared it. Delete then keeps it and logs a
-// warning. If a queue is unavailable, for example because its node is down, Delete removes the other queues, keeps the
-// owner's mark and returns an error. A publisher or consumer that is still running declares the exchange and the queues
-// again.
+// Delete removes the simulation's exchanges, and its queues with all their messages. It makes one attempt. If the
+// queues belong to another simulation, Delete removes nothing and returns broker.ErrOtherOwner.
+//
+// Delete keeps each queue or exchange whose settings differ from those of the simulation, and logs a warning. Another
+// program must have created such a queue or exchange.
+//
+// If a queue is unavailable, for example because its node is down, Delete removes the other queues and returns an
+// error. In this case, Delete keeps the owner exchange. So no other simulation can take over the remaining queues, and
+// the next call of Delete finds these queues.
+//
+// A publisher or consumer that is still running creates the exchanges and the queues again.
 func (b *Broker) Delete(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verify(b.declarer); err != nil {
@@ -102,9 +108,8 @@ func (b *Broker) Delete(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// Delete the exchange first, so that no message is routed to a queue that is already deleted. Delete
-		// the mark last. Otherwise, if the deletion were interrupted, another owner could take over the
-		// remaining queues.
+		// Delete the exchange that routes messages before the queues. Otherwise, the server could confirm and discard a
+		// message whose queue is already deleted.
 		if err := b.deleteExchange(a); err != nil {
 			return err
 		}
@@ -115,14 +120,16 @@ func (b *Broker) Delete(ctx context.Context) error {
 		if err := b.deleteQueues(a, queues); err != nil {
 			return err
 		}
+		// Delete the owner exchange after the queues, because it marks them as queues of this simulation. Without the mark,
+		// another simulation could take over the queues that remain when Delete fails.
 		return a.deleteExchange(b.topology.ownerExchange())
 	})
 }
 
 // gapForDelete returns the number of successive partitions without queues after which Delete stops its search for
-// queues. It is usually maxGap. If the owner's mark exists but the exchange does not, an earlier Delete may have left
-// queues, and they may belong to any partition. Then gapForDelete returns the number of partitions, so Delete checks
-// all of them.
+// queues. This number is usually maxGap. But if the owner exchange exists without the exchange that routes messages, an
+// earlier call of Delete has failed, and queues of any partition may remain. Then gapForDelete returns the total number
+// of partitions, so that Delete checks every partition.
 func (b *Broker) gapForDelete(a *administration) (int, error) {
 	found, err := a.hasExchange(b.topology.exchange)
 	if err != nil || found {
@@ -135,9 +142,9 @@ func (b *Broker) gapForDelete(a *administration) (int, error) {
 	return b.topology.partitions, nil
 }
 
-// deleteQueues deletes the given queues of the simulation. It skips unavailable queues. The error then contains the
-// reason for the first unavailable queue and the number of unavailable queues, because all reasons would be too long
-// for one message.
+// deleteQueues deletes the given queues, except unavailable queues. If queues are unavailable, the error contains their
+// number. But the error contains the reason for only the first of them, because the text of all reasons would be too
+// long.
 func (b *Broker) deleteQueues(a *administration, queues []string) error {
 	variants := b.topology.variants()
 	var first error
@@ -152,7 +159,7 @@ func (b *Broker) deleteQueues(a *administration, queues []string) error {
 			first = err
 		}
 		unavailable++
-		if err := a.open(); err != nil { // the server closes the channel when it reports that a queue is unavailable
+		if err := a.open(); err != nil { // the server has closed the channel, because the queue is unavailable
 			return errors.Join(first, err)
 		}
 	}
@@ -162,8 +169,8 @@ func (b *Broker) deleteQueues(a *administration, queues []string) error {
 	return first
 }
 
-// deleteExchange deletes the simulation's exchange. It keeps an exchange with other settings than the simulation
-// declares, because another program must have created it.
+// deleteExchange deletes the simulation's exchange if its settings are those of the simulation. Otherwise, another
+// program must have created the exchange, so deleteExchange keeps the exchange.
 func (b *Broker) deleteExchange(a *administration) error {
 	name := b.topology.exchange
 	switch state, err := a.exchangeState(name); {
@@ -178,9 +185,8 @@ func (b *Broker) deleteExchange(a *administration) error {
 	return a.deleteExchange(name)
 }
 
-// deleteQueue deletes a queue of the simulation. The parameter variants contains all the settings with which the
-// simulation can have declared the queue. deleteQueue keeps a queue with other settings, because another program must
-// have created it.
+// deleteQueue deletes a queue if its arguments equal one of the given variants. Otherwise, another program must have
+// created the queue, so deleteQueue keeps the queue.
 func (b *Broker) deleteQueue(a *administration, name string, variants []amqp.Table) error {
 	switch state, err := a.queueState(name, variants); {
 	case err != nil:
@@ -192,7 +198,7 @@ func (b *Broker) deleteQueue(a *administration, name string, variants []amqp.Tab
 	return a.deleteQueue(name)
 }
 
-// warnForeign logs that a queue or an exchange was not deleted, because the simulation did not declare it.
+// warnForeign logs that Delete has kept a queue or an exchange of another program.
 func (b *Broker) warnForeign(kind, name string) {
 	b.log.Warn("A queue or exchange was not deleted, because its settings are not those of the simulation; delete it if nothing uses it", kind, name)
 }
@@ -208,12 +214,11 @@ func (b *Broker) administer(ctx context.Context, work func(*administration) erro
 	return err
 }
 
-// administer calls the function work with an administrative channel and returns its result.
+// administer opens an administrative channel, calls the given function with it, and returns the result of the function.
 //
-// The client library cannot cancel a request. If ctx ends first, administer returns the error of ctx, and the
-// function work continues in the background until the server answers or the connection ends. administer does
-// not close the connection to abort the request, because other requests use the same connection, and the server
-// would log an error of the client.
+// The client library cannot cancel a request. If ctx ends before the server answers, administer returns the error of
+// ctx. The given function continues in the background until the server answers or the connection ends. administer does
+// not close the connection, because all other requests on the connection would then fail.
 func administer[T any](ctx context.Context, b *Broker, work func(*administration) (T, error)) (T, error) {
 	var none T
 	release, err := b.acquireAdmin(ctx)
@@ -250,8 +255,8 @@ func administer[T any](ctx context.Context, b *Broker, work func(*administration
 	}
 }
 
-// acquireAdmin waits until fewer than maxAdminRequests are pending. The caller must call release when its
-// request is complete.
+// acquireAdmin waits until fewer than maxAdminRequests administrative requests are pending. The caller must call the
+// returned function when its own request is complete.
 func (b *Broker) acquireAdmin(ctx context.Context) (release func(), err error) {
 	select {
 	case b.adminSlots <- struct{}{}:
@@ -263,15 +268,15 @@ func (b *Broker) acquireAdmin(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// withChannel calls the function work with a new channel, and closes the channel afterwards. If the server has rejected
-// a request, the error contains the remedy.
+// withChannel opens a channel, calls the given function with it, and closes the channel. An error contains the remedy,
+// if a remedy is known.
 func withChannel[T any](conn *connection, work func(*administration) (T, error)) (T, error) {
 	a := &administration{connection: conn}
 	if err := a.open(); err != nil {
 		var none T
 		return none, withRemedy(lostOr(conn, err))
 	}
-	defer func() { _ = a.channel.Close() }() // Close fails if the server has closed the channel
+	defer func() { _ = a.channel.Close() }() // Close fails if the server has already closed the channel
 	value, err := work(a)
 	if err != nil {
 		err = withRemedy(lostOr(conn, err))
@@ -279,7 +284,7 @@ func withChannel[T any](conn *connection, work func(*administration) (T, error))
 	return value, err
 }
 
-// open opens a channel. It is also called to replace a channel that the server has closed.
+// open opens the channel, or replaces the channel after the server has closed it.
 func (a *administration) open() error {
 	channel, err := a.connection.Channel()
 	if err != nil {
@@ -289,7 +294,7 @@ func (a *administration) open() error {
 	return nil
 }
 
-// verify returns broker.ErrOtherOwner if the simulation is marked with another owner. It never creates a mark.
+// verify returns broker.ErrOtherOwner if the owner exchange exists and names another owner.
 func (a *administration) verify(d *declarer) error {
 	if d.owner == "" {
 		return nil
@@ -301,9 +306,8 @@ func (a *administration) verify(d *declarer) error {
 	return d.declareOwner(a.channel)
 }
 
-// verifyOnce calls verify, unless d.marked is true: then the server has already confirmed that the queues have the mark
-// of this owner. One check is enough, because the owner in a mark never changes. A mark is only removed after its
-// queues, and declaring the queues again includes a check of the owner.
+// verifyOnce calls the method verify, unless an earlier request has already confirmed the owner. One check is enough,
+// because the owner cannot change while queues exist: Delete deletes the owner exchange after all queues.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil
@@ -316,15 +320,16 @@ func (a *administration) hasExchange(name string) (bool, error) {
 	return a.found("exchange "+name, err)
 }
 
-// maxGap is the number of successive partitions without queues after which a search for queues stops, except in the
-// case that gapForDelete describes. It is greater than 1, so that the search finds the other queues even if somebody
-// has deleted the queues of a few partitions.
+// maxGap is the number of successive partitions without queues after which a search for queues stops; see gapForDelete
+// for an exception. maxGap is greater than 1, because somebody may have deleted the queues of a few partitions.
 const maxGap = 4
 
-// existingQueues returns the names of the queues for which exists returns true, in the order of allRoutes. It stops
-// after gap successive partitions without queues, because for each missing queue the server closes the channel and logs
-// an error. 'parking purge' would otherwise cause hundreds of these errors: it does not know the number of partitions,
-// so it assumes the maximum.
+// existingQueues returns the names of those queues that exist, in the order of allRoutes. The callback "exists" checks
+// one queue. The search stops after the given number of successive partitions without queues (the parameter gap).
+//
+// This limit keeps the log of the server short, because the server logs an error for each queue that does not exist.
+// The command 'parking purge' would cause hundreds of such errors: it does not know the number of partitions, so it
+// assumes the maximum.
 func existingQueues(t topology, gap int, exists func(name string) (bool, error)) ([]string, error) {
 	var found []string
 	look := func(routes ...route) error {
@@ -368,29 +373,29 @@ func (a *administration) hasQueue(name string) (bool, error) {
 func (a *administration) mayHaveQueue(name string) (bool, error) {
 	found, err := a.hasQueue(name)
 	if isUnavailable(err) {
-		return true, a.open() // the server closes the channel when it reports this error
+		return true, a.open() // the server has closed the channel, because the queue is unavailable
 	}
 	return found, err
 }
 
-// found interprets the error of a passive declaration: it reports whether the declared queue or exchange
-// exists.
+// found reports whether a queue or an exchange exists. The parameter err is the error of the passive declaration of
+// this queue or exchange.
 func (a *administration) found(what string, err error) (bool, error) {
 	switch {
 	case err == nil:
 		return true, nil
 	case isNotFound(err):
-		return false, a.open() // the server closes the channel when it reports this error
+		return false, a.open() // the server has closed the channel, because the queue or exchange does not exist
 	default:
 		return false, fmt.Errorf("look for %s: %w", what, err)
 	}
 }
 
-// count adds the number of ready messages in the queue to *sum. A queue that does not exist adds nothing.
+// count adds the number of ready messages in the queue to *sum. A queue that does not exist counts as empty.
 func (a *administration) count(r route, sum *int64) error {
 	queue, err := a.channel.QueueDeclarePassive(r.queue, true, false, false, false, nil)
 	if isNotFound(err) {
-		return a.open() // the server closes the channel when it reports this error
+		return a.open() // the server has closed the channel, because the queue does not exist
 	}
 	if err != nil {
 		return fmt.Errorf("count the messages of queue %s: %w", r.queue, err)
@@ -416,7 +421,7 @@ func (a *administration) exchangeState(name string) (state, error) {
 	}
 	err := declareExchange(a.channel, name)
 	if hasCode(err, amqp.PreconditionFailed) {
-		return foreign, a.open() // the server closes the channel when it reports this error
+		return foreign, a.open() // the server closes the channel when it rejects a declaration
 	}
 	if err != nil {
 		return absent, fmt.Errorf("check the settings of exchange %s: %w", name, err)
@@ -424,8 +429,9 @@ func (a *administration) exchangeState(name string) (state, error) {
 	return own, nil
 }
 
-// queueState returns the state of an existing queue: own if the queue has one of the given variants of its settings,
-// and foreign otherwise. To find out, it declares the queue with each variant. The server accepts only equal settings.
+// queueState returns the state of an existing queue. The state is "own" if the arguments of the queue equal one of the
+// given variants, and "foreign" otherwise. queueState tries to declare the queue with each variant, because the server
+// accepts only the variant that equals the arguments of the queue.
 func (a *administration) queueState(name string, variants []amqp.Table) (state, error) {
 	for _, args := range variants {
 		_, err := a.channel.QueueDeclare(name, true, false, false, false, args)
@@ -435,7 +441,7 @@ func (a *administration) queueState(name string, variants []amqp.Table) (state, 
 		case !hasCode(err, amqp.PreconditionFailed) && !hasCode(err, amqp.ResourceLocked):
 			return absent, fmt.Errorf("check the settings of queue %s: %w", name, err)
 		}
-		if err := a.open(); err != nil { // the server closes the channel when it reports this error
+		if err := a.open(); err != nil { // the server closes the channel when it rejects a declaration
 			return absent, err
 		}
 	}
@@ -456,15 +462,15 @@ func (a *administration) deleteExchange(name string) error {
 	return nil
 }
 
-// isNotFound reports whether an error says that a queue or an exchange does not exist. The server uses the same code
-// for a queue that is unavailable.
+// isNotFound reports whether an error says that a queue or an exchange does not exist. It returns false for an
+// unavailable queue, although the server uses the same code.
 func isNotFound(err error) bool {
 	return hasCode(err, amqp.NotFound) && !isUnavailable(err)
 }
 
 // isUnavailable reports whether an error says that a queue exists but cannot be used, for example because its node is
-// down. The server also uses the code NotFound for a queue that does not exist. Only the texts differ: the list
-// remedies contains the texts about unavailable queues, and no other texts with this code.
+// down. The server uses the code NotFound both for an unavailable queue and for a queue that does not exist. But only
+// an error about an unavailable queue has a remedy in the variable "remedies".
 func isUnavailable(err error) bool {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy != ""

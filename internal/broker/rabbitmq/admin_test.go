@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-func TestExistingQueues_StopsAfterMaxGapPartitionsWithoutQueues(t *testing.T) {
+func TestExistingQueues_SeveralPartitionsWithoutQueues_EndTheSearch(t *testing.T) {
 	t.Parallel()
 	all := topology{exchange: "parking.a", partitions: plan.MaxPartitions, queueType: plan.QueueTypeQuorum}
 	two := all
@@ -22,9 +22,9 @@ func TestExistingQueues_StopsAfterMaxGapPartitionsWithoutQueues(t *testing.T) {
 		present []string
 		most    int
 	}{
-		{name: "none", most: 1 + 4*maxGap},
-		{name: "two partitions", present: names, most: 1 + 4*(2+maxGap)},
-		{name: "two partitions, and one after a gap", present: append(slices.Clone(names), lastOfGap), most: 1 + 4*(5+maxGap)},
+		{name: "no queues", most: 1 + 4*maxGap},
+		{name: "queues of two partitions", present: names, most: 1 + 4*(2+maxGap)},
+		{name: "queues of two partitions, and a queue after a gap", present: append(slices.Clone(names), lastOfGap), most: 1 + 4*(5+maxGap)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -43,7 +43,7 @@ func TestIsRejected_EachFailure_IsTrueOnlyIfRetriesCannotHelp(t *testing.T) {
 
 // A connection that is lost during the login looks like a rejected login. So even after a rejected login, the first
 // delays must be short.
-func TestRetriesWait_RejectedLogin_DelayGrowsToRejectedDelay(t *testing.T) {
+func TestRetriesWait_RejectedLogin_DelayGrowsToTheMaximumForRejections(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRetries()

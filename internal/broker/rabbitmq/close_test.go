@@ -35,7 +35,7 @@ func TestBrokerClose_LeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // 
 			t.Error(err)
 		}
 	}
-	for range deliveries { // the loop ends because the channel is closed
+	for range deliveries { // the loop ends, because Close closes the Go channel
 	}
 	for range unanswered {
 	}
@@ -126,10 +126,10 @@ func TestConsume_ContextEnds_LaterAcknowledgementsTakeEffect(t *testing.T) {
 		received = append(received, receive(t, deliveries))
 	}
 	stop()
-	for range deliveries { // this channel is closed after the consumer was told to cancel
+	for range deliveries { // the loop ends when the consumer has stopped and has closed the Go channel
 	}
-	// Acknowledge one by one. The server forwards only a limited number of acknowledgements to the queue at a time. When
-	// the broker is closed, the acknowledgements that the server has not forwarded yet must not be lost.
+	// Acknowledge the deliveries one by one, so that there are many acknowledgements. The server forwards only a limited
+	// number of them to the queue at a time. When the broker is closed, the others must not be lost.
 	for _, d := range received {
 		if err := d.Settler.Ack(); err != nil {
 			t.Fatal(err)

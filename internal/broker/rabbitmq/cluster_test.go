@@ -64,9 +64,8 @@ func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 // The leaders of the queues must be spread evenly over the nodes after the queues are declared. They must be spread
 // evenly again after a node has restarted and its postStart hook has rebalanced the queues.
 //
-// On a busy machine, a queue can elect another leader at any time. So the test makes a few attempts to declare the queues
-// and to rebalance them. It must not make many attempts, because randomly placed leaders are sometimes spread evenly.
-// Attempts after which leaders still change do not count.
+// On a busy machine, a queue can elect another leader at any time. So the test may repeat each step; see the function
+// attempt.
 func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
@@ -79,7 +78,7 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 	if err := away.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	polltest.UntilState(t, "new leaders", func() bool {
+	polltest.UntilState(t, "the other nodes lead all queues", func() bool {
 		now := leaders(t, cluster[0])
 		return now.isComplete() && now.count("")[away.Node()] == 0
 	}, func() any { return leaders(t, cluster[0]) })
@@ -93,31 +92,30 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 		output, err := away.Run(hook[0], hook[1:]...)
 		t.Logf("output of the hook: %s, %v", output, err)
 	}, func(now leadership) bool {
-		// RabbitMQ promises only that no node leads more queues than the mean, rounded up. With 49 queues, two nodes
-		// may lead 17 each, and the third node 15.
+		// RabbitMQ promises only that no node leads more queues than the mean, rounded up. With 49 queues, the three nodes
+		// may lead 17, 17 and 15 queues. The mean, rounded down, is 16, so the tolerance is 1.
 		return areEven(t, "all queues", now.count(""), cluster, 1)
 	})
 }
 
-// In these tests, each partition has an entry queue, an exit queue and two retry queues. There is one dead-letter queue.
+// Each partition has an entry queue, an exit queue and two retry queues. There is one dead-letter queue.
 const (
 	clusterPartitions = 12
 	clusterQueues     = 4*clusterPartitions + 1
 )
 
 // maxAttempts limits how often a test tries to spread the leaders evenly. It is small, so that a success is not due to
-// chance. If RabbitMQ placed the leaders at random, one attempt of declareWithEvenLeaders would succeed with a
-// probability of 0.07 %, and one of five attempts with 0.4 %. Without a leader locator, no attempt would succeed,
-// because the node that the client is connected to leads all queues.
+// chance. If RabbitMQ placed the leaders at random, a single attempt of declareWithEvenLeaders would succeed with a
+// probability of 0.07 %, and at least one of five attempts with a probability of 0.4 %. Without a leader locator, no
+// attempt would succeed, because the node to which the client is connected would lead all queues.
 const maxAttempts = 5
 
 // maxUnstable limits the number of attempts that do not count towards maxAttempts; see the function attempt.
 const maxUnstable = 20
 
-// The function attempt calls place until isEven returns true for the leaders of all queues. It fails the test when
-// isEven has returned false maxAttempts times. After a call of place, some queues may have no leader, or an election
-// may move a leader while the function reads them. The function then does not call isEven, and the call of place does
-// not count towards maxAttempts.
+// The function attempt calls the function place until the function isEven returns true for the leaders of all queues.
+// It fails the test when isEven has returned false maxAttempts times. A call of place does not count if, after the
+// call, a queue has no leader or the leaders still change.
 func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
 	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {
@@ -125,7 +123,7 @@ func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), is
 		now := leaders(t, node)
 		if after := leaders(t, node); !now.isComplete() || !maps.Equal(now, after) {
 			unstable++
-			t.Logf("%s: this attempt does not count, because the leaders have changed from %v to %v", what, now.count(""), after.count(""))
+			t.Logf("%s: this attempt does not count, because leaders are missing or have changed: at first %v, then %v", what, now.count(""), after.count(""))
 			continue
 		}
 		if isEven(now) {
@@ -137,14 +135,14 @@ func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), is
 	t.Fatalf("%s: the leaders are not spread evenly", what)
 }
 
-// declareWithEvenLeaders declares the queues of a simulation. Each node must lead the same number of entry queues, the
-// same number of exit queues, and the same number of all queues, plus or minus one.
+// declareWithEvenLeaders declares the queues of a simulation. Each node must lead the same number of entry queues, and
+// the same number of exit queues. The total number of queues that a node leads may differ from the mean by one.
 func declareWithEvenLeaders(t *testing.T, cluster []*servers.RabbitMQ) {
 	t.Helper()
 	var options testOptions
 	var b *rabbitmq.Broker
 	attempt(t, "declare the queues", cluster[0], func() {
-		if b != nil { // an earlier attempt has failed
+		if b != nil { // b and its queues belong to the previous attempt
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +158,7 @@ func declareWithEvenLeaders(t *testing.T, cluster []*servers.RabbitMQ) {
 				}
 			}
 		}
-		polltest.Until(t, "all queues", func() bool { return leaders(t, cluster[0]).isComplete() })
+		polltest.Until(t, "all queues have a leader", func() bool { return leaders(t, cluster[0]).isComplete() })
 	}, func(now leadership) bool {
 		even := areEven(t, "new queues", now.count(""), cluster, 1)
 		for _, eventType := range event.Types() {
@@ -171,8 +169,8 @@ func declareWithEvenLeaders(t *testing.T, cluster []*servers.RabbitMQ) {
 	})
 }
 
-// awaitReplicas waits until each node has a replica of each queue, and all replicas of a queue have received the same
-// log. A replica that lacks a part of the log cannot become the leader.
+// awaitReplicas waits until each node has a replica of each queue, and all replicas of a queue have the same commit
+// index. A replica that lags behind cannot become the leader.
 func awaitReplicas(t *testing.T, cluster []*servers.RabbitMQ) {
 	t.Helper()
 	lagging := fmt.Sprintf(`[N || Q <- rabbit_amqqueue:list(), {resource, V, _, N} <- [amqqueue:get_name(Q)],
@@ -203,11 +201,10 @@ func moveLeaders(t *testing.T, node *servers.RabbitMQ) {
 	}, func() any { return output })
 }
 
-// postStartHook returns the command that a managed node runs after it has started. It reads the command from the golden
-// file of the node, which contains what the operator applies. It changes the command in two ways: the command does not
-// sleep before it rebalances the queues, and the command writes to its own output instead of the log of the container.
-// The command does its work in a background process that inherits this output. So servers.RabbitMQ.Run waits until the
-// background process has ended.
+// postStartHook returns the command that a managed node runs after it has started. The command comes from the golden
+// file of the StatefulSet, without the delay before the rebalance. The command writes to its own output instead of the
+// log of the container. The background process of the command inherits this output, so servers.RabbitMQ.Run waits until
+// the background process has ended.
 func postStartHook(t *testing.T) []string {
 	t.Helper()
 	content, err := os.ReadFile("../../resources/testdata/managed/statefulset-rabbitmq.yaml")
@@ -283,7 +280,7 @@ func total(count map[string]int) int {
 	return sum
 }
 
-// areEven reports whether each node leads the same number of queues, plus or minus the tolerance.
+// areEven reports whether each node leads the mean number of queues, rounded down, plus or minus the tolerance.
 func areEven(t *testing.T, what string, count map[string]int, nodes []*servers.RabbitMQ, tolerance int) bool {
 	t.Helper()
 	even := total(count) / len(nodes)

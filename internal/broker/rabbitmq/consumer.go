@@ -14,8 +14,7 @@ import (
 // maxBuffered is the maximum capacity of a consumer's Go channel.
 const maxBuffered = 64
 
-// consumer delivers the messages of one queue. It opens a session, and opens the next one whenever a session
-// ends.
+// consumer delivers the messages of one queue. When a session ends, the consumer opens another session.
 type consumer struct {
 	broker   *Broker
 	queue    broker.Queue
@@ -24,7 +23,7 @@ type consumer struct {
 }
 
 // Consume delivers the messages of q, as described for broker.Consumer. The prefetch must be from 1 to 65535.
-// When ctx ends, deliveries that the caller has not received from the channel return to the queue at once.
+// When ctx ends, deliveries that the caller has not received from the Go channel return to the queue at once.
 func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	if err := q.Check(b.topology.partitions); err != nil {
 		return nil, err
@@ -63,15 +62,15 @@ func (c *consumer) run(ctx context.Context) {
 		if delivered > 0 {
 			delay.Reset()
 		}
-		if !errors.Is(err, errConnectionLost) { // the link already reports lost connections
+		if !errors.Is(err, errConnectionLost) { // lost connections are logged by the type link
 			c.broker.outages.Fault(c.part(), err)
 		}
 		_ = delay.wait(ctx, err) // fails only if ctx has ended, which ends the loop
 	}
 }
 
-// session delivers messages over one channel until the channel or ctx ends. It returns the number of delivered
-// messages, and why the session ended.
+// session delivers messages over one AMQP channel until this channel is closed, the server cancels the consumer, or ctx
+// ends. It returns the number of delivered messages, and why the session ended.
 func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	conn, err := c.broker.consume.get(ctx)
 	if err != nil {
@@ -102,8 +101,8 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	}
 }
 
-// openUntilDone opens a session. If ctx ends before the server has responded, openUntilDone returns at once. If the
-// session is opened later, its consumer is cancelled and its deliveries are requeued.
+// openUntilDone opens a session. If ctx ends before the server has responded, openUntilDone returns at once. A
+// background goroutine then waits for the response, cancels the consumer and requeues the deliveries.
 func (c *consumer) openUntilDone(ctx context.Context, conn *connection) (*session, <-chan amqp.Delivery, error) {
 	type result struct {
 		session    *session
@@ -133,7 +132,7 @@ func (c *consumer) openUntilDone(ctx context.Context, conn *connection) (*sessio
 	}
 }
 
-// open opens a channel, declares the queue, and starts to consume it.
+// open opens a channel, declares the queue, and starts to consume from the queue.
 func (c *consumer) open(conn *connection) (*session, <-chan amqp.Delivery, error) {
 	channel, err := c.broker.declarer.open(conn, c.broker.topology.routesAround(c.queue))
 	if err != nil {
@@ -206,9 +205,8 @@ func (c *consumer) track(s *session, original *amqp.Delivery) *delivery {
 	return d
 }
 
-// end ends a session after the server has closed its channel or has cancelled the consumer. It waits until the
-// session has ended, and returns why. The server cancels the consumer, and leaves the channel open, when a
-// queue is deleted or moved.
+// end ends a session after the server has closed the channel or has cancelled the consumer. It returns the reason. When
+// a queue is deleted or moved, the server cancels the consumer and leaves the channel open.
 func (c *consumer) end(s *session) error {
 	s.finish(broker.ErrSessionLost)
 	<-s.done
@@ -221,14 +219,14 @@ func (c *consumer) end(s *session) error {
 }
 
 // retire cancels the consumer and requeues the deliveries that the caller has not received. The session ends when the
-// caller has settled all deliveries that it has received.
+// caller has settled the deliveries that the caller has received.
 func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 	s.retire()
 	c.withdraw()
 	c.broker.start(func() { c.requeueAll(s, deliveries) })
 }
 
-// requeueAll requeues all further deliveries of a session whose consumer is being cancelled.
+// requeueAll requeues the remaining deliveries of a session whose consumer is being cancelled.
 func (c *consumer) requeueAll(s *session, deliveries <-chan amqp.Delivery) {
 	for d := range deliveries {
 		_ = c.track(s, &d).Requeue() // Requeue fails only if the session is lost; the server then requeues the message

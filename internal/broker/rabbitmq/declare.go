@@ -14,41 +14,42 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// declarer is shared by the publishers and consumers of a broker, because it remembers what it has learned about the
-// existing queues.
+// declarer declares exchanges and queues. All publishers and consumers of a Broker share one declarer, because the
+// declarer remembers facts about existing queues.
 type declarer struct {
 	topology
 
-	// marked is true once the server has confirmed that the queues have the mark of this owner.
+	// marked is true once the server has confirmed that the owner exchange names the owner of this simulation; see
+	// declareOwner.
 	marked atomic.Bool
 
 	mu sync.Mutex
-	// The field unlocated contains the queues that exist without the argument x-queue-leader-locator, because an
-	// earlier version of this program declared them.
+	// The field unlocated contains the queues that exist without the argument x-queue-leader-locator. Earlier versions
+	// of this program have declared such queues.
 	unlocated map[string]bool
 
-	spreading sync.Mutex // spread holds this lock while it declares queues
+	spreading sync.Mutex // held by the method spread while it declares queues
 	isSpread  bool
 }
 
 func newDeclarer(t topology) *declarer { return &declarer{topology: t, unlocated: map[string]bool{}} }
 
-// errOtherLocator means that a queue exists whose leader locator differs from the one in the declaration.
+// errOtherLocator means that a declaration was rejected, because the existing queue has another leader locator.
 var errOtherLocator = errors.New("the queue exists with another leader locator")
 
-// maxBalanced is the maximum number of queues for which a server balances the leaders. With more queues, it selects the
-// nodes at random.
+// maxBalanced is the maximum number of queues for which a server balances the leaders. If there are more queues, the
+// server selects the node of each leader at random.
 const maxBalanced = 1000
 
-// spread declares all quorum queues of the simulation one after the other. It does so once per process.
+// spread declares all quorum queues of the simulation one after the other, once per declarer.
 //
 // A server places the leader of a new queue on the node that leads the fewest queues. It does not count queues that are
-// being declared at the same time, so it would place the leaders of all of them on one node. Therefore a process must
-// not declare its queues concurrently. The processes of a simulation start at the same time, and declare the queues in
-// the same order. So at any time, all of them declare the same queue.
+// being declared at the same time. So if a process declared its queues concurrently, all leaders could be on one node.
+// The processes of a simulation start at the same time, but they declare the queues in the same order. So they usually
+// declare the same queue at the same time, which does no harm.
 //
-// spread returns an error only if the connection is closed. It ignores other errors, because its caller declares the
-// queues that it needs itself.
+// spread returns an error only if the connection is closed. It ignores all other errors, because each caller later
+// declares the queues that it needs.
 func (d *declarer) spread(conn *connection) error {
 	routes := d.allRoutes()
 	if d.queueType != plan.QueueTypeQuorum || len(routes) > maxBalanced {
@@ -70,8 +71,9 @@ func (d *declarer) spread(conn *connection) error {
 	return nil
 }
 
-// open opens a channel and declares the routes on it. If an existing queue has another leader locator, the server
-// rejects the declaration and closes the channel. Then open tries again on a new channel, at most once per route.
+// open opens a channel and declares the routes on it. If an existing queue has another leader locator than its
+// declaration, the server rejects the declaration and closes the channel. The next attempt then uses a new channel, and
+// omits or adds the leader locator of this queue; see queueError. There is at most one retry per route.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
 	if err := d.spread(conn); err != nil {
 		return nil, err
@@ -91,13 +93,14 @@ func (d *declarer) try(conn *connection, routes []route) (*amqp.Channel, error) 
 		return nil, withRemedy(fmt.Errorf("open a channel: %w", err))
 	}
 	if err := d.declare(channel, routes); err != nil {
-		_ = channel.Close() // Close fails if the server has closed the channel
+		_ = channel.Close() // Close fails if the server has already closed the channel
 		return nil, err
 	}
 	return channel, nil
 }
 
-// declare creates the exchange and those queues that do not exist, and marks the simulation with its owner.
+// declare creates those exchanges and queues that do not exist. It returns an error if the queues belong to another
+// simulation; see declareOwner.
 func (d *declarer) declare(channel *amqp.Channel, routes []route) error {
 	if err := d.declareOwner(channel); err != nil {
 		return err
@@ -116,20 +119,22 @@ func (d *declarer) declare(channel *amqp.Channel, routes []route) error {
 	return nil
 }
 
-// declareExchange creates the simulation's exchange, or checks the settings of an existing one.
+// declareExchange creates the simulation's exchange. It fails if the exchange exists with other settings.
 func declareExchange(channel *amqp.Channel, name string) error {
 	return channel.ExchangeDeclare(name, amqp.ExchangeDirect, true, false, false, false, nil)
 }
 
-// declareOwner marks the simulation with its owner. It returns an error if the simulation is already marked
-// with another owner.
+// declareOwner marks the simulation's queues with their owner: it creates the owner exchange. The argument
+// alternate-exchange of this exchange contains the owner. If the exchange exists and this argument contains another
+// owner, declareOwner returns broker.ErrOtherOwner.
 //
-// The mark is an exchange whose alternate exchange is named after the owner. Nothing is ever published to it.
-// When an exchange is declared again, the server rejects the declaration if it names another alternate
-// exchange, but compares no other argument. So declaring the mark checks the owner in one atomic step. A queue
-// could not serve as the mark: in a cluster, the metadata of a queue may be on one node only, while the
-// metadata of an exchange is on every node. The alternate exchange itself is never created. Its name begins
-// with the name of the simulation's exchange, because users may have permissions only for that prefix.
+// One atomic request marks the queues or checks the mark, because the server rejects the declaration of an existing
+// exchange if the argument alternate-exchange differs. The server compares no other argument. The mark is not a queue,
+// because the server cannot check a classic queue whose node is down. An exchange does not depend on one node.
+//
+// Nothing is ever published to the owner exchange, and its alternate exchange is never created. The name of the
+// alternate exchange begins with the name of the simulation's exchange, because the permissions of a RabbitMQ user may
+// cover only names with this prefix.
 func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	if d.owner == "" {
 		return nil
@@ -148,8 +153,8 @@ func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	return nil
 }
 
-// argumentsOf returns the arguments with which to declare the queue of a route. If the queue exists without a leader
-// locator, the result has none either, because the server rejects declarations that differ from the queue.
+// argumentsOf returns the arguments with which to declare the queue of a route. It omits the leader locator if the
+// queue exists without a leader locator, because the server rejects declarations that differ from the queue.
 func (d *declarer) argumentsOf(r route) amqp.Table {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -161,9 +166,9 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 	return args
 }
 
-// queueError explains why a queue could not be declared. An existing queue may have been declared with or without a
-// leader locator. If the leader locator is the cause of the error, the next attempt adds the locator if this attempt had
-// none, and omits it otherwise.
+// queueError returns the error for a rejected declaration of a queue. Some servers reject a declaration if only the
+// declaration or only the existing queue has a leader locator. In this case, queueError returns errOtherLocator, and
+// the next declaration of this queue omits or adds the leader locator.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {
@@ -171,13 +176,13 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Next time, try the other declaration, even if an earlier attempt already used it: another client may meanwhile
-	// have deleted the queue and declared it differently.
+	// Do not always set the value to true: between two attempts, another client may delete the queue and declare it
+	// with a leader locator.
 	d.unlocated[r.queue] = !d.unlocated[r.queue]
 	return errOtherLocator
 }
 
-// declareError adds to err what could not be declared, and the remedy if one is known.
+// declareError adds to err what could not be declared, and the remedy if a remedy is known.
 func declareError(what string, err error) error {
 	return withRemedy(fmt.Errorf("declare %s: %w", what, err))
 }

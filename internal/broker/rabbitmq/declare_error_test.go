@@ -42,7 +42,7 @@ func TestDeclareError_NamesTheRemedy(t *testing.T) {
 				t.Errorf("the error is %q, want the remedy %q", err, tt.remedy)
 			}
 			if got := errors.Is(err, broker.ErrConfig); got != tt.isConfig {
-				t.Errorf("the error is one of the configuration: %t, want %t", got, tt.isConfig)
+				t.Errorf("the error matches broker.ErrConfig: %t, want %t", got, tt.isConfig)
 			}
 		})
 	}

@@ -110,7 +110,7 @@ func declareAsEarlierVersion(t *testing.T, channel *amqp.Channel, o testOptions)
 	}
 }
 
-func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
+func TestBroker_QueuesWithoutOwnerMark_AreMarkedAndUsed(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -281,7 +281,7 @@ func TestDepths_ContextEnds_KeepsTheConnection(t *testing.T) {
 	}
 }
 
-func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesDeliveries(t *testing.T) {
+func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesTheGoChannel(t *testing.T) {
 	t.Parallel()
 	uri, _ := url.Parse(servers.AMQPURI(t))
 	proxy := newStallingProxy(t, uri.Host)
@@ -302,7 +302,7 @@ func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesDeliveries(t *testing.T
 	}
 	polltest.Until(t, "the consumer opens a channel", func() bool { return proxy.sent.Load() > sent })
 	cancel()
-	for range deliveries { // the channel is closed although the server does not answer
+	for range deliveries { // the loop ends when the consumer closes the Go channel, although the server does not answer
 	}
 	proxy.stall(false)
 	publish(t, b, broker.Queue{Type: event.TypeExit}, broker.Message{ID: "second"})

@@ -23,7 +23,7 @@ type delivery struct {
 	previous, next *delivery
 	verdict        verdict
 	removed        bool
-	waiting        time.Time // when the settled delivery began to wait for earlier deliveries to be settled
+	waiting        time.Time // since when the acknowledgement is delayed, because an earlier delivery is unsettled
 }
 
 var _ broker.Settler = (*delivery)(nil)
@@ -31,10 +31,10 @@ var _ broker.Settler = (*delivery)(nil)
 // Ack marks the delivery as acknowledged. The session sends the acknowledgement to the server later.
 func (d *delivery) Ack() error { return d.session.settle(d, unsettled, acknowledged) }
 
-// Requeue marks the delivery as requeued. The session requeues it on the server later.
+// Requeue marks the delivery as requeued. The session sends the request to the server later.
 func (d *delivery) Requeue() error { return d.session.settle(d, unsettled, requeued) }
 
-// Retry publishes a copy to the retry queue and acknowledges the original.
+// Retry publishes a copy of the message to the retry queue and acknowledges the original.
 func (d *delivery) Retry(ctx context.Context) error {
 	to := laneID{kind: toRetry, of: d.queue}
 	if err := d.move(ctx, to, func() amqp.Publishing { return retryOf(&d.original) }); err != nil {
@@ -43,7 +43,7 @@ func (d *delivery) Retry(ctx context.Context) error {
 	return nil
 }
 
-// DeadLetter publishes a copy to the dead-letter queue and acknowledges the original.
+// DeadLetter publishes a copy of the message to the dead-letter queue and acknowledges the original.
 func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
 	to := laneID{kind: toDead}
 	if err := d.move(ctx, to, func() amqp.Publishing { return deadLetterOf(&d.original, reason) }); err != nil {
@@ -52,10 +52,11 @@ func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
 	return nil
 }
 
-// move publishes a copy of the message, waits until the copy is confirmed, and then acknowledges the delivery.
-// Until move returns, the delivery cannot be settled in another way. If move fails, the delivery is unsettled
-// again. The copy may nevertheless have been published, or be published later. Then the message exists twice.
-// The same happens if the session ends before the acknowledgement is sent.
+// move publishes a copy of the message, waits until the broker has confirmed the copy, and then acknowledges the
+// delivery. While move runs, no other call can settle the delivery. If move fails, the delivery is unsettled again.
+//
+// If move fails, the message may exist twice, because the copy may have been published, or may be published later. The
+// message also exists twice if the session ends before the server has received the acknowledgement.
 func (d *delivery) move(ctx context.Context, to laneID, publishing func() amqp.Publishing) error {
 	if err := d.session.settle(d, unsettled, reserved); err != nil {
 		return err

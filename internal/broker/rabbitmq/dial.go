@@ -24,16 +24,17 @@ import (
 
 const (
 	connectTimeout = 10 * time.Second
-	// nextTimeout is how long an attempt to connect may take if there is another address to try.
+	// nextTimeout is how long an attempt to connect may take if another address remains to be tried.
 	nextTimeout = 5 * time.Second
-	// versionDelay is the delay after which an address of the other IP version (IPv4 or IPv6) is tried as well, if the
-	// first attempt to connect has not ended. It is the default of net.Dialer.
+	// versionDelay is how long an attempt to connect runs before the client also tries an address of the other IP version
+	// (IPv4 or IPv6). net.Dialer uses the same delay by default.
 	versionDelay = 300 * time.Millisecond
 	// heartbeat is the heartbeat interval that the client proposes to the server. Client and server use the shorter of
-	// their two proposals. silence is how long the server may send nothing before the client closes the connection.
-	// AMQP specifies two intervals for this; a live server sends data at least twice per interval.
+	// their two proposals.
 	heartbeat = 10 * time.Second
-	silence   = 2 * heartbeat
+	// silence is how long the server may send nothing before the client closes the connection: two heartbeat intervals,
+	// as AMQP specifies.
+	silence = 2 * heartbeat
 )
 
 // connection is an AMQP connection, and the transport that carries it.
@@ -41,8 +42,8 @@ type connection struct {
 	*amqp.Connection
 
 	wire *wire
-	// reason returns why the connection was closed, or nil if this program has closed it. Call it only if IsClosed
-	// returns true. Otherwise it waits until the connection is closed.
+	// reason returns why the connection was closed, or nil if this program has closed the connection. The function
+	// blocks until the connection is closed, so call it only if IsClosed returns true.
 	reason func() *amqp.Error
 }
 
@@ -59,8 +60,8 @@ func (c *connection) close(timeout time.Duration) {
 	<-c.wire.done
 }
 
-// dialer opens connections to the server. The functions lookup and dialTCP are fields, so that tests run without a
-// network.
+// dialer opens connections to the server. Tests replace the functions in the fields lookup and dialTCP, so that the
+// tests need no network.
 type dialer struct {
 	binding binding.Source
 	// component is the name of this process in the server's list of connections.
@@ -78,11 +79,11 @@ func newDialer(source binding.Source, component string, log *slog.Logger) *diale
 	}
 }
 
-// dial reads the binding and makes one attempt to connect. It tries the endpoints, and the IP addresses of each
-// endpoint, until it has a connection. It tries them in random order, so that the connections of many clients spread
-// over the nodes of a cluster, even when they reconnect after a node has failed. It continues after a rejected login,
-// because a node also rejects correct credentials if it cannot reach its authentication backend, such as an LDAP
-// server. The errors contain the addresses and the remedies, but never the password.
+// dial reads the binding, and tries each IP address of each endpoint once, until it has a connection. The order is
+// random, so that the connections of many clients spread over the nodes of a cluster, even when the clients reconnect
+// after a node has failed. dial tries the remaining addresses even after a rejected login, because a node rejects
+// correct credentials if it cannot reach its authentication backend, such as an LDAP server. The errors contain the
+// addresses and the remedies, but never the password.
 func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 	b, err := d.binding()
 	if err != nil {
@@ -108,7 +109,7 @@ func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 }
 
 // dialTarget tries each IP address of a target. It returns either a connection or all failures. The parameter others is
-// the number of targets that dial tries afterwards.
+// the number of targets that remain to be tried after this target.
 func (d *dialer) dialTarget(ctx context.Context, target target, others int, role string) (*connection, []failure) {
 	addresses, err := d.addresses(ctx, target.host, others)
 	if err != nil {
@@ -135,7 +136,8 @@ func (d *dialer) dialTarget(ctx context.Context, target target, others int, role
 
 // addresses returns the IP addresses of a host. The addresses of the IP version that the resolver prefers come first,
 // because there may be no route for the other version. Within each version, the order is random. The parameter others
-// is the number of targets that dial tries afterwards; it limits the time for the lookup, see attemptTimeout.
+// is the number of targets that remain to be tried after this host. The lookup leaves time for these targets; see
+// attemptTimeout.
 func (d *dialer) addresses(ctx context.Context, host string, others int) ([]string, error) {
 	if net.ParseIP(host) != nil {
 		return []string{host}, nil
@@ -158,8 +160,8 @@ func (d *dialer) addresses(ctx context.Context, host string, others int) ([]stri
 	return append(preferred, rest...), nil
 }
 
-// otherVersion returns the first address whose IP version differs from that of addresses[0], or "" if all have the
-// same version.
+// otherVersion returns the first address whose IP version differs from that of addresses[0]. It returns "" if all
+// addresses have the same version.
 func otherVersion(addresses []string) string {
 	for _, address := range addresses[1:] {
 		if strings.Contains(address, ":") != strings.Contains(addresses[0], ":") {
@@ -169,9 +171,9 @@ func otherVersion(addresses []string) string {
 	return ""
 }
 
-// attemptTimeout returns how long an attempt to connect to one address may take. The parameter others is the number of
-// addresses that remain to be tried afterwards. The time until the deadline of ctx is divided equally between this
-// address and the others.
+// attemptTimeout returns how long one attempt to connect may take. The parameter others is the number of attempts that
+// may follow this attempt. If ctx has a deadline, this attempt and the following attempts share the remaining time
+// equally.
 func attemptTimeout(ctx context.Context, others int) time.Duration {
 	timeout := connectTimeout
 	if others > 0 {
@@ -184,8 +186,7 @@ func attemptTimeout(ctx context.Context, others int) time.Duration {
 }
 
 // connect makes one attempt to connect to an IP address. If that address responds slowly, connect also tries the
-// fallback address; see dialEither. It returns a connection or an error. It also returns which of the two addresses the
-// connection or the error belongs to.
+// fallback address; see dialEither. The returned string is the address to which the connection or the error belongs.
 func (d *dialer) connect(ctx context.Context, target target, address, fallback string, others int, role string) (*connection, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout(ctx, others))
 	defer cancel()
@@ -197,10 +198,13 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 	return conn, address, err
 }
 
-// dialEither opens a TCP connection to address, or to fallback, which is the host's address of the other IP version. It
-// tries fallback only if address has not answered after versionDelay. dialEither returns the connection that is open
-// first, and its address. If the connection to address fails, dialEither returns the error at once, because dialTarget
-// then tries the other addresses. If fallback is "", there is only one attempt.
+// dialEither opens a TCP connection to one of two addresses of a host: the preferred address, or the fallback address,
+// which has the other IP version. It tries the fallback address only if the preferred address has not answered within
+// versionDelay. dialEither returns the connection that is open first, and its address. If the fallback address is "",
+// dialEither tries only the preferred address.
+//
+// If the preferred address fails, dialEither returns the error at once, even if the attempt with the fallback address
+// is still running. dialTarget then tries all remaining addresses, including the fallback address.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))
@@ -225,7 +229,7 @@ func (d *dialer) dialEither(ctx context.Context, port, address, fallback string)
 		go func() {
 			for range pending {
 				if r := <-results; r.conn != nil {
-					_ = r.conn.Close() // nothing was sent on this connection
+					_ = r.conn.Close()
 				}
 			}
 		}()
@@ -278,8 +282,8 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	if err != nil {
 		w.abort()
 		<-w.done
-		// With TLS 1.3, a server rejects the client certificate after the handshake. The client library may then return an
-		// error without the reason.
+		// With TLS 1.3, the server rejects a client certificate only after the handshake. The error of the client
+		// library may then lack the reason, but w has recorded the reason.
 		if reason := w.failure(); binding.ExplainTLS(reason) != "" {
 			return nil, reason
 		}
@@ -288,13 +292,14 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 		}
 		return nil, err
 	}
-	// The connection needs no credentials any more. The client library clears only the passwords of its own types, and
-	// a login is not one of them.
+	// Remove the credentials, because an open connection does not need them in this field. The client library keeps a
+	// private copy, which remains in memory.
 	conn.Config.SASL = nil
 	return newConnection(conn, w), nil
 }
 
-// explainLogin explains why a login without a user name has failed. The parameter tried contains the attempted login.
+// explainLogin explains why a login without a user name has failed. The parameter tried contains the attempted login
+// mechanism.
 func explainLogin(target target, tried []amqp.Authentication, err error) error {
 	const reason = "the binding has no user name"
 	switch {
@@ -307,8 +312,8 @@ func explainLogin(target target, tried []amqp.Authentication, err error) error {
 			"client certificate (ssl_cert_login_from in rabbitmq.conf), or put a user name and password into the binding",
 			reason, err)}
 	default:
-		return fmt.Errorf("log in as guest: %s, and the server does not offer %s, so the client certificate of the "+
-			"binding cannot replace a user name: %w", reason, external, err)
+		return fmt.Errorf("log in as guest: %s, and its client certificate has no effect, because the server does not "+
+			"offer the login mechanism %s: %w", reason, external, err)
 	}
 }
 
@@ -318,10 +323,10 @@ const external = "EXTERNAL"
 // target contains the connection parameters of a URI.
 type target struct {
 	host, port string
-	// logins contains the ways to log in, in the order of preference.
+	// logins contains the login mechanisms, in the order of preference.
 	logins []amqp.Authentication
-	// isGuest is true if the binding has no user name. The client then logs in as guest, unless the server accepts
-	// its certificate instead of a user name.
+	// isGuest is true if the binding has no user name. The client then logs in as guest, unless the server accepts the
+	// client certificate instead of a user name.
 	isGuest bool
 	vhost   string
 	tls     *tls.Config // nil means no TLS
@@ -388,9 +393,9 @@ func readTarget(address binding.Binding) (target, error) {
 	return t, nil
 }
 
-// loginsOf returns the authentication mechanisms in the order of preference. With a user name, there is only PLAIN.
-// Without a user name, EXTERNAL comes first if there is a client certificate. Then comes PLAIN with RabbitMQ's default
-// user guest, because a server offers EXTERNAL only if somebody has enabled it.
+// loginsOf returns the login mechanisms in the order of preference. If the URI has a user name, the only mechanism is
+// PLAIN. Otherwise, the mechanisms are EXTERNAL, if there is a client certificate, and then PLAIN with the user
+// "guest", which is RabbitMQ's default user. A server offers EXTERNAL only if an administrator has enabled EXTERNAL.
 func loginsOf(uri *url.URL, config *tls.Config) []amqp.Authentication {
 	if name := uri.User.Username(); name != "" {
 		password, _ := uri.User.Password()
@@ -403,7 +408,7 @@ func loginsOf(uri *url.URL, config *tls.Config) []amqp.Authentication {
 	return []amqp.Authentication{guest}
 }
 
-// vhostOf returns the virtual host: the path of the URI without its leading slash, or "/" if that is empty.
+// vhostOf returns the virtual host: the path of the URI without the leading slash. The default is "/".
 func vhostOf(uri *url.URL) string {
 	if len(uri.Path) <= 1 {
 		return "/"

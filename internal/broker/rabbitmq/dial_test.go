@@ -20,8 +20,8 @@ import (
 
 var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 
-// testDialer returns a dialer that looks up hosts in the given map. All its connections are refused. testDialer also
-// returns a function that returns the addresses dialed since its last call.
+// testDialer returns a dialer that looks up hosts in the given map and whose connections are all refused. The function
+// dialed returns the addresses to which the dialer has tried to connect since the previous call of dialed.
 func testDialer(t *testing.T, uris string, hosts map[string][]string) (d *dialer, dialed func() []string) {
 	t.Helper()
 	source, err := binding.URI(binding.RabbitMQ(), uris, "")
@@ -87,7 +87,7 @@ func TestDial_SeveralAddresses_FirstAddressIsRandom(t *testing.T) {
 			t.Parallel()
 			d, dialed := testDialer(t, tt.uris, tt.hosts)
 			first := map[string]int{}
-			for range 200 { // the probability that one of the three addresses is never the first is below 1e-34
+			for range 200 { // with a probability of less than 1e-34, one of the three addresses is never the first one
 				_, err := d.dial(t.Context(), "publish")
 				if err == nil {
 					t.Fatal("the connection was not refused")
@@ -95,7 +95,7 @@ func TestDial_SeveralAddresses_FirstAddressIsRandom(t *testing.T) {
 				first[dialed()[0]]++
 			}
 			if len(first) != 3 {
-				t.Errorf("the first addresses were %v, want three different ones", first)
+				t.Errorf("the first addresses were %v, want three different addresses", first)
 			}
 		})
 	}
@@ -116,7 +116,7 @@ func TestDial_HostWithTwoIPVersions_TriesThePreferredVersionFirst(t *testing.T) 
 }
 
 // If the network drops all IPv6 packets, an attempt to connect over IPv6 ends only when it times out. So the dialer
-// must try IPv4 before that.
+// must try IPv4 before the timeout.
 func TestDial_IPv6DoesNotRespond_TriesIPv4BeforeTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -177,11 +177,11 @@ func TestDialEither_SlowerConnection_IsClosed(t *testing.T) {
 			return slow, nil // this connection opens although its attempt is cancelled
 		}
 		if conn, _, err := d.dialEither(t.Context(), "5672", "2001:db8::1", "192.0.2.1"); err != nil || conn != fast {
-			t.Fatalf("the connection is not that of the fallback: %v", err)
+			t.Fatalf("the connection is not the one to the fallback address: %v", err)
 		}
 		synctest.Wait()
 		if _, err := peer.Read(make([]byte, 1)); err == nil {
-			t.Error("the connection that lost is open")
+			t.Error("the slower connection is still open")
 		}
 	})
 }
@@ -203,7 +203,7 @@ func TestDial_ContextEnds_TriesNoFurtherAddress(t *testing.T) {
 	}
 }
 
-func TestAttemptTimeout_DividesTheTimeBetweenAddresses(t *testing.T) {
+func TestAttemptTimeout_SeveralAddresses_ShareTheTime(t *testing.T) {
 	t.Parallel()
 	if got := attemptTimeout(t.Context(), 0); got != connectTimeout {
 		t.Errorf("the timeout for the last address is %s, want %s", got, connectTimeout)
@@ -227,8 +227,8 @@ func TestDial_InvalidBinding_IsReportedOnce(t *testing.T) {
 	}
 }
 
-// With TLS 1.3, a server rejects the client certificate with an alert after the handshake. Whether or not the client
-// library sends something before it reads the alert, open must return the alert.
+// With TLS 1.3, a server rejects the client certificate with an alert after the handshake. The function open must
+// return the alert, whether or not the client library sends data before it reads the alert.
 func TestOpen_TLSAlertAfterTheHandshake_ReturnsTheAlert(t *testing.T) {
 	t.Parallel()
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}

@@ -47,8 +47,8 @@ type connectError struct {
 	failures []failure
 }
 
-// explain adds the addresses and the remedies to the failures of an attempt to connect. The resulting error is one line.
-// It contains no password, because the failures come from the client library or the network, which never see the URI.
+// explain adds addresses and remedies to the failures of an attempt to connect. The resulting error is one line. It
+// contains no password, because the failures come from the client library or the network, which never see the URI.
 func explain(b binding.Binding, failures []failure) error {
 	slices.SortFunc(failures, func(a, b failure) int { return strings.Compare(a.label(), b.label()) })
 	return &connectError{where: b.Redacted(), failures: failures}
@@ -81,7 +81,7 @@ func (e *connectError) Unwrap() []error {
 }
 
 // Is makes errors.Is(err, broker.ErrNotReady) true if at least one failure has a temporary cause; see isNotReady. One
-// is sufficient, because a connection to one address is all that a later attempt needs.
+// such failure is sufficient, because a connection to one address is all that a later attempt needs.
 func (e *connectError) Is(target error) bool {
 	return target == broker.ErrNotReady && slices.ContainsFunc(e.failures, func(f failure) bool { return isNotReady(f.err) })
 }
@@ -129,8 +129,8 @@ func remedyOf(err error) string {
 	}
 }
 
-// serverRemedy returns the remedy for an error during the login. In this phase, the client library reports every failure
-// as an amqp.Error, even a lost connection.
+// serverRemedy returns the remedy for an error during the login. In this phase, the client library reports every
+// failure as an amqp.Error, even a lost connection.
 func serverRemedy(err *amqp.Error) string {
 	row := find(err)
 	switch {

@@ -52,8 +52,8 @@ func TestExplainConnectError_NamesTheRemedy(t *testing.T) {
 		{"a wrong password", &amqp.Error{Code: amqp.AccessRefused, Reason: "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."}, "user name or password"},
 		{"a rejected login without a reason", amqp.ErrCredentials, "user name or password"},
 		{"a server that hangs up", &amqp.Error{Code: amqp.FrameError, Reason: "EOF"}, "amqps"},
-		{"a server that hangs up before anything", io.EOF, "amqps"},
-		{"a server in trouble", &amqp.Error{Code: amqp.InternalError, Reason: "INTERNAL_ERROR"}, "log of RabbitMQ"},
+		{"a server that hangs up before it sends data", io.EOF, "amqps"},
+		{"an internal error of the server", &amqp.Error{Code: amqp.InternalError, Reason: "INTERNAL_ERROR"}, "log of RabbitMQ"},
 	}
 	address := binding.Binding{URI: &url.URL{
 		Scheme: "amqp", User: url.UserPassword("someone", "secret"), Host: "127.0.0.1:5672", Path: "/",
@@ -145,7 +145,7 @@ func TestExplainLogin_BindingWithoutUserName_SaysWhichLoginFailed(t *testing.T) 
 		"a certificate": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate}, amqp.ErrCredentials,
 			"create a user with the name in the client certificate", true},
 		"a certificate that the server does not take": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{guest}, amqp.ErrCredentials,
-			"log in as guest: the binding has no user name, and the server does not offer EXTERNAL, so", false},
+			"log in as guest: the binding has no user name, and its client certificate has no effect", false},
 		"a server that offers neither": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate, guest}, amqp.ErrSASL,
 			amqp.ErrSASL.Error(), false},
 	} {
@@ -207,7 +207,7 @@ func TestDial_RejectsInvalidBindings(t *testing.T) {
 	}{
 		{"no URI", binding.Binding{}, "no URI"},
 		{"another scheme", binding.Binding{URI: parse(t, "http://u:secret@h")}, "amqps for TLS"},
-		{"a port beyond the last", binding.Binding{URI: parse(t, "amqp://u:secret@h:65536")}, "65535"},
+		{"a port above 65535", binding.Binding{URI: parse(t, "amqp://u:secret@h:65536")}, "65535"},
 		{"unknown parameters", binding.Binding{URI: parse(t, "amqp://u:secret@h?heartbeat=x&channel_max=9")}, "remove the ? and everything after it"},
 		{"a password in place of parameters", binding.Binding{URI: parse(t, "amqp://h?secret")}, "remove the ? and everything after it"},
 		{"a CA without certificate", binding.Binding{URI: parse(t, "amqps://u:secret@h"), CA: []byte("-")}, "ca.crt"},

@@ -30,8 +30,8 @@ func (b *Broker) CountDials() func() int64 {
 	return dials.Load
 }
 
-// HoldsLogins reports whether b keeps the credentials of its administrative connection in the settings of that
-// connection. b must be connected.
+// HoldsLogins reports whether the field Config.SASL of the administrative connection contains credentials. b must be
+// connected.
 func (b *Broker) HoldsLogins() bool {
 	b.admin.turn <- struct{}{}
 	defer b.admin.release()

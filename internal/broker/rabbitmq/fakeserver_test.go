@@ -32,7 +32,8 @@ var (
 	basicAck          = method{60, 80}
 )
 
-// request is a request of a client. The fields name and passive are set only for exchanges and queues.
+// request is a request of a client. The field "name" is set for the methods exchangeDeclare, queueDeclare and basicGet.
+// The field "passive" is valid only for declarations.
 type request struct {
 	method  method
 	name    string
@@ -41,14 +42,14 @@ type request struct {
 
 // rejection is an error with which a server closes a channel or a connection.
 type rejection struct {
-	closes method // channelClose or connectionClose
+	closes method // the method that the server sends: channelClose or connectionClose
 	code   uint16
 	reason string
 }
 
-// startFakeServer starts a server that speaks enough AMQP for a broker's declarations, administrative requests and
-// probes. It answers with errors that a real RabbitMQ returns only in rare situations. The function reject returns the
-// error for a request, or nil if the server accepts the request. startFakeServer returns the URI of the server.
+// startFakeServer starts a server that speaks enough AMQP for the declarations, administrative requests and probes of a
+// Broker. Tests use it for errors that a real RabbitMQ returns only in rare situations. The callback "reject" returns
+// the error for a request, or nil if the server accepts the request.
 func startFakeServer(t *testing.T, reject func(request) *rejection) (uri string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -76,7 +77,6 @@ func startFakeServer(t *testing.T, reject func(request) *rejection) (uri string)
 	return "amqp://guest:guest@" + listener.Addr().String()
 }
 
-// fakeConnection is a connection of a fakeServer. It ends when the client closes it.
 type fakeConnection struct {
 	in     *bufio.Reader
 	out    io.Writer
@@ -87,7 +87,7 @@ func (c *fakeConnection) serve() {
 	if _, err := c.in.Discard(len("AMQP0091")); err != nil {
 		return
 	}
-	start := []byte{0, 9, 0, 0, 0, 0} // version 0-9, and a table without properties
+	start := []byte{0, 9, 0, 0, 0, 0} // version 0-9, and an empty table of properties
 	c.send(0, connectionStart, appendLong(appendLong(start, "PLAIN"), "en_US"))
 	for {
 		channel, payload, err := c.receive()
@@ -143,22 +143,23 @@ func (c *fakeConnection) accept(channel uint16, m method) {
 	var body []byte
 	switch m {
 	case connectionStartOK:
-		c.send(0, connectionTune, []byte{0, 0, 0, 2, 0, 0, 0, 0}) // no limit of channels, frames of 128 KiB, no heartbeat
+		// Any number of channels, frames of up to 128 KiB, no heartbeat.
+		c.send(0, connectionTune, []byte{0, 0, 0, 2, 0, 0, 0, 0})
 		return
 	case connectionTuneOK, connectionCloseOK, channelCloseOK:
 		return
 	case basicPublish:
-		c.send(channel, basicAck, []byte{0, 0, 0, 0, 0, 0, 0, 1, 0}) // the first message of the channel
+		c.send(channel, basicAck, []byte{0, 0, 0, 0, 0, 0, 0, 1, 0}) // confirms the first message of the channel
 		return
 	case basicGet:
-		c.send(channel, method{m.class, 72}, []byte{0}) // the queue is empty
+		c.send(channel, method{m.class, 72}, []byte{0}) // basic.get-empty: the queue is empty
 		return
 	case connectionOpen:
 		body = make([]byte, 1)
 	case channelOpen, queueDelete:
 		body = make([]byte, 4)
 	case queueDeclare:
-		body = make([]byte, 9) // no name, no messages, no consumers
+		body = make([]byte, 9) // an empty queue name, 0 messages and 0 consumers
 	}
 	c.send(channel, method{m.class, m.number + 1}, body)
 }
@@ -169,10 +170,10 @@ func (c *fakeConnection) sendRejection(channel uint16, r *rejection) {
 	}
 	body := binary.BigEndian.AppendUint16(nil, r.code)
 	body = append(append(body, byte(len(r.reason))), r.reason...)
-	c.send(channel, r.closes, append(body, 0, 0, 0, 0)) // the zeros replace the class and the method of the rejected request
+	c.send(channel, r.closes, append(body, 0, 0, 0, 0)) // zeros instead of the class and method of the rejected request
 }
 
-// send sends a method. Errors have no effect, because the next read fails too.
+// send sends a method. It ignores errors, because the next read from the broken connection fails too.
 func (c *fakeConnection) send(channel uint16, m method, body []byte) {
 	frame := []byte{1} // the type of a frame with a method
 	frame = binary.BigEndian.AppendUint16(frame, channel)

@@ -36,10 +36,10 @@ func TestBroker_ServerFails_LosesNoMessage(t *testing.T) {
 	t.Run("a resource alarm blocks publishers whose window is full, but no consumers", func(t *testing.T) {
 		blocksPublishers(t, server)
 	})
-	t.Run("a password that is changed is used at the next connect", func(t *testing.T) {
+	t.Run("a changed password is used by the next attempt to connect", func(t *testing.T) {
 		usesNewPassword(t, server)
 	})
-	t.Run("a message with the ID of another user is moved without this ID", func(t *testing.T) {
+	t.Run("a message with the user ID of another user is moved without this user ID", func(t *testing.T) {
 		movesMessageOfAnotherUser(t, server)
 	})
 }
@@ -63,29 +63,29 @@ func (s *ownServer) setAlarm(t *testing.T, on bool) {
 }
 
 // losesNothing makes the server fail in several ways, one after the other, while two streams publish and consume
-// messages. It checks that every message is confirmed once and none is lost.
+// messages. It checks that every message is confirmed once, and that no message is lost.
 func losesNothing(t *testing.T, server *ownServer) {
 	faults := []struct {
 		name   string
 		happen func()
 	}{
-		{"its connections are closed by hand", func() { server.ctl(t, "close_all_connections", "on purpose") }},
-		{"its connections are closed by hand again", func() { server.ctl(t, "close_all_connections", "on purpose") }},
-		{"its application stops and starts", func() {
+		{"the connections are closed", func() { server.ctl(t, "close_all_connections", "on purpose") }},
+		{"the connections are closed again", func() { server.ctl(t, "close_all_connections", "on purpose") }},
+		{"the RabbitMQ application stops and starts", func() {
 			server.ctl(t, "stop_app")
 			server.ctl(t, "start_app")
 		}},
-		{"it is killed and starts", func() {
+		{"the server is killed and starts", func() {
 			if err := errors.Join(server.SyncQueues(), server.Kill(), server.Start(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{"it restarts", func() {
+		{"the server restarts", func() {
 			if err := server.Restart(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{"it accepts no messages and closes connections", func() {
+		{"the server accepts no messages and closes connections", func() {
 			server.setAlarm(t, true)
 			server.ctl(t, "close_all_connections", "on purpose")
 			server.setAlarm(t, false)
@@ -130,7 +130,7 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 	confirmed := map[string]int{}
 	count := 0
 	isRejected := func() bool { return gathered(t, registry, "parking_broker_rejected_messages_total") > 0 }
-	// A full quorum queue accepts a few more messages before it rejects one.
+	// A quorum queue accepts a few messages more than its maximum length before it rejects messages.
 	for !isRejected() {
 		id := strconv.Itoa(count)
 		err := b.Publish(t.Context(), entries(), broker.Message{ID: id}, func() {
@@ -160,7 +160,7 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 		}
 	}
 	if !flushWithin(t, b, patience) {
-		t.Fatal("not everything is confirmed")
+		t.Fatal("not all messages are confirmed")
 	}
 	for n := range count {
 		if id := strconv.Itoa(n); confirmed[id] != 1 {
@@ -199,14 +199,14 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 	}
 	var published int64
 	// The server accepts some messages before it announces the alarm.
-	polltest.Until(t, "publishers are blocked by the alarm, with a window of unconfirmed messages", func() bool {
+	polltest.Until(t, "publishers are blocked by the alarm, and the window is full of unconfirmed messages", func() bool {
 		err := put(b)
 		if err == nil {
 			published++
 			return false
 		}
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("publishing during the alarm ended with %v", err)
+			t.Fatalf("Publish returned %v during the alarm", err)
 		}
 		return published-confirmed.Load() == int64(options.Window) && strings.Contains(log.String(), "blocks publishers")
 	})
@@ -216,15 +216,15 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 		t.Error(err)
 	}
 
-	// Close must not wait for the end of the alarm.
+	// Close must not wait until the alarm ends. The test closes another broker, because the test still needs b.
 	other := open(t, options)
-	polltest.Until(t, "its publishers are blocked", func() bool { return put(other) != nil })
+	polltest.Until(t, "the publishers of the other broker are blocked", func() bool { return put(other) != nil })
 	if err := other.Close(); err != nil {
 		t.Error(err)
 	}
 	server.setAlarm(t, false)
 	if !flushWithin(t, b, patience) {
-		t.Fatal("not everything is confirmed after the alarm")
+		t.Fatal("not all messages are confirmed after the alarm")
 	}
 	if got := confirmed.Load(); got < published {
 		t.Errorf("%d messages of %d are confirmed after the alarm", got, published)
@@ -275,8 +275,8 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 	}
 }
 
-// The server rejects a message whose user ID differs from the user who publishes it. So a copy of the message
-// must not keep the user ID.
+// The server rejects a message whose user ID is not the name of the user who publishes the message. So a copy of a
+// message must not keep the user ID of the original.
 func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 	server.ctl(t, "add_user", "another", "password")
 	defer server.ctl(t, "delete_user", "another")
@@ -302,11 +302,11 @@ func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 	awaitDepths(t, b, broker.Depths{Dead: 1})
 }
 
-// stream publishes and consumes messages continuously.
+// stream is a test client that publishes and consumes messages continuously. It does not use RabbitMQ's streams.
 type stream struct {
 	broker    *rabbitmq.Broker
-	dials     func() int64 // dials returns the number of attempts to connect
-	retries   bool
+	dials     func() int64 // returns the number of attempts to connect
+	retries   bool         // whether some messages are retried
 	stop      context.CancelFunc
 	publisher sync.WaitGroup
 	consumers sync.WaitGroup
@@ -316,10 +316,10 @@ type stream struct {
 	published    int
 	confirmed    map[string]int
 	acknowledged map[string]int
-	latest       int // the number of confirms and acknowledgements so far, which shows whether messages flow
+	latest       int // the total number of confirms and acknowledgements; messages flow while this number grows
 }
 
-// backlog is the number of unacknowledged messages at which the type stream pauses publishing.
+// backlog is the number of unacknowledged messages at which the method stream.publish pauses.
 const backlog = 1000
 
 func startStream(t *testing.T, at binding.Source, queueType plan.QueueType, log *logtest.Buffer) *stream {
@@ -330,7 +330,7 @@ func startStream(t *testing.T, at binding.Source, queueType plan.QueueType, log 
 	ctx, stop := context.WithCancel(t.Context())
 	s := &stream{
 		broker: newBroker(t, options), stop: stop,
-		retries:   queueType == plan.QueueTypeQuorum, // a classic queue may lose messages that it dead-letters while its node crashes
+		retries:   queueType == plan.QueueTypeQuorum, // a classic queue may lose a retried message if its node crashes
 		confirmed: map[string]int{}, acknowledged: map[string]int{},
 	}
 	s.dials = s.broker.CountDials()
@@ -370,8 +370,7 @@ func (s *stream) publish(ctx context.Context, t *testing.T) {
 	}
 }
 
-// mayPublish blocks while the number of unacknowledged messages of the stream has reached the limit backlog. It
-// returns false if ctx ends first.
+// mayPublish blocks while too many messages are unacknowledged. It returns false if ctx ends first.
 func (s *stream) mayPublish(ctx context.Context) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -403,7 +402,7 @@ func (s *stream) count(what map[string]int, id string) {
 	s.moved.Broadcast()
 }
 
-// awaitProgress waits until the number of confirms and acknowledgements together has grown by 500.
+// awaitProgress waits until the total number of confirms and acknowledgements has grown by 500.
 func (s *stream) awaitProgress(t *testing.T, when string) {
 	t.Helper()
 	s.mu.Lock()
@@ -439,8 +438,8 @@ func (s *stream) finish(t *testing.T) {
 	for n := range s.published {
 		id := fmt.Sprintf("message-%d", n)
 		if s.confirmed[id] != 1 || s.acknowledged[id] == 0 {
-			t.Errorf("%s was confirmed %d times and acknowledged %d times", id, s.confirmed[id], s.acknowledged[id])
+			t.Errorf("%s was confirmed %d times, want 1, and acknowledged %d times, want at least 1", id, s.confirmed[id], s.acknowledged[id])
 		}
 	}
-	t.Logf("%d messages were published and confirmed, and acknowledged %d times", s.published, s.latest-s.published)
+	t.Logf("published messages: %d; acknowledgements: %d", s.published, s.latest-s.published)
 }

@@ -26,12 +26,12 @@ type outgoing struct {
 	published  bool   // whether the message was published at least once
 }
 
-// lane publishes the messages with one routing key, on its own channel. Therefore, a queue that does not confirm its
-// messages does not delay other queues. A lane keeps each message until the broker has confirmed it.
+// lane publishes the messages of one routing key on a channel of its own. So if a queue does not confirm its messages,
+// other queues are not delayed. A lane keeps each message until the broker has confirmed the message.
 //
-// A session of the lane uses one channel. It ends when the channel is lost, or when the broker rejects or
-// returns a message. Before it ends, it waits until the broker has answered all published messages. The next
-// session declares the queues again, and publishes the unconfirmed messages again.
+// A session of the lane uses one channel. When the channel is lost, the session ends at once. When the broker rejects
+// or returns a message, the session ends as soon as the broker has answered all published messages. The next session
+// declares the queues again, and publishes the unconfirmed messages again.
 type lane struct {
 	link     *link
 	declare  func(*connection) (*amqp.Channel, error) // opens a channel and declares the queues and the exchange
@@ -42,15 +42,15 @@ type lane struct {
 	outages  *outage.Log
 	part     string // the name of the lane in the outage log
 
-	slots chan struct{} // a semaphore: each unconfirmed message holds one slot
-	wake  chan struct{} // receives a value when a message is added to unsent
+	slots chan struct{} // a semaphore: each unconfirmed message holds a slot
+	wake  chan struct{} // receives a value when a message is put into the lane
 
 	mu     sync.Mutex
 	unsent []*outgoing // oldest first
 }
 
-// put accepts m. It blocks until there is room in the window. It returns an error only if ctx ends or the
-// broker is closed.
+// put accepts m. It blocks while the window of unconfirmed messages is full. It returns an error only if ctx ends or
+// the broker is closed.
 func (l *lane) put(ctx context.Context, closed <-chan struct{}, m *outgoing) error {
 	if err := l.acquireSlot(ctx, closed); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (l *lane) acquireSlot(ctx context.Context, closed <-chan struct{}) error {
 	}
 }
 
-// confirm handles the confirm of m: it frees the slot of m and calls its callback.
+// confirm frees the slot of m and calls the callback of m.
 func (l *lane) confirm(m *outgoing) {
 	<-l.slots
 	l.metrics.unconfirmed.Dec()
@@ -91,8 +91,8 @@ func (l *lane) confirm(m *outgoing) {
 	l.tally.Confirm(m.number)
 }
 
-// swapUnsent returns the unsent messages. The given empty slice becomes the new list of unsent messages, so
-// that slices are reused.
+// swapUnsent returns the unsent messages. The given empty slice becomes the new list of unsent messages, so that its
+// memory is reused.
 func (l *lane) swapUnsent(empty []*outgoing) []*outgoing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,10 +119,10 @@ func (l *lane) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !errors.Is(err, errConnectionLost) { // the link already logs the loss of a connection
+		if !errors.Is(err, errConnectionLost) { // lost connections are logged by the type link
 			l.outages.Fault(l.part, err)
 		}
-		_ = delay.wait(ctx, err) // no error handling: the loop checks whether ctx has ended
+		_ = delay.wait(ctx, err) // fails only if ctx has ended, which ends the loop
 	}
 }
 
@@ -162,7 +162,8 @@ func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 	}()
 	rest, err := s.send(ctx)
 	close(s.inFlight)
-	<-collected // the library reports an outcome for every message, at the latest when the connection is closed
+	// If the AMQP channel is closed, the client library reports all messages as unconfirmed, so this wait always ends.
+	<-collected
 	l.putBack(append(s.unconfirmed, rest...))
 	_ = s.channel.Close() // the server may have closed the channel already
 	return s.confirmed, lostOr(conn, fmt.Errorf("publish to %s with key %s: %w", l.exchange, l.key, s.reason(err)))
@@ -182,8 +183,8 @@ func (l *lane) open(conn *connection) (*sending, error) {
 		lane:    l,
 		channel: channel,
 		closes:  channel.NotifyClose(make(chan *amqp.Error, 1)),
-		// All unconfirmed messages may be returned, so the Go channel has room for all of them. Without room, the
-		// client library would wait for 5 s and then discard the return, and the confirm that follows would count as a
+		// The Go channel has room for the returns of all unconfirmed messages. If the Go channel were full, the client
+		// library would discard a return after 5 s, and the confirm of the returned message would then count as a
 		// success.
 		returns:  channel.NotifyReturn(make(chan amqp.Return, cap(l.slots))),
 		inFlight: make(chan flight, cap(l.slots)),
@@ -201,18 +202,18 @@ type sending struct {
 	returns <-chan amqp.Return
 
 	inFlight chan flight   // published messages that the sender passes to the collector
-	refused  chan struct{} // closed by the collector when the server rejects or returns a message, or when the AMQP channel is lost
+	refused  chan struct{} // closed by the collector when a message is rejected or returned, or the AMQP channel is lost
 
-	// Until the collector ends, no other goroutine may use the following fields.
-	returned    map[string]struct{} // message ids
+	// Only the collector uses the following fields until the collector ends.
+	returned    map[string]struct{} // the IDs of returned messages
 	unconfirmed []*outgoing
 	confirmed   int
 }
 
 // flight is a published message that the server has not answered yet. Each flight has its own confirmation object of
-// the client library. A shared listener for all confirms would cost less. But if one confirm covers several messages
-// and arrives before an earlier rejection is processed, the library can report the rejected message to that listener
-// as confirmed.
+// the client library, although a shared listener for all confirms would cost less. The client library can report a
+// rejected message to such a listener as confirmed: this happens if one confirm covers several messages and arrives
+// before the library has processed an earlier rejection.
 type flight struct {
 	message *outgoing
 	answer  *amqp.DeferredConfirmation
@@ -258,8 +259,7 @@ func (s *sending) publish(m *outgoing) error {
 	return nil
 }
 
-// collect receives the confirms of all published messages. Meanwhile, it also receives the messages that the
-// server returns. Otherwise, the client library would block.
+// collect receives the confirms of all published messages, and the messages that the server returns.
 func (s *sending) collect() {
 	for {
 		select {
@@ -275,8 +275,8 @@ func (s *sending) collect() {
 }
 
 // await waits until the server has answered a published message. A server returns an unroutable message before it
-// confirms the message. Therefore, when the confirm has arrived, the return is already recorded or waits in the channel
-// s.returns.
+// confirms the message. So when the confirm has arrived, the return is already in the field "returned" or in the Go
+// channel "returns".
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {
 		select {
@@ -299,8 +299,9 @@ func (s *sending) await(f flight) {
 	s.lane.confirm(f.message)
 }
 
-// noteReturn records the ID of a returned message. If several messages have the same ID, or no ID, all of them
-// count as returned and are published again. Duplicates are better than a lost message.
+// noteReturn records the ID of a returned message. The lane publishes again all unconfirmed messages with this ID. If
+// the ID is empty, the lane publishes again all unconfirmed messages that have no ID, because duplicates are better
+// than a lost message.
 func (s *sending) noteReturn(r amqp.Return, open bool) {
 	if !open {
 		s.returns = nil // the Go channel is closed, and a select never chooses a nil channel
@@ -309,8 +310,9 @@ func (s *sending) noteReturn(r amqp.Return, open bool) {
 	s.returned[r.MessageId] = struct{}{}
 }
 
-// keepUnconfirmed keeps m for the next session, and makes this session end. The broker may have rejected or
-// returned m. If the channel was lost, the client library reports all messages without an answer as rejected.
+// keepUnconfirmed keeps m for the next session, and makes the current session end. It is called when the broker has
+// rejected or returned m. It is also called when the channel is lost, because the client library then reports every
+// unanswered message as rejected.
 func (s *sending) keepUnconfirmed(m *outgoing) {
 	if !s.channel.IsClosed() {
 		s.lane.metrics.rejected.Inc()
@@ -322,7 +324,7 @@ func (s *sending) keepUnconfirmed(m *outgoing) {
 }
 
 // reason returns why the session ended. The result is the error with which the server closed the channel, or
-// errQueueGone if a message was unroutable. In all other cases, it is err.
+// errQueueGone if a message was unroutable. In all other cases, the result is err.
 func (s *sending) reason(err error) error {
 	select {
 	case closed := <-s.closes:
@@ -340,10 +342,12 @@ func (s *sending) reason(err error) error {
 // errConnectionLost is the error with which a session ends when its connection is lost.
 var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
-// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost. That
-// error contains the reason and the remedy, if they are known. When RabbitMQ rejects certain requests, for example
-// because of an internal error, it also closes the connection. The error of the rejected request then contains the
-// reason, but that of a later request does not.
+// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost, and that
+// contains the reason and the remedy if they are known.
+//
+// RabbitMQ may close the whole connection because of one request, for example after an internal error. The error of
+// this request then contains the reason. If err is the error of this request, the result wraps err. If err is the error
+// of another request, err lacks the reason, so the result contains the reason instead of err.
 func lostOr(conn *connection, err error) error {
 	if !conn.IsClosed() {
 		return err
@@ -359,7 +363,7 @@ func lostOr(conn *connection, err error) error {
 	}
 }
 
-// lostError is an error with which a session ends because its connection is lost. Its text says why.
+// lostError is the error of a request or a session whose connection was lost. Its text contains the reason.
 type lostError struct{ error }
 
 func (e *lostError) Unwrap() error { return e.error }

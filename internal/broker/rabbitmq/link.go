@@ -14,15 +14,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// link has at most one open connection to the server. If the connection is lost, the link opens a new one as soon as
-// one is needed.
+// link has at most one open connection to the server. If the connection is lost, the next use of the link opens another
+// connection.
 type link struct {
 	// connect makes one attempt to open a connection.
 	connect func(ctx context.Context) (*connection, error)
 	outages *outage.Log            // all links of a broker share this log, because they fail together
-	part    string                 // the connection's name in the log of outages; lanes and consumers have names of their own
+	part    string                 // the name of the connection in the log of outages
 	lost    *atomic.Pointer[error] // points to Broker.lost, which all links of the broker share
-	blocks  *outage.Log            // the periods in which the server blocks the connection
+	blocks  *outage.Log            // logs when the server blocks the connection
 	gauges  linkGauges
 	closed  <-chan struct{} // closed when the broker is closed
 
@@ -30,12 +30,12 @@ type link struct {
 	// blocked.
 	blocked atomic.Pointer[string]
 
-	turn    chan struct{} // mutex of the field current; it is a channel, so that acquire returns when ctx ends
+	turn    chan struct{} // a semaphore that guards current; unlike a mutex, it lets a caller stop waiting when ctx ends
 	current *connection
 	watches sync.WaitGroup
 }
 
-// try returns the open connection. If none is open, it makes one attempt to connect.
+// try returns the open connection. If no connection is open, try makes one attempt to connect.
 func (l *link) try(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -44,8 +44,8 @@ func (l *link) try(ctx context.Context) (*connection, error) {
 	return l.attempt(ctx)
 }
 
-// get returns the open connection. If none is open, it tries to connect until it succeeds. It returns an error only
-// if ctx ends or the broker is closed.
+// get returns the open connection. If no connection is open, get tries to connect until an attempt succeeds. It returns
+// an error only if ctx ends or the broker is closed.
 func (l *link) get(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -90,8 +90,7 @@ func (l *link) isClosed() bool {
 	}
 }
 
-// attempt returns the open connection. If none is open, it makes one attempt to connect. The caller must have called
-// acquire.
+// attempt does the work of the method try. The caller must hold the semaphore l.turn.
 func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.isClosed() {
 		return nil, broker.ErrClosed
@@ -99,14 +98,14 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.current != nil && !l.current.IsClosed() {
 		return l.current, nil
 	}
-	l.watches.Wait() // wait until the loss of the last connection is logged
+	l.watches.Wait() // wait until the loss of the previous connection is logged
 	conn, err := l.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	l.current = conn
 	l.outages.Fine(l.part)
-	l.blocks.Fine(l.part) // the server does not block a new connection before the first publish
+	l.blocks.Fine(l.part) // a new connection is not blocked: the server blocks a connection only when the client publishes
 	l.gauges.connections.Inc()
 	l.gauges.connected.Set(1)
 	closes := conn.NotifyClose(make(chan *amqp.Error, 1))
@@ -115,13 +114,13 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// blockReminder is the interval at which a link reports that the server still blocks its connection. An outage.Log
-// regards a fault as over if it was not reported again for a minute, so the interval must be shorter.
+// blockReminder is the interval at which a link reports that the server still blocks the connection. It must be shorter
+// than a minute, because an outage.Log regards a fault as over a minute after the last report.
 const blockReminder = 30 * time.Second
 
-// watch reports in the log and in the metrics when the server blocks the connection, and when the connection is
-// lost. It returns when the connection is closed. If the program itself has closed the connection, watch does
-// not report a loss, whatever error the socket returns.
+// watch reports in the log and in the metrics when the server blocks the connection, and when the connection is lost.
+// It returns when the connection is closed. If this program has closed the connection, watch does not report a loss,
+// whatever error the socket returns.
 func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 	defer l.gauges.connected.Set(0)
 	defer l.gauges.blocked.Set(0)
@@ -139,7 +138,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 			return
 		case blocking, open := <-blocks:
 			if !open {
-				blocks = nil // the connection is closed, and the channel named closes will say why
+				blocks = nil // the connection is closed, and the Go channel "closes" will contain the reason
 				continue
 			}
 			l.reportBlocked(blocking)

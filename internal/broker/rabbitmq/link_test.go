@@ -50,8 +50,8 @@ func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 	}
 }
 
-// One link cannot connect: its attempts time out. Meanwhile, the other links have connected again. The outage must
-// continue until all links are connected.
+// One link cannot connect, because its attempts time out. Meanwhile, the other links connect again. The outage must
+// last until all links are connected.
 func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 			_, _ = broker.publish.get(ctx) // the call returns when ctx ends
 		}()
 		time.Sleep(attempt + time.Second)
-		broker.outages.Fine(broker.consume.part, broker.admin.part) // the links for consume and admin have connected
+		broker.outages.Fine(broker.consume.part, broker.admin.part) // report that both other links have connected
 		time.Sleep(2 * attempt)
 		cancel()
 		<-done
@@ -101,7 +101,7 @@ func TestLink_BlockedAgainAndAgain_IsLoggedOnce(t *testing.T) {
 	})
 }
 
-func TestLink_BlockedForALongTime_OutageEndsWhenTheServerUnblocks(t *testing.T) {
+func TestLink_BlockedForALongTime_OutageLastsUntilTheServerUnblocksTheConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var text bytes.Buffer
@@ -125,8 +125,8 @@ func TestLink_BlockedForALongTime_OutageEndsWhenTheServerUnblocks(t *testing.T) 
 	})
 }
 
-// TestLink_IdleAfterConnectionLoss_OutageEnds simulates the loss of a connection that is not used afterwards, and
-// expects the outage to end.
+// TestLink_IdleAfterConnectionLoss_OutageEnds expects that an outage ends although nobody uses the lost connection
+// again.
 func TestLink_IdleAfterConnectionLoss_OutageEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestLink_IdleAfterConnectionLoss_OutageEnds(t *testing.T) {
 		closes := make(chan *amqp.Error, 1)
 		closes <- &amqp.Error{Code: amqp.ConnectionForced, Reason: "shutdown"}
 		broker.publish.watch(closes, nil)
-		broker.outages.Fine(broker.consume.part, broker.admin.part) // the links for consume and admin have connected
+		broker.outages.Fine(broker.consume.part, broker.admin.part) // report that both other links have connected
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if !strings.Contains(text.String(), "available again") {
@@ -144,7 +144,6 @@ func TestLink_IdleAfterConnectionLoss_OutageEnds(t *testing.T) {
 	})
 }
 
-// newBroker returns a broker that does not connect.
 func newBroker(t *testing.T, log *slog.Logger) *Broker {
 	t.Helper()
 	b, err := New(Config{Exchange: "parking.a", Partitions: 1}, Dependencies{Binding: binding.Static(binding.Binding{}), Logger: log})

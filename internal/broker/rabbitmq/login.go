@@ -3,8 +3,8 @@ package rabbitmq
 import amqp "github.com/rabbitmq/amqp091-go"
 
 // login is an authentication mechanism that also announces the client capability authentication_failure_close. Without
-// this capability, RabbitMQ closes the connection after a rejected login without a reason, and only after 3 s. An
-// attempt to connect may have a shorter timeout, in particular if there are several addresses.
+// this capability, RabbitMQ gives no reason when it rejects a login: it only closes the connection, after 3 s. An
+// attempt to connect may time out before that, in particular if there are several addresses.
 //
 // The client library does not announce this capability. It sets the capabilities just before it calls Response, so the
 // capability can only be added in Response.
@@ -23,7 +23,8 @@ func (l login) Response() string {
 	return l.Authentication.Response()
 }
 
-// announced wraps each mechanism in a login. The properties must be those that the client library sends to the server.
+// announced wraps each mechanism in the type login. The parameter properties must be the table that the client library
+// sends to the server, because login.Response adds the capability authentication_failure_close to this table.
 func announced(mechanisms []amqp.Authentication, properties amqp.Table) []amqp.Authentication {
 	logins := make([]amqp.Authentication, len(mechanisms))
 	for i, mechanism := range mechanisms {

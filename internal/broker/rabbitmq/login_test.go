@@ -35,14 +35,14 @@ func TestBrokerCheck_SeveralAddressesAndWrongPassword_TriesAllAndReturnsTheReaso
 	if n := dials(); n != 2 {
 		t.Errorf("the check tried %d addresses, want 2", n)
 	}
-	// This is the text of the server. The server sends it at once, and only to clients that announce that they understand it.
+	// RabbitMQ sends this text only to clients that announce the capability authentication_failure_close.
 	const want = "ACCESS_REFUSED - Login was refused"
 	if err == nil || strings.Count(err.Error(), want) != 2 || !strings.HasSuffix(err.Error(), ": correct the user name or password") {
 		t.Errorf("the check returned %v, want %q for each address, and the remedy", err, want)
 	}
 }
 
-func TestBrokerPing_Connected_ConnectionHoldsNoCredentials(t *testing.T) {
+func TestBrokerPing_Connected_SettingsOfConnectionContainNoCredentials(t *testing.T) {
 	t.Parallel()
 	accept := func(request) *rejection { return nil }
 	b := open(t, optionsFor(t, startFakeServer(t, accept)))
@@ -50,6 +50,6 @@ func TestBrokerPing_Connected_ConnectionHoldsNoCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b.HoldsLogins() {
-		t.Error("the settings of the connection contain credentials")
+		t.Error("the field Config.SASL of the connection contains credentials")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-func TestLostOr_ConnectionIsClosed_SaysWhy(t *testing.T) {
+func TestLostOr_ClosedConnection_ReturnsTheReasonForTheClose(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
 	_ = far.Close()
@@ -28,11 +28,11 @@ func TestLostOr_ConnectionIsClosed_SaysWhy(t *testing.T) {
 		reason *amqp.Error
 		want   string
 	}{
-		"the request that was rejected":            {fmt.Errorf("declare queue q: %w", internal), internal, "declare queue q: " + internal.Error() + remedy},
-		"an error that has the remedy":             {declareError("queue q", internal), internal, "declare queue q: " + internal.Error() + remedy},
-		"a request on the closed connection":       {fmt.Errorf("open a channel: %w", amqp.ErrClosed), internal, errConnectionLost.Error() + ": " + internal.Error() + remedy},
-		"a reason without a remedy":                {amqp.ErrClosed, shutdown, errConnectionLost.Error() + ": " + shutdown.Error()},
-		"a connection that this program has ended": {amqp.ErrClosed, nil, errConnectionLost.Error()},
+		"the request that was rejected":         {fmt.Errorf("declare queue q: %w", internal), internal, "declare queue q: " + internal.Error() + remedy},
+		"an error that has the remedy":          {declareError("queue q", internal), internal, "declare queue q: " + internal.Error() + remedy},
+		"a request on the closed connection":    {fmt.Errorf("open a channel: %w", amqp.ErrClosed), internal, errConnectionLost.Error() + ": " + internal.Error() + remedy},
+		"a reason without a remedy":             {amqp.ErrClosed, shutdown, errConnectionLost.Error() + ": " + shutdown.Error()},
+		"a connection that this program closed": {amqp.ErrClosed, nil, errConnectionLost.Error()},
 	} {
 		conn := &connection{Connection: closed, reason: func() *amqp.Error { return tt.reason }}
 		got := lostOr(conn, tt.err)

@@ -173,9 +173,9 @@ func copyOf(d *amqp.Delivery) amqp.Publishing {
 	return p
 }
 
-// foreignHeaders returns the headers of a message that a copy keeps: all headers except those that isServerHeader
-// selects. If these headers are larger than maxHeaders, it returns only the headers with the intent, the scheduled time
-// and the attempt.
+// foreignHeaders selects the headers that a copy of a message keeps: all headers except those for which isServerHeader
+// returns true. If the total size of the kept headers exceeds maxHeaders, foreignHeaders returns only the headers with
+// the intent, the scheduled time and the attempt.
 func foreignHeaders(headers amqp.Table) amqp.Table {
 	kept := make(amqp.Table, len(headers)+2)
 	size := 0

@@ -23,44 +23,44 @@ func TestDecode_IgnoresInvalidHeaders(t *testing.T) {
 		want    broker.Message
 	}{
 		{"no headers", nil, broker.Message{}},
-		{"headers of this system", amqp.Table{
+		{"headers of this program", amqp.Table{
 			event.HeaderIntent: "matched", event.HeaderScheduled: scheduled.UnixNano(), event.HeaderAttempt: int64(3),
 		}, broker.Message{Intent: event.IntentMatched, Scheduled: scheduled, Attempt: 3}},
-		{"an intent that is unmatched", amqp.Table{event.HeaderIntent: "unmatched"}, broker.Message{Intent: event.IntentUnmatched}},
+		{"the intent unmatched", amqp.Table{event.HeaderIntent: "unmatched"}, broker.Message{Intent: event.IntentUnmatched}},
 		{"an unknown intent", amqp.Table{event.HeaderIntent: "perhaps"}, broker.Message{}},
-		{"an intent in bytes", amqp.Table{event.HeaderIntent: []byte("matched")}, broker.Message{}},
-		{"an intent that is a table", amqp.Table{event.HeaderIntent: amqp.Table{"matched": true}}, broker.Message{}},
-		{"an intent that is nothing", amqp.Table{event.HeaderIntent: nil}, broker.Message{}},
-		{"an instant that is a timestamp", amqp.Table{event.HeaderScheduled: time.Now()}, broker.Message{}},
-		{"an instant that is a text", amqp.Table{event.HeaderScheduled: "1900000000000000000"}, broker.Message{}},
-		{"an instant in 32 bits", amqp.Table{event.HeaderScheduled: int32(5)}, broker.Message{}},
-		{"a negative instant", amqp.Table{event.HeaderScheduled: int64(-1)}, broker.Message{}},
-		{"attempts in 8 bits", amqp.Table{event.HeaderAttempt: int8(7)}, broker.Message{Attempt: 7}},
-		{"attempts in 8 bits without a sign", amqp.Table{event.HeaderAttempt: uint8(200)}, broker.Message{Attempt: 200}},
-		{"attempts in 16 bits", amqp.Table{event.HeaderAttempt: int16(300)}, broker.Message{Attempt: 300}},
-		{"attempts in 16 bits without a sign", amqp.Table{event.HeaderAttempt: uint16(40000)}, broker.Message{Attempt: 40000}},
-		{"attempts in 32 bits", amqp.Table{event.HeaderAttempt: int32(70000)}, broker.Message{Attempt: 70000}},
-		{"attempts in 32 bits without a sign", amqp.Table{event.HeaderAttempt: uint32(80000)}, broker.Message{Attempt: 80000}},
+		{"an intent as bytes", amqp.Table{event.HeaderIntent: []byte("matched")}, broker.Message{}},
+		{"an intent as a table", amqp.Table{event.HeaderIntent: amqp.Table{"matched": true}}, broker.Message{}},
+		{"a null intent", amqp.Table{event.HeaderIntent: nil}, broker.Message{}},
+		{"a scheduled time as a timestamp", amqp.Table{event.HeaderScheduled: time.Now()}, broker.Message{}},
+		{"a scheduled time as a string", amqp.Table{event.HeaderScheduled: "1900000000000000000"}, broker.Message{}},
+		{"a scheduled time as int32", amqp.Table{event.HeaderScheduled: int32(5)}, broker.Message{}},
+		{"a negative scheduled time", amqp.Table{event.HeaderScheduled: int64(-1)}, broker.Message{}},
+		{"attempts as int8", amqp.Table{event.HeaderAttempt: int8(7)}, broker.Message{Attempt: 7}},
+		{"attempts as uint8", amqp.Table{event.HeaderAttempt: uint8(200)}, broker.Message{Attempt: 200}},
+		{"attempts as int16", amqp.Table{event.HeaderAttempt: int16(300)}, broker.Message{Attempt: 300}},
+		{"attempts as uint16", amqp.Table{event.HeaderAttempt: uint16(40000)}, broker.Message{Attempt: 40000}},
+		{"attempts as int32", amqp.Table{event.HeaderAttempt: int32(70000)}, broker.Message{Attempt: 70000}},
+		{"attempts as uint32", amqp.Table{event.HeaderAttempt: uint32(80000)}, broker.Message{Attempt: 80000}},
 		{"negative attempts", amqp.Table{event.HeaderAttempt: int64(-5)}, broker.Message{}},
-		{"the fewest attempts", amqp.Table{event.HeaderAttempt: int64(math.MinInt64)}, broker.Message{}},
-		{"the most attempts", amqp.Table{event.HeaderAttempt: int64(math.MaxInt64)}, broker.Message{Attempt: math.MaxInt32 - 1}},
-		{"attempts with a fraction", amqp.Table{event.HeaderAttempt: 2.5}, broker.Message{}},
-		{"attempts that are a text", amqp.Table{event.HeaderAttempt: "2"}, broker.Message{}},
-		{"attempts that are a list", amqp.Table{event.HeaderAttempt: []any{int32(2)}}, broker.Message{}},
-		{"attempts that are a decimal", amqp.Table{event.HeaderAttempt: amqp.Decimal{Scale: 1, Value: 2}}, broker.Message{}},
+		{"the smallest number of attempts", amqp.Table{event.HeaderAttempt: int64(math.MinInt64)}, broker.Message{}},
+		{"the largest number of attempts", amqp.Table{event.HeaderAttempt: int64(math.MaxInt64)}, broker.Message{Attempt: math.MaxInt32 - 1}},
+		{"attempts as a float", amqp.Table{event.HeaderAttempt: 2.5}, broker.Message{}},
+		{"attempts as a string", amqp.Table{event.HeaderAttempt: "2"}, broker.Message{}},
+		{"attempts as a list", amqp.Table{event.HeaderAttempt: []any{int32(2)}}, broker.Message{}},
+		{"attempts as a decimal", amqp.Table{event.HeaderAttempt: amqp.Decimal{Scale: 1, Value: 2}}, broker.Message{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			got := decode(&amqp.Delivery{Headers: tt.headers})
 			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("decoded differs (-want +got):\n%s", diff)
+				t.Errorf("decode returned another message (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestCopyOf_MessageOfExternalPublisher_KeepsItsProperties(t *testing.T) {
+func TestCopyOf_MessageOfExternalPublisher_KeepsProperties(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0)
 	original := amqp.Delivery{
@@ -98,11 +98,11 @@ func TestCopyOf_DirectReplyToAddress_IsDropped(t *testing.T) {
 	t.Parallel()
 	original := amqp.Delivery{ReplyTo: "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA="}
 	if got := copyOf(&original).ReplyTo; got != "" {
-		t.Errorf("the copy replies to %q", got)
+		t.Errorf("the copy has the reply-to address %q, want none", got)
 	}
 }
 
-func TestCopyOf_HeadersTooLarge_KeepsOnlyHeadersOfPackageEvent(t *testing.T) {
+func TestCopyOf_HeadersTooLarge_DropsHeadersOfOtherPrograms(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", maxHeaders)
 	values := map[string]any{
@@ -123,14 +123,14 @@ func TestCopyOf_HeadersTooLarge_KeepsOnlyHeadersOfPackageEvent(t *testing.T) {
 			}
 		})
 	}
-	t.Run("many names", func(t *testing.T) {
+	t.Run("many headers", func(t *testing.T) {
 		t.Parallel()
 		headers := amqp.Table{}
 		for n := range maxHeaders / 100 {
 			headers[strings.Repeat("n", 100)+string(rune('0'+n))] = nil
 		}
 		if got := foreignHeaders(headers); len(got) != 0 {
-			t.Errorf("%d headers are kept", len(got))
+			t.Errorf("foreignHeaders kept %d headers, want 0", len(got))
 		}
 	})
 }
@@ -146,12 +146,12 @@ func TestEncode_MessageIsTooLarge_ReturnsError(t *testing.T) {
 		"a body":            {Body: bytes.Repeat([]byte("x"), maxBody+1)},
 	} {
 		if _, err := encode(msg); err == nil {
-			t.Errorf("%s that is too long is encoded", name)
+			t.Errorf("encode accepted %s that is too long", name)
 		}
 	}
 	most := broker.Message{ID: long[1:], Body: bytes.Repeat([]byte("x"), maxBody)}
 	if _, err := encode(most); err != nil {
-		t.Errorf("the largest message is refused: %v", err)
+		t.Errorf("encode rejected the largest message: %v", err)
 	}
 }
 

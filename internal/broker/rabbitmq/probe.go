@@ -21,7 +21,7 @@ const (
 // existing ones. It makes one attempt. Its error says what to do.
 //
 // A simulation has up to thousands of queues, and each declaration is a round trip. So Probe declares the queues only
-// in its first call, and in a call after a failed one.
+// in its first call, and in the call after a failed call.
 func (b *Broker) Probe(ctx context.Context) error {
 	if !b.probed.Load() {
 		if err := b.Declare(ctx); err != nil {
@@ -33,14 +33,15 @@ func (b *Broker) Probe(ctx context.Context) error {
 	return err
 }
 
-// probePublish publishes a message that no queue receives. It does not wait if the server blocks publishers.
+// probePublish publishes a message that no queue receives. If the server blocks publishers, probePublish returns an
+// error and does not wait until the block ends.
 func (b *Broker) probePublish(ctx context.Context) error {
 	conn, err := b.publish.try(ctx)
 	if err != nil {
 		return err
 	}
 	if err := b.publish.blockedError(); err != nil {
-		return err // a request on this connection would wait until the alarm ends
+		return err // the server would not answer a request before it unblocks the connection
 	}
 	done := make(chan error, 1)
 	if !b.start(func() { done <- publishProbe(ctx, conn, b.topology.exchange) }) {
@@ -62,8 +63,8 @@ func (b *Broker) probePublish(ctx context.Context) error {
 	}
 }
 
-// publishProbe publishes a message that no queue receives, and waits until the server confirms it. If the server has
-// rejected a request, the error contains the remedy.
+// publishProbe publishes a message that no queue receives, and waits until the server confirms the message. If the
+// server has rejected a request, the error contains the remedy.
 func publishProbe(ctx context.Context, conn *connection, exchange string) error {
 	if err := publishUnrouted(ctx, conn, exchange); err != nil {
 		return withRemedy(lostOr(conn, err))
@@ -91,8 +92,8 @@ func publishUnrouted(ctx context.Context, conn *connection, exchange string) err
 		if confirmation.Acked() {
 			return nil
 		}
-		// If the channel is lost, the client library first sends the reason, and then reports the message as rejected.
-		// So only if there is no reason, the server itself has rejected the message.
+		// If the AMQP channel is lost, the client library first sends the reason for the loss, and then reports the
+		// message as rejected. If the library has sent no reason, the server itself has rejected the message.
 		select {
 		case reason = <-closes:
 		default:
@@ -108,8 +109,8 @@ func publishUnrouted(ctx context.Context, conn *connection, exchange string) err
 	return fmt.Errorf("publish to exchange %s: %w", exchange, reason)
 }
 
-// Blocked returns an error if the server blocks the connection of this broker's publishers because of a resource alarm. It
-// does no I/O.
+// Blocked returns an error if the server blocks the connection of this broker's publishers because of a resource alarm.
+// It does no I/O.
 func (b *Broker) Blocked() error { return b.publish.blockedError() }
 
 // blockedError returns an error if the server blocks the connection because of a resource alarm.

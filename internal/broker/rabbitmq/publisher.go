@@ -13,15 +13,16 @@ import (
 // laneID identifies a queue to which messages are published. There is one lane per queue.
 type laneID struct {
 	kind laneKind
-	of   broker.Queue // the event queue itself, or the one to which the retry queue belongs; not set for the dead-letter queue
+	of   broker.Queue // an entry or exit queue; not set if the kind is toDead
 }
 
+// laneKind says to which queue a lane publishes.
 type laneKind int
 
 const (
-	toQueue laneKind = iota
-	toRetry
-	toDead
+	toQueue laneKind = iota // to an entry or exit queue
+	toRetry                 // to the retry queue of an entry or exit queue
+	toDead                  // to the dead-letter queue
 )
 
 // Publish accepts msg for delivery to q, as described for broker.Publisher. Each queue has its own window of
@@ -32,7 +33,7 @@ func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message
 		return fmt.Errorf("publish message %q: %w", msg.ID, err)
 	}
 	if confirmed == nil {
-		return errors.New("publish: confirmed is nil")
+		return errors.New(`publish: the callback "confirmed" is nil`)
 	}
 	return b.put(ctx, laneID{kind: toQueue, of: q}, publishing, confirmed)
 }
@@ -45,7 +46,7 @@ func (b *Broker) put(ctx context.Context, id laneID, publishing amqp.Publishing,
 	return l.put(ctx, b.running.Done(), &outgoing{publishing: publishing, confirmed: confirmed})
 }
 
-// Flush waits until the broker has confirmed all messages that were accepted before the call.
+// Flush waits until the broker has confirmed all messages that were accepted before the call of Flush.
 func (b *Broker) Flush(ctx context.Context) error {
 	if b.running.Err() != nil {
 		return broker.ErrClosed
@@ -53,7 +54,7 @@ func (b *Broker) Flush(ctx context.Context) error {
 	return b.unconfirmed.Wait(ctx, b.running.Done())
 }
 
-// lane returns the lane with the given ID. At the first call for an ID, it starts the lane.
+// lane returns the lane with the given ID. The first call for an ID starts the lane.
 func (b *Broker) lane(id laneID) (*lane, error) {
 	b.mu.RLock()
 	l, closed := b.lanes[id], b.isClosed
@@ -99,7 +100,7 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 	return l, nil
 }
 
-// routesOf returns the routing key of a lane. It also returns the routes that must exist before the lane
+// routesOf returns the routing key of a lane. It also returns the routes whose queues must exist before the lane
 // publishes, so that no message is lost.
 func (b *Broker) routesOf(id laneID) (key string, routes []route) {
 	switch id.kind {

@@ -24,11 +24,14 @@ import (
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	// DefaultDeliveryLimit is the default of Config.DeliveryLimit: the number of times that a quorum queue delivers a
-	// message again before it dead-letters the message. When a session is lost, the server counts one more delivery for
-	// every message that was unsettled in this session. So the limit must be high enough that a long series of faults
-	// does not dead-letter a valid event: with one lost session every three seconds, a message reaches the limit after
-	// 50 minutes. The limit must also be low enough to stop a message that crashes its consumer each time. Malformed
-	// messages never reach the limit, because the processor dead-letters them at their first delivery.
+	// message again before it dead-letters the message.
+	//
+	// The limit must be high enough that a long series of faults does not dead-letter a valid event. When a session is
+	// lost, the server counts one more delivery for every message that was unsettled in this session. With one lost
+	// session every three seconds, a message reaches the limit after 50 minutes.
+	//
+	// The limit must also be low enough to stop a message whose every delivery crashes the consumer. Malformed messages
+	// never reach the limit, because the processor dead-letters them at their first delivery.
 	DefaultDeliveryLimit = 1000
 	DefaultWindow        = 1024
 )
@@ -36,10 +39,10 @@ const (
 const (
 	// maxName is the maximum length of a name in AMQP, in bytes.
 	maxName = 255
-	// maxOwner is the maximum length of Config.Owner, in bytes. A UUID has 36 bytes.
+	// maxOwner is the maximum length of Config.Owner, in bytes. The owner is usually a UUID, which has 36 bytes.
 	maxOwner = 64
 	// maxPartitions is the maximum number of partitions. Each partition has an entry queue and an exit queue, and each
-	// of them needs a channel. RabbitMQ allows 2047 channels per connection by default.
+	// of these queues needs a channel. RabbitMQ allows 2047 channels per connection by default.
 	maxPartitions = 1000
 	// maxWindow is the maximum of Config.Window.
 	maxWindow = 1 << 16
@@ -51,11 +54,11 @@ const (
 
 // Config is the configuration of a broker.
 type Config struct {
-	// Exchange is the name of the simulation's exchange. The names of its queues begin with it.
+	// Exchange is the name of the simulation's exchange. The names of the simulation's queues begin with this name.
 	Exchange string
-	// Owner distinguishes the simulation from others that have the same name and use another store. When queues
-	// are declared, they are marked with the owner. Queues that are marked with another owner are not used. If
-	// Owner is empty, queues are neither marked nor checked.
+	// Owner distinguishes the simulation from other simulations of the same name. When the broker declares queues, it
+	// marks them with the owner. It refuses to use queues that are marked with another owner. If Owner is empty, the
+	// broker neither marks queues nor checks their marks.
 	Owner string
 	// Partitions is the number of entry queues. There are as many exit queues.
 	Partitions int
@@ -79,7 +82,7 @@ type Dependencies struct {
 	Binding binding.Source
 	// Logger receives log messages. nil discards them.
 	Logger *slog.Logger
-	// Registerer registers the metrics whose names begin with parking_broker_. If it is nil, no metrics are
+	// Registerer registers the metrics whose names begin with parking_broker_. If Registerer is nil, no metrics are
 	// registered.
 	Registerer prometheus.Registerer
 }
@@ -112,7 +115,6 @@ func (c Config) validate() error {
 	return c.checkNames()
 }
 
-// checkNames checks the lengths of names.
 func (c Config) checkNames() error {
 	if len(c.Owner) > maxOwner {
 		return fmt.Errorf("owner: the identifier of the queue owner is longer than %d bytes", maxOwner)
@@ -143,9 +145,9 @@ type Broker struct {
 	metrics  *metrics
 	log      *slog.Logger
 	outages  *outage.Log
-	lost     atomic.Pointer[error] // why a connection was lost after the last Ping; nil if none was lost
+	lost     atomic.Pointer[error] // why a connection was lost since the last call of Ping; nil if no connection was lost
 
-	publish *link // used only for publishing, because the server may stop reading from such a connection
+	publish *link // used only for publishing, because the server may stop reading from a connection that publishes
 	consume *link
 	admin   *link
 
@@ -211,8 +213,8 @@ func (b *Broker) newLink(role string) *link {
 	}
 }
 
-// Check makes one attempt to connect, and closes the connection again. Its error is one line. It contains the address
-// and the remedy, but not the password.
+// Check makes one attempt to connect, and closes the connection again. The error is one line with the address and the
+// remedy, but without the password.
 func (b *Broker) Check(ctx context.Context) error {
 	conn, err := b.dialer.dial(ctx, "check")
 	if err != nil {
@@ -222,8 +224,8 @@ func (b *Broker) Check(ctx context.Context) error {
 	return nil
 }
 
-// Ping opens a channel on the administrative connection. It returns an error if that fails, or if any connection was lost
-// since the last call, even if it was established again in the meantime.
+// Ping opens a channel on the administrative connection. It returns an error if the channel cannot be opened, or if any
+// connection was lost since the previous call of Ping. A lost connection counts even if the Broker has connected again.
 func (b *Broker) Ping(ctx context.Context) error {
 	err := b.administer(ctx, func(*administration) error { return nil })
 	if lost := b.lost.Swap(nil); err == nil && lost != nil {
@@ -244,9 +246,9 @@ func (b *Broker) Version(ctx context.Context) (string, error) {
 	return strings.TrimSpace(product + " " + version), nil
 }
 
-// Close sends the pending acknowledgements and closes every connection. Deliveries that are unsettled, or that
-// the caller has not received, return to their queues. Unconfirmed messages may be lost. To avoid this, call
-// Flush first.
+// Close sends the pending acknowledgements and closes every connection. Deliveries that are unsettled, or that the
+// caller has not received, return to their queues. Unconfirmed messages may be lost, unless the caller calls Flush
+// before Close.
 func (b *Broker) Close() error {
 	sessions, first := b.markClosed()
 	if !first {
@@ -277,7 +279,7 @@ func (b *Broker) markClosed() (sessions []*session, first bool) {
 	return sessions, true
 }
 
-// finish ends the sessions and waits until they have sent their pending settlements, or until the timeout.
+// finish ends the sessions. It waits until the sessions have sent their pending settlements, or until the timeout.
 func (b *Broker) finish(sessions []*session, timeout time.Duration) {
 	timedOut := time.After(timeout)
 	for _, s := range sessions {
@@ -287,13 +289,12 @@ func (b *Broker) finish(sessions []*session, timeout time.Duration) {
 		select {
 		case <-s.done:
 		case <-timedOut:
-			return // closing the connections ends the other sessions
+			return // do not wait for the remaining sessions: they end when Close closes the connections
 		}
 	}
 }
 
-// start runs f in a goroutine, or returns false if the broker is closed. Close waits until that goroutine has
-// ended.
+// start runs f in a goroutine, for which Close waits. It returns false, and does not run f, if the broker is closed.
 func (b *Broker) start(f func()) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -32,7 +32,7 @@ func (a *administration) deadReasons(dead route) (reasons []broker.Reason, err e
 		letter, found, err := a.channel.Get(dead.queue, false)
 		switch {
 		case isNotFound(err):
-			return nil, a.open() // the server closes the channel when it reports this error
+			return nil, a.open() // the server closes the channel when a queue does not exist
 		case err != nil:
 			return nil, fmt.Errorf("examine queue %s: %w", dead.queue, err)
 		case !found:

@@ -17,7 +17,6 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// operations are the operations of a broker that return the errors of the server.
 var operations = map[string]func(context.Context, *rabbitmq.Broker) error{
 	"Declare": func(ctx context.Context, b *rabbitmq.Broker) error { return b.Declare(ctx) },
 	"Probe":   func(ctx context.Context, b *rabbitmq.Broker) error { return b.Probe(ctx) },
@@ -38,8 +37,8 @@ var operations = map[string]func(context.Context, *rabbitmq.Broker) error{
 	"Ping": func(ctx context.Context, b *rabbitmq.Broker) error { return b.Ping(ctx) },
 }
 
-// rejecting returns a function for startFakeServer. The function rejects one method. It also answers each passive
-// declaration of an exchange with the error that the exchange does not exist.
+// rejecting returns a function for startFakeServer. This function rejects every request whose method is m. It also
+// rejects every passive declaration of an exchange, as if the exchange did not exist.
 func rejecting(m method, r rejection) func(request) *rejection {
 	return func(q request) *rejection {
 		switch {
@@ -52,7 +51,7 @@ func rejecting(m method, r rejection) func(request) *rejection {
 	}
 }
 
-// RabbitMQ closes the connection, and not only the channel, if it rejects a request with one of these errors.
+// In these cases, RabbitMQ closes the whole connection, and not only the channel.
 func TestBroker_ServerClosesTheConnection_ErrorContainsTheReasonAndTheRemedy(t *testing.T) {
 	t.Parallel()
 	const majority = "a quorum queue needs a majority of the nodes"
@@ -89,7 +88,7 @@ func TestBroker_ServerClosesTheConnection_ErrorContainsTheReasonAndTheRemedy(t *
 				for _, operation := range tt.operations {
 					err := operations[operation](t.Context(), b)
 					if errors.Is(err, broker.ErrConfig) != tt.isConfig {
-						t.Errorf("%s: ErrConfig is %t, want %t", operation, !tt.isConfig, tt.isConfig)
+						t.Errorf("%s: the error matches ErrConfig: %t, want %t", operation, !tt.isConfig, tt.isConfig)
 					}
 					checkText(t, operation, err, tt.want)
 				}
@@ -98,7 +97,7 @@ func TestBroker_ServerClosesTheConnection_ErrorContainsTheReasonAndTheRemedy(t *
 	}
 }
 
-// checkText checks that an error contains each of the texts once.
+// checkText checks that an error contains each of the texts exactly once.
 func checkText(t *testing.T, operation string, err error, want []string) {
 	t.Helper()
 	if err == nil {
@@ -119,8 +118,8 @@ func TestBrokerProbe_ServerClosesTheChannel_ErrorContainsTheRemedy(t *testing.T)
 	checkText(t, "Probe", open(t, options).Probe(t.Context()), []string{"write access to exchange", "grant the user the permissions"})
 }
 
-// The server uses the same code for a queue that does not exist and for a queue that cannot be used. A queue that
-// cannot be used may contain messages.
+// The server uses the same code for a queue that does not exist and for an unavailable queue. But an unavailable queue
+// may contain messages.
 func TestBroker_QueueIsUnavailable_IsNotRegardedAsMissing(t *testing.T) {
 	t.Parallel()
 	inspections := []string{"Depths", "CheckQueue", "Exists", "Delete", "DeadLetterReasons"}
@@ -157,13 +156,13 @@ func TestBroker_QueueIsUnavailable_IsNotRegardedAsMissing(t *testing.T) {
 	}
 }
 
-// The texts of the errors must come from a real server, because they determine whether a queue counts as missing.
+// This test needs a real server, because the text of the server's error determines whether a queue counts as missing.
 func TestDepths_ClassicQueueOnDeadNode_ReturnsErrorUntilTheNodeStarts(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 2, servers.RabbitMQOptions{})
 	alive, dead := cluster[0], cluster[1]
 	options := optionsFor(t, dead.URI())
-	options.QueueType = plan.QueueTypeClassic // a classic queue is only on the node that created it, here the one that stops
+	options.QueueType = plan.QueueTypeClassic // a classic queue is unavailable while its node is down
 	if err := open(t, options).Declare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -188,22 +187,22 @@ func TestDepths_ClassicQueueOnDeadNode_ReturnsErrorUntilTheNodeStarts(t *testing
 	if err := dead.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	polltest.Until(t, "the depths are those from before", func() bool {
+	polltest.Until(t, "the depths are the same as before the node stopped", func() bool {
 		depths, err := b.Depths(t.Context())
 		return err == nil && depths == broker.Depths{Dead: 1}
 	})
 }
 
-// Delete skips the queues on a dead node. Usually, it stops looking for queues after maxGap partitions without queues.
-// But the next Delete must find the skipped queues even after a larger gap.
+// Delete skips the queues on a dead node. The next call of Delete must find these queues, although Delete usually stops
+// its search after four successive partitions without queues (maxGap).
 func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 2, servers.RabbitMQOptions{})
 	alive, dead := cluster[0], cluster[1]
-	const far = 6 // the partition whose queues are on the dead node; more than maxGap partitions precede it
+	const far = 6 // the partition whose queues are on the dead node
 	options := optionsFor(t, alive.URI())
 	options.Owner = "the owner"
-	options.QueueType = plan.QueueTypeClassic // a classic queue is only on the node that created it
+	options.QueueType = plan.QueueTypeClassic // a classic queue is unavailable while its node is down
 	options.Partitions = far
 	if err := open(t, options).Declare(t.Context()); err != nil {
 		t.Fatal(err)
@@ -221,10 +220,10 @@ func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *test
 	checkText(t, "Delete", b.Delete(t.Context()), []string{"NOT_FOUND", "unavailable queues in total: 4", "rabbitmqctl cluster_status"})
 	isSkipped := func(queue string) bool { return strings.HasSuffix(queue, fmt.Sprintf(".%d", far)) }
 	if left := slices.DeleteFunc(queuesOn(t, alive), isSkipped); len(left) > 0 {
-		t.Errorf("Delete has left the queues %q on the other node", left)
+		t.Errorf("Delete has left the queues %q on the running node", left)
 	}
 	if exists, err := b.Exists(t.Context()); !exists || err != nil {
-		t.Errorf("the simulation exists: %t (%v), want true, because of the owner's mark", exists, err)
+		t.Errorf("the simulation exists: %t (%v), want true, because the owner exchange exists", exists, err)
 	}
 
 	if err := dead.Start(t.Context()); err != nil {
@@ -239,8 +238,8 @@ func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *test
 	}
 }
 
-// awaitUnavailable waits until the server reports that queues of the broker are unavailable. After a node has ended,
-// the other nodes need some time to notice it.
+// awaitUnavailable waits until the server reports that queues of the broker are unavailable. When a node stops, the
+// other nodes need some time to notice the failure.
 func awaitUnavailable(t *testing.T, b *rabbitmq.Broker) {
 	t.Helper()
 	polltest.Until(t, "a node reports that queues of another node are unavailable", func() bool {

@@ -58,7 +58,7 @@ func TestBrokerCheck_ErrorIsOneLineWithTheRemedy(t *testing.T) {
 			"correct the user name or password"},
 		{"the virtual host does not exist", with(func(u *url.URL) { u.Path = "/nowhere" }), "add_vhost"},
 		{"the port does not speak TLS", with(func(u *url.URL) { u.Scheme = "amqps" }), "does not speak TLS"},
-		{"the port wants TLS", with(func(u *url.URL) { u.Host, _ = proxyTLS(t, good.Host) }), "amqps"},
+		{"the port requires TLS", with(func(u *url.URL) { u.Host, _ = proxyTLS(t, good.Host) }), "amqps"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestDelivery_FromExternalPublisher_KeepsBodyAndProperties(t *testing.T) {
 		"headers that nearly fill a frame": {Body: []byte("{}"), Headers: amqp.Table{"large": strings.Repeat("x", 130_000)}},
 		"a body of 10 MiB":                 {Body: bytes.Repeat([]byte("0123456789abcdef"), 10<<20/16)},
 		"properties that are not UTF-8":    {MessageId: "\xff\xfe", Type: "\xff", AppId: "\x00", ContentType: "\xff", Body: []byte("\xff")},
-		"a time before all others":         {Timestamp: time.Unix(1, 0), Body: []byte("{}")},
+		"a timestamp in 1970":              {Timestamp: time.Unix(1, 0), Body: []byte("{}")},
 		"a reply-to and a priority":        {ReplyTo: "somewhere", CorrelationId: "c", Priority: 7, Body: []byte("{}")},
 	}
 	for name, p := range external {
@@ -161,7 +161,7 @@ func TestDelivery_FromExternalPublisher_KeepsBodyAndProperties(t *testing.T) {
 		}
 		d = receive(t, deliveries)
 		if !bytes.Equal(d.Message.Body, p.Body) || d.Message.ID != p.MessageId || d.Message.Attempt != 1 {
-			t.Errorf("%s: delivered again %q with %d bytes at attempt %d", name, d.Message.ID, len(d.Message.Body), d.Message.Attempt)
+			t.Errorf("%s: after the retry, delivered %q with %d bytes and attempt %d", name, d.Message.ID, len(d.Message.Body), d.Message.Attempt)
 		}
 		if err := d.Settler.DeadLetter(t.Context(), broker.Reason{Stage: "parse", Detail: "of an external publisher"}); err != nil {
 			t.Fatalf("%s: dead-letter: %v", name, err)
@@ -201,8 +201,8 @@ func assertExternal(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 	}
 }
 
-// A CC header makes the server route a message to additional queues. If a dead letter kept this header, the
-// server would also route it back to the queue it came from, in an endless loop.
+// A CC header makes the server route a message to additional queues. If a dead letter kept this header, the server
+// would route the dead letter to these queues again, in an endless loop.
 func TestDeadLetter_DropsTheCCHeader(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
@@ -222,7 +222,7 @@ func TestDeadLetter_DropsTheCCHeader(t *testing.T) {
 	awaitDepths(t, b, broker.Depths{Ready: 1, Dead: 1})
 }
 
-func TestBroker_DeadLettersExpiredMessages(t *testing.T) {
+func TestBroker_ExpiredMessages_AreDeadLettered(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -247,7 +247,7 @@ func TestBroker_DeletedQueues_AreDeclaredAgain(t *testing.T) {
 		delete func(*amqp.Channel) error
 	}{
 		{"nothing", func(*amqp.Channel) error { return nil }},
-		{"the queue", deletionOf(options.Exchange + ".entry.0")},
+		{"the event queue", deletionOf(options.Exchange + ".entry.0")},
 		{"the retry queue", deletionOf(options.Exchange + ".retry.entry.0")},
 		{"the dead-letter queue", deletionOf(options.Exchange + ".dead")},
 		{"the exchange", func(channel *amqp.Channel) error {
@@ -285,7 +285,8 @@ func TestPublish_UnroutableMessages_AreRepublished(t *testing.T) {
 	awaitDepths(t, b, broker.Depths{Ready: 3})
 }
 
-// settleEachWay receives messages and settles them with Retry, Requeue and DeadLetter.
+// settleEachWay receives a message and settles it with Retry. When the message comes back, settleEachWay settles it
+// with DeadLetter.
 func settleEachWay(t *testing.T, b *rabbitmq.Broker, deliveries <-chan broker.Delivery) {
 	t.Helper()
 	if err := receive(t, deliveries).Settler.Retry(t.Context()); err != nil {
@@ -307,7 +308,7 @@ func deletionOf(queue string) func(*amqp.Channel) error {
 	}
 }
 
-func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
+func TestBroker_QueueHasOtherSettings_PublisherRetriesUntilTheQueueIsDeleted(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -343,12 +344,11 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	assertOneOutage(t, log, began)
 }
 
-// assertOneOutage checks that the log contains the start and the end of exactly one outage. The outage
-// started after the time in the parameter began. A long outage is logged again at intervals, so the log may have one
-// more line for each interval since then.
+// assertOneOutage checks that the log contains the start and the end of exactly one outage. The parameter began is a
+// time before the outage.
 func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
-	const reminder = 30 * time.Second // the interval at which package outage logs a long outage again
+	const reminder = 30 * time.Second // while an outage lasts, the start is logged again at this interval
 	most := 1 + int(time.Since(began)/reminder)
 	down, up := strings.Count(log.String(), "The broker is unavailable"), strings.Count(log.String(), "available again")
 	if down < 1 || down > most || up != 1 {
@@ -402,11 +402,11 @@ func TestBrokerDelete_ObjectsWithOtherSettings_AreNotDeleted(t *testing.T) {
 		}
 	}
 	if exists, err := b.Exists(t.Context()); err != nil || !exists {
-		t.Errorf("the name counts as unused (%v)", err)
+		t.Errorf("Exists returned false or an error (%v), although the queue and the exchange exist", err)
 	}
 }
 
-// 'parking purge' knows only the name of the simulation, so it may assume another type of queue than the simulation used.
+// 'parking purge' knows only the name of the simulation, so it may assume another queue type than the simulation used.
 func TestBrokerDelete_AnotherQueueType_RemovesTheQueues(t *testing.T) {
 	t.Parallel()
 	for declared, purged := range map[plan.QueueType]plan.QueueType{
@@ -425,13 +425,13 @@ func TestBrokerDelete_AnotherQueueType_RemovesTheQueues(t *testing.T) {
 				t.Fatal(err)
 			}
 			if exists, err := b.Exists(t.Context()); err != nil || exists {
-				t.Errorf("queues are left (%v)", err)
+				t.Errorf("Exists returned true or an error (%v) after Delete", err)
 			}
 		})
 	}
 }
 
-func TestBroker_ReadsAddressAndCredentialsAtEachConnect(t *testing.T) {
+func TestBroker_ReadsTheBindingBeforeEachAttemptToConnect(t *testing.T) {
 	t.Parallel()
 	uri, _ := url.Parse(servers.AMQPURI(t))
 	wrong := *uri
@@ -596,8 +596,8 @@ func assertNoPassword(t *testing.T, log *logtest.Buffer, uri *url.URL) {
 	}
 }
 
-// proxyTLS starts a proxy that speaks TLS and forwards to another address. It returns the address of the proxy and the
-// certificate of its authority.
+// proxyTLS starts a proxy that speaks TLS and forwards to another address. It returns the address of the proxy, and the
+// certificate of the CA that has signed the certificate of the proxy.
 func proxyTLS(t *testing.T, to string) (address string, ca []byte) {
 	t.Helper()
 	authority := tlstest.NewAuthority(t, "test CA")

@@ -12,21 +12,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// gapPatience is how long the acknowledgement of a delivery is delayed while earlier deliveries are unsettled;
-// see session.
+// gapPatience is how long the acknowledgement of a delivery is delayed at most while earlier deliveries are unsettled;
+// see the type session.
 const gapPatience = 250 * time.Millisecond
 
-// session is an AMQP channel that consumes, together with the deliveries that the server regards as unsettled. After
-// the setup, the channel is used by one goroutine only: the one that executes the method run.
+// session consumes from one queue over one AMQP channel, and keeps the deliveries that the server regards as unsettled.
+// After the setup, only the goroutine that executes the method run uses the channel.
 //
-// Acknowledgements are combined. Settling a delivery marks it and wakes the goroutine. With a single request, the
-// goroutine acknowledges all deliveries before the first unsettled one. An unsettled delivery is a gap if later
-// deliveries are settled.
+// A single request acknowledges all deliveries before the first unsettled delivery. An unsettled delivery is a gap if
+// later deliveries are settled.
 //
-// The acknowledgements of the deliveries after a gap are delayed by up to gapPatience, because the gap may close in
-// that time. If these deliveries are more than half of the prefetch, they are acknowledged at once, one by one, so that
-// a slow message does not stall others. Individual acknowledgements should be rare, because each of them costs the
-// server half as much as the delivery itself.
+// The acknowledgement of a delivery after a gap waits for the gap to close, but at most for gapPatience. After that,
+// the delivery is acknowledged individually. If the number of waiting deliveries exceeds half of the prefetch, all of
+// them are acknowledged individually at once, so that a slow message does not stall other messages. Individual
+// acknowledgements should be rare, because each of them costs the server half as much as the delivery itself.
 type session struct {
 	channel  *amqp.Channel
 	queue    string
@@ -35,22 +34,22 @@ type session struct {
 	closes   <-chan *amqp.Error
 	wake     chan struct{}
 	done     chan struct{} // closed when the session has ended
-	reason   error         // why the server closed the channel, or nil; set before done is closed
+	reason   error         // why the server closed the AMQP channel, or nil; valid when the session has ended
 
 	mu        sync.Mutex
-	err       error // the error with which settling fails after the session has ended
+	err       error // why deliveries can no longer be settled; nil while they can
 	retiring  bool  // whether the session must cancel the consumer
-	cancelled bool  // whether an outbox has contained the request to cancel the consumer
+	cancelled bool  // whether the request to cancel the consumer was already put into an outbox
 	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue does not
-	// answer settlements, and closing the channel can discard those that the queue has not received. So before the
-	// session closes the channel, it makes another request, which the queue answers; see send.
+	// answer settlements, and settlements that the queue has not received can be discarded when the channel is closed.
+	// So before the session closes the channel, it makes another request, which the queue answers; see the method send.
 	unanswered bool
-	drained    bool // no more deliveries follow
+	drained    bool // whether the session will receive no more deliveries
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
 	// order of their tags.
 	first, last *delivery
-	// The slice settled contains those deliveries of the linked list that the consumer has settled. The server does not
-	// know this yet. The deliveries are in the order in which they were settled.
+	// The slice settled contains those deliveries of the linked list that the consumer has settled, in the order in
+	// which they were settled. Their settlements have not been sent to the server yet.
 	settled []*delivery
 }
 
@@ -104,7 +103,8 @@ func (s *session) settle(d *delivery, from, to verdict) error {
 	return nil
 }
 
-// finish makes the session send the pending settlements and then end. Later calls of settle return err.
+// finish makes the session send the pending settlements and then end. Deliveries can no longer be settled: the method
+// settle returns the error of the first call of finish.
 func (s *session) finish(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +145,7 @@ func (s *session) run() {
 		case s.reason = <-s.closes:
 			return
 		}
-		runtime.Gosched() // other goroutines can settle more deliveries now, which makes the outbox larger
+		runtime.Gosched() // let other goroutines settle more deliveries first: a single request can acknowledge many
 		s.plan(&out, time.Now())
 		if err := s.send(&out); err != nil {
 			return
@@ -159,8 +159,10 @@ func (s *session) run() {
 // close closes the channel. If the server has already closed the channel, close records the reason, because the error
 // of a failed request does not contain the reason.
 func (s *session) close() {
-	_ = s.channel.Close()                                       // Close fails if the server has already closed the channel
-	if reason := <-s.closes; reason != nil && s.reason == nil { // the client library closes s.closes when the AMQP channel closes
+	_ = s.channel.Close() // Close fails if the server has already closed the channel
+	// This receive does not block, because the AMQP channel is closed by now: the client library closes s.closes when
+	// it closes the AMQP channel.
+	if reason := <-s.closes; reason != nil && s.reason == nil {
 		s.reason = reason
 	}
 }
@@ -168,9 +170,9 @@ func (s *session) close() {
 // outbox is a batch of requests that the session sends to the server, mostly settlements.
 type outbox struct {
 	requeues []uint64
-	prefix   uint64 // tag of the delivery to acknowledge together with all earlier ones; 0 for none
+	prefix   uint64 // acknowledge all deliveries up to this tag; 0 for none
 	singles  []uint64
-	patience time.Duration // how long settled deliveries may still wait until all earlier deliveries are settled; 0 if none wait
+	patience time.Duration // how long the first waiting acknowledgement may still wait; 0 if no acknowledgement waits
 	cancel   bool          // whether to cancel the consumer of this session
 	flush    bool          // whether to call the method flush after the other requests of this outbox
 	last     bool          // whether the session sends nothing after this outbox
@@ -205,9 +207,8 @@ func (out *outbox) settles() bool {
 	return len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0
 }
 
-// planSingles adds acknowledgements of single deliveries to the outbox. A settled delivery that follows an unsettled
-// one is not acknowledged at once: when the earlier delivery is settled, a single request can acknowledge both.
-// planSingles acknowledges only those deliveries that must not wait any longer.
+// planSingles adds acknowledgements of single deliveries to the outbox. It acknowledges only those deliveries that must
+// not wait any longer for a gap to close; see the type session.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -221,7 +222,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
-			break // the following deliveries were settled after this one, so they must wait too
+			break // the following deliveries began to wait at the same time or later, so none of them is due
 		}
 		out.singles = append(out.singles, d.tag)
 		s.remove(d)
@@ -243,16 +244,19 @@ func (s *session) remove(d *delivery) {
 	d.previous, d.next, d.removed = nil, nil, true
 }
 
-// send sends the requests in the outbox. It sends the requeues first. Otherwise, the acknowledgement of all deliveries
-// up to out.prefix would include requeued deliveries.
+// send sends the requests in the outbox. It sends the requeues before the acknowledgements. Otherwise, the
+// acknowledgement of all deliveries up to out.prefix would include requeued deliveries.
 //
-// The session closes the channel only after a request that the queue itself answers: the cancellation of the consumer
-// or, if settlements follow the cancellation, a request for a message; see the method flush. Without this answer,
-// closing the channel could discard settlements: the server lets at most 32 settlements of a channel wait for a quorum
-// queue (SOFT_LIMIT in rabbit_fifo_client.erl), delays all others, and discards the delayed ones when the channel is
-// closed. When the queue answers, no settlements are delayed any more.
+// The session closes the channel only after a request that the queue itself answers. Usually, this request is the
+// cancellation of the consumer. If settlements follow the cancellation, the request is a basic.get; see the method
+// flush.
 //
-// In rare cases, a change of the queue's leader still loses settlements. The queue then delivers the messages again.
+// Without this answer, settlements could be discarded when the channel is closed. At any time, at most 32 settlements
+// of a channel are on their way to a quorum queue (SOFT_LIMIT in rabbit_fifo_client.erl). The server holds back all
+// further settlements, and discards them when the channel is closed. When the queue has answered the request, no
+// settlements are held back any more.
+//
+// Settlements can still be lost when the leader of the queue changes. The queue then delivers the messages again.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
@@ -278,9 +282,9 @@ func (s *session) send(out *outbox) error {
 	return nil
 }
 
-// flush waits until the server has passed all earlier settlements to the queue; see send. For this purpose, it gets a
-// message from the queue, because the queue itself answers this request. flush then requeues the message, which
-// therefore counts as redelivered.
+// flush waits until the server has passed all earlier settlements to the queue; see the method send. To this end, flush
+// requests a message with basic.get, because the queue itself answers this request. If there is a message, flush
+// requeues the message, which then counts as redelivered.
 func (s *session) flush() error {
 	d, ok, err := s.channel.Get(s.queue, false)
 	if err != nil || !ok {

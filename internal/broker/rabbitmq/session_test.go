@@ -125,10 +125,10 @@ func TestSession_RandomSettlements_EachIsSentOnceWithinTheMaximumDelay(t *testin
 					t.Fatal(err)
 				}
 				if waiting := p.settledButHeld(); waiting > prefetch/2 || (waiting > 0) != (p.out.patience > 0) {
-					t.Fatalf("%d verdicts wait, for %s", waiting, p.out.patience)
+					t.Fatalf("%d settled deliveries wait, for up to %s", waiting, p.out.patience)
 				}
 			},
-			"lose patience": func(t *rapid.T) {
+			"wait for gapPatience": func(t *rapid.T) {
 				if err := p.flush(); err != nil {
 					t.Fatal(err)
 				}
@@ -137,7 +137,7 @@ func TestSession_RandomSettlements_EachIsSentOnceWithinTheMaximumDelay(t *testin
 					t.Fatal(err)
 				}
 				if waiting := p.settledButHeld(); waiting != 0 {
-					t.Fatalf("%d verdicts still wait", waiting)
+					t.Fatalf("%d settled deliveries still wait", waiting)
 				}
 			},
 		})
@@ -146,7 +146,7 @@ func TestSession_RandomSettlements_EachIsSentOnceWithinTheMaximumDelay(t *testin
 			t.Fatal(err)
 		}
 		if waiting := p.settledButHeld(); waiting != 0 || !p.out.last {
-			t.Fatalf("at the end %d verdicts wait, and the session ends: %t", waiting, p.out.last)
+			t.Fatalf("at the end, %d settled deliveries wait, and the session ends: %t", waiting, p.out.last)
 		}
 	})
 }
@@ -168,13 +168,13 @@ func TestSession_UnsettledDeliveryBetweenSettledOnes_DelaysTheLaterAcknowledgeme
 			t.Fatal(err)
 		}
 	}
-	ack(1, 2, 4, 5) // message 3 is still being processed
+	ack(1, 2, 4, 5) // delivery 3 is still being processed
 	if p.out.prefix != 2 || len(p.out.singles) != 0 || p.out.patience != gapPatience {
-		t.Fatalf("with a gap at 3 it sends %+v", p.out)
+		t.Fatalf("while delivery 3 is unsettled, the session sends %+v", p.out)
 	}
 	ack(3)
 	if p.out.prefix != 5 || len(p.out.singles) != 0 || p.out.patience != 0 {
-		t.Fatalf("with the gap closed it sends %+v", p.out)
+		t.Fatalf("after delivery 3 is settled, the session sends %+v", p.out)
 	}
 }
 
@@ -235,5 +235,5 @@ func TestSession_SettlementsAfterCancellation_AreFollowedByAFlush(t *testing.T) 
 	p.session.retire()
 	plan(outbox{cancel: true})
 	p.session.markDrained()
-	plan(outbox{last: true}) // no delivery was settled after the consumer was cancelled
+	plan(outbox{last: true}) // the field flush is false, because no delivery was settled after the consumer was cancelled
 }

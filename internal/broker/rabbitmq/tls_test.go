@@ -61,7 +61,7 @@ func TestBroker_ServerVerifiesClientCertificates_LogsInWithThem(t *testing.T) {
 		// all variants contain "client certificate".
 		{"a certificate of another CA", withoutUser, other, node.User(), "client certificate"},
 		{"a user name and a password", withUser, nil, "", "client certificate"},
-		{"nothing", withoutUser, nil, "", "client certificate"},
+		{"neither a certificate nor a user name", withoutUser, nil, "", "client certificate"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

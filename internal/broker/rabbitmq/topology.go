@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// deadDeliveryLimit is the delivery limit of the dead-letter queue. The server drops messages that exceed it.
-// It is so high that a user who inspects and requeues dead letters never reaches it.
+// deadDeliveryLimit is the delivery limit of the dead-letter queue. The server drops messages that exceed this limit.
+// The limit is so high that a user who inspects and requeues dead letters never reaches it.
 const deadDeliveryLimit = 1_000_000
 
 const (
@@ -34,7 +34,7 @@ type topology struct {
 	deliveryLimit int
 }
 
-// route is a queue with its arguments, and the routing key of the messages that are routed to it.
+// route describes a queue: its name, the routing key of its messages, and its arguments.
 type route struct {
 	queue string
 	key   string
@@ -47,8 +47,8 @@ func (t topology) main(q broker.Queue) route {
 	return route{queue: t.exchange + "." + key, key: key, args: t.arguments(t.deliveryLimit, keyDead)}
 }
 
-// retry returns the route of the retry queue of q. Messages in it expire after the retry delay, and the server
-// dead-letters them back to q.
+// retry returns the route of the retry queue of q. Messages in the retry queue expire after the retry delay. The server
+// then dead-letters them back to q.
 func (t topology) retry(q broker.Queue) route {
 	key := "retry." + q.String()
 	args := t.arguments(t.deliveryLimit, q.String())
@@ -60,8 +60,8 @@ func (t topology) dead() route {
 	return route{queue: t.exchange + "." + keyDead, key: keyDead, args: t.arguments(deadDeliveryLimit, "")}
 }
 
-// arguments returns the arguments of a queue. The queue dead-letters its messages with the routing key deadKey,
-// or drops them if deadKey is empty.
+// arguments returns the arguments of a queue. The queue dead-letters its messages with the routing key deadKey. If
+// deadKey is empty, the queue drops these messages.
 func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 	args := amqp.Table{amqp.QueueTypeArg: string(t.queueType)}
 	if deadKey != "" {
@@ -72,8 +72,8 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 		return args
 	}
 	args[argLimit] = deliveryLimit
-	// Without a leader locator, the leader of a queue is on the node that the declaring client is connected to.
-	// If one client declared every queue, all leaders would be on one node.
+	// Without a leader locator, the leader of a queue is on the node to which the declaring client is connected. If one
+	// client declared every queue, all leaders would be on one node.
 	args[argLocator] = "balanced"
 	if deadKey != "" {
 		// The dead-letter strategy at-least-once requires the overflow behaviour reject-publish.
@@ -83,9 +83,9 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 	return args
 }
 
-// variants maps the name of each queue to all arguments with which a process of the simulation can have declared it.
-// The arguments vary for two reasons. First, 'parking purge' knows only the name of the simulation, so it must consider
-// both queue types. Second, earlier versions of this program set no leader locator.
+// variants maps the name of each queue to all arguments with which a process of the simulation can have declared the
+// queue. The arguments vary for two reasons. First, 'parking purge' knows only the name of the simulation, so it must
+// consider both queue types. Second, earlier versions of this program set no leader locator.
 func (t topology) variants() map[string][]amqp.Table {
 	variants := map[string][]amqp.Table{}
 	for _, queueType := range []plan.QueueType{plan.QueueTypeQuorum, plan.QueueTypeClassic} {
@@ -111,7 +111,7 @@ func (t topology) queues() []broker.Queue {
 	return queues
 }
 
-// queuesOf returns the queues of one partition that processors consume.
+// queuesOf returns the entry queue and the exit queue of one partition.
 func (t topology) queuesOf(partition int) []broker.Queue {
 	var queues []broker.Queue
 	for _, eventType := range event.Types() {
@@ -120,10 +120,9 @@ func (t topology) queuesOf(partition int) []broker.Queue {
 	return queues
 }
 
-// routesAround returns the routes that messages of q may take: first the route to the dead-letter queue, then the
-// route to q, and then the route to the retry queue of q. The queue q dead-letters its messages to the dead-letter
-// queue, and the retry queue dead-letters its messages to q. A caller that declares the queues in this order loses no
-// message, because when a queue is declared, the queue to which it dead-letters already exists.
+// routesAround returns the routes of the dead-letter queue, of q, and of the retry queue of q, in the order in which to
+// declare the queues. The queue q dead-letters to the dead-letter queue, and the retry queue dead-letters to q. With
+// this order, no message is lost, because each queue is declared after the queue to which it dead-letters.
 func (t topology) routesAround(q broker.Queue) []route {
 	return []route{t.dead(), t.main(q), t.retry(q)}
 }
@@ -138,5 +137,5 @@ func (t topology) allRoutes() []route {
 	return routes
 }
 
-// ownerExchange returns the name of the exchange that marks the owner; see declareOwner.
+// ownerExchange returns the name of the exchange that records the owner of the queues; see declareOwner.
 func (t topology) ownerExchange() string { return t.exchange + ".owner" }

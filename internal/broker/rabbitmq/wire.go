@@ -12,8 +12,8 @@ const (
 	// readBuffer is the size of the buffer for reads from the socket. The client library's own buffer has only
 	// 4 KiB.
 	readBuffer = 64 << 10
-	// maxUnwritten is the maximum number of bytes in the write buffer. When the buffer is full, a write blocks,
-	// just as it blocks on a socket whose peer does not read.
+	// maxUnwritten is the size at which the write buffer is full. A write to a full buffer blocks, just as a write
+	// blocks on a socket whose peer does not read.
 	maxUnwritten = 256 << 10
 	// lastWrite is the time limit for writing the rest of the write buffer when the connection is closed.
 	lastWrite = time.Second
@@ -21,18 +21,18 @@ const (
 
 var errWireClosed = errors.New("connection is closed")
 
-// wire is the transport of one AMQP connection. The client library flushes after each message and each
-// acknowledgement that it sends, and sets a read deadline for each frame. At thousands of messages per second,
-// this causes most of the library's cost. A wire avoids the cost:
+// wire is the transport of one AMQP connection. Without a wire, the client library would make a system call for each
+// message and each acknowledgement that it sends, and would set the read deadline for each frame that it receives. At
+// thousands of messages per second, this would cause most of the library's cost. A wire avoids the cost:
 //
-//   - A write appends to a buffer, which another goroutine writes to the socket. Frames that arrive during one
-//     system call are written by the next. So there are few system calls when there is much to write, and a
-//     single frame is written at once.
-//   - The read deadline, which detects a dead peer, is set once per system call. The library itself sets no read
-//     deadline, because a wire has no method SetReadDeadline.
+//   - The method Write appends to a buffer, which another goroutine writes to the socket. All frames that are appended
+//     during one system call are written together by the next system call. So there are few system calls when there is
+//     much to write, and a single frame is written at once.
+//   - The wire sets the read deadline, which detects a dead peer, once per system call. The library cannot set it,
+//     because a wire has no method SetReadDeadline.
 //
-// When a read fails, every write fails as well, including one that is blocked. Otherwise the library would wait
-// forever for the blocked write.
+// When a read fails, every write fails as well, including a blocked write. Otherwise, the library would wait forever
+// for the blocked write.
 type wire struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -44,7 +44,7 @@ type wire struct {
 	done      chan struct{} // closed when the writing goroutine has ended and conn is closed
 }
 
-// newWire returns a wire that owns conn. Reads fail if the peer sends nothing for the duration silence.
+// newWire returns a wire that owns conn. The parameter silence is the timeout of each read from conn.
 func newWire(conn net.Conn, silence time.Duration) *wire {
 	w := &wire{
 		conn: conn,
@@ -64,7 +64,8 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write appends p to the write buffer. It returns the error of an earlier write to, or read from, the socket.
+// Write appends p to the write buffer. If the wire is closed, or if an earlier read or write on the socket has failed,
+// Write returns the error.
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,8 +80,8 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close returns at once. The connection is closed as soon as the buffered bytes are written, but no later than
-// lastWrite after the call.
+// Close returns at once. The connection is closed when the buffered bytes are written, but at the latest after
+// lastWrite.
 func (w *wire) Close() error {
 	// The deadline also ends a write that is blocked because the peer does not read.
 	_ = w.conn.SetWriteDeadline(time.Now().Add(lastWrite))
@@ -94,8 +95,7 @@ func (w *wire) abort() {
 	_ = w.conn.Close()
 }
 
-// fail makes all further writes return err. If the wire has already failed, they keep returning the first
-// error.
+// fail makes all further writes return err, unless the wire has already failed with another error.
 func (w *wire) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -112,7 +112,8 @@ func (w *wire) failure() error {
 	return w.err
 }
 
-// write sends the buffered bytes to the socket until the wire fails, or is closed and the buffer is empty.
+// write sends the buffered bytes to the socket until the wire is closed or has failed. It then sends the rest of the
+// buffer, if that is possible, and closes the socket.
 func (w *wire) write() {
 	defer close(w.done)
 	defer func() { _ = w.conn.Close() }()
@@ -132,8 +133,8 @@ func (w *wire) write() {
 	}
 }
 
-// swapUnwritten waits for unwritten bytes. It returns the buffer that contains them, and uses the slice spare as the
-// new write buffer. It returns false if no more bytes will follow.
+// swapUnwritten waits for unwritten bytes, and returns the buffer that contains them. The slice spare becomes the new
+// write buffer. The result "more" is false if no more bytes will follow.
 func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,7 +146,7 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader reads from conn. A read fails if nothing arrives for the duration in the field silence.
+// impatientReader reads from conn with a read timeout, which is the field "silence".
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration
@@ -159,8 +160,8 @@ func (r impatientReader) Read(p []byte) (int, error) {
 	return n, withoutAddresses(err)
 }
 
-// withoutAddresses removes the addresses from a network error. Addresses differ between connections, but the
-// same fault should have the same text each time. A TLS alert has no addresses, and keeps its text.
+// withoutAddresses removes the addresses from a network error, so that the same fault has the same text on every
+// connection. A TLS alert has no addresses, and keeps its text.
 func withoutAddresses(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Source != nil || op.Addr != nil) {
 		return op.Err

@@ -32,7 +32,7 @@ func TestWire_WritesEverythingInOrderBeforeItCloses(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := <-received; !bytes.Equal(got, want) {
-			t.Errorf("%d bytes arrived of %d, or others", len(got), len(want))
+			t.Errorf("%d bytes arrived, want the %d bytes that were written", len(got), len(want))
 		}
 		<-w.done
 		if _, err := w.Write([]byte{1}); !errors.Is(err, errWireClosed) {
@@ -44,11 +44,11 @@ func TestWire_WritesEverythingInOrderBeforeItCloses(t *testing.T) {
 func TestWire_BlocksAWriterWhosePeerDoesNotRead(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(w *wire, far net.Conn){
-		"by a close":               func(w *wire, _ net.Conn) { _ = w.Close() },
-		"by force":                 func(w *wire, _ net.Conn) { w.abort() },
-		"by a peer that goes away": func(w *wire, far net.Conn) { go read(w); _ = far.Close() },
-		"by a peer that is silent": func(w *wire, _ net.Conn) { go read(w) },
-		"never, as the peer reads": func(_ *wire, far net.Conn) { go func() { _, _ = io.Copy(io.Discard, far) }() },
+		"until the wire is closed":              func(w *wire, _ net.Conn) { _ = w.Close() },
+		"until the wire is aborted":             func(w *wire, _ net.Conn) { w.abort() },
+		"until the peer closes its end":         func(w *wire, far net.Conn) { go read(w); _ = far.Close() },
+		"until the peer is silent for too long": func(w *wire, _ net.Conn) { go read(w) },
+		"until the peer reads":                  func(_ *wire, far net.Conn) { go func() { _, _ = io.Copy(io.Discard, far) }() },
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestWire_BlocksAWriterWhosePeerDoesNotRead(t *testing.T) {
 				}
 				end(w, far)
 				err := <-returned
-				if reads := name == "never, as the peer reads"; (err == nil) != reads {
+				if reads := name == "until the peer reads"; (err == nil) != reads {
 					t.Errorf("the writer got %v", err)
 				}
 				_ = w.Close()
@@ -98,7 +98,7 @@ func TestWire_PeerIsSilent_ReadFailsAfterTheTimeout(t *testing.T) {
 			t.Errorf("the read returned %v", err)
 		}
 		if waited := time.Since(begun); waited != time.Minute {
-			t.Errorf("the peer was given %s", waited)
+			t.Errorf("the read failed after %s, want 1m", waited)
 		}
 		<-w.done
 	})

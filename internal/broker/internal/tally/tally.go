@@ -1,5 +1,6 @@
-// Package tally numbers the messages that a broker client accepts, and counts those that are not confirmed yet. Flush
-// uses it to wait for the messages that were accepted before Flush was called, but not for later ones.
+// Package tally numbers the messages that a broker client accepts, and counts the unconfirmed messages. With these
+// numbers, the client's method Flush waits for the messages that were accepted before the call of Flush, but not for
+// later messages.
 package tally
 
 import (
@@ -10,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// Tally counts messages. The zero value is ready to use. It is safe for concurrent use.
+// Tally counts messages. The zero Tally is ready to use. A Tally is safe for concurrent use.
 type Tally struct {
 	mu          sync.Mutex
 	accepted    uint64
@@ -18,7 +19,7 @@ type Tally struct {
 	waiters     []*waiter
 }
 
-// waiter is a call of Wait. It waits until all messages with numbers up to upTo are confirmed.
+// waiter represents a call of Wait that waits until all messages with numbers up to upTo are confirmed.
 type waiter struct {
 	upTo      uint64
 	remaining int
@@ -34,7 +35,7 @@ func (t *Tally) Accept() uint64 {
 	return t.accepted
 }
 
-// Confirm counts the message with the given number as confirmed. It must be called once per number.
+// Confirm counts the message with the given number as confirmed. It must be called exactly once per number.
 func (t *Tally) Confirm(number uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -57,8 +58,8 @@ func (t *Tally) notify(number uint64) {
 	})
 }
 
-// Wait waits until every message accepted so far is confirmed. It returns the error of ctx if ctx ends first.
-// It returns broker.ErrClosed if the given channel is closed first.
+// Wait waits until every message that was accepted before the call is confirmed. It returns the error of ctx if ctx
+// ends first, and broker.ErrClosed if the given channel is closed first.
 func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	w := t.register()
 	if w == nil {
@@ -76,8 +77,7 @@ func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	}
 }
 
-// register adds a waiter for the messages accepted so far. It returns nil if all of these messages are
-// confirmed.
+// register adds a waiter for the messages accepted so far. It returns nil if all of these messages are confirmed.
 func (t *Tally) register() *waiter {
 	t.mu.Lock()
 	defer t.mu.Unlock()
