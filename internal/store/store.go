@@ -2,9 +2,10 @@
 // results of steps, and the queries of an audit. Package redis implements these interfaces on Redis or Valkey, and
 // package memory implements them within one process. Both pass the conformance suite in package storetest.
 //
-// Every step is atomic and idempotent. A caller may repeat a step with the same arguments, for example because a
-// reply was lost or a message was redelivered. The repeated step changes nothing, and its result lets the caller
-// continue. docs/ledger.md explains why every effect therefore happens exactly once.
+// A step is a call that changes the state, such as RecordEntry. Every step is atomic. Every step except Lease is also
+// idempotent. A caller may repeat an idempotent step with the same arguments, for example because a reply was lost or a
+// message was redelivered. The step still takes effect only once. docs/ledger.md explains why every event therefore
+// takes effect exactly once.
 package store
 
 import (
@@ -18,41 +19,44 @@ import (
 
 // Errors of a store. Use errors.Is to distinguish them.
 var (
-	// ErrRolledBack means that the server has restarted or failed over, or may have done so, since the mark was read.
-	// Effects since then may be lost, so the caller must repeat all steps since then. WaitDurable returns this error.
+	// ErrRolledBack means that the server may have restarted or failed over since the caller read the mark that it
+	// passed to WaitDurable. The effects of all calls since then may be lost, so the caller must repeat these calls.
 	ErrRolledBack = errors.New("the store restarted and may have lost its latest effects; repeat the step")
-	// ErrUnavailable means that the store could not be reached. The step may or may not have taken effect. The
-	// store itself logs the beginning and the end of an outage.
+	// ErrUnavailable means that a call failed, but that a repeated call may succeed. For example, the store could not
+	// be reached. The failed call may nevertheless have taken effect. The store itself logs the beginning and the end
+	// of an outage.
 	ErrUnavailable = errors.New("the store is unavailable")
-	// ErrNotReady means that the store was reached with valid credentials, but cannot serve at the moment. It also means
-	// that this process has too many open files to connect, or that DNS does not work. Errors that match it also
-	// match ErrUnavailable.
+	// ErrNotReady means that neither the address nor the credentials are the cause of a failure. The cause is that the
+	// server cannot serve at the moment, that this process has too many open files to connect, or that DNS does not
+	// work. Every error that matches ErrNotReady also matches ErrUnavailable.
 	ErrNotReady = errors.New("the server is not ready")
-	// ErrOtherPartitions means that the number of partitions with which the simulation started differs from that of this
-	// process. So this process would look for events in the wrong partitions. Mark returns this error.
+	// ErrOtherPartitions means that the simulation started with a different number of partitions than this process has.
+	// So this process would look for events in the wrong partitions. The method Mark returns this error.
 	ErrOtherPartitions = errors.New("the number of partitions has changed since the simulation started")
-	// ErrOtherOwner means that the data is marked as belonging to another simulation of the same name. Mark, Dataset
-	// and Purge return this error.
+	// ErrOtherOwner means that the data is marked as belonging to another simulation of the same name. The methods
+	// Mark, Dataset and Purge return this error.
 	ErrOtherOwner = errors.New("the data belongs to another simulation of the same name")
 )
 
-// MaxOutstanding is the maximum number of sequence numbers that a generator may use beyond its durable watermark in
-// one partition. An audit examines at most this many events past a watermark.
+// MaxOutstanding is the maximum number of sequence numbers that a generator may use beyond its durable watermark in a
+// partition. The broker has confirmed every event below the watermark. An audit examines at most MaxOutstanding events
+// beyond a watermark.
 const MaxOutstanding = 1 << 16
 
-// Counter identifies a sequence of positions that all generators of a simulation share.
+// Counter identifies a counter that numbers the events of one type. All generators of this type share the counter. The
+// number of an event is called its position.
 type Counter string
 
 // The counters of entries and exits. The position of an entry determines its plate. The position of an exit determines
-// whether the exit is matched. If the exit is unmatched, the position also determines its plate.
+// its intent and, if the intent is "unmatched", also its plate.
 const (
 	CounterEntries Counter = "entries"
 	CounterExits   Counter = "exits"
 )
 
-// Origin identifies an event. A generated event has Run and Seq. The store needs a single bit to remember that a
-// generated event took effect. An external event has no Run. The partition of its plate remembers its ID for
-// ExternalIDTTL. Other partitions do not recognize the ID.
+// Origin identifies an event. A generated event has the fields Run and Seq, so the store needs only one bit to remember
+// that the event took effect. An external event has no Run. The partition of its plate remembers its ID for
+// ExternalIDTTL. The other partitions do not know this ID.
 type Origin struct {
 	ID        string
 	Run       string
@@ -60,7 +64,7 @@ type Origin struct {
 	Seq       int64
 }
 
-// Generated reports whether one of our own generators published the event.
+// Generated reports whether a generator of the simulation published the event.
 func (o Origin) Generated() bool { return o.Run != "" }
 
 const (
@@ -84,15 +88,16 @@ type Confirmation struct {
 	Run       string
 	Type      event.Type
 	Partition int
-	// From is the sequence number of Events[0]. The events have consecutive sequence numbers. A confirmation
-	// without events only registers the generator run.
+	// From is the sequence number of Events[0]. The events have consecutive sequence numbers. A confirmation without
+	// events registers the generator run, and has no other effect.
 	From   int64
 	Events []Published
-	// MaxStay is how long a plate stays in the pool of available plates.
+	// MaxStay is the longest time between an entry and its exit. If an entry is at least MaxStay older than the newest
+	// of Events, Confirm removes its plate from the pool, which contains the plates that can be claimed for exits.
 	MaxStay time.Duration
 }
 
-// Newest returns the time of the latest of the events. There must be at least one.
+// Newest returns the time of the latest event. There must be at least one event.
 func (c Confirmation) Newest() time.Time {
 	at := c.Events[0].At
 	for _, e := range c.Events[1:] {
@@ -104,26 +109,26 @@ func (c Confirmation) Newest() time.Time {
 }
 
 const (
-	// MaxClaim is the maximum number of plates of one claim, even if Claim.Limit is larger. The maximum limits how long
-	// a claim blocks other steps.
+	// MaxClaim is the maximum number of plates in one claim, even if Claim.Limit is larger. A larger claim would block
+	// other calls for too long.
 	MaxClaim = 1024
-	// ClaimsRemembered is how many claims the store remembers for each generator run and partition. Only these
-	// claims can be repeated or released. Older claims are evicted.
+	// ClaimsRemembered is how many of the latest claims the store remembers for each generator run and partition. Only
+	// remembered claims can be repeated or released.
 	ClaimsRemembered = 64
 )
 
-// Claim requests plates of vehicles that have been parked for some time.
+// Claim is a request for plates of parked vehicles. A generator uses the plates for exits.
 type Claim struct {
 	Run       string
 	Partition int
-	// Token identifies the claim within its generator run and partition. Repeating a claim with the same token
-	// returns the same plates as the first time, or none if the claim was released. The store does not remember a
-	// claim that returned no plates.
+	// Token identifies the claim within its generator run and partition. Repeating a claim with the same token returns
+	// the same plates as the first time, or no plates if the claim was released. The store does not remember a claim
+	// that returned no plates.
 	Token int64
 	// Limit is the maximum number of plates to claim.
 	Limit int
-	// Now, MinStay and MaxStay select the plates. The entry of each plate is at least MinStay and less than MaxStay
-	// before Now.
+	// The fields Now, MinStay and MaxStay select the plates. The entry of each plate is at least MinStay and less than
+	// MaxStay before Now.
 	Now     time.Time
 	MinStay time.Duration
 	MaxStay time.Duration
@@ -136,30 +141,30 @@ type Plate struct {
 }
 
 const (
-	// VisitMargin is added to MaxStay to get the lifetime of an unclaimed visit. A plate therefore leaves the pool
-	// before its visit expires.
+	// VisitMargin plus MaxStay is the lifetime of a visit whose plate is not claimed. A plate cannot be claimed later
+	// than MaxStay after its entry. So its visit still exists when the plate is claimed.
 	VisitMargin = time.Minute
-	// ClaimedStay is added to MaxStay to get the lifetime of a claimed visit. The visit therefore still exists if
-	// its exit has waited in a queue for a long time.
+	// ClaimedStay plus MaxStay is the lifetime of a visit whose plate is claimed for an exit. So the visit still exists
+	// even if the exit waits in a queue for hours.
 	ClaimedStay = 24 * time.Hour
 )
 
-// Generators contains the steps of generators.
+// Generators contains the methods of a store that generators call.
 type Generators interface {
-	// Lease reserves n consecutive positions of a counter and returns the first of them. Once the lease is durable,
-	// no other lease contains these positions. If the reply is lost, the positions stay unused.
+	// Lease reserves n consecutive positions of a counter and returns the first position. Once the lease is durable, no
+	// later lease contains these positions. If the reply is lost, the positions stay unused.
 	Lease(ctx context.Context, counter Counter, n int) (first int64, err error)
 	// Confirm advances the watermark of a generator run in one partition and returns the new watermark. In the same
-	// step, it adds the plates of newly confirmed entries to the pool. It skips events below the stored watermark.
-	// If the returned watermark is below From, the store has lost earlier confirmations and Confirm has changed
-	// nothing. The caller must then confirm again from that watermark.
+	// step, it adds the plates of newly confirmed entries to the pool. It skips events below the stored watermark. If
+	// the returned watermark is below From, the store has lost earlier confirmations and Confirm has changed nothing.
+	// The caller must then confirm all events from the returned watermark on.
 	Confirm(ctx context.Context, c Confirmation) (next int64, err error)
-	// Claim removes up to Limit plates from the pool, earliest entries first. It extends the lifetime of their
-	// visits, so that the visits still exist when the exits are processed.
+	// Claim removes up to Limit plates from the pool, earliest entries first. It extends the lifetime of the visits of
+	// these plates, so that the visits still exist when the exits are processed.
 	Claim(ctx context.Context, c Claim) ([]Plate, error)
 	// Release returns the unused plates of a claim to the pool. A plate is unused if no exit was published for it.
-	// Release skips plates that are not in the claim. Only the first call for a claim has an effect.
-	// So call it once, for all unused plates, when no more exits will be published for plates of the claim.
+	// Release skips plates that are not in the claim. Only the first call for a claim has an effect. So call Release
+	// once, for all unused plates, when no more exits will be published for plates of the claim.
 	Release(ctx context.Context, c Claim, plates []Plate) error
 	// PoolSize returns the number of plates in the pools of all partitions.
 	PoolSize(ctx context.Context) (int64, error)
@@ -172,8 +177,8 @@ type EntryStep struct {
 	Partition int
 	Plate     string
 	At        time.Time
-	// MaxStay is the longest time between an entry and its exit. The store deletes a visit without an exit after MaxStay
-	// plus VisitMargin.
+	// MaxStay is the longest time between an entry and its exit. It determines how long the visit exists; see
+	// VisitMargin and ClaimedStay.
 	MaxStay time.Duration
 }
 
@@ -183,19 +188,19 @@ type ExitStep struct {
 	Partition int
 	Plate     string
 	At        time.Time
-	// Intent is the intent of a generated exit. If it is missing, the intent "matched" applies. The store ignores
+	// Intent is the intent of a generated exit. If Intent is empty, the intent "matched" applies. The store ignores
 	// the intent of an external exit.
 	Intent event.Intent
-	// LastAttempt makes the result final if the exit finds no visit. If LastAttempt is false, the result is
-	// ResultEarly in this case.
+	// LastAttempt matters only if the exit finds no visit. If LastAttempt is true, the exit takes effect without a
+	// visit. Otherwise, RecordExit returns ResultEarly.
 	LastAttempt bool
 }
 
-// Result says what a step of a processor did.
+// Result is the result of RecordEntry, RecordExit or SettleSummary.
 type Result string
 
-// The results of steps. A result is final if the event has taken effect. If the step is repeated after a final result,
-// the store returns ResultPending or ResultDuplicate.
+// The possible results. A result is final if the event has taken effect. A repeated call for this event returns
+// ResultPending while the summary of a matched exit is in the outbox, and otherwise ResultDuplicate.
 const (
 	// ResultRecorded means that the visit of the entry was created. This result is final.
 	ResultRecorded Result = "recorded"
@@ -212,61 +217,60 @@ const (
 	ResultEntryNotFound Result = "entry_not_found"
 	// ResultPending means that the exit was matched before and that its summary is still in the outbox.
 	ResultPending Result = "pending"
-	// ResultEarly means that the exit found no visit yet. The step changed nothing.
+	// ResultEarly means that the exit has found no visit yet. RecordExit changed nothing.
 	ResultEarly Result = "early"
-	// ResultPrecedesEntry means that the exit is dated before the entry of its visit. The step changed nothing.
+	// ResultPrecedesEntry means that the exit is dated before the entry of its visit. RecordExit changed nothing.
 	ResultPrecedesEntry Result = "precedes_entry"
-	// ResultDuplicate means that the event has already taken effect. The step only counted a duplicate.
+	// ResultDuplicate means that the event has already taken effect. The call only counted a duplicate.
 	ResultDuplicate Result = "duplicate"
 	// ResultSettled means that the summary was removed from the outbox and counted as stored.
 	ResultSettled Result = "settled"
 )
 
-// ExitResult is the result of an exit step. Summary is set only if Result is ResultMatched or ResultPending.
+// ExitResult is the result of RecordExit. Summary is set only if Result is ResultMatched or ResultPending.
 type ExitResult struct {
 	Result  Result
 	Summary event.Summary
 }
 
-// Processors contains the steps of processors.
+// Processors contains the methods of a store that processors call.
 type Processors interface {
-	// RecordEntry creates the visit of a plate. If the plate already has a visit, the new entry replaces the old
-	// one.
+	// RecordEntry creates the visit of a plate. If the plate already has a visit, the new visit replaces the old visit.
 	RecordEntry(ctx context.Context, s EntryStep) (Result, error)
-	// RecordExit ends the visit of a plate and puts its summary into the outbox.
+	// RecordExit ends the visit of a plate and puts the summary of the visit into the outbox.
 	RecordExit(ctx context.Context, s ExitStep) (ExitResult, error)
-	// SettleSummary removes the summary of the exit event with the given ID from the outbox of the partition and
-	// counts it as stored. It then returns ResultSettled. If the summary is not in the outbox, another delivery of
-	// the same exit has settled it. SettleSummary then counts a duplicate and returns ResultDuplicate. Call it
-	// after the summary API has accepted the summary.
+	// SettleSummary removes the summary of the exit event with the given ID from the outbox of the partition. It counts
+	// the summary as stored and returns ResultSettled. If the summary is not in the outbox, another delivery of the
+	// same exit has already settled the summary. SettleSummary then counts a duplicate and returns ResultDuplicate.
+	// Call SettleSummary after the summary API has accepted the summary.
 	SettleSummary(ctx context.Context, partition int, exitID string) (Result, error)
 	// RecordDeadLetter counts the dead letter with the given key, unless it has already been counted.
 	RecordDeadLetter(ctx context.Context, partition int, key string) error
 	Durability
 }
 
-// Mark identifies a server process. A caller reads the mark before it performs a step, and passes it to WaitDurable
-// afterwards.
+// Mark identifies a server process. A caller reads the mark before a step, and passes the mark to WaitDurable after the
+// step.
 type Mark struct {
-	// Epoch identifies the server process that ran when the store last read the state of the server. It also changes if
-	// the server becomes the primary by a failover.
+	// Epoch identifies the server process that ran when the store last read the state of the server. The epoch also
+	// changes if the server becomes the primary by a failover.
 	Epoch string
 }
 
 // Durability says when effects survive a crash of the server process.
 type Durability interface {
-	// Mark returns a mark of the server process of the partition. The mark is as old as the store's latest read of the
-	// server's state. Mark does I/O only if the store has not read the state yet. The first call in a simulation also
-	// records the simulation's number of partitions.
+	// Mark returns a mark that identifies the server process of the partition. The mark comes from the store's latest
+	// read of the server's state. If the store has not read the state yet, Mark reads the state and records the number
+	// of partitions of the simulation. If a different number is already recorded, Mark returns ErrOtherPartitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
-	// WaitDurable waits until all effects in the partition that were reported before the call are durable. Durable
-	// effects survive a crash of the server process, and a failover to one of its connected replicas. WaitDurable
-	// returns ErrRolledBack if the server process is no longer the one that the mark identifies. Concurrent calls share
-	// the requests to the server.
+	// WaitDurable waits until all effects of earlier calls in the partition are durable. Durable effects survive a
+	// crash of the server process, and a failover to one of its connected replicas. WaitDurable returns ErrRolledBack
+	// if the mark does not identify the current server process. Concurrent calls share the requests to the server.
 	WaitDurable(ctx context.Context, partition int, mark Mark) error
 }
 
-// Counts are the counters of the ledger. Each step updates them atomically with its effect.
+// Counts are the counters of the ledger. Each step changes the counters and the rest of the state in one atomic
+// operation.
 type Counts struct {
 	EntriesRecorded     int64
 	Matched             int64
@@ -298,8 +302,8 @@ type Run struct {
 	Run       string
 	Type      event.Type
 	Partition int
-	// Confirmed is the watermark: the broker has confirmed every sequence number below it. Matched and Unmatched
-	// are the numbers of confirmed exits with the intents "matched" and "unmatched".
+	// Confirmed is the watermark: the broker has confirmed every event with a lower sequence number. Matched and
+	// Unmatched are the numbers of confirmed exits with the intents "matched" and "unmatched".
 	Confirmed int64
 	Matched   int64
 	Unmatched int64
@@ -308,14 +312,13 @@ type Run struct {
 // ChunkBits is the number of sequence numbers in one chunk of the bitmaps of a generator run.
 const ChunkBits = 1 << 16
 
-// Chunk contains two bitmaps. Each has one bit for each of ChunkBits consecutive sequence numbers of a generator
-// run in one partition. The most significant bit of a byte comes first, as in Redis. Missing bytes at the end count
-// as zero.
+// Chunk contains two bitmaps. Each bitmap has one bit for each of ChunkBits consecutive sequence numbers of a generator
+// run in one partition. The most significant bit of a byte comes first, as in Redis. Missing bytes at the end count as
+// zero.
 type Chunk struct {
-	// Each bit of Seen stands for one event. The bit is set if the event has taken effect.
+	// Seen has one bit for each event. The bit is set if the event has taken effect.
 	Seen []byte
-	// Each bit of Matched stands for one event. The bit is set if the event has taken effect and has the intent
-	// "matched".
+	// Matched has one bit for each event. The bit is set if the event has taken effect and has the intent "matched".
 	Matched []byte
 }
 
@@ -337,8 +340,8 @@ type Ledger interface {
 
 // Timeline stores measurements of each second. Package timeline explains how rows are merged as they grow old.
 type Timeline interface {
-	// AppendTimeline appends rows of one process, in ascending order of time. It returns nil once the rows survive
-	// a crash of the store's server. It may be repeated with the same rows.
+	// AppendTimeline appends rows of one process, in ascending order of time. It returns nil once the rows survive a
+	// crash of the store's server. The call may be repeated with the same rows.
 	AppendTimeline(ctx context.Context, process string, rows []timeline.Row) error
 	// CompactTimeline merges the rows that are old enough at the given time.
 	CompactTimeline(ctx context.Context, now time.Time) error
@@ -353,12 +356,12 @@ type Store interface {
 	Generators
 	Processors
 	Ledger
-	// CountStarved sets the number of matched exits that a generator run could not publish because the pool was
-	// empty. total is the number since the start of the run, so a repeated call changes nothing.
+	// CountStarved sets the number of matched exits that a generator run could not publish because the pool was empty.
+	// The argument total is the number since the start of the run, so a repeated call changes nothing.
 	CountStarved(ctx context.Context, run string, total int64) error
 	// Ping returns an error if the store does not respond.
 	Ping(ctx context.Context) error
-	// Version returns the name and version of the server, such as "Redis 7.4.1". Without a server it returns "in
+	// Version returns the name and version of the server, such as "Redis 7.4.1". A store without a server returns "in
 	// memory".
 	Version(ctx context.Context) (string, error)
 	// Purge removes all data of the simulation from the store.

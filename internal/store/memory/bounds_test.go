@@ -11,14 +11,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// TestPartition_MemoryIsBounded calls partitions directly, because it must choose the instants of steps freely. The
-// conformance suite cannot do that.
+// The test calls the data structures of a partition directly, because it simulates many hours. The methods of Store
+// always use the current time.
 func TestPartition_MemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	const stay = int64(time.Hour)
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 
-	t.Run("visits are removed when they expire, claimed or not", func(t *testing.T) {
+	t.Run("claimed and unclaimed visits are removed when they expire", func(t *testing.T) {
 		t.Parallel()
 		v := newVisits()
 		largest := 0

@@ -6,17 +6,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ring"
 )
 
-// expiring is a set of names in which every name expires after the same time.
+// expiring is a set of names. A name expires when the duration stay has passed since the name was added.
 type expiring struct {
 	stay    time.Duration
-	expires map[string]int64 // Unix nanoseconds
+	expires map[string]int64 // when each name expires, in Unix nanoseconds
 	order   ring.Ring[expiry]
 }
 
-// expiry is a name in the set, with the time at which the set drops the name.
 type expiry struct {
 	name string
-	at   int64 // Unix nanoseconds
+	at   int64 // when the name expires, in Unix nanoseconds
 }
 
 func newExpiring(stay time.Duration) *expiring {
@@ -30,7 +29,7 @@ func (e *expiring) has(name string, now int64) bool {
 	return found
 }
 
-// add adds a name and reports whether the set already contained it.
+// add adds a name, and reports whether the set already contained the name.
 func (e *expiring) add(name string, now int64) bool {
 	if e.has(name, now) {
 		return true

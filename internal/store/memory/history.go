@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// maxTail is the maximum number of steps of a partition that are not durable. When it is reached, all of these
+// maxTail is the maximum number of steps of a partition that are not durable. When this number is reached, all of these
 // steps become durable, even if no caller waits for that.
 const maxTail = 1 << 14
 
-// partition contains the current state of one partition. A store that can crash needs two more fields: durable is the
-// state that survives every crash, and tail contains the steps that led from that state to the current state. A crash
-// keeps the steps of the tail up to some step, and loses all later ones.
+// partition contains the current state of one partition. A step is a function that changes the state. A store that can
+// crash needs two more fields: the field durable is the state that survives every crash, and the field tail contains
+// the steps that lead from that state to the current state. A crash keeps the steps in the field tail up to a random
+// step, and loses the steps after it.
 type partition struct {
 	mu      sync.Mutex
 	state   *state
@@ -30,8 +31,8 @@ func newPartition(visitMargin time.Duration, crashable bool) *partition {
 	return p
 }
 
-// do performs a step that changes the state, and returns the result of the step. The step must depend only on the
-// state and change only the state, because it may be repeated later by another goroutine.
+// do performs a step that changes the state, and returns the result of the step. The step must depend only on the state
+// and change only the state, because another goroutine may later repeat the step on the durable state.
 func do[R any](p *partition, step func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -44,7 +45,6 @@ func do[R any](p *partition, step func(*state) R) R {
 	return step(p.state)
 }
 
-// change performs a step that changes the state and has no result.
 func (p *partition) change(step func(*state)) {
 	do(p, func(s *state) struct{} {
 		step(s)
@@ -52,7 +52,8 @@ func (p *partition) change(step func(*state)) {
 	})
 }
 
-// read returns what the given function returns for the state. The function must not change the state.
+// read calls the given function with the state, and returns the result of the function. The function must not change
+// the state.
 func read[R any](p *partition, part func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -62,7 +63,7 @@ func read[R any](p *partition, part func(*state) R) R {
 // flush makes all steps durable, as if a server had written them to disk.
 func (p *partition) flush() { p.keep(len(p.tail)) }
 
-// keep makes the first n steps in the field tail durable, and discards the others.
+// keep makes durable the first n steps in the field named tail, and discards the other steps.
 func (p *partition) keep(n int) {
 	for _, step := range p.tail[:n] {
 		step(p.durable)
@@ -84,7 +85,7 @@ func (p *partition) crash(draw uint64) {
 // numberOf derives a pseudo-random number from another random number and an index.
 func numberOf(draw uint64, i int) uint64 { return rand.NewPCG(draw, uint64(i)).Uint64() }
 
-// clone returns a copy of the state. The copy shares only data that steps never change.
+// clone returns a copy of the state. The copy shares only data that no step ever changes.
 func (s *state) clone() *state {
 	c := *s
 	c.seen, c.matched = s.seen.clone(), s.matched.clone()

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// state contains the data of one partition. Each of its methods performs one step.
+// state contains the data of one partition.
 type state struct {
 	visitMargin time.Duration
 
@@ -23,7 +23,7 @@ type state struct {
 	pool        *pool
 	runs        map[string]*store.Run
 	claims      map[string]*claims
-	// starved and counters are used only in partition 0, where they contain the data of all partitions.
+	// The fields starved and counters are used only in partition 0, where they contain the data of all partitions.
 	starved  map[string]int64
 	counters map[store.Counter]int64
 }
@@ -44,7 +44,7 @@ func (s *state) reset() {
 	s.starved, s.counters = map[string]int64{}, map[store.Counter]int64{}
 }
 
-// remember records that an event has taken effect. It reports whether the event was recorded before.
+// remember records that an event has taken effect. It reports whether the event was already recorded.
 func (s *state) remember(o store.Origin, now int64) bool {
 	if o.Generated() {
 		return s.seen.set(o.Run, o.Seq)
@@ -52,7 +52,7 @@ func (s *state) remember(o store.Origin, now int64) bool {
 	return s.externalIDs.add(o.ID, now)
 }
 
-// knows reports whether the store has recorded that the event took effect.
+// knows reports whether the method remember has recorded an event.
 func (s *state) knows(o store.Origin, now int64) bool {
 	if o.Generated() {
 		return s.seen.get(o.Run, o.Seq)
@@ -105,8 +105,8 @@ func (s *state) recordExit(e store.ExitStep, at time.Time) store.ExitResult {
 	return store.ExitResult{Result: result, Summary: summary}
 }
 
-// match returns the result of an exit and the visit that it ends, without changing the state. The exit must not
-// have taken effect before.
+// match returns the visit that an exit ends, and the result of the exit. It does not change the state. The exit must
+// not have taken effect before.
 func (s *state) match(e store.ExitStep, kind exitKind, now int64) (visit, store.Result) {
 	if kind == unmatchedExit {
 		return visit{}, store.ResultUnmatchedExpected
@@ -214,8 +214,8 @@ func (s *state) confirmOne(r *store.Run, t event.Type, e store.Published) {
 	}
 }
 
-// claim removes plates from the pool. If the token of the claim is known, it returns the same plates as the first
-// time.
+// claim removes plates from the pool and returns them. If the token of the claim is known, it instead returns the
+// plates of the first claim with this token.
 func (s *state) claim(c store.Claim, at time.Time) []store.Plate {
 	claims := s.claims[c.Run]
 	if claims == nil {
@@ -250,7 +250,7 @@ func (s *state) claimPlates(c store.Claim, now int64) []available {
 	return claimed
 }
 
-// release returns the unused plates of a claim to the pool. Repeating it has no effect.
+// release returns the unused plates of a claim to the pool. Only the first release of a claim has an effect.
 func (s *state) release(c store.Claim, plates []store.Plate, at time.Time) {
 	claims := s.claims[c.Run]
 	if claims == nil {

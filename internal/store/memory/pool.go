@@ -1,15 +1,15 @@
 package memory
 
-// pool contains the available plates. They are ordered by entry time and then by plate.
+// pool contains the available plates, ordered by entry time and then by plate.
 type pool struct {
-	// The map entered contains the entry time of each plate in Unix milliseconds. A heap item with another entry time
-	// is outdated.
+	// The map entered contains the entry time of each plate, in Unix milliseconds. A heap item is outdated if the map
+	// entered does not contain the same plate and entry time.
 	entered map[string]int64
 	heap    []available
 }
 
 type available struct {
-	at    int64 // Unix milliseconds
+	at    int64 // the entry time of the plate, in Unix milliseconds
 	plate string
 }
 
@@ -35,8 +35,8 @@ func (p *pool) evict(until int64) {
 	}
 }
 
-// remove removes and returns the plate with the earliest entry. It returns false if there is no plate, or if
-// that entry is later than the given time.
+// remove removes and returns the plate with the earliest entry time. It returns false if there is no plate, or if this
+// entry time is later than the given time.
 func (p *pool) remove(newest int64) (available, bool) {
 	if p.prune(); len(p.heap) == 0 || p.heap[0].at > newest {
 		return available{}, false
@@ -54,8 +54,8 @@ func (p *pool) prune() {
 	}
 }
 
-// pop removes and returns the plate with the earliest entry. The caller must first call prune, so that the top of the
-// heap is not outdated, and then check that the heap is not empty.
+// pop removes and returns the plate with the earliest entry time. The caller must first call prune, so that the top of
+// the heap is not outdated, and then check that the heap is not empty.
 func (p *pool) pop() available {
 	first := p.heap[0]
 	delete(p.entered, first.plate)

@@ -1,6 +1,6 @@
-// Package memory stores the state of a simulation in the memory of the process. It is for simulations without a server,
-// and for tests. It behaves like package redis, with one difference: no effect can be lost while the process runs, so
-// every effect counts as durable at once. Config.Crashable removes this difference.
+// Package memory stores the state of a simulation in the memory of the process. The store is for simulations without a
+// Redis server, and for tests. The store behaves like the store of package redis, with one difference: no effect can be
+// lost while the process runs, so every effect counts as durable at once. Config.Crashable removes this difference.
 package memory
 
 import (
@@ -19,13 +19,14 @@ import (
 // errClosed is the cause of all errors after Close.
 var errClosed = errors.New("the store is closed")
 
-// Store is an in-memory implementation of store.Store. It is safe for concurrent use. Steps in different partitions
-// do not block each other.
+// Store is an in-memory implementation of store.Store. It is safe for concurrent use. Calls for different partitions do
+// not block each other.
 type Store struct {
 	partitions []*partition
 	timeline   *timelineBlocks
 	closed     atomic.Bool
-	// crashes is the number of simulated crashes so far. The epoch of a mark contains this number.
+	// crashes is the number of simulated crashes so far. It is part of store.Mark.Epoch, so that WaitDurable detects a
+	// crash.
 	crashes atomic.Int64
 }
 
@@ -33,10 +34,11 @@ var _ store.Store = (*Store)(nil)
 
 // Config is the configuration of a store.
 type Config struct {
-	// Partitions is the number of partitions. A store has at least one.
+	// Partitions is the number of partitions. A value below 1 counts as 1.
 	Partitions int
-	// Crashable makes the store support Crash. Like a server, such a store makes effects durable only when a caller
-	// waits for that. It needs twice as much memory. If Crashable is false, every effect is durable at once.
+	// Crashable makes the store behave like a server that can crash: the method Crash may lose effects until a call of
+	// WaitDurable makes these effects durable. The store then needs twice as much memory. If Crashable is false, every
+	// effect is durable at once.
 	Crashable bool
 }
 
@@ -51,9 +53,9 @@ func newStore(c Config, visitMargin time.Duration) *Store {
 	return s
 }
 
-// Crash simulates a crash of the server. Afterwards each partition contains the effects of all durable steps and of
-// some of the steps that followed them. draw is a random number that determines how many. WaitDurable returns
-// store.ErrRolledBack for marks from before the crash. Crash has no effect unless the store is crashable.
+// Crash simulates a crash of the server. In each partition, all durable effects survive. Of the later effects, only the
+// first n survive, and the random number draw determines n. After the crash, WaitDurable returns store.ErrRolledBack
+// for each store.Mark from before the crash. If Config.Crashable is false, all effects survive.
 func (s *Store) Crash(draw uint64) {
 	for _, p := range s.partitions {
 		p.mu.Lock()
@@ -67,11 +69,11 @@ func (s *Store) Crash(draw uint64) {
 	}
 }
 
-// epoch identifies the simulated server process. It changes with every crash.
+// epoch returns an identifier of the simulated server process. The identifier changes with every crash.
 func (s *Store) epoch() string { return "memory-" + strconv.FormatInt(s.crashes.Load(), 10) }
 
-// partition returns the partition with the given index. Its errors begin with the name of the caller's operation
-// (doing), such as "record an entry".
+// partition returns the partition with the given index. The parameter doing describes the operation of the caller, such
+// as "record an entry". Errors begin with this text.
 func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
 	if err := s.ready(ctx, doing); err != nil {
 		return nil, err
@@ -140,7 +142,7 @@ func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64,
 		return 0, err
 	}
 	if n < 1 {
-		return 0, fmt.Errorf("%s: a lease must cover at least 1 sequence number", doing)
+		return 0, fmt.Errorf("%s: a lease must cover at least 1 position", doing)
 	}
 	return do(s.partitions[0], func(s *state) int64 { return s.lease(counter, n) }), nil
 }
@@ -152,7 +154,8 @@ func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error
 		return 0, err
 	}
 	if p.durable != nil {
-		// Copy the events, because the store may repeat the step after the caller has changed them.
+		// Copy the events: the method flush reads them after Confirm has returned. By then, the caller may have
+		// changed its slice.
 		c.Events = slices.Clone(c.Events)
 	}
 	return do(p, func(s *state) int64 { return s.confirm(c) }), nil
@@ -202,7 +205,7 @@ func (s *Store) sum(ctx context.Context, doing string, count func(*state) int) (
 
 // CountStarved implements store.Store.
 func (s *Store) CountStarved(ctx context.Context, run string, total int64) error {
-	if err := s.ready(ctx, "count the draws that found no available plate"); err != nil {
+	if err := s.ready(ctx, "count the exits for which no plate was available"); err != nil {
 		return err
 	}
 	s.partitions[0].change(func(s *state) { s.countStarved(run, total) })
@@ -226,7 +229,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// The epoch cannot change here, because Crash changes it only while it holds p.mu.
+	// The epoch cannot change here, because Crash needs p.mu to change the epoch.
 	if mark.Epoch != s.epoch() {
 		return fmt.Errorf("%s: %w", doing, store.ErrRolledBack)
 	}
@@ -302,7 +305,9 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// exitKind says whether an exit is external and, if not, whether it is expected to find a visit.
+// exitKind is the kind of an exit. An external exit comes from a publisher outside of the simulation. Generators
+// publish exits of the other two kinds: matched exits are expected to find a visit, and unmatched exits are expected to
+// find no visit.
 type exitKind int
 
 const (
@@ -311,8 +316,8 @@ const (
 	unmatchedExit
 )
 
-// kindOf returns the kind of an exit. A generated exit without an intent counts as a matched one. If it finds no visit,
-// the ledger then reports this as unexpected instead of hiding a possible loss.
+// kindOf returns the kind of an exit. If a generated exit does not say whether it should find a visit, kindOf returns
+// matchedExit. So if the exit finds no visit, the ledger reports a possible loss and does not hide it.
 func kindOf(e store.ExitStep) exitKind {
 	switch {
 	case !e.Origin.Generated():

@@ -18,10 +18,12 @@ import (
 type timelineBlocks struct {
 	mu         sync.Mutex
 	generation int64
-	// minutes contains the encoded rows of each minute, by process and second.
+	// minutes contains the encoded rows that Replace has not merged into a block yet. The outer key is the start of a
+	// minute, in Unix seconds.
 	minutes map[int64]map[rowKey][]byte
 	blocks  map[timeline.BlockID][]byte
-	// merged maps each process to the time of its latest merged row, in Unix seconds.
+	// merged maps each process to the Unix time of its latest row that Replace has merged into a block. AppendRows
+	// ignores rows up to this time, because such rows are repetitions.
 	merged map[string]int64
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// dayOfTimeline is the maximum total size of the encoded rows of a busy day: 3,600 rows of 1 s, 3,240 rows of 10 s and
-// 840 rows of 1 min, with 1 KiB each. A row has about this size if its latencies vary by a factor of three. If its
-// latencies vary by a factor of a hundred, a row takes 3 KiB.
+// dayOfTimeline is the size that this test allows for the encoded rows of a busy day: 3,600 rows of 1 s, 3,240 rows of
+// 10 s and 840 rows of 1 min, with about 1 KiB each. The latencies in this test vary by a factor of three. If latencies
+// vary by a factor of a hundred, a row takes about 3 KiB.
 const dayOfTimeline = 8 << 20
 
 // size returns the total number of bytes of all encoded rows and blocks.

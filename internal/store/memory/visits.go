@@ -25,13 +25,15 @@ func newVisit(entered time.Time, expires int64) visit {
 
 func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.enteredNano)).UTC() }
 
-// sweepInterval is the minimum time between two searches for claimed visits that have expired, in nanoseconds.
+// sweepInterval is the minimum time between two searches for expired claimed visits, in nanoseconds.
 const sweepInterval = int64(time.Minute)
 
-// visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries. The
-// field expiry is a ring buffer in this order, so expired visits are at its front. Claimed visits expire much later,
-// but there are only a few of them, because an exit usually ends them soon. So expired ones are found by a periodic
-// search of all claimed visits.
+// visits contains the parked vehicles by plate. A visit is claimed if a generator has taken its plate from the pool for
+// an exit.
+//
+// Unclaimed visits expire roughly in the order of their entries. The field expiry is a ring buffer in this order, so
+// expired visits are at the front of the buffer. Expired claimed visits are found by a periodic search of all claimed
+// visits. The search is cheap: there are only a few claimed visits, because the exit usually ends the visit soon.
 type visits struct {
 	unclaimed map[string]visit
 	expiry    ring.Ring[expiry]
@@ -53,8 +55,8 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 }
 
 // enter creates the visit of a plate. A visit already exists if the plate was claimed before its entry was processed,
-// or if the vehicle has entered before and has not left. Then enter sets a new entry time, and the later of the old and
-// the new expiry time applies.
+// or if the vehicle has entered before and has not left. In both cases, enter sets a new entry time, and the later of
+// the old and the new expiry time applies.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
@@ -72,8 +74,8 @@ func (v *visits) addUnclaimed(plate string, added visit) {
 	v.expiry.PushBack(expiry{name: plate, at: added.expires})
 }
 
-// claim marks the visit of a plate as claimed and sets its expiry. If the entry of the plate has not been processed
-// yet, claim creates the visit.
+// claim marks the visit of a plate as claimed, and sets a new expiry time. If the entry of the plate has not been
+// processed yet, claim creates the visit.
 func (v *visits) claim(plate string, expires, now int64) {
 	v.expire(now)
 	found, ok := v.claimed[plate]
@@ -88,8 +90,8 @@ func (v *visits) claim(plate string, expires, now int64) {
 	v.claimed[plate] = found
 }
 
-// release sets the expiry of a claimed visit. If the entry of the plate has been processed, the visit becomes unclaimed
-// again.
+// release sets a new expiry time of a claimed visit. If the entry of the plate has been processed, the visit also
+// becomes unclaimed. Otherwise, the visit stays claimed.
 func (v *visits) release(plate string, expires, now int64) {
 	found, ok := v.claimed[plate]
 	if !ok || found.expires <= now {
@@ -104,14 +106,13 @@ func (v *visits) release(plate string, expires, now int64) {
 	v.addUnclaimed(plate, found)
 }
 
-// end removes the visit of a plate.
 func (v *visits) end(plate string) {
 	delete(v.claimed, plate)
 	delete(v.unclaimed, plate)
 }
 
-// expire removes expired visits. An item of the queue named expiry may be outdated, because its visit has ended, has
-// been claimed, or now expires later. Such an item removes no visit.
+// expire removes expired visits. An item of the ring buffer v.expiry is outdated if its visit has ended, has been
+// claimed, or now expires later. An outdated item removes no visit.
 func (v *visits) expire(now int64) {
 	for v.expiry.Len() > 0 && v.expiry.Front().at <= now {
 		plate := v.expiry.PopFront().name

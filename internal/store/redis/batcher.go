@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// maxCalls limits the calls per pipeline, so that the server executes a pipeline quickly.
+	// maxCalls is the maximum number of calls in a pipeline. The limit keeps the execution time of a pipeline short.
 	maxCalls = 128
-	// maxPipelines limits the pipelines that are in flight. With two, the next pipeline is transferred while the
-	// server executes the first.
+	// maxPipelines is the maximum number of pipelines in flight. With two pipelines, the server can execute one
+	// pipeline while the other is in transit.
 	maxPipelines = 2
 )
 
@@ -24,16 +24,16 @@ var (
 	errUnanswered = errors.New("the server did not reply to the command")
 )
 
-// batcher sends the calls of concurrent callers in shared pipelines. It combines all calls of a pipeline that have the
-// same script and partition in one command. It never delays a call to fill a pipeline: if fewer than maxPipelines
-// pipelines are in flight, it sends the call at once. Otherwise calls wait, and share the next pipeline.
+// batcher sends the calls of concurrent callers in shared pipelines. In a pipeline, one command executes all calls of
+// the same script and partition. If fewer than maxPipelines pipelines are in flight, the batcher sends a call at once.
+// Otherwise, calls wait and share the next pipeline.
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// answered is a function to call when the server has executed a step. Its argument identifies the step in the outage
-	// log.
+	// The batcher calls the function answered after all calls of a command have succeeded. The argument identifies the
+	// script and the partition of these calls in the outage log.
 	answered func(part string)
-	// stopped is the context of all commands that the batcher sends. The method shut cancels it.
+	// stopped is the context of all commands that the batcher sends. The method shut cancels this context.
 	stopped context.Context
 	stop    context.CancelFunc
 	senders sync.WaitGroup
@@ -54,7 +54,7 @@ func newBatcher(client goredis.UniversalClient, m *metrics, answered func(part s
 	return b
 }
 
-// shut fails the calls that have not been sent yet. Call drain to wait for the calls that have been sent.
+// shut fails the calls that are still in the queue. The method drain waits until the calls in flight have ended.
 func (b *batcher) shut() {
 	b.mu.Lock()
 	b.closed = true
@@ -65,9 +65,9 @@ func (b *batcher) shut() {
 
 func (b *batcher) drain() { b.senders.Wait() }
 
-// do sends a call and returns its reply. The caller must not use the call afterwards, because it has been put back
-// into its pool. If the context ends first, the error of the context is returned, and the server may or may not
-// have executed the call.
+// do sends a call and returns the reply. After do has returned, the caller must not use the call, because the call goes
+// back into its pool. If the context ends before the reply arrives, the method do returns the error of the context. The
+// server may have executed the call nevertheless.
 func (b *batcher) do(ctx context.Context, c *call) (string, error) {
 	if err := ctx.Err(); err != nil {
 		c.end()
@@ -102,7 +102,7 @@ func (b *batcher) enqueue(c *call) bool {
 	return true
 }
 
-// send sends pipelines until the batcher is closed. Several goroutines run it.
+// send sends pipelines until the batcher is closed. Each of maxPipelines goroutines runs send.
 func (b *batcher) send() {
 	s := sender{batcher: b}
 	for {
@@ -128,8 +128,8 @@ func (b *batcher) send() {
 	}
 }
 
-// dequeue waits for queued calls and moves up to maxCalls of them to batch. If the batcher is closed, it moves all
-// calls and returns false.
+// dequeue waits for queued calls and moves up to maxCalls of these calls to the slice batch. If the batcher is closed,
+// dequeue moves all queued calls and returns false.
 func (b *batcher) dequeue(batch []*call) ([]*call, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -154,26 +154,27 @@ func (b *batcher) abort(batch []*call) {
 	}
 }
 
-// sender contains the buffers of a goroutine that sends pipelines.
+// sender contains the buffers of one goroutine that sends pipelines.
 type sender struct {
 	*batcher
-	// batch contains the calls of the current pipeline. resend contains those of them that must be sent a second time,
-	// because the server did not know their script.
+	// The slice batch contains the calls of the current pipeline. The slice resend contains those calls of the current
+	// pipeline that failed because the server did not know their script.
 	batch, resend []*call
 	bundles       []bundle
-	// line is a buffer for the arguments of all commands in the pipeline.
+	// The slice line contains the arguments of all commands in the current pipeline.
 	line []any
 }
 
-// bundle contains those calls of a pipeline that one command executes, because they are calls of the same step.
+// bundle is a command of a pipeline, and the calls that the command executes. These calls have the same script and the
+// same partition.
 type bundle struct {
 	calls []*call
 	cmd   *goredis.StringSliceCmd
 }
 
-// execute sends the calls in one pipeline and sets the reply or the error of each. It identifies scripts either by
-// their source or by their hash. It combines only adjacent calls of the same step in one command, so the caller must
-// sort the calls by step.
+// execute sends the calls in one pipeline and sets the reply or the error of each call. If bySource is true, execute
+// sends the source of each script. Otherwise, execute sends only the hash. The caller must sort the calls by step,
+// because only adjacent calls of the same step share a command.
 func (s *sender) execute(calls []*call, bySource bool) {
 	pipeline := s.client.Pipeline()
 	s.bundles, s.line = s.bundles[:0], s.line[:0]
@@ -210,8 +211,8 @@ func (s *sender) reset() {
 	clear(s.line)
 }
 
-// answer sets the reply or the error of each call in a bundle. pipelineErr is the error of the whole pipeline. It
-// is needed because the client library does not always set the errors of the commands if it cannot connect.
+// answer sets the reply or the error of each call in a bundle. The parameter pipelineErr is the error of the whole
+// pipeline. If the client library cannot connect, the command may have neither a reply nor an error of its own.
 func (u *bundle) answer(pipelineErr error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {
@@ -226,7 +227,7 @@ func (u *bundle) answer(pipelineErr error) {
 	}
 }
 
-// answer sets the reply or the error of one call from the reply of the script.
+// answer sets the reply or the error of one call. The reply of the script begins with "!" if the call failed.
 func (c *call) answer(reply string) {
 	failure, failed := strings.CutPrefix(reply, "!")
 	switch {
@@ -245,12 +246,11 @@ type stepError string
 // Error returns the text of the error reply.
 func (e stepError) Error() string { return string(e) }
 
-// RedisError marks the error as a reply of the server. The client library requires this method.
+// RedisError implements goredis.Error, the interface of error replies.
 func (stepError) RedisError() {}
 
-// unknownScripts appends to the slice resend the calls that failed because the server did not know their script. This
-// happens after a restart of the server or a SCRIPT FLUSH. The sender then sends these calls again with the source of
-// the script, so the server need not know the script.
+// unknownScripts appends to the slice resend the calls that failed because the server did not know their script. A
+// server forgets scripts when it restarts, and when it executes SCRIPT FLUSH.
 func unknownScripts(batch, resend []*call) []*call {
 	for _, c := range batch {
 		if goredis.HasErrorPrefix(c.err, "NOSCRIPT") {
@@ -260,7 +260,7 @@ func unknownScripts(batch, resend []*call) []*call {
 	return resend
 }
 
-// dropped reports whether the caller of a call no longer waits. If so, it returns the call to its pool.
+// dropped reports whether the caller of a call has stopped waiting. If so, dropped puts the call back into its pool.
 func (c *call) dropped() bool {
 	if c.state.Load() != stateAbandoned {
 		return false
@@ -269,7 +269,7 @@ func (c *call) dropped() bool {
 	return true
 }
 
-// finish wakes the caller of a call. If the caller no longer waits, finish returns the call to its pool.
+// finish wakes the caller of a call. If the caller has stopped waiting, finish puts the call back into its pool.
 func (c *call) finish() {
 	if c.state.CompareAndSwap(stateWaiting, stateAnswered) {
 		c.answered <- struct{}{}

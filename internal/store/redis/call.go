@@ -11,38 +11,42 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// step is a frequently used Lua script, bound to one partition. One execution of the script serves many calls. All keys
-// of an execution must be on one node of a Redis cluster, so calls of different partitions cannot share an execution.
+// step is a frequently used Lua script, bound to one partition. One execution of the script serves many calls. In a
+// Redis cluster, all keys of an execution must be on one node. Calls of different partitions therefore cannot share an
+// execution.
 type step struct {
 	partition *partition
-	// order is the sort key of the calls in a batch. Each step has its own order, so that its calls are adjacent.
+	// The field order is the number by which the calls in a pipeline are sorted. Each step has a different number, so
+	// that the calls of the same step are adjacent.
 	order int
-	// part identifies the step in the outage log. It consists of the kind of the step and the partition.
+	// The field part identifies the step in the outage log. It consists of the kind of the step and the partition.
 	part string
-	// hash and source identify the script. The source is sent only if the server does not know the hash.
+	// hash and source identify the script. The batcher sends the source only if the server does not know the hash.
 	hash, source string
-	// keys is the number of keys of one call. A call contains first its keys, and then its arguments. The key of the
-	// ledger does not count: it is the same for all calls, so a command contains it only once.
+	// The field keys is the number of Redis keys of one call. The key of the ledger does not count, because a command
+	// contains it only once for all calls.
 	keys int
-	// calls contains call structs for reuse, which saves allocations.
+	// The field calls is a pool of unused calls.
 	calls sync.Pool
 }
 
-// maxFields is the maximum number of keys and arguments of one call, without the key of the ledger (see step.keys).
+// maxFields is the maximum number of keys and arguments of one call, without the key of the ledger.
 const maxFields = 10
 
-// maxPooledText is the maximum size of the buffer, in bytes, that a call keeps when it returns to its pool.
+// maxPooledText is the size in bytes up to which the buffer of a call is reused. A call with a larger buffer does not
+// go back into the pool.
 const maxPooledText = 4096
 
-// newStep returns a step whose script uses the given number of keys per call.
+// newStep returns a step. The parameter keys is the number of Redis keys per call.
 func newStep(p *partition, kind string, order int, source string, keys int) *step {
 	s := &step{partition: p, order: order, part: p.part(kind), hash: goredis.NewScript(source).Hash(), source: source, keys: keys}
 	s.calls.New = func() any { return &call{step: s, answered: make(chan struct{}, 1)} }
 	return s
 }
 
-// appendCommand appends the command line that executes calls of this step: EVALSHA hash numkeys ledger key…
-// argument…, or EVAL with the source instead of the hash.
+// appendCommand appends to the slice line a command that executes the given calls. The command has the form EVALSHA
+// hash numkeys ledger [key ...] [argument ...]. If bySource is true, the command is EVAL, with the source instead of
+// the hash.
 func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 	if bySource {
 		line = append(line, "eval", s.source)
@@ -66,32 +70,32 @@ func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 // call is the request of one caller to execute a step.
 type call struct {
 	step *step
-	// fields contains the keys and arguments. The integer next is the index of the first unused element of fields. text
-	// is the buffer with the bytes of all fields.
+	// The array fields contains the keys, followed by the arguments. The integer named next is the index of the first
+	// unused array element. The buffer named text contains the bytes of all keys and arguments.
 	fields [maxFields]field
 	next   int
 	text   []byte
-	// reply is the reply of the script. A script never replies with an empty text, so reply is empty only if err is
-	// set.
+	// The field reply is the reply of the script to this call. It is empty if the call failed.
 	reply string
 	err   error
-	// state determines whether the caller or the sender returns the call to its pool. The sender wakes the caller through
-	// the channel named answered.
+	// The field state determines whether the caller or the sender puts the call back into the pool. The sender wakes
+	// the caller through the channel named answered.
 	state    atomic.Int32
 	answered chan struct{}
 }
 
-// The states of a call: it waits for a reply, the reply has arrived, or the caller no longer waits.
+// The states of a call.
 const (
-	stateWaiting   = iota // the caller waits for a reply, and will return the call to the pool
-	stateAnswered         // there is a reply; the caller returns the call to the pool
-	stateAbandoned        // the caller no longer waits; the sender returns the call to the pool
+	stateWaiting   = iota // the caller waits for a reply
+	stateAnswered         // the call has a reply or an error; the caller puts the call back into the pool
+	stateAbandoned        // the caller has stopped waiting; the sender puts the call back into the pool
 )
 
-// field is a key or an argument. Because it is part of a call, a command can refer to it without an allocation.
+// field is a key or an argument of a call. A command contains pointers to fields, because converting a pointer into an
+// interface value does not allocate.
 type field []byte
 
-// MarshalBinary returns the bytes of the field. The client library calls it.
+// MarshalBinary implements encoding.BinaryMarshaler. The client library calls MarshalBinary to write a command.
 func (f *field) MarshalBinary() ([]byte, error) { return *f, nil }
 
 // begin gets an unused call from the pool of the step.
@@ -102,18 +106,17 @@ func (s *step) begin() *call {
 	return c
 }
 
-// end returns the call to its pool. It drops a call whose buffer has become large because of the long ID of an
-// external event.
+// end puts the call back into the pool, unless the buffer of the call is larger than maxPooledText.
 func (c *call) end() {
 	if cap(c.text) <= maxPooledText {
 		c.step.calls.Put(c)
 	}
 }
 
-// fill makes the first unused element of c.fields refer to c.text[start:].
+// fill sets the first unused element of c.fields to c.text[start:].
 func (c *call) fill(start int) {
-	// If c.text moves to a larger buffer later, this element of c.fields still refers to the old buffer, which no longer
-	// changes.
+	// A later append may move c.text to a larger buffer. The element then still refers to the old buffer, whose bytes
+	// no longer change.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++
 }
@@ -141,8 +144,8 @@ func (c *call) origin(o store.Origin) {
 	}
 }
 
-// matched appends a key to the call: the key of the bitmap of exits with the intent "matched". If the exit comes from
-// an external publisher, the script ignores this key, because such an exit has no intent.
+// matched appends a key to the call: the key of the bitmap of exits with the intent "matched". The script ignores this
+// key if the exit comes from an external publisher, because external exits have no intent.
 func (c *call) matched(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keyMatched, o)
@@ -151,8 +154,8 @@ func (c *call) matched(o store.Origin) {
 	}
 }
 
-// bit appends an argument to the call: the offset of a generated event in its bitmaps, or "" for the event of an
-// external publisher, which has no bitmaps.
+// bit appends an argument to the call. For a generated event, the argument is the offset of the event's bit in a
+// bitmap. For an event of an external publisher, the argument is "", because bitmaps contain only generated events.
 func (c *call) bit(o store.Origin) {
 	if o.Generated() {
 		c.number(o.Seq % store.ChunkBits)

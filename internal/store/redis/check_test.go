@@ -26,14 +26,14 @@ func TestStoreCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
-		user  []any // the ACL rules of the user; empty grants every right
+		user  []any // the ACL rules of the user; if nil, the default user connects, which has all permissions
 		spoil func(*testing.T, *goredis.Client)
 		want  []string // substrings of the error
 		not   []string
 	}{
-		{name: "nothing is refused"},
+		{name: "all commands are allowed"},
 		{
-			name: "just what is needed is granted",
+			name: "the user has only the necessary permissions",
 			user: []any{"~parking:*", "-@all", "+@read", "+@write", "+@scripting", "+info", "+ping"},
 		},
 		{
@@ -41,19 +41,19 @@ func TestStoreCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 			want: []string{"the user lacks the permissions +hset +setbit: grant them with ACL SETUSER"},
 		},
 		{
-			name: "a command of a script alone is forbidden", user: []any{"~parking:*", "+@all", "-hincrby"},
+			name: "a command that only a script uses is forbidden", user: []any{"~parking:*", "+@all", "-hincrby"},
 			want: []string{"+hincrby"},
 		},
 		{name: "scripts are forbidden", user: []any{"~parking:*", "+@all", "-@scripting"}, want: []string{"+eval +evalsha"}},
-		{name: "the observation is forbidden", user: []any{"~parking:*", "+@all", "-info"}, want: []string{"+info:"}},
-		{name: "the keys are forbidden", user: []any{"~other:*", "+@all"}, want: []string{"~parking:*"}, not: []string{"+set"}},
-		{name: "the keys can be read only", user: []any{"%R~parking:*", "+@all"}, want: []string{"~parking:*"}},
+		{name: "the command INFO is forbidden", user: []any{"~parking:*", "+@all", "-info"}, want: []string{"+info:"}},
+		{name: "access to the keys is forbidden", user: []any{"~other:*", "+@all"}, want: []string{"~parking:*"}, not: []string{"+set"}},
+		{name: "the keys are read-only", user: []any{"%R~parking:*", "+@all"}, want: []string{"~parking:*"}},
 		{
-			name: "it is a replica", want: []string{"READONLY", "give the address of the primary"},
+			name: "the server is a replica", want: []string{"READONLY", "give the address of the primary"},
 			spoil: func(t *testing.T, c *goredis.Client) { noError(t, c.ReplicaOf(t.Context(), "127.0.0.1", "1").Err()) },
 		},
 		{
-			name: "its memory is full", want: []string{"OOM", "raise maxmemory"},
+			name: "the memory of the server is full", want: []string{"OOM", "raise maxmemory"},
 			spoil: func(t *testing.T, c *goredis.Client) {
 				noError(t, c.ConfigSet(t.Context(), "maxmemory", "1").Err())
 			},
@@ -75,7 +75,7 @@ func TestStoreCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 			if len(test.want) == 0 {
 				noError(t, err)
 				if keys := admin.Keys(t.Context(), "*").Val(); len(keys) > 0 {
-					t.Errorf("the check left %q", keys)
+					t.Errorf("the check left the keys %q", keys)
 				}
 				return
 			}
@@ -244,13 +244,14 @@ func TestNewStore_DatabaseOtherThan0OfARedisCluster_IsRejected(t *testing.T) {
 			noError(t, s.Close())
 		}
 		if (err == nil) != valid || err != nil && !strings.Contains(err.Error(), "a Redis cluster has only database 0") {
-			t.Errorf("%s: error is %v, want it to be valid: %t", uri, err, valid)
+			t.Errorf("%s: the error is %v; want a valid URI: %t", uri, err, valid)
 		}
 	}
 }
 
-// A node that hangs is as useless as one that refuses connections: after a failover, only a new topology helps. Replies
-// of a node, and requests that the caller itself cancels, say nothing about the topology.
+// After a failover, another node may serve the slots of a node that does not respond. So the reloader then reloads the
+// topology. It does nothing if the node replies, because the client library itself reacts to the reply MOVED. It also
+// does nothing if the caller cancels the command, because the node may work.
 func TestReloader_NodeDoesNotRespond_ReloadsTheTopology(t *testing.T) {
 	t.Parallel()
 	canceled, cancel := context.WithCancel(t.Context())

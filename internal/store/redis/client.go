@@ -19,8 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/rawconn"
 )
 
-// Default timeouts and retries. Parameters of the URI override them. The timeouts are short, because callers repeat
-// every step with their own backoff.
+// Default timeouts and retries. Parameters of the URI override these defaults. The timeouts are short, because callers
+// repeat every step with their own backoff.
 const (
 	dialTimeout     = 3 * time.Second
 	answerTimeout   = 3 * time.Second
@@ -32,16 +32,16 @@ const (
 // reloadInterval is the interval at which a client of a Redis cluster reloads the topology.
 const reloadInterval = time.Minute
 
-// errUnreadable is returned if the client library rejects a URI. The library's own error is not returned, because
-// it may quote a password that is in the wrong place.
+// errUnreadable replaces the error with which the client library rejects a URI. The library's error may contain a
+// password that is in the wrong place.
 var errUnreadable = errors.New("the URI of Redis is invalid: it must have the form redis://user:password@localhost:6379/0")
 
 // connector opens connections to the server. It reads the binding for each connection, so that a changed Secret
 // takes effect without a restart.
 type connector struct {
 	binding binding.Source
-	// discovers is true if the binding refers to a Redis cluster or to Sentinels. In that case connections go to the
-	// addresses that the cluster or the Sentinels report.
+	// The field discovers is true if the binding refers to a Redis cluster or to Sentinels. The client then connects to
+	// the addresses that the cluster or the Sentinels report.
 	discovers bool
 }
 
@@ -49,12 +49,12 @@ type connector struct {
 type options struct {
 	node    *goredis.Options        // the options for a single server
 	cluster *goredis.ClusterOptions // the options for a Redis cluster
-	// failover contains the options for a primary that Sentinels monitor.
+	// failover contains the options for a primary that Redis Sentinels monitor.
 	failover *goredis.FailoverOptions
 }
 
-// newClient returns a client of the server, Redis cluster or primary to which a binding refers. A client of a cluster
-// reloads the topology at the given interval, in addition to the reloads that the reloader starts.
+// newClient returns the client for a binding. If the binding refers to a Redis cluster, the client reloads the topology
+// at the given interval, and also when a node does not respond (see the type reloader).
 func newClient(source binding.Source, reloadInterval time.Duration) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
 	switch {
@@ -75,13 +75,13 @@ func newClient(source binding.Source, reloadInterval time.Duration) (goredis.Uni
 	return client, nil
 }
 
-// CheckBinding returns an error if a store cannot use the binding. It does not connect.
+// CheckBinding returns an error if a store cannot use the binding. CheckBinding does not connect to a server.
 func CheckBinding(b binding.Binding) error {
 	_, err := optionsFrom(binding.Static(b))
 	return err
 }
 
-// optionsFrom returns the options of a client for the server, Redis cluster or primary to which a binding refers.
+// optionsFrom returns the options of the client for a binding.
 func optionsFrom(source binding.Source) (o options, err error) {
 	now, err := source()
 	if err != nil {
@@ -107,9 +107,10 @@ func optionsFrom(source binding.Source) (o options, err error) {
 	return o, err
 }
 
-// withoutClusterParameter returns the URI without the parameter "cluster" and without the credentials, which are
-// read for each connection. The parameters "addr" contain all endpoints but the first. withoutClusterParameter also
-// reports whether the binding refers to a Redis cluster, either by cluster=true or by several endpoints.
+// withoutClusterParameter returns the URI of a binding without the parameter "cluster" and without credentials, which
+// the client reads for each connection. The parameters "addr" of the returned URI contain all endpoints except the
+// first. The returned boolean reports whether the binding refers to a Redis cluster. A binding refers to a Redis
+// cluster if it has the parameter cluster=true or several endpoints.
 func withoutClusterParameter(b binding.Binding) (*url.URL, bool, error) {
 	if b.URI == nil {
 		return nil, false, errors.New("the Redis binding has no URI")
@@ -124,7 +125,7 @@ func withoutClusterParameter(b binding.Binding) (*url.URL, bool, error) {
 	if text := query.Get("cluster"); text != "" {
 		said, err := strconv.ParseBool(text)
 		if err != nil {
-			return nil, false, errors.New("the parameter cluster of the Redis URI must be true or false")
+			return nil, false, errors.New("the parameter \"cluster\" of the Redis URI must be true or false")
 		}
 		if len(b.Alternatives) > 0 && !said {
 			return nil, false, errors.New("a Redis binding with several addresses refers to a cluster: remove cluster=false, or all addresses but one")
@@ -136,8 +137,9 @@ func withoutClusterParameter(b binding.Binding) (*url.URL, bool, error) {
 	return &where, cluster, nil
 }
 
-// parseURI parses a URI with a function of the client library. If the library rejects a parameter, the error names the
-// parameter. It quotes neither values nor unknown parameter names, because either may be a password in the wrong place.
+// parseURI parses a URI with a function of the client library. If the value of a parameter is invalid, the error
+// contains the name of the parameter. No error contains a value or the name of an unknown parameter, because a value or
+// an unknown name may be a password in the wrong place.
 func parseURI[T any](where *url.URL, parse func(string) (*T, error)) (*T, error) {
 	for name, values := range where.Query() {
 		alone := url.URL{Scheme: where.Scheme, Host: where.Host, RawQuery: url.Values{name: values}.Encode()}
@@ -208,8 +210,8 @@ func (c connector) clusterOptions(where *url.URL) (*goredis.ClusterOptions, erro
 	return o, nil
 }
 
-// failoverOptions returns the options of a client that asks Sentinels for the address of the primary. The user and the
-// password of the binding are those of the primary.
+// failoverOptions returns the options of a client that asks Redis Sentinels for the address of the primary. The user
+// and the password in the binding are the credentials for the primary, not for the Sentinels.
 func (c connector) failoverOptions(b binding.Binding) (*goredis.FailoverOptions, error) {
 	if _, err := b.TLSConfig(""); err != nil {
 		return nil, err
@@ -228,7 +230,7 @@ func (c connector) failoverOptions(b binding.Binding) (*goredis.FailoverOptions,
 	}
 	for _, name := range []string{"cluster", "replica_only", "route_by_latency", "route_randomly"} {
 		if query.Has(name) {
-			return nil, fmt.Errorf("the parameter %s of the Redis URI cannot be used with %s: remove it", name, binding.ParameterMaster)
+			return nil, fmt.Errorf("the parameter %s of the Redis URI cannot be used with %s: remove one of the two parameters", name, binding.ParameterMaster)
 		}
 	}
 	if query.Get(binding.ParameterMaster) == "" {
@@ -263,16 +265,17 @@ func (c connector) failoverOptions(b binding.Binding) (*goredis.FailoverOptions,
 	return o, nil
 }
 
-// sentinelErrors is a go-redis hook that explains errors of Sentinels. An error must not wrap goredis.Nil, which callers
-// understand as a missing key.
+// sentinelErrors is a go-redis hook. If a Redis Sentinel replies without the address of the primary, the hook returns a
+// sentinelError. This error does not wrap goredis.Nil, because callers take goredis.Nil for a missing key.
 type sentinelErrors struct{}
 
-// sentinelError is an error of Sentinels, with its remedy.
+// sentinelError says why the client did not get the address of the primary from a Redis Sentinel. The field remedy is
+// advice.
 type sentinelError struct{ text, remedy string }
 
 func (e sentinelError) Error() string { return e.text }
 
-// DialHook returns a hook that connects, and explains errors.
+// DialHook implements goredis.Hook.
 func (sentinelErrors) DialHook(next goredis.DialHook) goredis.DialHook {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := next(ctx, network, address)
@@ -292,45 +295,45 @@ func (sentinelErrors) DialHook(next goredis.DialHook) goredis.DialHook {
 	}
 }
 
-// ProcessHook implements goredis.Hook. It does not change how commands run.
+// ProcessHook implements goredis.Hook. It changes nothing.
 func (sentinelErrors) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { return next }
 
-// ProcessPipelineHook implements goredis.Hook. It does not change how pipelines run.
+// ProcessPipelineHook implements goredis.Hook. It changes nothing.
 func (sentinelErrors) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return next
 }
 
-// reloader is a go-redis hook of one node of a Redis cluster. It reloads the topology of the cluster if the node
-// does not respond, because after a failover another node serves its slots. Without the hook, the client would
-// continue to use the dead node for up to reloadInterval.
+// reloader is a go-redis hook for one node of a Redis cluster. If the node does not respond, the hook reloads the
+// topology of the cluster, because another node may have taken over in a failover. Without the hook, the client could
+// use the dead node until the next periodic reload.
 type reloader struct {
-	// reload starts to reload the topology, unless a reload is already running.
+	// The function reload starts a reload of the topology, unless a reload is already running.
 	reload func()
 }
 
-// DialHook implements goredis.Hook. It does not change how connections are opened.
+// DialHook implements goredis.Hook. It changes nothing.
 func (reloader) DialHook(next goredis.DialHook) goredis.DialHook { return next }
 
-// ProcessHook returns a hook that runs a command and reloads the topology if the node does not respond.
+// ProcessHook implements goredis.Hook. The returned hook reloads the topology if the node does not respond.
 func (r reloader) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 	return func(ctx context.Context, cmd goredis.Cmder) error { return r.check(ctx, next(ctx, cmd)) }
 }
 
-// ProcessPipelineHook does the same as ProcessHook, for a pipeline.
+// ProcessPipelineHook implements goredis.Hook. The returned hook reloads the topology if the node does not respond.
 func (r reloader) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []goredis.Cmder) error { return r.check(ctx, next(ctx, cmds)) }
 }
 
 func (r reloader) check(ctx context.Context, err error) error {
-	// An error without a reply means that the node did not respond, for example before the caller's deadline. The
-	// exception is a command that the caller has canceled.
+	// An error that is not a reply of the node means that the node did not respond, unless the caller has canceled the
+	// command.
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && replyIn(err) == "" {
 		r.reload()
 	}
 	return err
 }
 
-// setTimes sets the default timeouts and backoffs. It does not change values that the URI sets.
+// setTimes sets the default for each timeout and backoff that is not in the URI.
 func setTimes(dial, read, write, minBackoff, maxBackoff *time.Duration) {
 	*dial = orDefault(*dial, dialTimeout)
 	*read = orDefault(*read, answerTimeout)
@@ -356,8 +359,9 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to the server of the current binding. In a cluster or with Sentinels, the
-// function connects to the given node. base is the TLS configuration from the parameters of the URI.
+// dialer returns a function that connects to a server. The address of the server is the address in the current binding.
+// If the binding refers to a cluster or to Sentinels, the address is instead the last argument of the returned
+// function. The parameter base is the TLS configuration from the parameters of the URI.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.binding()
@@ -388,10 +392,10 @@ type rejectedConnection string
 
 func (e rejectedConnection) Error() string { return string(e) }
 
-// greeting is a connection whose first read returns an error if the server rejects the connection because of maxclients
-// or of its protected mode. The server then sends an error reply and closes the connection. Without greeting, the
-// client library would take this reply for the reply to its first command, HELLO. It ignores errors of HELLO, and would
-// report only EOF.
+// greeting is a connection to a Redis server. If the server rejects a connection because of maxclients or protected
+// mode, the server sends an error reply and closes the connection. In this case, the first read of the connection
+// returns an error that contains the error reply. Without the type greeting, the client library would take the error
+// reply for the reply to HELLO, its first command. The library ignores errors of HELLO, so it would report only EOF.
 type greeting struct {
 	*rawconn.Conn
 
@@ -409,24 +413,24 @@ func withGreeting(conn net.Conn, err error) (net.Conn, error) {
 	return conn, nil
 }
 
-// SyscallConn returns the connection with which the client library checks, before each command, that the server has
-// not closed the connection.
+// SyscallConn implements syscall.Conn.
 func (g *greeting) SyscallConn() (syscall.RawConn, error) {
 	raw, err := g.Conn.SyscallConn()
 	return checked{RawConn: raw, conn: g.Conn}, err
 }
 
 // checked is the raw connection that the client library gets from greeting.SyscallConn. Before each command, the
-// library reads from this connection to check that the server has not closed it. Such a read costs a system call, so
-// checked skips the read if package rawconn knows that the connection is open.
+// library reads from the raw connection to check that the server has not closed the connection. This read is expensive,
+// because its system call wakes the monitor thread of the Go runtime (see package rawconn). The method checked.Read
+// therefore first calls rawconn.Conn.IsQuiet, which does not wake this thread.
 type checked struct {
 	syscall.RawConn
 
 	conn *rawconn.Conn
 }
 
-// Read implements syscall.RawConn. The function f reads from the socket to check that the connection is open and has no
-// data to read. If this is already known, Read does not call f.
+// Read implements syscall.RawConn. The function f checks that the connection is open and has no data to read. Read does
+// not call f if IsQuiet returns true.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil
@@ -448,8 +452,8 @@ func (g *greeting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS.
-// base is the TLS configuration from the parameters of the URI.
+// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS. The
+// parameter base is the TLS configuration from the parameters of the URI.
 func tlsConfig(b binding.Binding, host string, base *tls.Config) (*tls.Config, error) {
 	config, err := b.TLSConfig(host)
 	if err != nil || config == nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestConformance_RedisCluster runs the conformance suite on a Redis cluster of three primaries, which share the
-// partitions, and three replicas.
+// TestConformance_RedisCluster runs the conformance suite on a Redis cluster of three primaries, each with a replica.
+// The primaries share the partitions.
 func TestConformance_RedisCluster(t *testing.T) {
 	t.Parallel()
 	for name, authority := range map[string]*tlstest.Authority{
@@ -39,7 +39,8 @@ func runConformance(t *testing.T, at binding.Binding) {
 	})
 }
 
-// bindingOf returns a binding with the address of the first node. With an authority, it has a client certificate.
+// bindingOf returns a binding with the address of the first node. If authority is not nil, the binding contains a
+// client certificate.
 func bindingOf(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authority) binding.Binding {
 	t.Helper()
 	at, err := source(t, c.URI(0))()
@@ -51,9 +52,10 @@ func bindingOf(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authori
 	return at
 }
 
-// TestRedisCluster_PartitionMoves_StepsTakeEffectOnce moves a partition to another node of the Redis cluster while
-// steps run in it. Every step that was reported as durable must take effect exactly once, whichever node executed it.
-func TestRedisCluster_PartitionMoves_StepsTakeEffectOnce(t *testing.T) {
+// TestRedisCluster_PartitionMovesToAnotherNode_EachEntryIsRecordedOnce moves a partition between two nodes of a Redis
+// cluster while workers record entries in the partition. If a step fails, its worker repeats the step. Each entry must
+// still count exactly once.
+func TestRedisCluster_PartitionMovesToAnotherNode_EachEntryIsRecordedOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	s := open(t, c.URI(0), "moving", 1)
@@ -71,43 +73,43 @@ func TestRedisCluster_PartitionMoves_StepsTakeEffectOnce(t *testing.T) {
 		if _, err := performDurably(t.Context(), s, w.next.Add(1)-1); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("the move took %s, and a step that began after it was durable within %s",
+		t.Logf("the move took %s; the first step after the move was durable within %s",
 			moved.Sub(began).Round(time.Millisecond), time.Since(moved).Round(time.Millisecond))
 	}
 	steps := w.stop()
-	t.Logf("%d steps, %d taken again", steps, w.repeated.Load())
+	t.Logf("%d steps, %d repeated after a rollback", steps, w.repeated.Load())
 
 	counts := countsOf(t, s)
 	if counts.EntriesRecorded != steps {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, steps)
 	}
-	// After the four moves above, the partition is on the same node as at the start. Move it to the other node, so that
-	// the mark from the start becomes invalid.
+	// The mark that was read at the start identifies the server process of the first node. After four moves, the
+	// partition is on this node again. So move the partition to the other node: WaitDurable must then reject the mark.
 	c.Move(t, slot, owner, 1-owner)
-	polltest.Until(t, "the mark of the node of then is not good any more", func() bool {
+	polltest.Until(t, "the mark of the first node is invalid", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)
 		if err == nil {
-			t.Fatal("WaitDurable says that all is written, of a node that does not have the partition")
+			t.Fatal("WaitDurable succeeded with the mark of a node that no longer has the partition")
 		}
 		return errors.Is(err, store.ErrRolledBack)
 	})
 	record(t, s, steps, store.ResultRecorded)
 }
 
-// newCluster starts a Redis cluster of primaries without TLS.
+// newCluster starts a Redis cluster without TLS and without replicas.
 func newCluster(t *testing.T, primaries int) *servers.RedisCluster {
 	t.Helper()
 	return servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: primaries})
 }
 
-// TestRedisCluster_PrimaryIsLost_ReloadsTheTopology loses the primary of a partition, and lets its replica take over.
-// The clients never reload the topology by themselves during the test, so they find the new primary only if the
-// reloader works. Both clients, one that writes and one that reads, have the default timeouts.
+// TestRedisCluster_PrimaryIsLost_ReloadsTheTopology kills or pauses the primary of a partition and promotes its
+// replica. The reload interval of the stores is longer than the test, so the stores find the new primary only if the
+// reloader works.
 func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*servers.Redis) error{
-		"refused":  (*servers.Redis).Kill,
-		"time-out": (*servers.Redis).Pause, // a paused server accepts connections, but does not respond
+		"the primary refuses connections": (*servers.Redis).Kill,
+		"the primary does not respond":    (*servers.Redis).Pause, // a paused server accepts connections, but never replies
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +124,7 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 			writer, reader := connect(), connect()
 			record := func(seq int64) {
 				polltest.UntilNoError(t, "the cluster records an entry", func() error {
-					// The step may be retried, because the store counts it only once.
+					// A repeated step is harmless: the store counts the entry only once.
 					_, err := writer.RecordEntry(t.Context(), entryStep(seq))
 					return err
 				})
@@ -133,7 +135,7 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 					defer cancel()
 					counts, err := reader.Counts(ctx)
 					if err == nil && counts.EntriesRecorded != want {
-						err = fmt.Errorf("it counts %d", counts.EntriesRecorded)
+						err = fmt.Errorf("the ledger counts %d", counts.EntriesRecorded)
 					}
 					return err
 				})
@@ -153,7 +155,7 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 			t.Logf("a step succeeded %s after the failover", time.Since(began).Round(time.Millisecond))
 			read(2)
 			t.Logf("the ledger was read %s after the failover", time.Since(began).Round(time.Millisecond))
-			noError(t, c.Nodes[owner].Kill()) // a paused server does not react to a request to stop
+			noError(t, c.Nodes[owner].Kill()) // a paused server ignores the request to stop at the end of the test
 		})
 	}
 }
@@ -182,8 +184,8 @@ func TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost(t *testing.T) 
 	})
 }
 
-// useEveryNode checks that a store uses all nodes of a cluster. The binding has the addresses of only some of the
-// nodes. Nothing listens on its first address.
+// useEveryNode checks that a store uses all nodes of a cluster. The binding contains an address on which nothing
+// listens, followed by the addresses of two of the nodes.
 func useEveryNode(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authority) {
 	t.Helper()
 	at := bindingOf(t, c, authority)
@@ -193,7 +195,7 @@ func useEveryNode(t *testing.T, c *servers.RedisCluster, authority *tlstest.Auth
 		at.Alternatives = append(at.Alternatives, node.Host)
 	}
 	at.URI.Host, at.URI.RawQuery = servers.FreeAddress(t), ""
-	const partitions = 12 // enough partitions for each node of the cluster to store at least one
+	const partitions = 12 // so many that each node of the cluster stores at least one partition
 	s := openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{
 		Binding: binding.Static(at),
 	})
@@ -212,8 +214,8 @@ func useEveryNode(t *testing.T, c *servers.RedisCluster, authority *tlstest.Auth
 	}
 }
 
-// followMove moves a partition to another node of a cluster whose nodes have host names. The store never reloads the
-// topology by itself during the test, so it finds the partition only if it follows the redirection to a host name.
+// followMove moves a partition to another node of a cluster whose nodes have host names. The reload interval of the
+// store is longer than the test, so the store finds the partition only if it follows the redirection to a host name.
 func followMove(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authority) {
 	t.Helper()
 	s := openTimed(t, Config{Simulation: servers.Name(t), Partitions: 1}, Dependencies{Binding: binding.Static(bindingOf(t, c, authority))}, timing{reloadInterval: time.Hour})
@@ -221,11 +223,11 @@ func followMove(t *testing.T, c *servers.RedisCluster, authority *tlstest.Author
 	key := s.partitions[0].key(keyLedger)
 	slot := c.Slot(t, key)
 	from, _ := c.Owner(t, slot)
-	to := 3 - max(1, from) // not the first node, whose address is in the binding
+	to := 3 - max(1, from) // not the first node, whose address the store already knows from the binding
 	c.Move(t, slot, from, to)
 	target, err := url.Parse(c.URI(to))
 	noError(t, err)
-	want := fmt.Sprintf("MOVED %d %s:", slot, target.Hostname()) // the port depends on whether the client uses TLS
+	want := fmt.Sprintf("MOVED %d %s:", slot, target.Hostname()) // without the port, which depends on TLS
 	if err := c.Admins[from].Exists(t.Context(), key).Err(); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Fatalf("the former owner replies %v; want %s", err, want)
 	}

@@ -30,18 +30,18 @@ func TestInstant_EncodedTimes_SortChronologically(t *testing.T) {
 		b := rapid.OneOf(instants(), rapid.Custom(func(t *rapid.T) time.Time {
 			near := a.Add(time.Duration(rapid.Int64Range(-10, 10).Draw(t, "nanoseconds from a")))
 			if near.Unix() < instantOrigin || near.Unix() > instantEnd {
-				return a // not near, because appendInstant would clamp it to the range
+				return a // appendInstant cannot encode the variable near, which is out of range
 			}
 			return near
 		})).Draw(t, "b")
 		textA, textB := string(appendInstant(nil, a)), string(appendInstant(nil, b))
 		if got, want := strings.Compare(textA, textB), a.Compare(b); got != want {
-			t.Fatalf("%q and %q compare %d; their times %d", textA, textB, got, want)
+			t.Fatalf("comparing %q and %q gives %d; comparing their times gives %d", textA, textB, got, want)
 		}
 	})
 }
 
-func TestInstant_TextIsParsedAgain_IsUnchanged(t *testing.T) {
+func TestInstant_EncodedAndParsed_IsUnchanged(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		want := instants().Draw(t, "instant")
@@ -64,7 +64,7 @@ func TestInstant_OutOfRange_IsClamped(t *testing.T) {
 		{at: time.Unix(0, 1), want: "100000000000" + "000000001"},
 	} {
 		if got := string(appendInstant(nil, test.at)); got != test.want {
-			t.Errorf("%v is written %q; want %q", test.at, got, test.want)
+			t.Errorf("%v is encoded as %q; want %q", test.at, got, test.want)
 		}
 	}
 }
@@ -91,7 +91,7 @@ func FuzzParseExitReply_AcceptedReply_RoundTrips(f *testing.F) {
 		again := fmt.Sprintf("%s %s%s%s", got.Result, appendInstant(nil, got.Summary.EntryAt),
 			appendInstant(nil, got.Summary.ExitAt), got.Summary.Plate)
 		if again != reply {
-			t.Fatalf("%q is written again as %q", reply, again)
+			t.Fatalf("%q is parsed, and then encoded as %q", reply, again)
 		}
 	})
 }
@@ -114,7 +114,7 @@ func TestParseExitReply_UnexpectedReply_Fails(t *testing.T) {
 		t.Errorf("parseRun = %v; want an error", got)
 	}
 	if err := addCounts(&store.Counts{}, map[string]string{"entries": "many"}); err == nil {
-		t.Error("addCounts took a count that is no number")
+		t.Error("addCounts accepted a count that is not a number")
 	}
 }
 
@@ -152,10 +152,10 @@ func TestStorePurge_KeepsOtherSimulations(t *testing.T) {
 		noError(t, stores[name].Purge(t.Context()))
 		for j, other := range names {
 			if left := countsOf(t, stores[other]).EntriesRecorded == 1; left != (j > i) {
-				t.Errorf("after the purge of %q, that of %q has its entry: %t", name, other, left)
+				t.Errorf("after the purge of %q, the simulation %q has its entry: %t", name, other, left)
 			}
 			if left := len(timelineOf(other)) == 1; left != (j > i) {
-				t.Errorf("after the purge of %q, that of %q has its timeline: %t", name, other, left)
+				t.Errorf("after the purge of %q, the simulation %q has its timeline: %t", name, other, left)
 			}
 		}
 	}

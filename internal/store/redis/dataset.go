@@ -17,49 +17,54 @@ import (
 
 // These fields of the ledger hash describe the data of the simulation as a whole.
 const (
-	fieldDataset    = "dataset"    // the random mark, whose absence shows that data is lost
-	fieldPartitions = "partitions" // the number of partitions when the simulation started
-	fieldLostAt     = "lost_at"    // when a loss of data was noticed, in Unix milliseconds
+	fieldDataset    = "dataset"    // the mark of the simulation's data (see the type dataset)
+	fieldPartitions = "partitions" // the number of partitions with which the simulation started
+	fieldLostAt     = "lost_at"    // when the first loss of data was noticed, in Unix milliseconds
 )
 
-// dataset detects whether a server has lost the data of a simulation. It writes a random mark into the ledger and waits
-// until the mark is durable. If the mark is missing later, the server has lost data. A crash alone does not remove the
-// mark: the latest writes may be lost, but the append-only file restores everything up to the last durable write.
+// dataset detects whether a server has lost durable data of a simulation. It writes a random text, the mark, into the
+// ledger, and waits until the mark is durable. If a durable mark is later missing from the ledger, the server has lost
+// durable data. (A store.Mark is something else: it identifies a server process.)
 type dataset struct {
-	// join writes the mark into the ledger unless the ledger already has one. It returns the mark that the ledger
-	// then has.
+	// The function join writes the given mark into the ledger, unless the ledger already contains a mark. It returns
+	// the mark that is in the ledger afterwards. If lostAt is not zero, join also records the time of a loss.
 	join    func(ctx context.Context, mark string, lostAt time.Time) (stands string, err error)
 	metrics *metrics
 	logger  *slog.Logger
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// The field mark is the random text that this process expects in the ledger (see the type dataset). It is "" before
+	// the first call of join, and after a purge. The field durable is true once the random text is durable. The waiter
+	// named written determines when the random text is durable.
 	mark    string
 	durable bool
 	written waiter
-	// The field kept is a number of effects that are known to be durable; see dataState.effects. If an observation
-	// shows fewer effects, durable effects are lost or purged. Then kept is reduced to the observed number, so that the
-	// same loss is not reported again.
+	// The field kept is a number of effects (see dataState.effects) that are durable. If an observation shows fewer
+	// effects, durable effects are lost or purged. The method keep then reduces the field kept to the observed number,
+	// so that the store does not report the same loss at the next observation.
 	//
-	// To raise kept, an observation sets the field counted to its number of effects. The waiter in the field counting
-	// waits until these effects are durable. Then kept is set to counted, and the next observation sets counted again.
+	// The field counted is the number of effects at an earlier observation. The waiter named counting determines when
+	// these effects are durable. The method keep then copies the field counted to the field kept. At the next
+	// observation, the method keep sets the field counted to the number of effects at that time.
 	kept, counted int64
 	counting      waiter
 }
 
-// dataState is what an observation shows about the simulation's data.
+// dataState is the state of a simulation's data on a server at one point in time.
 type dataState struct {
-	// mark is the random mark in the ledger, by which a loss of data is detected. It is empty if the server has no data
-	// of the simulation.
+	// The field mark is the random text that marks the data (see the type dataset). It is "" if the ledger contains no
+	// such text.
 	mark string
-	// effects is the number of generated events that had taken effect in one partition before the observation began to
-	// wait for replicas: recorded entries, matched exits, and exits that were unmatched as intended. It decreases only
-	// if effects are lost or undone.
+	// effects is the number of generated events that have taken effect in the observed partition: recorded entries,
+	// matched exits, and intentionally unmatched exits. The number decreases only if effects are lost or purged. The
+	// store reads the number before it waits for replicas, because replicas may lack effects that occur during the
+	// wait.
 	effects int64
 }
 
-// compare checks whether the server has lost data between the observation "before" and the observation "now". If there
-// is no earlier observation, before is nil. promised is the replication offset in the earlier observation up to which
-// effects were reported as durable.
+// compare checks whether the server has lost durable data between two observations: the parameters before and now. The
+// parameter before is nil if there was no earlier observation. The parameter promised is an offset in the replication
+// stream before.history. The store has reported all effects up to this offset as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,8 +76,8 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 			d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 		}
 	case d.mark == "" || now.data.mark != d.mark:
-		// This process does not know the random mark yet, or the server lost the mark before the mark was durable. In
-		// both cases, begin makes sure that the ledger has a mark.
+		// Either d.mark is not set yet, or the server has lost d.mark before d.mark was durable. In both cases, no
+		// durable data is lost. The method begin makes sure that the ledger contains a mark.
 		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
 		err = d.checkDurable(now)
@@ -83,25 +88,26 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 	return err
 }
 
-// keep updates d.kept, the number of effects that are known to be durable.
+// keep updates d.kept, the number of effects that are durable.
 func (d *dataset) keep(now observation) {
 	if d.counting.epoch != now.epoch {
 		d.counted, d.counting = now.data.effects, waiter{epoch: now.epoch}
 	}
-	// There is no error: consider returns an error only if the epochs differ, but d.counting has the epoch of the
-	// observation here.
+	// The error is always nil, because d.counting.epoch equals now.epoch.
 	if durable, _ := d.counting.consider(now); durable {
-		d.kept, d.counting = d.counted, waiter{} // the new waiter has no epoch, so the next call sets counted again
+		// The zero waiter has an empty epoch. At the next observation, the method keep therefore sets d.counted to the
+		// number of effects at that time.
+		d.kept, d.counting = d.counted, waiter{}
 	}
 	d.kept = min(d.kept, now.data.effects)
 }
 
-// lossRemedy returns advice that prevents a loss in later runs, if the observation "now" shows that durable data was
-// lost. Otherwise, it returns "". The method compare explains the parameters.
+// lossRemedy returns advice that helps to prevent another loss of durable data. It returns "" if the server has not
+// lost durable data. The parameters are those of the method compare.
 func (d *dataset) lossRemedy(before *observation, promised int64, now observation) string {
 	const (
 		settings = "set appendonly yes and maxmemory-policy noeviction for later runs"
-		older    = "the server has older data: for later runs, set appendonly yes and, if machines may fail, appendfsync always; set them on replicas, too"
+		older    = "the server has lost its latest writes: for later runs, set appendonly yes and, if machines may fail, appendfsync always; do the same on replicas"
 	)
 	switch {
 	case !d.durable:
@@ -113,18 +119,16 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
 	case now.data.effects < d.kept:
-		// The server may have restarted from an older snapshot, or without the end of its append-only file. If this
-		// older data already contains the random mark, only the lower number of effects shows the loss.
-		//
-		// A crash or a failover may also undo effects that were not durable. These effects do not count in d.kept,
-		// because their steps are repeated.
+		// For example, the server has restarted with an older snapshot. The snapshot still contains d.mark, so only the
+		// lower number of effects shows the loss.
 		return older
 	}
 	return ""
 }
 
-// begin writes a mark into the ledger, or reads the mark that is already there. It then starts to wait until that mark
-// is durable.
+// begin makes sure that the ledger contains a mark (see the type dataset), and sets d.mark to this mark. It also sets
+// d.written to a new waiter, which determines when the mark is durable. If data was lost, lostAt is the time at which
+// the loss was noticed. Otherwise, lostAt is zero.
 func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) error {
 	mark := d.mark
 	if mark == "" {
@@ -138,11 +142,13 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 	return nil
 }
 
-// checkDurable checks whether the mark is durable according to the observation, and sets the field durable. The
-// observation must contain the mark.
+// checkDurable sets d.durable to true if the observation shows that d.mark is durable. The caller must have checked
+// that now.data.mark equals d.mark.
 func (d *dataset) checkDurable(now observation) error {
 	written, err := d.written.consider(now)
-	if errors.Is(err, store.ErrRolledBack) { // the restart did not remove the mark: wait again until it is durable
+	if errors.Is(err, store.ErrRolledBack) {
+		// The server has restarted or failed over without losing the mark. A new waiter is necessary, because the old
+		// waiter expects the epoch before the restart or failover.
 		d.written = waiter{epoch: now.epoch}
 		return nil
 	}
@@ -150,25 +156,25 @@ func (d *dataset) checkDurable(now observation) error {
 	return err
 }
 
-// reset forgets the mark of the dataset, so that the next observation writes a new mark. Purge calls reset, because
-// purged data does not count as lost.
+// reset forgets the mark, so that the next observation writes a new mark. Store.Purge calls reset, because Purge
+// removes the mark from the ledger. Without reset, the next observation would report the purged data as lost.
 func (d *dataset) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the server has lost the mark d.mark after this process had found that mark to be durable. The
-// parameter mark is the mark that the ledger has now, or "" if it has none.
+// misses reports whether the server has lost a durable mark. The parameter is the mark in the ledger, or "" if the
+// ledger contains no mark.
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.durable && mark != d.mark
 }
 
-// joiner returns the function dataset.join for a partition. The function writes the random mark into the ledger, unless
-// the ledger already has a mark. It also records the owner of this store and, if data was lost, when the loss was
-// noticed. It returns store.ErrOtherOwner if another owner is recorded.
+// joiner returns the function dataset.join for a partition. The function also records the owner of this store. It
+// returns store.ErrOtherOwner if the data has a different owner. It returns store.ErrOtherPartitions if the simulation
+// started with a different number of partitions.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""
@@ -192,7 +198,7 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 	}
 }
 
-// Dataset implements store.Ledger. The result includes a loss that this process has detected but not yet recorded.
+// Dataset implements store.Ledger. It also reports a loss that no observation has noticed and recorded yet.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	const doing = "check whether the store has lost data"
 	if err := s.verifyOwner(ctx); err != nil {
@@ -205,8 +211,9 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
 	var d store.Dataset
-	// Only the partitions in s.servers() have a mark that detects a loss of data. For a single server, this is one
-	// partition, because the server loses the data of all partitions together.
+	// Only the partitions that s.servers returns have a mark (see the type dataset). In a cluster, s.servers returns
+	// all partitions. On a single server, the mark of partition 0 suffices, because the server loses the data of all
+	// partitions together.
 	for i, p := range s.servers() {
 		fields := found[i].Val()
 		partitions, err := wholeNumber(fields[1])
@@ -228,7 +235,7 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	return d, nil
 }
 
-// text returns a field of a Redis hash, or "" if it is missing.
+// text returns a field of a Redis hash, or "" if the field is missing.
 func text(field any) string {
 	s, _ := field.(string)
 	return s

@@ -36,7 +36,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// containing returns the log lines that contain a text.
+// containing returns the log lines that contain the given text.
 func (l *lines) containing(text string) (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,13 +57,13 @@ func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
 	}), log
 }
 
-// settled records an event, and then waits until the store's random mark is durable. The store uses this mark to detect
-// a loss of data.
+// settled records an event, and waits until the mark of the data (see the type dataset) is durable. From this time on,
+// the store can detect a loss of data.
 func settled(t *testing.T, s *Store) {
 	t.Helper()
 	noError(t, recordDurably(t.Context(), s, 0))
 	mark := markOf(t, s)
-	polltest.Until(t, "the mark of the data is durable", func() bool {
+	polltest.Until(t, "the mark is durable", func() bool {
 		noError(t, s.WaitDurable(t.Context(), 0, mark))
 		d := s.observers[0].dataset
 		d.mu.Lock()
@@ -87,17 +87,17 @@ func TestDataset_Loss_IsDetectedAndRecorded(t *testing.T) {
 		lose    func(*testing.T, *servers.Redis, *Store, *goredis.Client)
 	}{
 		{
-			name: "flushed",
+			name: "FLUSHALL",
 			lose: func(t *testing.T, _ *servers.Redis, _ *Store, c *goredis.Client) {
 				noError(t, c.FlushAll(t.Context()).Err())
 			},
 		},
 		{
-			name: "never saved", options: servers.RedisOptions{NoAOF: true},
+			name: "restart without a snapshot", options: servers.RedisOptions{NoAOF: true},
 			lose: func(t *testing.T, r *servers.Redis, s *Store, _ *goredis.Client) { restart(t, r, s) },
 		},
 		{
-			name: "saved once", options: servers.RedisOptions{NoAOF: true},
+			name: "restart from an older snapshot", options: servers.RedisOptions{NoAOF: true},
 			lose: func(t *testing.T, r *servers.Redis, s *Store, c *goredis.Client) {
 				noError(t, c.Save(t.Context()).Err())
 				noError(t, recordDurably(t.Context(), s, 1))
@@ -106,7 +106,7 @@ func TestDataset_Loss_IsDetectedAndRecorded(t *testing.T) {
 			},
 		},
 		{
-			name: "its machine failed before the disk had the latest effects",
+			name: "failure of the machine before the latest effects are on disk",
 			lose: func(t *testing.T, r *servers.Redis, s *Store, c *goredis.Client) {
 				onDisk := logOf(t, r, c)
 				noError(t, recordDurably(t.Context(), s, 1))
@@ -132,10 +132,10 @@ func TestDataset_Loss_IsDetectedAndRecorded(t *testing.T) {
 
 			auditor := open(t, server.URI(), "logged", 2)
 			if d := datasetOf(t, auditor); d.Partitions != 2 || d.LostAt.IsZero() {
-				t.Errorf("Dataset of another process = %+v; want the loss in it", d)
+				t.Errorf("Dataset of another process = %+v; want 2 partitions and a loss", d)
 			}
 			if got := log.containing("The store lost data"); len(got) != 1 {
-				t.Errorf("logged %q, want one line of the loss", got)
+				t.Errorf("logged %q, want one line about the loss", got)
 			}
 			if n := counterValue(t, s.observers[0].metrics.losses); n != 1 {
 				t.Errorf("%v losses are counted, want 1", n)
@@ -151,12 +151,13 @@ func TestDataset_LossBetweenObservations_IsDetected(t *testing.T) {
 	settled(t, s)
 	noError(t, client(t, server.URI()).FlushAll(t.Context()).Err())
 	if d := datasetOf(t, s); d.LostAt.IsZero() {
-		t.Errorf("Dataset = %+v; want the loss in it", d)
+		t.Errorf("Dataset = %+v; want a loss", d)
 	}
 }
 
-// If the server is killed before it has written the first steps to disk, it loses these steps, and also the mark by
-// which the store detects a loss of data. Such a loss is not reported, because none of the lost steps was durable.
+// First, the server loses the mark of the data (see the type dataset) before the mark is durable. Then the server
+// restarts without losing data. Finally, the store purges the data. In all three cases, no durable data is lost, so the
+// store must not report a loss.
 func TestDataset_LossOfNonDurableData_IsIgnored(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -171,10 +172,10 @@ func TestDataset_LossOfNonDurableData_IsIgnored(t *testing.T) {
 	noError(t, s.Purge(t.Context()))
 	settled(t, s)
 	if d := datasetOf(t, s); !d.LostAt.IsZero() || d.Partitions != 1 {
-		t.Errorf("Dataset = %+v; want no loss", d)
+		t.Errorf("Dataset = %+v; want 1 partition and no loss", d)
 	}
 	if got := log.containing("lost data"); len(got) > 0 {
-		t.Errorf("logged %q", got)
+		t.Errorf("logged %q; want no message about a loss", got)
 	}
 }
 
@@ -197,7 +198,7 @@ func TestStoreMark_OtherNumberOfPartitions_Fails(t *testing.T) {
 func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true, Config: []string{
-		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // managed Redis services forbid CONFIG
+		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // -config, because managed Redis services reject CONFIG
 	}})
 	s, log := openLogged(t, withUser(t, server.URI(), "parking", "x"), 1)
 	markOf(t, s)
@@ -216,7 +217,7 @@ func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	s, log = openLogged(t, sound.URI(), 1)
 	markOf(t, s)
 	if got := log.containing("level="); len(got) > 0 {
-		t.Errorf("logged %q of a server that keeps its data", got)
+		t.Errorf("logged %q; want nothing, because the settings of the server are safe", got)
 	}
 }
 
@@ -232,7 +233,7 @@ func TestRedisSettings_PrimaryWithReplica_WarnsUnlessMinReplicasToWriteIsSet(t *
 	}
 }
 
-func TestRedisSettings_ReplicaConnectsLater_WarnsThatMinReplicasToWriteIsZero(t *testing.T) {
+func TestRedisSettings_FirstReplicaConnects_WarnsThatMinReplicasToWriteIsZero(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	noError(t, p.replica.ReplicaOf(t.Context(), "NO", "ONE").Err())
@@ -243,7 +244,7 @@ func TestRedisSettings_ReplicaConnectsLater_WarnsThatMinReplicasToWriteIsZero(t 
 	markOf(t, s)
 	const warning = "setting=min-replicas-to-write is=0 set_to=1"
 	if got := log.containing(warning); len(got) > 0 {
-		t.Fatalf("logged %q of a primary without a replica", got)
+		t.Fatalf("logged %q; want no warning, because the primary has no replica", got)
 	}
 	host, port, err := net.SplitHostPort(p.link.listener.Addr().String())
 	noError(t, err)
@@ -269,12 +270,12 @@ func TestStore_Outage_IsLoggedOnce(t *testing.T) {
 		for range writingSteps(t.Context(), s) {
 		}
 		if err := s.WaitDurable(t.Context(), 0, mark); err == nil {
-			t.Fatal("what is durable on a server that is down?")
+			t.Fatal("WaitDurable succeeded on a server that is down")
 		}
 	}
 	noError(t, server.Start(t.Context()))
 	polltest.Until(t, "the outage is over", func() bool {
-		for range writingSteps(t.Context(), s) { // the outage ends only after each kind of step that failed has succeeded
+		for range writingSteps(t.Context(), s) { // the outage ends only after every failed operation has succeeded
 		}
 		_ = s.WaitDurable(t.Context(), 0, mark)
 		return len(log.containing("available again")) > 0
@@ -282,7 +283,7 @@ func TestStore_Outage_IsLoggedOnce(t *testing.T) {
 	log.checkOneOutage(t, began)
 }
 
-func TestStore_StepsFail_ObservationsDoNotEndTheOutage(t *testing.T) {
+func TestStore_WritesFailButWaitDurableSucceeds_OutageContinues(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s, log := openLogged(t, server.URI(), 1)
@@ -306,15 +307,15 @@ func TestStore_StepsFail_ObservationsDoNotEndTheOutage(t *testing.T) {
 	log.checkOneOutage(t, began, "READONLY", "give the address of the primary")
 }
 
-func TestStore_OneStepFails_OtherStepsDoNotEndTheOutage(t *testing.T) {
+func TestStore_OneOperationFails_OutageLastsUntilThisOperationSucceeds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, server, log := openAnswered(t, "redis://unused?cluster=true", 2) // in a cluster, each partition may be on a node of its own
-		// awaitEnds waits for longer than all steps must work before an outage ends. It then checks how many outages have
-		// ended.
+		// The store uses a cluster, because only in a cluster does the outage log distinguish the failures of
+		// WaitDurable by partition.
+		s, server, log := openAnswered(t, "redis://unused?cluster=true", 2)
 		awaitEnds := func(step string, want int) {
 			t.Helper()
-			time.Sleep(10 * time.Second)
+			time.Sleep(10 * time.Second) // an outage ends 5 s after every failed operation has succeeded
 			if got := len(log.containing("available again")); got != want {
 				t.Fatalf("%s: %d outages have ended, want %d", step, got, want)
 			}
@@ -336,8 +337,10 @@ func TestStore_OneStepFails_OtherStepsDoNotEndTheOutage(t *testing.T) {
 	})
 }
 
-// A single server has one observer for all partitions.
-func TestStore_WaitFailsInLaterPartitionOfOneServer_LaterObservationEndsTheOutage(t *testing.T) {
+// On a single server, all partitions share one observer. Therefore, WaitDurable must report a failure in partition 1 to
+// the outage log under the name of this observer (observer.part). Otherwise, the outage would not end when the observer
+// succeeds.
+func TestStore_WaitDurableFailsInPartition1OfSingleServer_NextSuccessEndsTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, server, log := openAnswered(t, "redis://unused", 2)
@@ -348,20 +351,21 @@ func TestStore_WaitFailsInLaterPartitionOfOneServer_LaterObservationEndsTheOutag
 		}
 		server.isDown.Store(false)
 		noError(t, wait())
-		time.Sleep(10 * time.Second) // an outage ends after a quiet time that is shorter
+		time.Sleep(10 * time.Second) // an outage ends 5 s after every failed operation has succeeded
 		if got := len(log.containing("available again")); got != 1 {
 			t.Errorf("%d outages have ended, want 1", got)
 		}
 	})
 }
 
-// partStep is a step of one kind in one partition.
+// partStep is one operation of the store, such as RecordEntry, in one partition.
 type partStep struct {
 	name string
 	do   func() error
 }
 
-// partSteps returns a step of each kind that the outage log distinguishes, in each partition.
+// partSteps returns all operations that the outage log distinguishes. Every kind of operation occurs once per
+// partition. The exception is Lease, which always uses partition 0.
 func partSteps(ctx context.Context, s *Store, server *answering) (steps []partStep) {
 	add := func(name string, do func() error) { steps = append(steps, partStep{name, do}) }
 	add("Lease", func() error { _, err := s.Lease(ctx, store.CounterExits, 1); return err })
@@ -392,17 +396,18 @@ func partSteps(ctx context.Context, s *Store, server *answering) (steps []partSt
 	return steps
 }
 
-// answering is a hook of the client library that answers commands in place of a server.
+// answering is a go-redis hook that replies to commands, so that no server is needed.
 type answering struct {
 	// isDown is true while all commands fail.
 	isDown atomic.Bool
-	// script is the reply to scripts that are not batched.
+	// The field script is the reply to every script that the batcher does not send.
 	script any
 }
 
 const answeringEpoch = "epoch"
 
-// openAnswered opens a store whose commands and observations are answered in place of a server, and returns its log.
+// openAnswered opens a store that needs no server. The returned *answering replies to the commands of the store, and
+// provides the observations of the server. The returned *lines is the log of the store.
 func openAnswered(t *testing.T, uri string, partitions int) (*Store, *answering, *lines) {
 	t.Helper()
 	server := &answering{}
@@ -415,7 +420,7 @@ func openAnswered(t *testing.T, uri string, partitions int) (*Store, *answering,
 	return s, server, log
 }
 
-// DialHook implements goredis.Hook. No connection is opened.
+// DialHook implements goredis.Hook. It changes nothing, because the store never connects.
 func (*answering) DialHook(next goredis.DialHook) goredis.DialHook { return next }
 
 // ProcessHook implements goredis.Hook.
@@ -458,12 +463,12 @@ func (a *answering) err() error {
 	return nil
 }
 
-// checkOneOutage checks that the log shows one outage, which began after the given time and is over. The first line about
-// it must contain the given texts.
+// checkOneOutage checks that the log shows exactly one outage, and that this outage has ended. The parameter began is a
+// time before the outage. The first log line about the outage must contain the given texts.
 func (l *lines) checkOneOutage(t *testing.T, began time.Time, wants ...string) {
 	t.Helper()
 	got := l.containing("The store is")
-	const reminder = 30 * time.Second // the interval at which package outage logs a continuing outage again
+	const reminder = 30 * time.Second // package outage logs a continuing outage at this interval
 	most := 2 + int(time.Since(began)/reminder)
 	if len(got) < 2 || len(got) > most || len(l.containing("available again")) != 1 || !strings.Contains(got[len(got)-1], "available again") {
 		t.Fatalf("logged %q, want one outage in at most %d lines", got, most)

@@ -2,6 +2,7 @@
 
 package redis
 
-// deduplicate makes a step change nothing if its event has already taken effect. The build tag parking_nodedup sets
-// it to false. The end-to-end tests use this to show that they would detect duplicates.
+// deduplicate is true if an event that has already taken effect must not take effect again. The build tag
+// parking_nodedup sets deduplicate to false. The end-to-end tests use this build tag to show that they would detect
+// duplicates.
 const deduplicate = true

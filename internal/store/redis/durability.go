@@ -18,16 +18,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// observationGap is the minimum interval between two observations of a server. It limits the load on the server,
-// even if many callers wait.
+// observationGap is the minimum interval between two observations of a server. It limits the load on the server.
 const observationGap = 20 * time.Millisecond
 
-// lagTolerance is how long replicas may leave writes unconfirmed before the observer logs the delay. A busy replica may
+// lagTolerance is how long replicas may leave writes unconfirmed before the observer logs a warning. A busy replica can
 // take a second to confirm a write.
 const lagTolerance = 5 * time.Second
 
-// Mark implements store.Durability. The mark identifies the server process that ran at the latest observation of
-// the partition's server.
+// Mark implements store.Durability. The mark identifies the server process that the latest observation of the
+// partition's server found.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	const doing = "observe the store"
 	p, err := s.partition(partition)
@@ -62,80 +61,82 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 }
 
-// observation is the state of a server at one point in time: of its append-only file, of its replicas, and of the
-// simulation's data. The server appends each command to a buffer before it replies. It usually also writes the buffer
-// to the file before it replies, but up to two seconds later if the disk is busy. A crash of the process loses the
-// buffer.
+// observation is the state of a server at one point in time. It shows whether the server has written all effects to its
+// append-only file. The server first appends each write command to a buffer. Usually, it writes this buffer to the file
+// before it replies to the command. But if the disk is busy, the server writes the buffer up to two seconds after the
+// reply. If the process crashes in these two seconds, the buffer is lost.
 type observation struct {
-	// epoch identifies the server process, its role and its latest promotion. It changes with every restart and failover.
+	// epoch identifies the server process, its role (primary or replica), and its latest promotion to primary. The
+	// epoch changes with every restart and failover.
 	epoch string
-	// replicas is the number of replicas that are connected and in sync. The field replicated is true if all of them
-	// have received the effects of all steps to which the server replied before the observation.
+	// The field replicas is the number of replicas that are connected and in sync. The field replicated is true if all
+	// these replicas have received the effects of all steps to which the server replied before the observation.
 	replicas   int
 	replicated bool
 	history    history
-	// logging is false if the server has no append-only file. In that case nothing waits for the disk.
+	// The field logging is true if the server has an append-only file.
 	logging bool
-	// rewrites identifies the current version of the append-only file, which the server rewrites from time to time.
-	// Lengths of the file are comparable only within one version.
+	// The field rewrites identifies the current version of the append-only file. The server creates a version whenever
+	// it rewrites the file. Only lengths of the same version are comparable.
 	rewrites rewrites
-	// The field written is the length of the append-only file in bytes. The field appended is the length that the
-	// file will have once the buffer is written.
+	// The field written is the length of the append-only file in bytes. The field appended is the length of the file
+	// and the buffer together.
 	written, appended int64
-	// data is the state of the simulation's data at the time of the observation.
-	data dataState
+	data              dataState
 }
 
-// history identifies the stream of writes that a primary sends to its replicas. A replica that is promoted begins a new
-// stream, which continues the stream that the replica received before.
+// history describes the replication stream of a server. A primary sends its writes as a stream to its replicas. A
+// replica that is promoted continues the stream under a new identifier.
 type history struct {
-	// id is the identifier of the stream. The field offset is its length in bytes before the observation began to wait
-	// for replicas.
+	// id is the identifier of the replication stream. The field offset is the length of the stream in bytes. The store
+	// reads this length before it waits for replicas, because replicas may lack bytes that the primary sends during the
+	// wait.
 	id     string
 	offset int64
-	// parent is the identifier of the replication stream that this stream continues from the offset forkedAt on. This
-	// stream does not contain the bytes of the parent from that offset on.
+	// parent is the identifier of the earlier replication stream that this stream continues. The two streams have the
+	// same bytes before the offset forkedAt, and different bytes from this offset on.
 	parent   string
 	forkedAt int64
 }
 
-// lacks reports whether the server has lost the byte at the given offset of an earlier replication stream.
+// lacks reports whether the server has lost the byte at the given offset of the earlier replication stream.
 func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
 
-// look is a function that observes a server. It waits until the given number of replicas have received all earlier
-// writes, but no longer than replicaTimeout.
+// look is a function that observes a server. It waits until the given number of replicas have received all writes that
+// precede the observation. The function replicaTimeout limits the duration of the wait.
 type look func(ctx context.Context, replicas int) (observation, error)
 
-// rewrites identifies one version of the append-only file. It changes whenever the server rewrites the file, which
-// makes the file shorter.
+// rewrites identifies one version of the append-only file.
 type rewrites struct {
 	count, running, base int64
 }
 
 // observer observes one server and notifies the waiters whose effects are durable. One observation serves all waiters
-// that joined before it began. The observer works only while there are waiters. It observes the server as soon as there
-// is a waiter, but at most once per observationGap.
+// that began to wait before the observation began. While there is a waiter, the observer observes the server at most
+// once per observationGap. While there is no waiter, the observer does not observe the server.
 type observer struct {
 	look    look
 	dataset *dataset
-	// inspect checks the settings of the server. It is called at the first observation of each server process. It is
-	// also called when the first replica connects, because some settings matter only then.
+	// The function inspect checks the settings of the server. The observer calls inspect at the first observation, and
+	// after each restart or failover. It also calls inspect when the first replica connects, because some settings
+	// matter only if there is a replica.
 	inspect func(context.Context)
-	// outages is the log of the server's outages. part identifies the observer in that log.
+	// outages is the log of the server's outages.
 	outages *outage.Log
-	part    string
+	// The field part identifies this observer in the logs o.outages and o.lagging.
+	part string
 	// lagging is the log of the periods in which replicas do not confirm writes.
 	lagging *outage.Log
 	metrics *metrics
 	logger  *slog.Logger
 
-	// The field lagged is the time of the first observation in which replicas did not confirm writes. It is zero if all
-	// replicas confirm them. Only the method run uses it.
+	// The field lagged is when the store first noticed that replicas do not confirm writes. It is zero while all
+	// replicas confirm writes. Only the goroutine of the method run uses this field.
 	lagged time.Time
-	// promised is an offset in the replication history of the server. Waiters were told that all effects up to this
-	// offset are durable. Only the method run uses it.
+	// The field promised is an offset in the replication stream of the server. The observer has reported all effects up
+	// to this offset as durable. Only the goroutine of the method run uses this field.
 	promised int64
 
 	latest  atomic.Pointer[observation]
@@ -150,26 +151,26 @@ type observer struct {
 
 // waiter is a caller that waits until its effects are durable.
 type waiter struct {
-	// epoch identifies the server process that the caller expects. If another process runs, the caller's effects may be
-	// lost. If epoch is empty, the caller accepts any process.
+	// The field epoch is the epoch that the caller expects (see observation.epoch). If the server has a different
+	// epoch, the caller's effects may be lost. If the field is empty, the caller waits only for the next observation.
 	epoch string
-	// The field target is the length in bytes that the append-only file must reach before the caller's writes are on
-	// disk. The field observed is true once target is set. If the server's rewrites differ from the field rewrites,
-	// target is set again, because each rewrite begins a new file.
+	// The field target is a length of the append-only file in bytes. Once the file has this length, it contains the
+	// caller's effects. The field observed is true once the target is set. The field rewrites identifies the version of
+	// the file to which the target applies. After a rewrite of the file, the observer sets a new target.
 	observed bool
 	rewrites rewrites
 	target   int64
-	// offset is the replication offset of the server at the waiter's first observation. A replica that has reached this
-	// offset has received all writes of the caller.
+	// The field offset is the replication offset at the first observation for this waiter. The caller's effects precede
+	// this observation. So a replica that has reached the offset has received these effects.
 	offset int64
-	// replicated is true once all replicas have received the writes of the caller.
+	// The field replicated is true once all replicas have received the caller's effects.
 	replicated bool
 	// The field left is true if the caller has stopped waiting.
 	left   atomic.Bool
 	answer chan error
 }
 
-// start starts the goroutine of the observer. It runs until the method shut is called.
+// start starts the goroutine of the observer. The goroutine runs until the method shut is called.
 func (o *observer) start() *observer {
 	o.arrived = make(chan struct{}, 1)
 	o.stopped, o.stop = context.WithCancel(context.Background())
@@ -177,13 +178,13 @@ func (o *observer) start() *observer {
 	return o
 }
 
-// shut fails all waiters. Call drain to wait for the end of the current observation.
+// shut ends the wait of all waiters with an error. The method drain waits for the end of the current observation.
 func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
 
-// epoch returns the identifier of the server process that the latest observation found. If there has been no
-// observation yet, it waits for the first one.
+// epoch returns the epoch of the latest observation (see observation.epoch). If there has been no observation yet, the
+// method epoch waits for the first observation.
 func (o *observer) epoch(ctx context.Context) (string, error) {
 	if latest := o.latest.Load(); latest != nil {
 		return latest.epoch, nil
@@ -194,11 +195,12 @@ func (o *observer) epoch(ctx context.Context) (string, error) {
 	return o.latest.Load().epoch, nil
 }
 
-// wait waits until earlier effects are durable: the effects of all steps to which the given server process has already
-// replied.
+// wait waits until the effects of all steps to which the server has already replied are durable. It returns
+// store.ErrRolledBack if the server does not have the given epoch, or if the given epoch is empty.
 func (o *observer) wait(ctx context.Context, epoch string) error {
 	if epoch == "" {
-		return store.ErrRolledBack // without an epoch, a restart since the step cannot be ruled out
+		// The caller does not know which server process executed its steps, so their effects may be lost.
+		return store.ErrRolledBack
 	}
 	return o.join(ctx, &waiter{epoch: epoch})
 }
@@ -223,7 +225,8 @@ func (o *observer) join(ctx context.Context, w *waiter) error {
 	}
 }
 
-// run observes the server as long as there are waiters. It returns after a call of shut.
+// run observes the server while there are waiters, and otherwise waits for the next waiter. It returns only after a
+// call of the method shut.
 func (o *observer) run() {
 	var waiters []*waiter
 	for {
@@ -231,7 +234,7 @@ func (o *observer) run() {
 			return
 		}
 		if waiters = o.joined(waiters); len(waiters) == 0 {
-			continue // the previous observation has answered all waiters
+			continue // an earlier observation has already served the waiter that woke the observer
 		}
 		began := time.Now()
 		seen, err := o.observe(o.stopped)
@@ -242,7 +245,7 @@ func (o *observer) run() {
 	}
 }
 
-// sleep blocks until a waiter joins. It returns false if the observer is closed.
+// sleep blocks until a caller begins to wait for durable effects. It returns false if the observer is closed.
 func (o *observer) sleep() bool {
 	select {
 	case <-o.arrived:
@@ -264,7 +267,7 @@ func (o *observer) pause(d time.Duration) bool {
 	}
 }
 
-// joined appends the waiters that have joined since the last observation to the given list.
+// joined appends to the given list all waiters that began to wait after the previous call of joined.
 func (o *observer) joined(waiters []*waiter) []*waiter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -274,8 +277,9 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 	return waiters
 }
 
-// answer notifies the waiters whose wait ends with the given observation, or with its error. It returns the waiters that
-// need a further observation. All given waiters must have begun to wait before the observation began.
+// answer notifies the waiters whose wait ends with the given observation. If the observation failed, answer notifies
+// all waiters of the error. It returns the waiters that need another observation. All given waiters must have begun to
+// wait before the observation began.
 func (o *observer) answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {
@@ -297,9 +301,9 @@ func (o *observer) answer(waiters []*waiter, seen observation, err error) []*wai
 	})
 }
 
-// consider reports whether an observation shows that the waiter's effects are on disk, and that all replicas have
-// received them. The error is store.ErrRolledBack if the running server process is not the one that the waiter expects,
-// or if the server was promoted to primary after the steps of the waiter.
+// consider reports whether an observation shows that the waiter's effects are in the append-only file, and that all
+// replicas have received these effects. It returns store.ErrRolledBack if the server does not have the epoch that the
+// waiter expects. In this case, the server has restarted or failed over, and may have lost the waiter's effects.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -307,7 +311,10 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case w.epoch != seen.epoch:
 		return false, store.ErrRolledBack
 	}
-	if w.offset == 0 && !w.replicated { // before the first replica connects, Redis 7.0 reports the offset 0
+	// Set w.offset at the first observation. The condition w.offset == 0 alone would not suffice, because Redis 7.0
+	// reports the offset 0 until the first replica connects. In that case, w.replicated is true after the first
+	// observation, because the server has no replica.
+	if w.offset == 0 && !w.replicated {
 		w.offset = seen.history.offset
 	}
 	w.replicated = w.replicated || seen.replicated
@@ -315,9 +322,9 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return w.replicated, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// At the first observation, and at the first one after a rewrite of the append-only file, set the target to the
-		// current length of the file and its buffer. Together, they already contain the effects of the waiter's steps,
-		// because the server replied to these steps before the wait began.
+		// Set the target at the first observation, and after each rewrite of the append-only file. The target is the
+		// length of the file and the buffer. Together, the file and the buffer already contain the waiter's effects,
+		// because the server replied to the waiter's steps before the wait began.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return w.replicated && seen.written >= w.target, nil
@@ -355,18 +362,20 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	return seen, nil
 }
 
-// reportReplicas logs a change of the number of replicas, and replicas that do not confirm writes. The parameter before
-// is the number of replicas at the previous observation.
+// reportReplicas logs a change of the number of replicas. It also logs a warning if replicas do not confirm writes for
+// longer than lagTolerance. The parameter before is the number of replicas at the previous observation.
 func (o *observer) reportReplicas(before int, seen observation) {
 	if before != seen.replicas {
-		o.logger.Info("The number of the store's connected replicas changed; events are acknowledged once all of them have the effects",
+		o.logger.Info("The number of the store's connected replicas changed; an event is acknowledged once all connected replicas have its effects",
 			"before", before, "now", seen.replicas)
 	}
 	switch {
 	case seen.replicated:
 		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
-	case before != seen.replicas: // the observation waited for the previous number of replicas
+	case before != seen.replicas:
+		// The number of replicas has changed. In this case, ignore seen.replicated: it may be false although no replica
+		// lags, because the observation waited for the previous number of replicas.
 	case o.lagged.IsZero():
 		o.lagged = time.Now()
 	case time.Since(o.lagged) > lagTolerance:
@@ -405,16 +414,17 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 	return nil, fmt.Errorf("the client of the store has the unexpected type %T", s.client)
 }
 
-// lookAt reads the state of the server and some fields of the ledger in one round trip. A cluster node that no longer
-// stores the partition rejects the command. That is intended, because its append-only file says nothing about the
-// partition.
+// lookAt reads the state of the server and some fields of the ledger in one round trip. On a cluster node that no
+// longer stores the partition, lookAt returns an error. This error is intended, because the append-only file of that
+// node says nothing about the partition.
 //
-// If the parameter replicas is above 0, lookAt also waits until that number of replicas have received all earlier
-// writes. The command WAIT covers only the writes of its own connection, so lookAt writes a key and waits until the
-// replicas have this key. They then also have all earlier writes, because replicas receive writes in order.
+// If the parameter replicas is above 0, lookAt also waits until this number of replicas have received all earlier
+// writes. The command WAIT covers only the writes of its own connection. So lookAt writes a key, and waits until the
+// replicas have this key. Replicas that have the key also have all earlier writes, because replicas receive writes in
+// order.
 //
 // The replicas may lack what other clients write during the wait. So lookAt reads the ledger and the replication offset
-// before it writes the key. All commands of the pipeline use one connection, so they reach the same server process.
+// before it writes the key. The pipeline uses one connection, so all its commands reach the same server process.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas int) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
@@ -448,8 +458,8 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 	return seen, err
 }
 
-// replicaTimeout returns how long an observation waits for replicas. It is shorter than the client's read timeout, so
-// that the server replies before the client gives up.
+// replicaTimeout returns the maximum time for which an observation waits for replicas. The result is shorter than the
+// client's read timeout, so that the server replies before the client gives up.
 func replicaTimeout(readTimeout time.Duration) time.Duration {
 	const most = time.Second
 	if readTimeout <= 0 { // the client has no read timeout
@@ -458,8 +468,8 @@ func replicaTimeout(readTimeout time.Duration) time.Duration {
 	return max(time.Millisecond, min(most, readTimeout/2))
 }
 
-// parseDataState parses the values of ledger fields. The first value is the random mark by which a loss of data is
-// detected. The others are counts of effects, which are added up.
+// parseDataState parses the values of ledger fields. The first value is the mark (see the type dataset). The other
+// values are counts of effects; the result contains their sum.
 func parseDataState(fields []any) (dataState, error) {
 	g := dataState{mark: text(fields[0])}
 	for _, field := range fields[1:] {
@@ -503,8 +513,8 @@ func parseObservation(server, persistence, replication string) (observation, err
 	return seen, nil
 }
 
-// parseReplication parses the section "replication" of the INFO reply. It reads the replicas only if the server is a
-// primary, because writes wait only for the replicas of a primary.
+// parseReplication parses the section "replication" of the INFO reply. If the server is itself a replica,
+// parseReplication does not count its replicas, because no caller waits for the replicas of a replica.
 func (o *observation) parseReplication(info string) error {
 	id, found := infoField(info, "master_replid")
 	if !found {
@@ -521,8 +531,8 @@ func (o *observation) parseReplication(info string) error {
 			return err
 		}
 	}
-	// The epoch does not contain master_replid, because a primary generates a new one without a restart or failover:
-	// when its first replica connects, and an hour after its last replica has left.
+	// The epoch does not contain master_replid, because a primary also generates a new replication ID without a restart
+	// or failover: when its first replica connects, and an hour after its last replica has left.
 	o.epoch += fmt.Sprintf("/%s:%d", o.history.parent, o.history.forkedAt)
 	if role, _ := infoField(info, "role"); role == "master" {
 		o.replicas = onlineReplicas(info)
@@ -532,8 +542,8 @@ func (o *observation) parseReplication(info string) error {
 	return nil
 }
 
-// onlineReplicas counts the replicas that are connected and in sync. Their lines have the form
-// slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0.
+// onlineReplicas counts the replicas that are connected and in sync. The INFO reply has one line per replica, of the
+// form slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0.
 func onlineReplicas(info string) (online int) {
 	for line := range strings.Lines(info) {
 		name, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), ":")

@@ -33,8 +33,8 @@ func TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite(t *testing.T
 	settled(t, s)
 	var mark store.Mark
 	var lost int64
-	next := int64(1) // the function settled has used the sequence number 0
-	// Repeat until an event is lost: on a busy machine, the server may write the event to the file before it is killed.
+	next := int64(1) // settled() has already used the sequence number 0
+	// Repeat until an event is lost: on a busy machine, the server may write the event to the file before the kill.
 	polltest.Until(t, "an event is lost that was only in the server's memory", func() bool {
 		mark = markOf(t, s)
 		lost = stepIntoBuffer(t, s, &next)
@@ -44,7 +44,7 @@ func TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite(t *testing.T
 		err := <-waited
 		survived := seen(t, s, lost)
 		if err == nil && !survived {
-			t.Fatal("WaitDurable says that a step is durable which is only in the server's memory")
+			t.Fatal("WaitDurable reported a step as durable that was only in the server's memory")
 		}
 		return err != nil && !survived
 	})
@@ -95,11 +95,11 @@ func TestWaitDurable_ServerIsKilled_DurableStepsSurvive(t *testing.T) {
 		name  string
 		start func(*testing.T) *servers.Redis
 	}{
-		{name: "on a quick disk", start: func(t *testing.T) *servers.Redis {
+		{name: "on a fast disk", start: func(t *testing.T) *servers.Redis {
 			return servers.NewRedis(t, servers.RedisOptions{})
 		}},
 		{name: "on a slow disk", start: func(t *testing.T) *servers.Redis { return slowServer(t, 250) }},
-		{name: "while the log is rewritten", start: func(t *testing.T) *servers.Redis {
+		{name: "while the append-only file is rewritten", start: func(t *testing.T) *servers.Redis {
 			return servers.NewRedis(t, servers.RedisOptions{Config: []string{
 				"auto-aof-rewrite-min-size 4kb", "auto-aof-rewrite-percentage 1",
 			}})
@@ -130,7 +130,7 @@ func surviveKills(t *testing.T, server *servers.Redis) {
 	restart(t, server, s)
 	want := store.Counts{EntriesRecorded: steps}
 	got := countsOf(t, s)
-	t.Logf("%d steps, %d taken again after a rollback, %d found to have been taken", steps, w.repeated.Load(), got.DuplicatesSuppressed)
+	t.Logf("%d steps, %d repeated after a rollback, %d duplicates", steps, w.repeated.Load(), got.DuplicatesSuppressed)
 	got.DuplicatesSuppressed = 0
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Counts (-want +got):\n%s", diff)
@@ -176,7 +176,7 @@ func TestWaitDurable_ServerWithoutAppendOnlyFile_ReturnsAtOnce(t *testing.T) {
 	s := open(t, server.URI(), "nolog", 1)
 	mark := markOf(t, s)
 	if err := recordDurably(t.Context(), s, 0); err != nil {
-		t.Fatalf("a server without a log: %v; want no waiting", err)
+		t.Fatalf("a server without an append-only file: %v; want no wait", err)
 	}
 	restart(t, server, s)
 	if err := s.WaitDurable(t.Context(), 0, mark); !errors.Is(err, store.ErrRolledBack) {
@@ -184,7 +184,7 @@ func TestWaitDurable_ServerWithoutAppendOnlyFile_ReturnsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWaitDurable_ConcurrentCallers_ShareReadsOfTheServer(t *testing.T) {
+func TestWaitDurable_ConcurrentCallers_ShareRequestsToTheServer(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "shared", 1)
@@ -202,7 +202,7 @@ func TestWaitDurable_ConcurrentCallers_ShareReadsOfTheServer(t *testing.T) {
 	group.Wait()
 	most := 2 + float64(time.Since(began)/observationGap)
 	if made := counterValue(t, s.observers[0].metrics.observations); made > most {
-		t.Errorf("%d waiters took %v observations in %v; want %v at most", waiters, made, time.Since(began), most)
+		t.Errorf("%d waiters needed %v observations in %v; want %v at most", waiters, made, time.Since(began), most)
 	}
 }
 
@@ -224,39 +224,39 @@ func TestWaiter_Consider_DetectsRestartsAndDurability(t *testing.T) {
 		want []bool
 	}{
 		{
-			name: "a log that is written already is durable at once",
+			name: "with an empty buffer, effects are durable at once",
 			seen: []observation{log(100, 100, before)}, want: []bool{true},
 		},
 		{
-			name: "a log is durable once what had been appended is written, whatever comes behind",
+			name: "effects are durable once the buffer of the first observation is written, regardless of later writes",
 			seen: []observation{log(100, 150, before), log(149, 200, before), log(150, 300, before)},
 			want: []bool{false, false, true},
 		},
 		{
-			name: "positions of a rewritten log are not compared with those before",
+			name: "after a rewrite, the length of the previous file does not count",
 			seen: []observation{log(100, 150, before), log(180, 260, after), log(259, 260, after), log(260, 260, after)},
 			want: []bool{false, false, false, true},
 		},
 		{
-			name: "a log that became shorter was rewritten",
+			name: "a shorter file means that the server has rewritten the file",
 			seen: []observation{log(100, 150, before), log(20, 30, before), log(29, 40, before), log(30, 40, before)},
 			want: []bool{false, false, false, true},
 		},
 		{
-			name: "a server that stops logging leaves nothing to wait for",
+			name: "if the server disables its append-only file, the wait for the disk ends",
 			seen: []observation{log(100, 150, before), {epoch: "e", replicated: true}}, want: []bool{false, true},
 		},
 		{
-			name: "a written log is durable once all replicas have received it",
+			name: "written effects are durable once all replicas have received them",
 			seen: []observation{behind(log(100, 100, before)), behind(log(120, 120, before)), log(130, 130, before)},
 			want: []bool{false, false, true},
 		},
 		{
-			name: "replicas and the log need not catch up at the same time",
+			name: "the replicas and the file may catch up in different observations",
 			seen: []observation{log(100, 150, before), behind(log(150, 160, before))}, want: []bool{false, true},
 		},
 		{
-			name: "replicas are waited for even if the server does not log",
+			name: "without an append-only file, the waiter still waits for the replicas",
 			seen: []observation{{epoch: "e"}, {epoch: "e", replicated: true}}, want: []bool{false, true},
 		},
 	} {
@@ -289,34 +289,34 @@ func TestParseObservation_ReadsTheINFOReply(t *testing.T) {
 		fails                            string
 	}{
 		{
-			name: "of a server that logs", server: server, persistence: persistence,
+			name: "a server with an append-only file", server: server, persistence: persistence,
 			want: observation{
 				epoch: "abc", logging: true, rewrites: rewrites{count: 3, running: 1, base: 90},
 				written: 1000, appended: 1024,
 			},
 		},
 		{
-			name: "of a server that does not log", server: server, persistence: "aof_enabled:0\r\n",
+			name: "a server without an append-only file", server: server, persistence: "aof_enabled:0\r\n",
 			want: observation{epoch: "abc"},
 		},
 		{
-			name: "of a primary with replicas", server: server, persistence: "aof_enabled:0\r\n",
+			name: "a primary with replicas", server: server, persistence: "aof_enabled:0\r\n",
 			replication: "role:master\r\nconnected_slaves:3\r\nslave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n" +
 				"slave1:ip=10.0.0.3,port=6379,state=wait_bgsave,offset=0,lag=0\r\nslave2:ip=10.0.0.4,port=6379,state=online,offset=14,lag=1,type=replica\r\n" +
 				"slave_read_repl_offset:7\r\nmaster_replid:new\r\nmaster_replid2:old\r\nmaster_repl_offset:14\r\nsecond_repl_offset:9\r\n",
 			want: observation{epoch: "abc/old:9", replicas: 2, history: history{id: "new", offset: 14, parent: "old", forkedAt: 9}},
 		},
 		{
-			name: "of a replica with replicas", server: server, persistence: "aof_enabled:0\r\n",
+			name: "a replica with replicas", server: server, persistence: "aof_enabled:0\r\n",
 			replication: "role:slave\r\nslave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n" +
 				"master_replid:new\r\nmaster_replid2:0\r\nmaster_repl_offset:14\r\nsecond_repl_offset:-1\r\n",
 			want: observation{epoch: "abc/0:-1/replica", history: history{id: "new", offset: 14, parent: "0", forkedAt: -1}},
 		},
-		{name: "without an identity", server: "# Server\r\n", persistence: persistence, fails: "run_id"},
-		{name: "without persistence", server: server, fails: "aof_enabled"},
-		{name: "without a size", server: server, persistence: "aof_enabled:1\r\n", fails: "aof_"},
+		{name: "no run_id", server: "# Server\r\n", persistence: persistence, fails: "run_id"},
+		{name: "no aof_enabled", server: server, fails: "aof_enabled"},
+		{name: "no size of the append-only file", server: server, persistence: "aof_enabled:1\r\n", fails: "aof_"},
 		{
-			name: "with a size that is no number", server: server,
+			name: "a size that is not a number", server: server,
 			persistence: strings.Replace(persistence, "1000", "1k", 1), fails: "aof_current_size",
 		},
 	} {

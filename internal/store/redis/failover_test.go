@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFailover_NewPrimaryIsUsed kills a primary under load, several times. Each time, its replica takes over. Every
-// step that was reported as durable must count exactly once.
+// TestFailover_NewPrimaryIsUsed kills the current primary several times under load. Each time, a replica becomes the
+// new primary. Every step that the store reported as durable must count exactly once.
 func TestFailover_NewPrimaryIsUsed(t *testing.T) {
 	t.Parallel()
 	t.Run("Sentinels promote the replica", func(t *testing.T) {
@@ -27,8 +27,8 @@ func TestFailover_NewPrimaryIsUsed(t *testing.T) {
 
 func testFailover(t *testing.T, group servers.FailoverGroup, uri string) {
 	t.Helper()
-	// exactSource keeps the default timeouts, which are short, so a command on the dead primary fails soon. A worker
-	// may then repeat the step, which must still count only once.
+	// The function exactSource keeps the short default timeouts, so that a step on the dead primary fails soon. A
+	// worker repeats a failed step. The repeated step must still count only once.
 	s := openWith(t, Config{Simulation: "failover", Partitions: 2}, Dependencies{Binding: exactSource(t, uri)})
 	polltest.UntilNoError(t, "a step is durable", func() error { return recordDurably(t.Context(), s, 0) })
 	w := &workers{}

@@ -29,9 +29,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestServerFaults_RepeatedSteps_TakeEffectOnce performs steps with concurrent callers while it injects faults into the
-// server. The callers repeat each step until it succeeds. Every step must take effect exactly once.
-func TestServerFaults_RepeatedSteps_TakeEffectOnce(t *testing.T) {
+// TestServerFaults_CallersRetry_EachVisitIsRecordedOnce injects faults into the server while concurrent callers record
+// visits. Each caller repeats each step of a visit until the step succeeds. Every step must take effect exactly once.
+func TestServerFaults_CallersRetry_EachVisitIsRecordedOnce(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
 		name string
@@ -84,12 +84,12 @@ func TestServerFaults_RepeatedSteps_TakeEffectOnce(t *testing.T) {
 				}
 				faults++
 				before := done.Load()
-				polltest.Until(t, "some steps", func() bool { return done.Load() > before+20 || done.Load() == workers*each })
+				polltest.Until(t, "some further visits are recorded", func() bool { return done.Load() > before+20 || done.Load() == workers*each })
 			}
 			group.Wait()
 			t.Logf("%d faults, %d calls failed", faults, failed.Load())
 			if fault.harmless && failed.Load() > 0 {
-				t.Errorf("%d calls failed; want none to notice", failed.Load())
+				t.Errorf("%d calls failed; want none", failed.Load())
 			}
 			counts := countsOf(t, s)
 			counts.DuplicatesSuppressed = 0
@@ -101,8 +101,8 @@ func TestServerFaults_RepeatedSteps_TakeEffectOnce(t *testing.T) {
 	}
 }
 
-// performVisit performs the steps of one visit. It repeats each step until it succeeds and returns the number of
-// failures.
+// performVisit performs the steps of one visit: the entry, the exit and the summary. It repeats each step until the
+// step succeeds. It returns the number of failed attempts.
 func performVisit(t *testing.T, s *Store, seq int64) (failed int64) {
 	exit := exitStep(seq)
 	for _, step := range []func() error{
@@ -143,7 +143,7 @@ func exitStep(seq int64) store.ExitStep {
 	}
 }
 
-// client returns a Redis client of the server at a URI.
+// client returns a Redis client for the given URI.
 func client(t testing.TB, uri string) *goredis.Client {
 	t.Helper()
 	o, err := goredis.ParseURL(uri)
@@ -191,7 +191,7 @@ func TestScripts_ScriptFlush_CausesNoError(t *testing.T) {
 }
 
 // TestConnect_UnusableServer_ErrorContainsTheRemedy makes a server unusable in several ways. The error must wrap
-// ErrUnavailable and contain the address and advice but not the password. Steps must succeed after the server is
+// ErrUnavailable, and must contain the address and advice, but no password. Steps must succeed after the server is
 // repaired.
 func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
@@ -206,20 +206,20 @@ func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 		repair func(*testing.T, *servers.Redis, *goredis.Client)
 	}{
 		{
-			name: "it is down", cause: "connection refused", remedy: "start Redis there",
+			name: "the server is down", cause: "connection refused", remedy: "start Redis there",
 			spoil: func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Kill()) },
 			repair: func(t *testing.T, r *servers.Redis, _ *goredis.Client) {
 				noError(t, r.Start(t.Context()))
 			},
 		},
 		{
-			name: "it hangs", cause: "timeout", remedy: "check that Redis runs there",
+			name: "the server hangs", cause: "timeout", remedy: "check that Redis runs there",
 			parameters: "?read_timeout=1s&write_timeout=1s&pool_timeout=1s",
 			spoil:      func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Pause()) },
 			repair:     func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Resume()) },
 		},
 		{
-			name: "its memory is full", cause: "OOM", remedy: "raise maxmemory",
+			name: "the memory of the server is full", cause: "OOM", remedy: "raise maxmemory",
 			spoil: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
 				noError(t, c.ConfigSet(t.Context(), "maxmemory", "1").Err())
 			},
@@ -228,7 +228,7 @@ func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 			},
 		},
 		{
-			name: "it is a replica", cause: "READONLY", remedy: "give the address of the primary",
+			name: "the server is a replica", cause: "READONLY", remedy: "give the address of the primary",
 			spoil: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
 				noError(t, c.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
 			},
@@ -237,7 +237,7 @@ func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 			},
 		},
 		{
-			name: "its password is another", cause: "WRONGPASS", remedy: "correct the user name or password",
+			name: "the password of the server has changed", cause: "WRONGPASS", remedy: "correct the user name or password",
 			spoil: func(t *testing.T, r *servers.Redis, c *goredis.Client) {
 				noError(t, c.ConfigSet(t.Context(), "requirepass", "another").Err())
 				noError(t, c.ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Err())
@@ -269,7 +269,7 @@ func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 					}
 				}
 				if strings.Contains(err.Error(), password(t, server.URI())) {
-					t.Errorf("%s: the error has the password in it", name)
+					t.Errorf("%s: the error contains the password", name)
 				}
 			}
 
@@ -280,13 +280,13 @@ func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 			})
 			counts := countsOf(t, open(t, server.URI(), "broken", 1))
 			if counts.EntriesRecorded != 2 || counts.Matched != 0 {
-				t.Errorf("Counts = %+v; want the two entries and no part of what failed", counts)
+				t.Errorf("Counts = %+v; want only the two entries", counts)
 			}
 		})
 	}
 }
 
-// writingSteps performs one step of each kind that writes, and returns their errors by name.
+// writingSteps calls several methods of the store that write, and returns the error of each method under its name.
 func writingSteps(ctx context.Context, s *Store) map[string]error {
 	errs := map[string]error{}
 	_, errs["RecordEntry"] = s.RecordEntry(ctx, entryStep(1))
@@ -336,24 +336,24 @@ func TestConnect_ReadsCredentialsForEachConnection(t *testing.T) {
 	record(t, s, 1, store.ResultRecorded)
 }
 
-func TestExplainRedisError_LocalFault_SuggestsARemedyAndIsNotReady(t *testing.T) {
+func TestConnectionErrors_HaveARemedyAndAreErrNotReadyIfTemporary(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		cause      error
 		remedy     string
 		isNotReady bool
 	}{
-		"too many open files":                {os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n", true},
-		"too many open files in a lookup":    {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", Name: "h", IsTemporary: true}, "ulimit -n", true},
-		"a DNS server that does not respond": {&net.DNSError{Err: "i/o timeout", Name: "h", IsTimeout: true}, "check the DNS", true},
-		"a host that does not exist":         {&net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}, "correct the host name", false},
+		"too many open files":                 {os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n", true},
+		"too many open files in a DNS lookup": {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", Name: "h", IsTemporary: true}, "ulimit -n", true},
+		"a DNS server that does not respond":  {&net.DNSError{Err: "i/o timeout", Name: "h", IsTimeout: true}, "check the DNS", true},
+		"a host that does not exist":          {&net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}, "correct the host name", false},
 	} {
 		err := &net.OpError{Op: "dial", Net: "tcp", Err: tt.cause}
 		if got := remedyOf(fmt.Errorf("%w: %w", store.ErrUnavailable, err)); !strings.Contains(got, tt.remedy) {
 			t.Errorf("%s: the remedy is %q, want %q", name, got, tt.remedy)
 		}
 		if got := isNotReady(err); got != tt.isNotReady {
-			t.Errorf("%s: ErrNotReady is %t, want %t", name, got, tt.isNotReady)
+			t.Errorf("%s: the error counts as ErrNotReady: %t, want %t", name, got, tt.isNotReady)
 		}
 	}
 }
@@ -372,8 +372,8 @@ func TestStore_ServerIsAReplica_ErrorsContainTheRemedy(t *testing.T) {
 	}
 }
 
-// After a failover a host name, such as that of a Service, refers to another server. Connections to the previous
-// primary stay open, although it is a replica now.
+// After a failover, a host name, such as the name of a Service, refers to the new primary. But connections to the
+// previous primary stay open, although the previous primary is now a replica.
 func TestStore_Failover_ReconnectsToTheNewPrimary(t *testing.T) {
 	t.Parallel()
 	before, after := servers.NewRedis(t, servers.RedisOptions{}), servers.NewRedis(t, servers.RedisOptions{})
@@ -431,8 +431,8 @@ func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 		want    string
 	}{
 		"without the CA": {withoutCA, "put the certificate of that CA into ca.crt"},
-		// The server rejects the connection and sends the reason. The client may fail to write before it reads this
-		// reason, so only these words are always in the error.
+		// The error contains either the reason that the server sends before it closes the connection, or advice if the
+		// client cannot read this reason. Both texts contain the words "client certificate".
 		"without a client certificate":     {binding.Binding{URI: uri, CA: authority.PEM}, "client certificate"},
 		"with a certificate of another CA": {from(other), "client certificate"},
 		"without TLS":                      {binding.Binding{URI: &plain}, "requires TLS"},
@@ -454,8 +454,8 @@ func TestNewStore_RejectsInvalidConfig(t *testing.T) {
 	}{
 		{name: "no binding", says: "no binding"},
 		{name: "a binding that cannot be read", binding: binding.Directory(binding.Redis(), "/nowhere"), says: "/nowhere"},
-		{name: "no partition", config: Config{Simulation: "a"}, binding: at("redis://localhost"), says: "the number of partitions is 0"},
-		{name: "no name", config: Config{Partitions: 1}, binding: at("redis://localhost"), says: "name"},
+		{name: "no partitions", config: Config{Simulation: "a"}, binding: at("redis://localhost"), says: "the number of partitions is 0"},
+		{name: "no simulation name", config: Config{Partitions: 1}, binding: at("redis://localhost"), says: "name"},
 		{
 			name: "a name that breaks the hash tag", says: "brace",
 			config: Config{Simulation: "a}b", Partitions: 1}, binding: at("redis://localhost"),
@@ -473,15 +473,15 @@ func TestNewStore_RejectsInvalidConfig(t *testing.T) {
 			binding: at("redis://localhost/0?pool_size=hunter2"),
 		},
 		{
-			name: "a password in place of a truth value", says: "the parameter skip_verify of the Redis URI has an invalid value",
+			name: "a password in place of a boolean", says: "the parameter skip_verify of the Redis URI has an invalid value",
 			binding: at("rediss://localhost/0?skip_verify=hunter2"),
 		},
 		{
-			name: "a password in place of a node", says: "the parameter addr of the Redis URI has an invalid value",
+			name: "a password in place of a node address", says: "the parameter addr of the Redis URI has an invalid value",
 			binding: at("redis://localhost/?addr=hunter2"),
 		},
 		{
-			name: "a database that is no number", says: "must be a database number",
+			name: "a database that is not a number", says: "must be a database number",
 			binding: at("redis://:hunter2@localhost/first"),
 		},
 		{
@@ -489,19 +489,19 @@ func TestNewStore_RejectsInvalidConfig(t *testing.T) {
 			binding: at("redis://:hunter2@localhost/-1"),
 		},
 		{
-			name: "a cluster that is neither true nor false", says: "cluster",
+			name: "a parameter cluster that is neither true nor false", says: "cluster",
 			binding: at("redis://:hunter2@localhost/?cluster=maybe"),
 		},
 		{
-			name: "several addresses of a single server", says: "remove cluster=false",
+			name: "several addresses with cluster=false", says: "remove cluster=false",
 			binding: at("redis://:hunter2@localhost/?cluster=false,redis://:hunter2@other/?cluster=false"),
 		},
 		{
-			name: "a node of a cluster without a port", says: "addr",
+			name: "a node address without a port", says: "addr",
 			binding: at("redis://:hunter2@localhost/?addr=other"),
 		},
 		{
-			name: "a CA that is no certificate", says: "PEM",
+			name: "a CA that is not a certificate", says: "PEM",
 			binding: func() (binding.Binding, error) {
 				return binding.Binding{URI: &url.URL{Scheme: "rediss", Host: "localhost"}, CA: []byte("x")}, nil
 			},
@@ -517,7 +517,7 @@ func TestNewStore_RejectsInvalidConfig(t *testing.T) {
 				t.Fatal(errors.Join(errors.New("New succeeded; want an error"), s.Close()))
 			}
 			if !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("New: %v; want %q in it and no password", err, test.says)
+				t.Errorf("New: %v; want an error that contains %q and no password", err, test.says)
 			}
 		})
 	}
@@ -577,11 +577,10 @@ func TestStoreFailure_RejectedCommand_IsNotErrUnavailable(t *testing.T) {
 	noError(t, client(t, servers.RedisURI(t)).Set(t.Context(), s.partitions[0].key(keyLedger), "x", time.Minute).Err())
 	_, err := s.RecordEntry(t.Context(), entryStep(0))
 	if err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "WRONGTYPE") {
-		t.Errorf("RecordEntry over a key of another type: %v; want the server's refusal", err)
+		t.Errorf("RecordEntry over a key of another type: %v; want the server's error", err)
 	}
 }
 
-// TestBatcher_CallersSharePipelines checks that many concurrent callers need only a few pipelines.
 func TestBatcher_CallersSharePipelines(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -593,15 +592,13 @@ func TestBatcher_CallersSharePipelines(t *testing.T) {
 	})
 	noError(t, errors.Join(errs...))
 	if sent := pipelines(t, s).GetSampleCount(); sent > maxPipelines+callers/maxCalls+1 {
-		t.Errorf("%d callers went in %d pipelines; want %d at most", callers, sent, maxPipelines+callers/maxCalls+1)
+		t.Errorf("%d callers needed %d pipelines; want %d at most", callers, sent, maxPipelines+callers/maxCalls+1)
 	}
 	if counts := countsOf(t, s); counts.EntriesRecorded != callers {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, callers)
 	}
 }
 
-// TestAppendTimeline_SharesPipelinesWithEvents has 200 concurrent callers. Half of them record an entry, and the other
-// half add a row to the timeline.
 func TestAppendTimeline_SharesPipelinesWithEvents(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -618,7 +615,7 @@ func TestAppendTimeline_SharesPipelinesWithEvents(t *testing.T) {
 	})
 	noError(t, errors.Join(errs...))
 	if sent := pipelines(t, s).GetSampleCount(); sent > maxPipelines+callers/maxCalls+1 {
-		t.Errorf("%d callers went in %d pipelines; want %d at most", callers, sent, maxPipelines+callers/maxCalls+1)
+		t.Errorf("%d callers needed %d pipelines; want %d at most", callers, sent, maxPipelines+callers/maxCalls+1)
 	}
 	rows, err := s.ReadTimeline(t.Context(), time.Unix(second, 0), time.Unix(second+10, 0))
 	noError(t, err)
@@ -628,7 +625,8 @@ func TestAppendTimeline_SharesPipelinesWithEvents(t *testing.T) {
 	}
 }
 
-// TestBatcher_FailedStep_AffectsNoOtherStep performs many steps in one execution of a script. One of them fails.
+// TestBatcher_FailedStep_AffectsNoOtherStep makes one step fail. This step shares a script execution with many other
+// steps.
 func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -639,13 +637,13 @@ func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 		step := exitStep(i)
 		step.Plate = "ABC-1234"
 		if i != broken {
-			step.Intent = event.IntentUnmatched // for an unmatched exit, the store reads no visit
+			step.Intent = event.IntentUnmatched // this exit succeeds, because an intentionally unmatched exit does not read the visit key
 		}
 		_, err := s.RecordExit(t.Context(), step)
 		return err
 	})
 	if err := errs[broken]; err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "WRONGTYPE") {
-		t.Errorf("the exit whose visit is of another type: %v; want the server's refusal", err)
+		t.Errorf("the exit whose visit key has another type: %v; want the server's error", err)
 	}
 	errs[broken] = nil
 	noError(t, errors.Join(errs...))
@@ -654,34 +652,35 @@ func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 	}
 }
 
-// TestBatcher_EachCallerGetsItsReply performs steps of several kinds and partitions in shared pipelines while the
-// server has a fault. For example, a server whose memory is full rejects all writes, but not the steps that only read.
-// The callers of rejected steps must get the error, and all others must get their own results.
+// TestBatcher_EachCallerGetsItsReply performs different steps in shared pipelines while the server has a fault. Only
+// some of these steps fail: for example, a server whose memory is full rejects the steps that write. The callers of the
+// failed steps must get the error. All other callers must get their own results.
 func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name          string
 		spoil, repair func(context.Context, *goredis.Client) error
-		// cause is a substring of the errors of all callers that write. If it is empty, no caller gets an error.
+		// The text cause must occur in the error of each caller that writes. If cause is empty, all callers must
+		// succeed.
 		cause string
 	}{
 		{
-			name:   "it has forgotten the scripts",
+			name:   "the server has forgotten the scripts",
 			spoil:  func(ctx context.Context, c *goredis.Client) error { return c.ScriptFlush(ctx).Err() },
 			repair: func(context.Context, *goredis.Client) error { return nil },
 		},
 		{
-			name: "its memory is full", cause: "OOM",
+			name: "the memory of the server is full", cause: "OOM",
 			spoil:  func(ctx context.Context, c *goredis.Client) error { return c.ConfigSet(ctx, "maxmemory", "1").Err() },
 			repair: func(ctx context.Context, c *goredis.Client) error { return c.ConfigSet(ctx, "maxmemory", "0").Err() },
 		},
 		{
-			name: "it is a replica", cause: "READONLY",
+			name: "the server is a replica", cause: "READONLY",
 			spoil:  func(ctx context.Context, c *goredis.Client) error { return c.ReplicaOf(ctx, "127.0.0.1", "1").Err() },
 			repair: func(ctx context.Context, c *goredis.Client) error { return c.ReplicaOf(ctx, "NO", "ONE").Err() },
 		},
 		{
-			name: "it lacks replicas", cause: "NOREPLICAS",
+			name: "the server has too few replicas", cause: "NOREPLICAS",
 			spoil: func(ctx context.Context, c *goredis.Client) error {
 				return c.ConfigSet(ctx, "min-replicas-to-write", "1").Err()
 			},
@@ -714,8 +713,9 @@ func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	}
 }
 
-// mixedCallers are callers of three kinds, in turn. The first kind records an entry. The second repeats a matched
-// exit, which writes nothing. The third records an exit that ends a visit in another partition.
+// mixedCallers are callers of three kinds. The first kind records an entry. The second kind repeats an exit that the
+// store has already recorded, so this kind writes nothing. The third kind records an exit in partition 1. The first and
+// second kinds use partition 0.
 type mixedCallers struct {
 	t       *testing.T
 	store   *Store
@@ -765,7 +765,7 @@ func (m *mixedCallers) call(i int64) error {
 	return err
 }
 
-// check checks that every step has taken effect once.
+// check checks that every step has taken effect exactly once.
 func (m *mixedCallers) check() {
 	m.t.Helper()
 	counts, each := countsOf(m.t, m.store), int64(m.callers/3)
@@ -774,8 +774,8 @@ func (m *mixedCallers) check() {
 	}
 }
 
-// together starts concurrent callers, each of which runs the given function once. It pauses the server until all
-// callers wait, so that they share pipelines. It returns the errors of the callers.
+// together starts concurrent callers. Each caller runs the given function once. The server is paused until all callers
+// wait, so that the callers share pipelines. The function together returns the error of each caller.
 func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
 	t.Helper()
 	noError(t, s.Ping(t.Context()))
@@ -786,7 +786,7 @@ func together(t *testing.T, server *servers.Redis, s *Store, callers int, call f
 	for i := range callers {
 		group.Go(func() { errs[i] = call(int64(i)) })
 	}
-	polltest.Until(t, "every caller queues up or hangs in the server", func() bool {
+	polltest.Until(t, "every call is queued or sent", func() bool {
 		b := s.batchers[0]
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -797,8 +797,8 @@ func together(t *testing.T, server *servers.Redis, s *Store, callers int, call f
 	return errs
 }
 
-// pipelines returns the histogram of the calls per pipeline: the number of pipelines sent, and the total number of
-// calls in them.
+// pipelines returns the histogram of the calls per pipeline. Its sample count is the number of pipelines, and its
+// sample sum is the number of calls.
 func pipelines(t *testing.T, s *Store) *dto.Histogram {
 	t.Helper()
 	var m dto.Metric
@@ -806,8 +806,8 @@ func pipelines(t *testing.T, s *Store) *dto.Histogram {
 	return m.GetHistogram()
 }
 
-// TestBatcher_CallerGivesUp_CallStaysReusable cancels a call while the server hangs.
-func TestBatcher_CallerGivesUp_CallStaysReusable(t *testing.T) {
+// TestBatcher_SomeCallersGiveUp_OtherCallersGetTheirReplies lets many calls time out while the server hangs.
+func TestBatcher_SomeCallersGiveUp_OtherCallersGetTheirReplies(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "leaving", 1)
@@ -866,7 +866,7 @@ func TestStoreClose_EndsHangingCalls(t *testing.T) {
 	noError(t, server.Resume())
 }
 
-func TestStoreMetrics_CountCallsPerPipeline(t *testing.T) {
+func TestStoreMetrics_AreRegisteredUnderTheDocumentedNames(t *testing.T) {
 	t.Parallel()
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)
@@ -890,6 +890,6 @@ func TestStoreMetrics_CountCallsPerPipeline(t *testing.T) {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
 	if _, err := New(config, deps); err == nil {
-		t.Error("a second store is registered with the same registry")
+		t.Error("New accepted a second store with the same registry; want an error")
 	}
 }

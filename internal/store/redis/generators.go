@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxConfirmed limits the events that one execution of the script confirms. The execution is then short, and the
+// maxConfirmed limits the events that one execution of the script confirms, so that the execution is short and the
 // number of arguments stays within the limits of Lua.
 const maxConfirmed = 1000
 
@@ -20,7 +20,7 @@ const maxConfirmed = 1000
 func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64, error) {
 	doing := fmt.Sprintf("lease %d positions of the counter %s", n, counter)
 	if n < 1 {
-		return 0, fmt.Errorf("%s: a lease must cover at least 1 sequence number", doing)
+		return 0, fmt.Errorf("%s: a lease must cover at least 1 position", doing)
 	}
 	next, err := s.client.IncrBy(ctx, s.partitions[0].key(keyCounter, string(counter)), int64(n)).Result()
 	if err != nil {
@@ -66,7 +66,8 @@ func (s *Store) confirmSome(ctx context.Context, p *partition, c store.Confirmat
 	return s.scripts.confirm.Run(ctx, s.client, keys, args...).Int64()
 }
 
-// intents encodes the intents of events as a string with one letter per event.
+// intents encodes the intents of events as a string with one character per event: 'm' for an exit that is expected to
+// be matched, 'u' for an exit that is expected to be unmatched, and '-' for any other event.
 func intents(events []store.Published) string {
 	letters := make([]byte, len(events))
 	for i, e := range events {
@@ -151,7 +152,7 @@ func (s *Store) PoolSize(ctx context.Context) (int64, error) {
 func (s *Store) CountStarved(ctx context.Context, run string, total int64) error {
 	keys := []string{s.partitions[0].key(keyStarved)}
 	if err := s.scripts.starved.Run(ctx, s.client, keys, run, total).Err(); err != nil {
-		return s.failure(ctx, "count the draws that found no available plate", err)
+		return s.failure(ctx, "count the exits for which no plate was available", err)
 	}
 	return nil
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// Before the client library uses an idle connection, it reads from the socket to check that the server has not closed
-// the connection. This read costs a system call. It is skipped as long as the poller of the Go runtime has reported
-// neither data nor the end of the connection.
-func TestWithGreeting_IdleConnection_IsCheckedOnlyAfterServerCloses(t *testing.T) {
+// Before each command, the client library reads from the connection to check that the server has not closed it. This
+// read is expensive. The type named checked skips the read if a cheaper system call shows that the connection is open
+// and has no data to read.
+func TestIdleConnectionCheck_ConnectionIsOpen_SkipsTheReadOfTheClientLibrary(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -41,8 +41,8 @@ func TestWithGreeting_IdleConnection_IsCheckedOnlyAfterServerCloses(t *testing.T
 		return checked
 	}
 	if checks() {
-		t.Error("an open connection without data is checked")
+		t.Error("the read of an open connection without data is not skipped")
 	}
 	_ = server.Close()
-	polltest.Until(t, "a connection that the server has closed is checked", checks)
+	polltest.Until(t, "the read is not skipped, because the server has closed the connection", checks)
 }

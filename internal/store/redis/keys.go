@@ -6,36 +6,37 @@ import (
 	"strings"
 )
 
-// The names of the keys of a partition, or the first part of the names. Each is appended to the prefix
+// The names of the keys of a partition, or the first part of the names. Each name is appended to the prefix
 // parking:{<simulation>:<partition>}:. The braces are a hash tag, which makes a Redis cluster store all keys of a
 // partition on the same node. In the comments, HASH a -> b means a hash whose fields are a and whose values are b.
 // <chunk> is the number of a chunk: each chunk of a bitmap covers store.ChunkBits consecutive sequence numbers.
 const (
 	keyLedger     = "ledger"      // HASH <name of a counter> -> its value
-	keyOutbox     = "outbox"      // HASH <exit id> -> outbox row
-	keyPool       = "pool"        // ZSET of plates, with the Unix ms of their entries as scores
+	keyOutbox     = "outbox"      // HASH <exit id> -> entry time, exit time and plate of the visit
+	keyPool       = "pool"        // ZSET of the available plates; each score is an entry time in Unix ms
 	keyRuns       = "runs"        // SET of the runs of generator processes
-	keyStarved    = "starved"     // HASH <run> -> number of exits for which no plate was available; only in partition 0
-	keyVisit      = "visit:"      // visit:<plate> is a STRING: the instant of entry, or "" if claimed before the entry was recorded
+	keyStarved    = "starved"     // HASH <run> -> number of exits for which no plate was available; exists only in partition 0
+	keyVisit      = "visit:"      // visit:<plate> is a STRING: the entry time, or "" until the entry of a claimed plate is processed
 	keySeen       = "seen:"       // seen:<run>:<chunk> is a bitmap of the events that took effect
-	keyMatched    = "matched:"    // matched:<run>:<chunk> is a bitmap of the matched exits that took effect
-	keyExternal   = "external:"   // external:<event id> exists while the event id is remembered
-	keyDeadLetter = "dead:"       // dead:<key> exists while the dead letter is remembered; see store.Processors.RecordDeadLetter
+	keyMatched    = "matched:"    // matched:<run>:<chunk> is a bitmap of the exits with the intent "matched" that took effect
+	keyExternal   = "external:"   // external:<event id> exists for store.ExternalIDTTL after the event took effect
+	keyDeadLetter = "dead:"       // dead:<key> exists for store.DeadLetterTTL after the dead letter was counted
 	keyConfirmed  = "confirmed:"  // confirmed:<run> is a HASH with the fields type, next, matched and unmatched
-	keyClaims     = "claims:"     // claims:<run> is a HASH <token> -> packed plates
+	keyClaims     = "claims:"     // claims:<run> is a HASH <token of a claim> -> plates and their entry times, in MessagePack
 	keyTokens     = "claimorder:" // claimorder:<run> is a LIST of the tokens in claims:<run>, oldest first
-	keyCounter    = "counter:"    // counter:<name> is the number of positions leased so far; only in partition 0
-	keyWritable   = "writable"    // STRING ""; see CheckWritable and lookAt, which write it
+	keyCounter    = "counter:"    // counter:<name> is the number of positions that Lease has reserved; exists only in partition 0
+	keyWritable   = "writable"    // STRING "", which CheckWritable and lookAt write
 	// The names of the keys of the timeline, which is stored in partition 0.
 	keyTimelineMinutes    = "timeline:minutes"    // SET of the start times of the minutes that have rows
 	keyTimelineMinute     = "timeline:minute:"    // timeline:minute:<start of the minute> is a HASH <second>:<process> -> row
 	keyTimelineBlocks     = "timeline:blocks:"    // timeline:blocks:<tier> is a HASH <start of a block> -> its rows
-	keyTimelineMerged     = "timeline:merged"     // HASH <process> -> second of its latest merged row
+	keyTimelineMerged     = "timeline:merged"     // HASH <process> -> Unix time, in seconds, of the latest merged row of the process
 	keyTimelineGeneration = "timeline:generation" // STRING with the number of calls of Replace that took effect
-	keyOwner              = "owner"               // STRING with the owner of the data
+	keyOwner              = "owner"               // STRING with the owner of the data (see Config.Owner)
 )
 
-// partition contains the key prefix of one partition, and the steps that work on its keys.
+// partition contains the key prefix of one partition. The fields of the type *step are the scripts that the batcher
+// sends.
 type partition struct {
 	index                                     int
 	prefix                                    string
@@ -53,8 +54,8 @@ func newPartition(simulation string, index int, s *scripts) *partition {
 	return p
 }
 
-// part returns the name under which the outage log lists steps of one kind in this partition. Each partition has names of
-// its own, because partitions may be on different nodes of a cluster.
+// part returns the name that identifies one kind of step in this partition in the outage log. Each partition has its
+// own names, because partitions may be on different nodes of a cluster.
 func (p *partition) part(kind string) string { return kind + " " + strconv.Itoa(p.index) }
 
 func (p *partition) key(parts ...string) string { return p.prefix + strings.Join(parts, "") }

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// each calls the function command for each partition, and sends the resulting commands in one round trip.
+// each sends one command per partition, all in one round trip. The function command creates these commands.
 func each[C goredis.Cmder](ctx context.Context, s *Store, command func(goredis.Pipeliner, *partition) C) ([]C, error) {
 	commands := make([]C, 0, len(s.partitions))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -61,14 +61,14 @@ func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 	for _, text := range starved {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return counts, fmt.Errorf("%s: read the number of starved draws of a generator run: %w", doing, err)
+			return counts, fmt.Errorf("%s: read how many exits of a generator run found no available plate: %w", doing, err)
 		}
 		counts.Starved += n
 	}
 	return counts, nil
 }
 
-// addCounts adds the counters of one partition's ledger to the counts.
+// addCounts adds the counters in the ledger of one partition to the parameter counts.
 func addCounts(counts *store.Counts, ledger map[string]string) error {
 	for name, into := range map[string]*int64{
 		"entries":              &counts.EntriesRecorded,

@@ -23,25 +23,25 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects kills a primary under load and promotes its replica, which
-// has not received the latest writes. If the store waits for the replica, the replica must have all effects that the
-// store has reported as durable. If the store does not wait, the replica lacks some of these effects, and the store
+// TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects kills a primary under load and promotes its replica,
+// which has not received the latest writes. If the store waits for the replica, that replica must have all effects that
+// the store has reported as durable. If the store does not wait, the replica lacks some of these effects, and the store
 // must detect the loss.
 func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		// config is the additional configuration of the primary.
+		// The field config is additional configuration of the primary.
 		config         []string
 		ignoreReplicas bool
-		// fail makes the replica miss the writes that follow.
+		// The function fail makes sure that the replica receives no further writes of the primary.
 		fail  func(*link)
 		loses bool
 	}{
 		{name: "waits for a replica that receives nothing", fail: (*link).stall},
-		{name: "waits for it without an append-only file", fail: (*link).stall, config: []string{"appendonly no"}},
+		{name: "waits for a replica that receives nothing, without an append-only file", fail: (*link).stall, config: []string{"appendonly no"}},
 		{name: "does not wait for the replica", fail: (*link).stall, ignoreReplicas: true, loses: true},
-		{name: "does not wait for it without an append-only file", fail: (*link).stall, config: []string{"appendonly no"}, ignoreReplicas: true, loses: true},
+		{name: "does not wait for the replica, without an append-only file", fail: (*link).stall, config: []string{"appendonly no"}, ignoreReplicas: true, loses: true},
 		{name: "cannot wait for a replica that is not connected", fail: (*link).cut, loses: true},
 		{name: "requires a connected replica", fail: (*link).cut, config: []string{"min-replicas-to-write 1"}},
 	} {
@@ -52,16 +52,18 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 			s.ignoreReplicas = test.ignoreReplicas
 			settled(t, s)
 			w := &workers{}
-			w.next.Store(1) // the function settled has used the sequence number 0
+			w.next.Store(1) // settled() has already used the sequence number 0
 			w.start(t, s, 16)
 			w.perform(t, 100)
 
 			test.fail(p.link)
-			w.start(t, s, 1) // a worker whose step misses the replica; the steps of all earlier workers may have reached it
+			// The test needs a step whose effect the replica does not receive. All running workers may be waiting for
+			// earlier steps to become durable, so start one more worker.
+			w.start(t, s, 1)
 			if test.loses {
 				w.perform(t, 100)
 			} else {
-				polltest.Until(t, "a step waits, because it has failed or the replica does not have it", func() bool {
+				polltest.Until(t, "no step becomes durable", func() bool {
 					return p.isStuck(t, s)
 				})
 			}
@@ -87,9 +89,9 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 	}
 }
 
-// TestFailover_PromotedReplicaIsKilled_LossIsDetected promotes a replica that has received all effects, and kills it
-// before its disk has them. Effects are then lost although the store has reported them as durable. A killed process does
-// not lose what it has given to the kernel, so the test removes the end of the append-only file.
+// TestFailover_PromotedReplicaIsKilled_LossIsDetected promotes a replica that has received all effects, and kills this
+// replica before the effects are on its disk. Effects that the store has reported as durable are then lost. A killed
+// process does not lose what it has given to the kernel, so the test removes the end of the append-only file.
 func TestFailover_PromotedReplicaIsKilled_LossIsDetected(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
@@ -104,12 +106,13 @@ func TestFailover_PromotedReplicaIsKilled_LossIsDetected(t *testing.T) {
 
 	noError(t, p.servers[0].Kill())
 	noError(t, p.replica.ReplicaOf(t.Context(), "NO", "ONE").Err())
-	noError(t, p.replica.ConfigRewrite(t.Context()).Err()) // without this, the server would restart as a replica
+	// Save the promotion in the configuration file. Otherwise the server would restart as a replica.
+	noError(t, p.replica.ConfigRewrite(t.Context()).Err())
 	noError(t, p.servers[1].Kill())
 	onDisk.restore(t)
 	noError(t, p.servers[1].Start(t.Context()))
 	if mark := p.replica.HGet(t.Context(), s.partitions[0].key(keyLedger), fieldDataset).Val(); mark == "" {
-		t.Fatal("the promoted replica has lost the mark, too; the test needs a loss that the mark does not show")
+		t.Fatal("the promoted replica has lost the mark; the test needs a loss after which the mark still exists")
 	}
 	p.current.Store(p.servers[1])
 	w.perform(t, 100)
@@ -123,14 +126,15 @@ func TestFailover_PromotedReplicaIsKilled_LossIsDetected(t *testing.T) {
 	}
 }
 
-// logFile is the part of an append-only file to which a server appends, and its length at some time.
+// logFile is the incremental file of an append-only file. The server appends its writes to the incremental file.
 type logFile struct {
 	path string
-	size int64
+	size int64 // the length of the incremental file at the call of logOf
 }
 
-// logOf returns the append-only file of a server with its present length. It waits until the server has only one such
-// file, because a replica rewrites the file in the background after it has copied the data of its primary.
+// logOf returns the incremental file of a server's append-only file. It waits until there is only one incremental file,
+// because there are two while a server rewrites its append-only file. A replica starts a rewrite after it has copied
+// the data of its primary.
 func logOf(t *testing.T, server *servers.Redis, admin *goredis.Client) logFile {
 	t.Helper()
 	var parts []string
@@ -151,16 +155,16 @@ func logOf(t *testing.T, server *servers.Redis, admin *goredis.Client) logFile {
 	return logFile{path: parts[0], size: info.Size()}
 }
 
-// restore removes what the server has appended since the call of logOf, as a failure of the machine may do. The server
-// must not run.
+// restore removes what the server has appended to the incremental file since the call of logOf. A failure of the
+// machine can lose the same data. The server must not be running.
 func (l logFile) restore(t *testing.T) {
 	t.Helper()
 	noError(t, os.Truncate(l.path, l.size))
 }
 
-// TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite checks that the offset of an observation excludes
-// writes that the replica has not confirmed. If it included them, the store would report a loss after a failover.
-func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing.T) {
+// TestLookAt_OtherClientWritesDuringTheWaitForReplicas_OffsetPrecedesThatWrite checks that the offset of an observation
+// excludes writes that the replica has not confirmed. Otherwise, a failover would wrongly count as a loss.
+func TestLookAt_OtherClientWritesDuringTheWaitForReplicas_OffsetPrecedesThatWrite(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	s := openWith(t, Config{Simulation: "pair", Partitions: 1}, Dependencies{Binding: p.binding(t)})
@@ -187,13 +191,14 @@ func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing
 		if isDuring && seen.history.offset >= written {
 			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
 		}
-		return isDuring && seen.replicated || t.Failed() // try again if the replicas did not confirm the write in time
+		// Repeat the attempt if the wait ended before the other client wrote, or if no replica confirmed the writes.
+		return isDuring && seen.replicated || t.Failed()
 	})
 }
 
 // A primary generates a new replication ID when its first replica connects, and some time after its last replica has
-// disconnected. Its data stays the same.
-func TestObserver_ReplicaComesAndGoes_DoesNotCountAsRestart(t *testing.T) {
+// disconnected. The store must not take a new replication ID for a restart, because no data can be lost.
+func TestObserver_ReplicaDisconnectsAndReconnects_CountsNoRestart(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "repl-backlog-ttl 1")
 	s := openWith(t, Config{Simulation: "pair", Partitions: 1}, Dependencies{Binding: p.binding(t)})
@@ -203,8 +208,8 @@ func TestObserver_ReplicaComesAndGoes_DoesNotCountAsRestart(t *testing.T) {
 		what string
 		make func() error
 	}{
-		{"the replica goes", p.servers[1].Kill},
-		{"the replica comes", func() error { return p.servers[1].Start(t.Context()) }},
+		{"the replica disconnects", p.servers[1].Kill},
+		{"the replica connects", func() error { return p.servers[1].Start(t.Context()) }},
 	} {
 		stream := infoOf(t, p.primary, "replication", "master_replid")
 		noError(t, change.make())
@@ -220,7 +225,7 @@ func TestObserver_ReplicaComesAndGoes_DoesNotCountAsRestart(t *testing.T) {
 	}
 }
 
-// infoOf returns a field of the INFO reply of a server.
+// infoOf returns a field of the server's INFO reply.
 func infoOf(t *testing.T, c *goredis.Client, section, field string) string {
 	t.Helper()
 	info, err := c.Info(t.Context(), section).Result()
@@ -232,14 +237,14 @@ func infoOf(t *testing.T, c *goredis.Client, section, field string) string {
 	return value
 }
 
-// workers perform steps and wait until each of them is durable.
+// workers perform steps, and wait until each step is durable.
 type workers struct {
 	next, durable, repeated atomic.Int64
 	stopping                atomic.Bool
 	running                 sync.WaitGroup
 }
 
-// start starts further workers. If the test fails early, they end before its servers do.
+// start starts additional workers. If the test fails early, the workers stop before the servers stop.
 func (w *workers) start(t *testing.T, s *Store, count int) {
 	t.Cleanup(func() { w.stop() })
 	for range count {
@@ -247,7 +252,7 @@ func (w *workers) start(t *testing.T, s *Store, count int) {
 			for !w.stopping.Load() {
 				repeated, err := performDurably(t.Context(), s, w.next.Add(1)-1)
 				w.repeated.Add(repeated)
-				if t.Context().Err() != nil { // the test has ended early
+				if t.Context().Err() != nil { // the test has ended
 					return
 				}
 				if err != nil {
@@ -260,15 +265,15 @@ func (w *workers) start(t *testing.T, s *Store, count int) {
 	}
 }
 
-// perform waits until the workers have made the given number of further steps durable.
+// perform waits until the given number of further steps are durable.
 func (w *workers) perform(t *testing.T, steps int64) {
 	t.Helper()
 	reached := w.durable.Load() + steps
 	polltest.Until(t, "steps are durable", func() bool { return w.durable.Load() >= reached || t.Failed() })
 }
 
-// stop stops the workers and returns the number of steps, including those that were performed before the workers
-// started.
+// stop stops the workers and returns the number of steps. This number includes steps that the test itself performed
+// before it started the workers.
 func (w *workers) stop() int64 {
 	w.stopping.Store(true)
 	w.running.Wait()
@@ -280,7 +285,7 @@ type pair struct {
 	servers          [2]*servers.Redis
 	primary, replica *goredis.Client
 	link             *link
-	// current is the server that clients use.
+	// current is the server to which the binding refers.
 	current atomic.Pointer[servers.Redis]
 }
 
@@ -312,7 +317,7 @@ func hostOf(t testing.TB, server *servers.Redis) string {
 	return u.Host
 }
 
-// binding returns a source whose binding always refers to the server that is the primary at the time of the call.
+// binding returns a source of bindings. Each binding refers to the server in p.current at the time of the call.
 func (p *pair) binding(t *testing.T) binding.Source {
 	return func() (binding.Binding, error) { return source(t, p.current.Load().URI())() }
 }
@@ -364,7 +369,7 @@ func newLink(t testing.TB, primary string) *link {
 // stall discards what the primary sends from now on. Connections stay open.
 func (l *link) stall() { l.stalled.Store(true) }
 
-// cut closes all connections for good.
+// cut closes all connections, and prevents new connections.
 func (l *link) cut() {
 	_ = l.listener.Close()
 	l.mu.Lock()
@@ -393,7 +398,7 @@ func (l *link) accept() {
 	}
 }
 
-// forward copies data until one of the connections is closed. It then closes the other one.
+// forward copies data until one of the connections is closed. It then closes the other connection.
 func (l *link) forward(to, from net.Conn, discard *atomic.Bool) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buffer := make([]byte, 64<<10)
@@ -411,7 +416,7 @@ func (l *link) forward(to, from net.Conn, discard *atomic.Bool) {
 	}
 }
 
-func TestObserver_ReplicasLag_IsLoggedAfterSomeTime(t *testing.T) {
+func TestObserver_ReplicasLagForLong_LogsOneWarning(t *testing.T) {
 	t.Parallel()
 	log := &lines{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
@@ -429,11 +434,11 @@ func TestObserver_ReplicasLag_IsLoggedAfterSomeTime(t *testing.T) {
 	}
 	o.reportReplicas(1, observation{replicas: 1, replicated: true})
 	if !o.lagged.IsZero() {
-		t.Error("the replicas still lag although they have confirmed")
+		t.Error("the replicas still count as lagging although they have confirmed the writes")
 	}
 }
 
-// missingSteps returns how many of the steps with the sequence numbers from 0 to steps-1 have no effect in the store.
+// missingSteps returns how many steps with the sequence numbers 0 to steps-1 have no effect in the store.
 func missingSteps(t *testing.T, s *Store, steps int64) (missing int) {
 	t.Helper()
 	for seq := range steps {

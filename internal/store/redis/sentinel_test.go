@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestConformance_Sentinel runs the conformance suite on a primary that Sentinels monitor. The first address refuses
-// connections, as the address of a Sentinel that is down does. So the store must also try the other addresses.
+// TestConformance_Sentinel runs the conformance suite on a primary that Sentinels monitor. The first address in the URI
+// refuses connections, so the store must also try the other addresses.
 func TestConformance_Sentinel(t *testing.T) {
 	t.Parallel()
 	uris := servers.NewSentinelGroup(t).URIs(t)

@@ -16,8 +16,8 @@ type settings struct {
 	warned map[string]bool
 }
 
-// inspect warns about settings of the server that stores the partition, if they risk the loss of data. It uses the INFO
-// command, because many users are not permitted to run CONFIG.
+// inspect warns about settings of the server that stores the partition. It uses the INFO command, because many users
+// are not permitted to run CONFIG.
 func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 }
 
 // check warns about three settings: appendonly is no, maxmemory-policy is not noeviction, or min-replicas-to-write is 0
-// although a replica is connected. The parameters are the sections of the INFO reply with these names.
+// although a replica is connected. Each parameter is the section of the INFO reply with the name of the parameter.
 func (s *settings) check(persistence, memory, replication string) {
 	if enabled, found := infoField(persistence, "aof_enabled"); found && enabled == "0" {
 		s.warn("appendonly", "no", "yes", "The store has no append-only file: when the server stops, it loses everything since its last snapshot, including the ledger")

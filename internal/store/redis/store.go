@@ -42,8 +42,8 @@ type Dependencies struct {
 	Binding binding.Source
 	// Logger receives messages about the server that concern administrators. Nil discards them.
 	Logger *slog.Logger
-	// Registerer registers the metrics. If it is nil, there are no metrics. Only one store at a time can be
-	// registered.
+	// Registerer registers the metrics. If it is nil, no metrics are registered. Only one store at a time can use a
+	// Registerer.
 	Registerer prometheus.Registerer
 }
 
@@ -55,8 +55,8 @@ type Store struct {
 	prefix     string
 	owner      string
 	partitions []*partition
-	// On a single server, all partitions share one batcher and one observer. In a cluster, each partition has its
-	// own.
+	// On a single server, all partitions share one batcher and one observer. In a cluster, each partition has a batcher
+	// and an observer of its own.
 	batchers    []*batcher
 	observers   []*observer
 	outages     *outage.Log
@@ -133,8 +133,8 @@ func validate(c Config, d Dependencies) error {
 	}
 }
 
-// servers returns partitions that together cover all servers. For a single server, this is the first partition. For
-// a cluster, these are all partitions, because each may be on a different node.
+// servers returns partitions that together cover all servers: for a single server the first partition, and for a
+// cluster all partitions, because each partition may be on a different node.
 func (s *Store) servers() []*partition {
 	if _, cluster := s.client.(*goredis.ClusterClient); cluster {
 		return s.partitions
@@ -142,7 +142,6 @@ func (s *Store) servers() []*partition {
 	return s.partitions[:1]
 }
 
-// partition returns the keys of a partition.
 func (s *Store) partition(index int) (*partition, error) {
 	if index < 0 || index >= len(s.partitions) {
 		return nil, fmt.Errorf("partition %d does not exist: the store has %d partitions", index, len(s.partitions))
@@ -170,7 +169,7 @@ func (s *Store) Close() error {
 	for _, o := range s.observers {
 		o.shut()
 	}
-	err := s.client.Close() // makes the commands in flight fail, so that drain need not wait for the server
+	err := s.client.Close() // makes the commands in flight fail, so that the method drain need not wait for the server
 	for _, b := range s.batchers {
 		b.drain()
 	}

@@ -20,8 +20,8 @@ func TestMain(m *testing.M) {
 	servers.Main(m)
 }
 
-// TestConformance runs the conformance suite against the Redis server that the tests of this package share.
-func TestConformance(t *testing.T) {
+// The store uses the Redis server that the tests of this package share.
+func TestRedisStore_OnSingleServer_PassesTheConformanceSuite(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
 		simulation := servers.Name(t)
@@ -55,8 +55,8 @@ func openTimed(t testing.TB, c Config, d Dependencies, timing timing) *Store {
 	return s
 }
 
-// longTimeouts are parameters of a URI: timeouts that are long enough for a busy machine. After a timeout, the client would
-// repeat a step, and the result would be a duplicate.
+// longTimeouts are URI parameters. The timeouts are long enough for a busy machine. After a timeout, the client would
+// repeat a step, and the repeated step would count as a duplicate.
 const longTimeouts = "dial_timeout=1m&read_timeout=1m&write_timeout=1m&pool_timeout=2m"
 
 // source returns a source of a binding with the given URI. If the URI sets no timeouts, source adds longTimeouts.
@@ -72,7 +72,7 @@ func source(t testing.TB, uri string) binding.Source {
 	return exactSource(t, uri)
 }
 
-// exactSource returns a source of a binding with exactly the given URI: unlike source, it adds no timeouts.
+// exactSource returns a source of a binding with the given URI. It adds no timeouts to the URI.
 func exactSource(t testing.TB, uri string) binding.Source {
 	t.Helper()
 	address, err := binding.URI(binding.Redis(), uri, "")
@@ -82,7 +82,7 @@ func exactSource(t testing.TB, uri string) binding.Source {
 	return address
 }
 
-// withUser returns the URI with another user name and password.
+// withUser returns the URI with the given user name and password.
 func withUser(t testing.TB, uri, user, password string) string {
 	t.Helper()
 	u, err := url.Parse(uri)

@@ -2,7 +2,7 @@ package redis
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // identifies versions, as EVALSHA does; not used for security
+	"crypto/sha1" //nolint:gosec // the hash identifies a version; it is not used for security
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -78,7 +78,7 @@ func (k *timelineKeys) Generation(ctx context.Context) (int64, error) {
 	return n, err
 }
 
-// AppendRows implements timeline.Storage. It sends the rows in the same pipelines as the steps of events.
+// AppendRows implements timeline.Storage. It sends the rows in the pipelines of RecordEntry and similar calls.
 func (k *timelineKeys) AppendRows(ctx context.Context, process string, rows []timeline.Row) error {
 	for i := range rows {
 		text, err := json.Marshal(rows[i])
@@ -155,7 +155,7 @@ func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64)
 	for i, value := range values {
 		text, exists := value.(string)
 		if !exists {
-			continue // a compaction deleted the block after its name was read
+			continue // a compaction deleted the block after HKEYS returned it
 		}
 		block := timeline.Block{ID: timeline.BlockID{Tier: tier, Start: starts[i]}, Version: digest(text)}
 		if err := json.Unmarshal([]byte(text), &block.Rows); err != nil {
@@ -166,7 +166,7 @@ func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64)
 	return found, nil
 }
 
-// digest returns the SHA-1 hash of a block, which serves as the version of the block. The script
+// digest returns the SHA-1 hash of a block, which serves as the version of the block. The script timelinereplace.lua
 // computes the same hash.
 func digest(text string) string {
 	sum := sha1.Sum([]byte(text)) //nolint:gosec // see the import

@@ -17,10 +17,10 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// BenchmarkAppendTimeline measures the cost of a row of the timeline, and for comparison the cost of an entry that has
-// a script call of its own. Rows and entries are stored one at a time. The metric redis-µs/op is the time that Redis
-// spends in scripts. It excludes the commands that find out whether a row is durable, because one of them serves all
-// waiters in the process.
+// BenchmarkAppendTimeline measures the cost of storing a row of the timeline, and for comparison the cost of recording
+// an entry. Each script execution stores only one row or one entry. The metric redis-µs/op is the time that Redis
+// spends in scripts. The benchmark does not wait until a row is durable, because the commands for this wait have no
+// cost per row: each command serves all goroutines that wait.
 func BenchmarkAppendTimeline(b *testing.B) {
 	server := servers.NewRedis(b, servers.RedisOptions{})
 	row := busyRow()
@@ -66,7 +66,7 @@ func BenchmarkAppendTimeline(b *testing.B) {
 	}
 }
 
-// busyRow returns a row in which latencies spread over two orders of magnitude.
+// busyRow returns a row with latencies between 100 µs and 10 ms.
 func busyRow() timeline.Row {
 	const events = 500
 	var h histogram.Histogram

@@ -11,8 +11,8 @@ func (s *Store) Version(ctx context.Context) (string, error) {
 	return versionIn(info), nil
 }
 
-// versionIn returns the name and the version of the server from the section "server" of the INFO reply. Valkey
-// reports two versions: the Redis version that it is compatible with, and its own version in another field.
+// versionIn returns the name and the version of the server from the section "server" of the INFO reply. For Valkey, it
+// returns the version of Valkey, not the Redis version that Valkey is compatible with and also reports.
 func versionIn(info string) string {
 	if version, found := infoField(info, "valkey_version"); found {
 		return "Valkey " + version

@@ -9,19 +9,20 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// BenchmarkWait compares the commands WAIT and WAITAOF on a primary and its replica, both with appendfsync everysec. One
-// operation writes a key and waits: with WAIT until the replica has received the write, and with WAITAOF until both
-// servers have written it to disk. The next operation begins when the previous one ends.
+// BenchmarkWAITAndWAITAOF compares the commands WAIT and WAITAOF on a primary and its replica, both with appendfsync
+// everysec. One operation writes a key and waits: with WAIT until the replica has received the write, and with WAITAOF
+// until both servers have written it to disk. The next operation begins when the previous one ends.
 //
-// WAITAOF may take a second, so run it with -benchtime 20x. It needs Redis 7.2 or later, or Valkey.
-func BenchmarkWait(b *testing.B) {
+// WAITAOF may take a second, so run the benchmark with -benchtime 20x. WAITAOF needs Redis 7.2 or later, or Valkey.
+func BenchmarkWAITAndWAITAOF(b *testing.B) {
 	p := newPair(b)
 	c := client(b, p.servers[0].URI()+"?read_timeout=1m")
 	const timeout = 30_000 // milliseconds
 	for _, bench := range []struct {
 		name    string
 		command []any
-		// want is the reply if no server is missing. WAIT counts only replicas; WAITAOF also counts the primary.
+		// want is the reply if every server confirms the write in time. WAIT counts only replicas; WAITAOF also counts
+		// the primary.
 		want string
 	}{
 		{"WAIT", []any{"WAIT", 1, timeout}, "1"},

@@ -71,8 +71,7 @@ func benchVisit(ctx context.Context, s store.Store, seq int64) error {
 	return err
 }
 
-// benchOrigin returns the origin of the event with the given run and sequence number. Like a processor, it allocates
-// memory only for the identifier.
+// benchOrigin returns the origin of an event. Like a processor, it allocates memory only for the identifier.
 func benchOrigin(run string, seq int64) store.Origin {
 	var text [48]byte
 	id := event.ID{Run: run, Seq: seq}.Append(text[:0])

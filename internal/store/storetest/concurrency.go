@@ -17,7 +17,7 @@ import (
 )
 
 func testConcurrency(t *testing.T, factory Factory) {
-	t.Run("exactly one of concurrent deliveries of an event takes effect", func(t *testing.T) {
+	t.Run("if an event is delivered several times concurrently, exactly one delivery takes effect", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for seq := range int64(20) {
@@ -35,7 +35,7 @@ func testConcurrency(t *testing.T, factory Factory) {
 		f.wantCounts(store.Counts{EntriesRecorded: 20, Matched: 20, DuplicatesSuppressed: 20 * (crowd - 1)})
 		f.wantOutbox(20)
 	})
-	t.Run("concurrent settlements of one summary count once", func(t *testing.T) {
+	t.Run("a summary that is settled several times concurrently is counted as stored once", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
@@ -62,7 +62,7 @@ func testConcurrency(t *testing.T, factory Factory) {
 			seen[first] = true
 		}
 	})
-	t.Run("concurrent claims share the pool without overlap", func(t *testing.T) {
+	t.Run("concurrent claims claim every plate exactly once", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		plates := plateNames(10 * crowd)
@@ -111,7 +111,7 @@ func testConcurrency(t *testing.T, factory Factory) {
 			}
 		}
 	})
-	t.Run("the ledger of a simulation with redeliveries in any order is exact", func(t *testing.T) {
+	t.Run("the ledger is exact after a simulation with redeliveries in random order", func(t *testing.T) {
 		t.Parallel()
 		simulate(t, factory)
 	})
@@ -120,7 +120,7 @@ func testConcurrency(t *testing.T, factory Factory) {
 // crowd is the number of concurrent callers in the tests.
 const crowd = 32
 
-// together runs a function in concurrent goroutines and waits for all of them.
+// together calls a function in concurrent goroutines, and waits until all calls have returned.
 func together(t *testing.T, do func(i int) error) {
 	t.Helper()
 	var group errgroup.Group
@@ -132,7 +132,8 @@ func together(t *testing.T, do func(i int) error) {
 	}
 }
 
-// wantOne performs the same step in concurrent goroutines and checks that it takes effect exactly once.
+// wantOne calls a function in concurrent goroutines. Exactly one call must return the result in the parameter effect.
+// All other calls must return the result in the parameter otherwise.
 func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Result, error)) {
 	t.Helper()
 	results := make([]store.Result, crowd)
@@ -145,12 +146,12 @@ func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Re
 		count[r]++
 	}
 	if count[effect] != 1 || count[otherwise] != crowd-1 {
-		t.Fatalf("results of %d concurrent deliveries: %v; want one %s, the others %s", crowd, count, effect, otherwise)
+		t.Fatalf("%d concurrent calls returned the results %v; want %s once, and %s otherwise", crowd, count, effect, otherwise)
 	}
 }
 
-// simulate performs the steps of generators and processors concurrently. It delivers each message up to three
-// times, in any order. At the end it checks that the ledger is exact.
+// simulate performs the steps of generators and processors concurrently. It delivers each message one to three times,
+// in random order. Then it checks that the ledger is exact.
 func simulate(t *testing.T, factory Factory) {
 	const partitions, entries, unmatched = 2, 400, 100
 	f := fixture{Store: factory(t, partitions), t: t}
@@ -244,9 +245,9 @@ func exitDelivery(s store.Store, partition int, seq int64, plate string, intent 
 	}
 }
 
-// deliver delivers each message one to three times, in random order, to concurrent workers. An exit may be delivered
-// before its entry. Such an exit is delivered again until it is processed. deliver returns the number of deliveries
-// beyond the first of each message.
+// deliver delivers each message one to three times, in random order, from concurrent goroutines. If the entry of an
+// exit has not been recorded yet, deliver retries the exit later. The result is the number of duplicate deliveries.
+// Retries do not count as duplicates.
 func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Context) (bool, error)) (duplicates int, err error) {
 	queue := make(chan func(context.Context) (bool, error), 4*len(messages))
 	var open sync.WaitGroup
@@ -272,7 +273,7 @@ func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Con
 			for m := range queue {
 				done, err := m(ctx)
 				if err == nil && !done {
-					queue <- m // does not block, because the channel has room for every delivery
+					queue <- m // cannot block, because the channel has room for all deliveries
 					continue
 				}
 				failed = errors.Join(failed, err)

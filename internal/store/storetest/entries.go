@@ -21,7 +21,7 @@ func testEntries(t *testing.T, factory Factory) {
 			t.Errorf("the visit has the entry time %v; want %v, as in the first delivery", got.EntryAt, noon())
 		}
 	})
-	t.Run("an external entry is counted separately and remembered by its id", func(t *testing.T) {
+	t.Run("external entries are counted separately, and their redeliveries are recognized by ID", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		e := entryOf(0, "AA-1", noon())
@@ -42,10 +42,10 @@ func testEntries(t *testing.T, factory Factory) {
 		}
 		f.leave(exitOf(1, "AA-1", noon().Add(time.Minute)), store.ResultEarly)
 	})
-	t.Run("if a plate has two external entries, the one processed last counts, and one exit matches", func(t *testing.T) {
+	t.Run("if a plate has two external entries, the second replaces the first, even if the second has an earlier time", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
-		for i, at := range []time.Time{noon().Add(time.Hour), noon()} { // the entry with the later time arrives first
+		for i, at := range []time.Time{noon().Add(time.Hour), noon()} {
 			e := entryOf(0, "AA-1", at)
 			e.Origin = external(fmt.Sprint("entry ", i))
 			f.enter(e, store.ResultRecorded)
@@ -53,14 +53,14 @@ func testEntries(t *testing.T, factory Factory) {
 		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
 		exit.Origin, exit.LastAttempt = external("exit 0"), true
 		if got := f.leave(exit, store.ResultMatched); !got.EntryAt.Equal(noon()) {
-			t.Errorf("the visit has the entry time %v; want %v, as in the entry that was processed last", got.EntryAt, noon())
+			t.Errorf("the visit has the entry time %v; want %v, as in the second entry", got.EntryAt, noon())
 		}
 		exit.Origin = external("exit 1")
 		f.leave(exit, store.ResultEntryNotFound)
 		f.wantCounts(store.Counts{ExternalEntries: 2, ExternalMatched: 1, EntryNotFound: 1})
 		f.wantOutbox(1)
 	})
-	t.Run("an external entry of a parked vehicle replaces the entry of its visit", func(t *testing.T) {
+	t.Run("an external entry of a parked vehicle replaces the generated entry", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
@@ -72,7 +72,7 @@ func testEntries(t *testing.T, factory Factory) {
 		}
 		f.wantCounts(store.Counts{EntriesRecorded: 1, ExternalEntries: 1, Matched: 1})
 	})
-	t.Run("the bit of an event is in the chunk and at the position of its sequence number", func(t *testing.T) {
+	t.Run("each recorded entry sets the bit of its sequence number in the bitmap Seen", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, seq := range []int64{store.ChunkBits, 7, 8, 0, store.ChunkBits - 1, 2*store.ChunkBits + 5} {
@@ -84,7 +84,7 @@ func testEntries(t *testing.T, factory Factory) {
 		f.wantBits(entryRun, 3, nil, nil)
 		f.wantBits("000000unknown", 0, nil, nil)
 	})
-	t.Run("the same sequence number of another run is another event", func(t *testing.T) {
+	t.Run("events of different generator runs can have the same sequence number", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(3, "AA-1", noon()), store.ResultRecorded)

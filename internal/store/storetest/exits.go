@@ -25,7 +25,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1})
 		f.wantBits(exitRun, 0, []int64{0}, []int64{0})
 	})
-	t.Run("a redelivered matched exit is pending until its summary is settled", func(t *testing.T) {
+	t.Run("if a matched exit is redelivered, the result is ResultPending until its summary is settled", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
@@ -52,7 +52,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.leave(exit, store.ResultDuplicate)
 		f.leave(exitOf(1, "AA-1", noon().Add(time.Minute)), store.ResultMatched)
 	})
-	t.Run("an exit that arrives before its entry is early, and is matched once the entry is recorded", func(t *testing.T) {
+	t.Run("an exit that arrives before its entry gets ResultEarly, and is matched once the entry is recorded", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
@@ -63,7 +63,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
 		f.leave(exit, store.ResultMatched)
 	})
-	t.Run("an exit with the intent matched counts as unexpectedly unmatched if it finds no visit in its last attempt", func(t *testing.T) {
+	t.Run(`an exit with the intent "matched" is counted as unexpectedly unmatched if its last attempt finds no visit`, func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(9, "AA-1", noon())
@@ -73,7 +73,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.wantCounts(store.Counts{UnmatchedUnexpected: 1, DuplicatesSuppressed: 1})
 		f.wantBits(exitRun, 0, []int64{9}, []int64{9})
 	})
-	t.Run("a generated exit without an intent counts as matched", func(t *testing.T) {
+	t.Run(`a generated exit without an intent is treated like an exit with the intent "matched"`, func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
@@ -83,7 +83,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.leave(exit, store.ResultMatched)
 		f.wantBits(exitRun, 0, []int64{0}, []int64{0})
 	})
-	t.Run("an unmatched exit ignores a visit of its plate", func(t *testing.T) {
+	t.Run(`an exit with the intent "unmatched" ignores a visit of its plate`, func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
@@ -95,7 +95,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.wantBits(exitRun, 0, []int64{4}, nil)
 		f.leave(exitOf(0, "AA-1", noon().Add(time.Minute)), store.ResultMatched)
 	})
-	t.Run("an external exit ends a visit, whatever its intent", func(t *testing.T) {
+	t.Run("an external exit ends a visit, whatever the intent of the exit", func(t *testing.T) {
 		t.Parallel()
 		for _, intent := range []event.Intent{event.IntentNone, event.IntentMatched, event.IntentUnmatched} {
 			f := open(t, factory)
@@ -104,7 +104,7 @@ func testExits(t *testing.T, factory Factory) {
 			exit.Origin, exit.Intent = external("gate 17"), intent
 			got := f.leave(exit, store.ResultMatched)
 			if got.ID != "gate 17" {
-				t.Errorf("the summary has the ID %q; want that of the external exit", got.ID)
+				t.Errorf("the summary has the ID %q; want the ID of the external exit", got.ID)
 			}
 			f.leave(exit, store.ResultPending)
 			f.settle(exit.Origin.ID)
@@ -112,7 +112,7 @@ func testExits(t *testing.T, factory Factory) {
 			f.wantCounts(store.Counts{EntriesRecorded: 1, ExternalMatched: 1, SummariesStored: 1, DuplicatesSuppressed: 1})
 		}
 	})
-	t.Run("an external ID is remembered in its own partition only", func(t *testing.T) {
+	t.Run("the ID of an external event is remembered only in the partition of the event", func(t *testing.T) {
 		t.Parallel()
 		const partitions = 2
 		f := fixture{Store: factory(t, partitions), t: t}
@@ -124,7 +124,7 @@ func testExits(t *testing.T, factory Factory) {
 			f.enter(entry, store.ResultRecorded)
 			f.enter(entry, store.ResultDuplicate)
 			if got := f.leave(exit, store.ResultMatched); got.ID != "out 17" || got.Plate != plate {
-				t.Errorf("the summary in partition %d is %+v; want one of plate %s", partition, got, plate)
+				t.Errorf("the summary in partition %d is %+v; want the summary of the plate %s", partition, got, plate)
 			}
 			if _, err := f.SettleSummary(t.Context(), partition, exit.Origin.ID); err != nil {
 				t.Fatal(err)
@@ -135,7 +135,7 @@ func testExits(t *testing.T, factory Factory) {
 			ExternalEntries: partitions, ExternalMatched: partitions, SummariesStored: partitions, DuplicatesSuppressed: 2 * partitions,
 		})
 	})
-	t.Run("an external exit without a visit gets ResultEarly, and ResultEntryNotFound in its last attempt", func(t *testing.T) {
+	t.Run("an external exit without a visit gets ResultEarly, and its last attempt gets ResultEntryNotFound", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(0, "AA-1", noon())
@@ -163,7 +163,7 @@ func testExits(t *testing.T, factory Factory) {
 			f.leave(exit, store.ResultMatched)
 		}
 	})
-	t.Run("entry and exit keep their nanoseconds in any year", func(t *testing.T) {
+	t.Run("the times of entries and exits keep their nanoseconds in any year", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		years := []time.Time{
@@ -191,7 +191,7 @@ func testExits(t *testing.T, factory Factory) {
 			}
 		}
 	})
-	t.Run("the ledger records the largest sequence number", func(t *testing.T) {
+	t.Run("the ledger records the largest possible sequence number", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(event.MaxSeq, "AA-1", noon())
@@ -203,22 +203,22 @@ func testExits(t *testing.T, factory Factory) {
 }
 
 func testOutbox(t *testing.T, factory Factory) {
-	t.Run("of the completed deliveries of an exit, the first stores the summary and the others count as duplicates", func(t *testing.T) {
+	t.Run("the first settlement of a summary counts the summary as stored, and a repeated settlement counts a duplicate", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
 		exit := exitOf(0, "AA-1", noon())
 		f.leave(exit, store.ResultMatched)
 		f.leave(exit, store.ResultPending)
-		f.leave(exit, store.ResultPending) // the API rejected the summary or did not answer
+		f.leave(exit, store.ResultPending)
 		f.leave(exit, store.ResultPending)
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1})
-		f.settle(exit.Origin.ID) // the first delivery stores the summary
-		f.settle(exit.Origin.ID) // the second delivery counts as a suppressed duplicate
+		f.settle(exit.Origin.ID)
+		f.settle(exit.Origin.ID)
 		f.leave(exit, store.ResultDuplicate)
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1, SummariesStored: 1, DuplicatesSuppressed: 2})
 	})
-	t.Run("a summary is counted as stored only once", func(t *testing.T) {
+	t.Run("repeated settlements of a summary do not affect other summaries", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
@@ -233,7 +233,7 @@ func testOutbox(t *testing.T, factory Factory) {
 		f.leave(second, store.ResultPending)
 		f.wantCounts(store.Counts{EntriesRecorded: 2, Matched: 2, SummariesStored: 1, DuplicatesSuppressed: 1})
 	})
-	t.Run("a summary that is not in the outbox is not counted as stored", func(t *testing.T) {
+	t.Run("the settlement of an unknown summary is counted as a duplicate", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.settle("unknown")
@@ -242,7 +242,7 @@ func testOutbox(t *testing.T, factory Factory) {
 }
 
 func testDeadLetters(t *testing.T, factory Factory) {
-	t.Run("a dead letter is counted once per key", func(t *testing.T) {
+	t.Run("dead letters with the same key are counted once", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, key := range []string{"a", "b", "a", "", "", "\x00\xff*?[", "b"} {

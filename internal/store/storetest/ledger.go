@@ -13,7 +13,7 @@ import (
 )
 
 func testLedger(t *testing.T, factory Factory) {
-	t.Run("counts, pools, outboxes and runs cover all partitions", func(t *testing.T) {
+	t.Run("counts, pool size, outbox size and runs cover all partitions", func(t *testing.T) {
 		t.Parallel()
 		const partitions = 3
 		f := fixture{Store: factory(t, partitions), t: t}
@@ -46,7 +46,7 @@ func testLedger(t *testing.T, factory Factory) {
 			}
 		}
 	})
-	t.Run("the number of exits that found no available plate is the sum over all runs", func(t *testing.T) {
+	t.Run("Counts.Starved adds up the highest total of each generator run", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, count := range []struct {
@@ -59,7 +59,7 @@ func testLedger(t *testing.T, factory Factory) {
 		}
 		f.wantCounts(store.Counts{Starved: 15})
 	})
-	t.Run("the first mark records the number of partitions", func(t *testing.T) {
+	t.Run("the first call of Mark records the number of partitions", func(t *testing.T) {
 		t.Parallel()
 		const partitions = 3
 		f := fixture{Store: factory(t, partitions), t: t}
@@ -91,7 +91,7 @@ func testLedger(t *testing.T, factory Factory) {
 	})
 }
 
-// fillPartition performs steps that increment every counter of a partition.
+// fillPartition increments every counter of a partition except Counts.Starved.
 func fillPartition(f fixture, partition int) {
 	f.t.Helper()
 	enter := func(o store.Origin, plate string, want store.Result) {
@@ -125,7 +125,7 @@ func fillPartition(f fixture, partition int) {
 }
 
 func testDurability(t *testing.T, factory Factory) {
-	t.Run("a step becomes durable after the store has replied to it", func(t *testing.T) {
+	t.Run("WaitDurable succeeds as long as the server process is the same", func(t *testing.T) {
 		t.Parallel()
 		f := fixture{Store: factory(t, 2), t: t}
 		for partition := range 2 {
@@ -143,11 +143,11 @@ func testDurability(t *testing.T, factory Factory) {
 			}
 			again, err := f.Mark(t.Context(), partition)
 			if err != nil || again != mark {
-				t.Errorf("Mark(%d) = %v, %v; want %v, because the server is the same", partition, again, err, mark)
+				t.Errorf("Mark(%d) = %v, %v; want %v, because the server process is the same", partition, again, err, mark)
 			}
 		}
 	})
-	t.Run("a mark of another server means that effects may be lost", func(t *testing.T) {
+	t.Run("WaitDurable returns ErrRolledBack if Mark.Epoch is not the epoch of the server process", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, mark := range []store.Mark{{Epoch: "another"}, {}} {
@@ -159,7 +159,7 @@ func testDurability(t *testing.T, factory Factory) {
 }
 
 func testMisuse(t *testing.T, factory Factory) {
-	t.Run("every step rejects an unknown partition", func(t *testing.T) {
+	t.Run("every method rejects an unknown partition", func(t *testing.T) {
 		t.Parallel()
 		f := fixture{Store: factory(t, 2), t: t}
 		for _, partition := range []int{-1, 2} {
@@ -171,7 +171,7 @@ func testMisuse(t *testing.T, factory Factory) {
 		}
 		f.wantCounts(store.Counts{})
 	})
-	t.Run("a step whose context has ended does nothing", func(t *testing.T) {
+	t.Run("a call with a cancelled context changes nothing", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -187,7 +187,7 @@ func testMisuse(t *testing.T, factory Factory) {
 		f.wantCounts(store.Counts{})
 		f.wantPool(0)
 	})
-	t.Run("a closed store is unavailable", func(t *testing.T) {
+	t.Run("the methods of a closed store return ErrUnavailable", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for range 2 {

@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// testModel performs random sequences of steps, with redeliveries and concurrent duplicates. It compares every
+// testModel performs random sequences of steps, including redeliveries and concurrent duplicates. It compares every
 // result with the result of a simple model.
 func testModel(t *testing.T, factory Factory) {
 	s := factory(t, 1)
@@ -176,8 +176,8 @@ func (m *machine) starved(t *rapid.T) {
 	want(t, "counted", err, "counted")
 }
 
-// burst delivers one event several times concurrently. The results must be the same as those of the model, but may
-// be in any order.
+// burst delivers one event several times concurrently. The store must return the same results as the model, in any
+// order.
 func (m *machine) burst(t *rapid.T) {
 	enter, leave := someEntries().Draw(t, "entry"), someExits().Draw(t, "exit")
 	isEntry := rapid.Bool().Draw(t, "of entries")
@@ -207,7 +207,6 @@ func (m *machine) burst(t *rapid.T) {
 	want(t, got, err, expected)
 }
 
-// check compares everything that an audit reads from the store with the model.
 func (m *machine) check(t *rapid.T) {
 	counts, err := m.real.Counts(m.ctx)
 	want(t, counts, err, m.model.sum())
@@ -231,7 +230,7 @@ func want[T any](t *rapid.T, got T, err error, expected T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(expected, got); diff != "" {
-		t.Fatalf("answer (-model +store):\n%s", diff)
+		t.Fatalf("the results differ (-model +store):\n%s", diff)
 	}
 }
 
@@ -243,17 +242,17 @@ func plateText(plates []store.Plate) string {
 	return strings.Join(texts, " ")
 }
 
-// model predicts the results of steps in one partition. It stores its data in plain maps, and its data never expires.
+// model predicts the results of steps in one partition. The data of the model never expires.
 type model struct {
-	seen        map[string]bool // whether the event took effect, by event ID
-	matched     map[string]bool // whether the exit is in the ledger's bitmap of matched exits, by event ID
+	seen        map[string]bool // the IDs of the events that have taken effect
+	matched     map[string]bool // the IDs of the exits whose bit in Chunk.Matched is set
 	visits      map[string]time.Time
 	outbox      map[string]event.Summary
 	deadLetters map[string]bool
 	starved     map[string]int64
 	counts      store.Counts
 	leased      int64
-	pool        map[string]int64 // entry time in Unix ms, by plate
+	pool        map[string]int64 // maps each plate to its entry time in Unix milliseconds
 	runs        map[string]*store.Run
 	claims      map[int64][]store.Plate
 }
@@ -438,7 +437,8 @@ func (m *model) registered() []store.Run {
 	return runs
 }
 
-// bits returns the sequence numbers of those events of a generator run whose IDs are in the given set.
+// bits returns the sequence numbers of those events of a generator run whose IDs are in the set. The bits of these
+// sequence numbers must be set in the bitmap of the store.
 func (m *model) bits(set map[string]bool, run string) []int64 {
 	var seqs []int64
 	for seq := range int64(10) {

@@ -44,7 +44,7 @@ func testLeases(t *testing.T, factory Factory) {
 }
 
 func testConfirmations(t *testing.T, factory Factory) {
-	t.Run("an empty confirmation registers the run", func(t *testing.T) {
+	t.Run("a confirmation without events registers the generator run", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0), 0)
@@ -52,7 +52,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 		f.wantRuns(store.Run{Run: entryRun, Type: event.TypeEntry})
 		f.wantPool(0)
 	})
-	t.Run("a confirmation advances the watermark, fills the pool and counts intents", func(t *testing.T) {
+	t.Run("a confirmation advances the watermark, adds the plates of entries to the pool, and counts exits by intent", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2"), 2)
@@ -94,7 +94,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 			store.Run{Run: exitRun, Type: event.TypeExit, Confirmed: 3, Matched: 2, Unmatched: 1},
 		)
 	})
-	t.Run("a confirmation beyond the watermark changes nothing and returns the watermark", func(t *testing.T) {
+	t.Run("a confirmation that begins above the watermark changes nothing and returns the watermark", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(5, "AA-6"), 0)
@@ -114,7 +114,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 		f.confirm(entered(4000, plates[4000:]...), 4321)
 		f.wantPool(int64(countWithin(published(plates...), maxStay)))
 	})
-	t.Run("a plate is removed from the pool once another one enters more than MaxStay later", func(t *testing.T) {
+	t.Run("when an entry is confirmed, plates that entered at least MaxStay earlier leave the pool", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1"), 1)
@@ -130,8 +130,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 	})
 }
 
-// countWithin returns the number of events that happened less than d before the last event. It includes the
-// last event.
+// countWithin returns the number of events that happened less than d before the last event, including the last event.
 func countWithin(events []store.Published, d time.Duration) int {
 	last := events[len(events)-1].At
 	n := 0
@@ -144,7 +143,7 @@ func countWithin(events []store.Published, d time.Duration) int {
 }
 
 func testClaims(t *testing.T, factory Factory) {
-	t.Run("the plates available longest are claimed first, and only once", func(t *testing.T) {
+	t.Run("plates are claimed in the order of their entry times, and each plate only once", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-9", "AA-5", "AA-7"), 3)
@@ -163,7 +162,7 @@ func testClaims(t *testing.T, factory Factory) {
 		f.claim(claimAt(3, now, 2))
 		f.wantPool(0)
 	})
-	t.Run("a claim repeated with its token returns the same plates", func(t *testing.T) {
+	t.Run("a claim that is repeated with the same token returns the same plates", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2", "A\x00\xff3"), 3)
@@ -177,7 +176,7 @@ func testClaims(t *testing.T, factory Factory) {
 		otherRun.Run = "0000000000two"
 		f.claim(otherRun)
 	})
-	t.Run("a claim that returned no plates can be repeated", func(t *testing.T) {
+	t.Run("a claim that returned no plates can return plates when it is repeated", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		now := noon().Add(time.Minute)
@@ -185,7 +184,7 @@ func testClaims(t *testing.T, factory Factory) {
 		f.confirm(entered(0, "AA-1"), 1)
 		f.claim(claimAt(1, now, 1), "AA-1")
 	})
-	t.Run("the latest claims are remembered", func(t *testing.T) {
+	t.Run("the store remembers only the latest claims, up to store.ClaimsRemembered", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		plates := plateNames(store.ClaimsRemembered + 2)
@@ -198,9 +197,9 @@ func testClaims(t *testing.T, factory Factory) {
 		for i := range store.ClaimsRemembered {
 			f.claim(claimAt(int64(1000-7*(i+1)), now, 1), plates[i+1])
 		}
-		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // the store has forgotten the first claim
+		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // the first claim is forgotten, so its token gets another plate
 	})
-	t.Run("only plates whose age is between MinStay and MaxStay are claimed", func(t *testing.T) {
+	t.Run("only plates that entered at least MinStay and less than MaxStay ago are claimed", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2", "AA-3"), 3)
@@ -218,7 +217,7 @@ func testClaims(t *testing.T, factory Factory) {
 		}
 		f.wantPool(1)
 	})
-	t.Run("a claim returns at most the requested number of plates", func(t *testing.T) {
+	t.Run("a claim returns at most MaxClaim plates, even if its limit is higher", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		plates := plateNames(store.MaxClaim + 1)
@@ -229,7 +228,7 @@ func testClaims(t *testing.T, factory Factory) {
 }
 
 func testReleases(t *testing.T, factory Factory) {
-	t.Run("released plates keep their place in the order of claims", func(t *testing.T) {
+	t.Run("released plates are claimed before plates that entered later", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2", "AA-3", "AA-4"), 4)
@@ -252,7 +251,7 @@ func testReleases(t *testing.T, factory Factory) {
 		f.wantPool(0)
 		f.claim(claim)
 	})
-	t.Run("only plates of the claim are released", func(t *testing.T) {
+	t.Run("a release skips plates that are not in the claim", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2", "AA-3"), 3)
@@ -266,7 +265,7 @@ func testReleases(t *testing.T, factory Factory) {
 		f.wantPool(2)
 		f.claim(claimAt(4, first.Now, 10), "AA-1", "AA-3")
 	})
-	t.Run("a release without plates releases none", func(t *testing.T) {
+	t.Run("a release without plates leaves the pool unchanged", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1"), 1)
@@ -277,8 +276,6 @@ func testReleases(t *testing.T, factory Factory) {
 	})
 }
 
-// testExpiry uses visits that expire soon. To find out whether a visit still exists, it records an exit dated before
-// the entry. Such an exit changes nothing, but its result is ResultPrecedesEntry only if the visit exists.
 func testExpiry(t *testing.T, factory Factory) {
 	const short = 20 * time.Millisecond
 	enter := func(f fixture, seq int64, plate string) {
@@ -286,6 +283,8 @@ func testExpiry(t *testing.T, factory Factory) {
 		e.MaxStay = short
 		f.enter(e, store.ResultRecorded)
 	}
+	// parked reports whether the plate has a visit. The function records an exit with a time before the entry, which
+	// changes nothing. The result is ResultPrecedesEntry if the visit exists, and ResultEarly otherwise.
 	parked := func(f fixture, plate string) bool {
 		f.t.Helper()
 		got, err := f.RecordExit(f.t.Context(), exitOf(1_000_000, plate, noon().Add(-time.Hour)))
@@ -298,14 +297,14 @@ func testExpiry(t *testing.T, factory Factory) {
 		f.t.Helper()
 		polltest.Until(f.t, "the visit of "+plate+" expires", func() bool { return !parked(f, plate) })
 	}
-	t.Run("a visit expires after MaxStay unless it is claimed", func(t *testing.T) {
+	t.Run("a visit expires after MaxStay unless its plate is claimed", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		stay := claimInTime(f, parked)
 		f.confirm(entered(100, "claimed early"), 101)
 		f.claim(claimAt(100, noon().Add(time.Minute), 1), "claimed early")
 		if parked(f, "claimed early") {
-			t.Error("a plate that was claimed before its entry was recorded counts as parked")
+			t.Error("a plate without a recorded entry counts as parked after its claim")
 		}
 		enter(f, 101, "claimed early")
 		e := entryOf(102, "unclaimed", noon())
@@ -314,14 +313,14 @@ func testExpiry(t *testing.T, factory Factory) {
 		untilGone(f, "unclaimed")
 		for _, plate := range []string{"claimed", "claimed early"} {
 			if !parked(f, plate) {
-				t.Errorf("the visit %q expired although a generator had claimed its plate for an exit", plate)
+				t.Errorf("the visit of the plate %q expired although the plate was claimed", plate)
 			}
 		}
 		f.leave(exitOf(0, "unclaimed", noon()), store.ResultEarly)
 		f.leave(exitOf(1, "claimed", noon()), store.ResultMatched)
 		f.leave(exitOf(2, "claimed early", noon()), store.ResultMatched)
 	})
-	t.Run("a second entry of a claimed plate does not end the claim", func(t *testing.T) {
+	t.Run("a second entry of a claimed plate does not shorten the lifetime of the visit", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		enter(f, 0, "claimed")
@@ -331,10 +330,10 @@ func testExpiry(t *testing.T, factory Factory) {
 		enter(f, 2, "unclaimed")
 		untilGone(f, "unclaimed")
 		if !parked(f, "claimed") {
-			t.Error("the visit expired although a generator had claimed its plate for an exit")
+			t.Error("the visit expired although its plate was claimed")
 		}
 	})
-	t.Run("a second entry of an unclaimed plate extends its visit", func(t *testing.T) {
+	t.Run("further entries of an unclaimed plate can extend the lifetime of the visit, but not shorten it", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		enter(f, 0, "extended")
@@ -343,10 +342,10 @@ func testExpiry(t *testing.T, factory Factory) {
 		enter(f, 3, "unclaimed")
 		untilGone(f, "unclaimed")
 		if !parked(f, "extended") {
-			t.Error("the visit expired although the claim had extended it")
+			t.Error("the visit expired although the second entry had extended its lifetime")
 		}
 	})
-	t.Run("a visit can expire once its claim is released", func(t *testing.T) {
+	t.Run("the visit of a released plate expires after MaxStay", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		enter(f, 0, "released")
@@ -359,7 +358,7 @@ func testExpiry(t *testing.T, factory Factory) {
 		untilGone(f, "released")
 		untilGone(f, "released early")
 	})
-	t.Run("the plate of an expired visit can enter again", func(t *testing.T) {
+	t.Run("a vehicle can enter again after its visit has expired", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		enter(f, 0, "again")
@@ -369,9 +368,9 @@ func testExpiry(t *testing.T, factory Factory) {
 	})
 }
 
-// claimInTime confirms 100 entries with the sequence numbers 0 to 99. Then it records an entry of the plate "claimed",
-// and claims the plate before its visit expires. On a slow machine, it retries with a longer MaxStay. It returns the
-// MaxStay with which it succeeded.
+// claimInTime first confirms the entries with the sequence numbers 0 to 99. Then it records an entry of the plate
+// "claimed", and claims the plate. On a slow machine, the visit can expire before the claim. In this case, claimInTime
+// tries again with a longer MaxStay. It returns the MaxStay of the successful attempt.
 func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	f.t.Helper()
 	plates := plateNames(100)
@@ -391,6 +390,6 @@ func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 		claim.Token++
 		stay *= 2
 	}
-	f.t.Fatal("every visit expired before it was claimed")
+	f.t.Fatal("every visit expired before its plate was claimed")
 	return 0
 }

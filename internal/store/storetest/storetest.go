@@ -1,4 +1,4 @@
-// Package storetest is the conformance suite of package store. Every implementation runs it:
+// Package storetest is the conformance suite of package store. Every implementation runs the suite:
 //
 //	func TestConformance(t *testing.T) { storetest.Run(t, open) }
 package storetest
@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Factory opens an empty store that no other test uses, and closes it when the test ends. The store must let each
-// unclaimed visit expire after EntryStep.MaxStay, without adding store.VisitMargin, because tests wait for the expiry.
+// Factory opens an empty store that no other test uses. It must close the store when the test ends. In this store,
+// unclaimed visits must expire after EntryStep.MaxStay, without store.VisitMargin, because tests wait for the expiry.
 type Factory func(t *testing.T, partitions int) store.Store
 
 // Run runs the conformance suite as subtests of t.
@@ -50,21 +50,19 @@ func Run(t *testing.T, open Factory) {
 	}
 }
 
-// fixture is a store under test with helpers for steps that must succeed. All entries belong to one generator run,
-// and all exits to another. All events are in partition 0, unless a test changes the partition of a step.
+// fixture is a store under test, with helpers that end the test if a step fails or has the wrong result.
 type fixture struct {
 	store.Store
 	t *testing.T
 }
 
 const (
-	entryRun = "0000000000ent"
-	exitRun  = "0000000000exi"
+	entryRun = "0000000000ent" // the generator run of most entries
+	exitRun  = "0000000000exi" // the generator run of most exits
 	maxStay  = time.Hour
 )
 
-// noon returns the time of most events in the tests. It includes nanoseconds, to reveal whether the store preserves
-// them.
+// noon returns the time of most events in the tests. The time has nanoseconds, because stores must preserve them.
 func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 123_456_789, time.UTC) }
 
 func open(t *testing.T, factory Factory) fixture {
@@ -105,7 +103,7 @@ func (f fixture) leave(e store.ExitStep, want store.Result) event.Summary {
 	}
 	hasSummary := want == store.ResultMatched || want == store.ResultPending
 	if !hasSummary && got.Summary != (event.Summary{}) {
-		f.t.Fatalf("RecordExit(%s) = %q with the summary %v; want none", e.Origin.ID, got.Result, got.Summary)
+		f.t.Fatalf("RecordExit(%s) = %q with the summary %v; want no summary", e.Origin.ID, got.Result, got.Summary)
 	}
 	return got.Summary
 }
@@ -118,7 +116,7 @@ func (f fixture) confirm(c store.Confirmation, want int64) {
 	}
 }
 
-// claim claims plates and checks that the store returns the wanted ones.
+// claim claims plates and checks that the store returns the wanted plates.
 func (f fixture) claim(c store.Claim, want ...string) []store.Plate {
 	f.t.Helper()
 	plates, err := f.Claim(f.t.Context(), c)
@@ -185,7 +183,7 @@ func (f fixture) wantRuns(want ...store.Run) {
 	}
 }
 
-// bits returns the sequence numbers whose bits are set in one chunk of a bitmap.
+// bits returns the sequence numbers whose bits are set in a bitmap of the chunk with the given index.
 func bits(chunk []byte, index int64) []int64 {
 	var seqs []int64
 	for at, b := range chunk {
@@ -198,7 +196,8 @@ func bits(chunk []byte, index int64) []int64 {
 	return seqs
 }
 
-// wantBits checks which bits of a generator run are set in one chunk.
+// wantBits checks the bitmaps Seen and Matched of one chunk of a generator run. The arguments seen and matched are the
+// sequence numbers whose bits must be set.
 func (f fixture) wantBits(run string, index int64, seen, matched []int64) {
 	f.t.Helper()
 	chunk, err := f.Chunk(f.t.Context(), store.Run{Run: run}, index)
@@ -206,15 +205,14 @@ func (f fixture) wantBits(run string, index int64, seen, matched []int64) {
 		f.t.Fatalf("Chunk(%s, %d): %v", run, index, err)
 	}
 	if diff := cmp.Diff(seen, bits(chunk.Seen, index)); diff != "" {
-		f.t.Fatalf("seen bits of chunk %d (-want +got):\n%s", index, diff)
+		f.t.Fatalf("the bitmap Seen of chunk %d differs (-want +got):\n%s", index, diff)
 	}
 	if diff := cmp.Diff(matched, bits(chunk.Matched, index)); diff != "" {
-		f.t.Fatalf("matched bits of chunk %d (-want +got):\n%s", index, diff)
+		f.t.Fatalf("the bitmap Matched of chunk %d differs (-want +got):\n%s", index, diff)
 	}
 }
 
-// published returns entries of the given plates. The first is at noon, and one second lies between successive
-// entries.
+// published returns entries of the given plates. The first entry is at noon. Each further entry is one second later.
 func published(plates ...string) []store.Published {
 	events := make([]store.Published, 0, len(plates))
 	for i, plate := range plates {
@@ -223,15 +221,15 @@ func published(plates ...string) []store.Published {
 	return events
 }
 
-// entered returns a confirmation of entries of the given plates. The argument from is the sequence number of the
-// first entry.
+// entered returns a confirmation of entries of the given plates. The parameter from is the sequence number of the first
+// entry.
 func entered(from int64, plates ...string) store.Confirmation {
 	return store.Confirmation{
 		Run: entryRun, Type: event.TypeEntry, From: from, Events: published(plates...), MaxStay: maxStay,
 	}
 }
 
-// claimAt returns a claim for plates that entered at least one second before the instant in the parameter now.
+// claimAt returns a claim with a MinStay of one second. The parameter now is the time of the claim.
 func claimAt(token int64, now time.Time, limit int) store.Claim {
 	return store.Claim{
 		Run: exitRun, Token: token, Limit: limit, Now: now, MinStay: time.Second, MaxStay: maxStay,

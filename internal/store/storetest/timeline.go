@@ -20,16 +20,16 @@ import (
 func testTimeline(t *testing.T, open Factory) {
 	t.Run("adds up the rows of all processes in each second", func(t *testing.T) { timelineMerges(t, open) })
 	t.Run("counts a repeated row once", func(t *testing.T) { timelineRepeats(t, open) })
-	t.Run("keeps the resolution of young rows, and replaces old rows with their exact sums", func(t *testing.T) { timelineWidens(t, open) })
-	t.Run("has exact sums even if rows are repeated, late or compacted", func(t *testing.T) { timelineIsExact(t, open) })
-	t.Run("forgets everything when purged", func(t *testing.T) { timelinePurges(t, open) })
+	t.Run("merges old rows into wider rows with exact sums, and keeps the width of young rows", func(t *testing.T) { timelineWidens(t, open) })
+	t.Run("has exact sums even if rows are appended twice, late, or during a compaction", func(t *testing.T) { timelineIsExact(t, open) })
+	t.Run("is empty after a purge", func(t *testing.T) { timelinePurges(t, open) })
 }
 
-// longAgo and farAhead are times before and after all rows of the tests.
+// longAgo is earlier than all rows of the tests, and farAhead is later.
 func longAgo() time.Time  { return noon().Add(-30 * 24 * time.Hour) }
 func farAhead() time.Time { return noon().Add(30 * 24 * time.Hour) }
 
-// measured returns a row in which n events took effect, each after a processing time of n milliseconds.
+// measured returns a row in which n entries took effect, each after a processing time of n milliseconds.
 func measured(second, n int64) timeline.Row {
 	var h histogram.Histogram
 	for range n {
@@ -69,13 +69,13 @@ func (f fixture) timeline(from, to time.Time) []timeline.Row {
 	return rows
 }
 
-// recorded returns how many entries took effect according to the rows. It checks that the rows contain the same number
-// of processing times and outcomes.
+// recorded returns the number of entries that took effect, according to the rows. It checks that each of these entries
+// has a processing time and an outcome.
 func (f fixture) recorded(rows []timeline.Row) int64 {
 	f.t.Helper()
 	total := timeline.Sum(rows...).Entry
 	if int64(total.Processing.Count()) != total.Effects || total.Outcomes["recorded"] != total.Effects {
-		f.t.Errorf("the rows count %d effects, but %d durations and %v outcomes; want equal counts", total.Effects, total.Processing.Count(), total.Outcomes)
+		f.t.Errorf("the rows have %d effects, %d processing times and the outcomes %v; want equal numbers", total.Effects, total.Processing.Count(), total.Outcomes)
 	}
 	return total.Effects
 }
@@ -85,7 +85,7 @@ func timelineMerges(t *testing.T, open Factory) {
 	at := noon().Unix()
 	f.appendTimeline("a", measured(at, 3), measured(at+1, 4))
 	f.appendTimeline("b", measured(at, 5))
-	f.appendTimeline("c:d", measured(at+2, 1)) // a process name may be any text
+	f.appendTimeline("c:d", measured(at+2, 1)) // a colon is permitted in the name of a process
 
 	rows := f.timeline(longAgo(), farAhead())
 	want := []timeline.Row{
@@ -100,7 +100,7 @@ func timelineMerges(t *testing.T, open Factory) {
 		t.Errorf("the merged row has lag %d and backlog %d; want 5 for each, the maximum of the two rows", rows[0].Entry.Lag, *rows[0].Ready)
 	}
 	if got := f.timeline(time.Unix(at+1, 0), time.Unix(at+2, 0)); len(got) != 1 || got[0].Second != at+1 {
-		t.Errorf("ReadTimeline for an interval of one second returned the rows %v, want one", got)
+		t.Errorf("ReadTimeline for an interval of one second returned the rows %v, want one row of this second", got)
 	}
 }
 
@@ -115,7 +115,7 @@ func timelineRepeats(t *testing.T, open Factory) {
 	f.appendTimeline("a", rows...)
 	f.appendTimeline("a", rows...)
 	f.compactTimeline(noon().Add(time.Hour / 2))
-	// The process sends the rows again after a compaction, because the first answer was lost.
+	// If the reply to an append is lost, the process appends the same rows again, even after a compaction.
 	f.appendTimeline("a", rows...)
 	f.appendTimeline("a", append(rows, measured(at+2, 2))...)
 	if got := f.recorded(f.timeline(longAgo(), farAhead())); got != 9 {
@@ -123,25 +123,24 @@ func timelineRepeats(t *testing.T, open Factory) {
 	}
 }
 
-// resolution is a guarantee of the timeline: as long as the time since the end of a row is less than age, the row covers
-// at most width seconds. Older rows may cover more.
+// resolution is a limit on the width of rows. The width of a row is the length of the time that the row covers.
 type resolution struct {
-	age   time.Duration
-	width int64
+	age   time.Duration // the limit applies to rows that ended less than age ago
+	width int64         // the maximum width of a row, in seconds
 }
 
-// resolutions returns the resolutions that the timeline guarantees, from that of the latest rows to that of the oldest
-// ones.
+// resolutions returns the limits in order of increasing age. If several limits apply to a row, the first of these
+// limits is decisive.
 func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of rows that one merge of older rows produces. The store merges rows only when the result
-// fills a block of this size. So a row may keep its width beyond the age in its resolution, by at most the time that
-// one block covers.
+// rowsPerBlock is the number of rows in a block. The store does not merge old rows until their merged rows fill a
+// block. So the delay of a merge is at most the time that a block of merged rows covers.
 const rowsPerBlock = 60
 
-// widths returns the smallest and the largest width that a row of the given age may have.
+// widths returns the smallest and the largest permitted width of a row, in seconds. The parameter age is the time since
+// the end of the row.
 func widths(age time.Duration) (smallest, largest int64) {
 	for _, r := range resolutions() {
 		if largest = r.width; age < r.age {
@@ -173,7 +172,7 @@ func timelineWidens(t *testing.T, open Factory) {
 			row := &rows[i]
 			smallest, largest := widths(now.Sub(row.End()))
 			if width := max(row.Width, 1); width < smallest || width > largest {
-				t.Fatalf("compaction %s after the last row: a row whose age is %s at its start and %s at its end is %d s wide; want %d to %d s",
+				t.Fatalf("compaction %s after the last row: a row that began %s ago and ended %s ago is %d s wide; want %d to %d s",
 					after, now.Sub(row.Start()), now.Sub(row.End()), width, smallest, largest)
 			}
 			n := 0
@@ -181,23 +180,22 @@ func timelineWidens(t *testing.T, open Factory) {
 				n++
 			}
 			if n == 0 || left[0].Start().Before(row.Start()) {
-				t.Fatalf("compaction %s after the last row: the row at %s was merged from %d original rows; want at least one, and none that begins before this row", after, row.Start(), n)
+				t.Fatalf("compaction %s after the last row: the next original row does not begin within the merged row at %s; %d of the remaining original rows begin before the end of the merged row", after, row.Start(), n)
 			}
 			want := timeline.Sum(left[:n]...)
 			want.Second, want.Width = row.Second, row.Width
-			// cmp.Diff is slow, so compare the encoded rows.
+			// Compare the rows as JSON, because cmp.Diff is slow.
 			if want, got := f.encoded(want), f.encoded(*row); want != got {
-				t.Fatalf("compaction %s after the last row: the row at %s differs from the sum of its %d original rows (-want +got):\n%s", after, row.Start(), n, cmp.Diff(want, got))
+				t.Fatalf("compaction %s after the last row: the merged row at %s differs from the sum of its %d original rows (-want +got):\n%s", after, row.Start(), n, cmp.Diff(want, got))
 			}
 			left = left[n:]
 		}
 		if len(left) > 0 {
-			t.Fatalf("compaction %s after the last row: the last %d original rows are missing", after, len(left))
+			t.Fatalf("compaction %s after the last row: the latest %d original rows are missing", after, len(left))
 		}
 	}
 }
 
-// encoded returns all fields of a row as JSON.
 func (f fixture) encoded(row timeline.Row) string {
 	f.t.Helper()
 	text, err := json.MarshalIndent(row, "", " ")
@@ -207,8 +205,9 @@ func (f fixture) encoded(row timeline.Row) string {
 	return string(text)
 }
 
-// appendRandomTimeline appends rows of two processes to the timeline. In the last 70 minutes of the interval, there is a
-// row every few seconds. Before these, there is about one row per minute. It returns the rows in chronological order.
+// appendRandomTimeline appends rows of two processes to the timeline. In the last 70 minutes of the interval, there is
+// a row every few seconds. In the rest of the interval, there is about one row per minute. The result is all rows in
+// chronological order.
 func (f fixture) appendRandomTimeline(from, to time.Time) []timeline.Row {
 	f.t.Helper()
 	r := rand.New(rand.NewPCG(11, 12))
@@ -232,7 +231,6 @@ func (f fixture) appendRandomTimeline(from, to time.Time) []timeline.Row {
 	return all
 }
 
-// randomRow returns a row with random counts, latencies and gauges.
 func randomRow(r *rand.Rand, second int64) timeline.Row {
 	events := func() timeline.Events {
 		var processing, endToEnd histogram.Histogram
@@ -263,7 +261,7 @@ func timelineIsExact(t *testing.T, open Factory) {
 		for p := range 3 {
 			process := fmt.Sprintf("p%d", p)
 			if r.IntN(4) == 0 {
-				continue // the process is paused: its rows for the time of the pause arrive late, or never
+				continue // the process is paused; it appends the rows of this round late or never
 			}
 			if next[process] == 0 || r.IntN(10) == 0 {
 				next[process] = max(next[process], now.Unix())
@@ -299,7 +297,7 @@ func timelineIsExact(t *testing.T, open Factory) {
 			continue
 		}
 		if got := f.recorded(f.timeline(longAgo(), farAhead())); got != want {
-			t.Fatalf("%d events at %v, want %d", got, now, want)
+			t.Fatalf("the timeline has %d events at %v, want %d", got, now, want)
 		}
 	}
 }
@@ -320,10 +318,11 @@ func timelinePurges(t *testing.T, open Factory) {
 	}
 }
 
-// RunTimelineStorage checks that Replace rejects outdated rows even if the versions are unchanged. The test reads a
-// minute with two rows. Then another compaction merges these rows into a block and moves the block to another tier, and
-// a late process appends two rows to the minute. The minute has two rows again, and again there is no block. So the
-// version of the minute and that of the block are the same as before. Only the generation differs.
+// RunTimelineStorage checks that Replace detects outdated rows by Storage.Generation. The test reads a minute that has
+// two rows and no block. Then a compaction merges these rows and moves them to a tier of wider rows. A late process
+// appends two other rows to the minute. Now the minute again has two rows and no block. So the versions of the minute
+// and its block are the same as when the test read the minute. But the compaction has increased the generation. So
+// Replace must reject the rows that the test read.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)
@@ -352,14 +351,14 @@ func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 		t.Fatal(err)
 	}
 	if late.Version != minute.Version {
-		t.Fatalf("the minute has the version %s, want %s as before: otherwise Replace would reject the version, not the generation", late.Version, minute.Version)
+		t.Fatalf("the minute has the version %s after the compaction, want %s as before the compaction: otherwise the test does not show that Replace checks the generation", late.Version, minute.Version)
 	}
 	replaced, err := s.Replace(ctx, timeline.Replacement{
 		Generation: generation, Minute: &minute,
 		Block: timeline.Block{ID: timeline.BlockID{Start: start.Unix()}, Rows: slices.Concat(slices.Collect(maps.Values(minute.Rows))...)},
 	})
 	if err != nil || replaced {
-		t.Errorf("Replace returns %t, %v, want false", replaced, err)
+		t.Errorf("Replace returns %t and the error %v, want false and no error", replaced, err)
 	}
 	rows, err := log.Read(ctx, longAgo(), farAhead())
 	if err != nil {

@@ -1,4 +1,4 @@
--- Claims the plates that have been available longest: removes them from the pool and extends their visits.
+-- Claims the plates whose entries are the oldest: removes the plates from the pool and extends their visits.
 --
 -- KEYS  1 pool  2 claims of the run  3 their tokens, oldest first  4 prefix of the keys of visits. Only this script
 --       knows which visits it will touch, but all of them have the hash tag of the prefix.
