@@ -26,8 +26,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 )
 
-// envDatabase is the environment variable with the path of a database. If it is set, the test binary serves that
-// database instead of running tests.
+// envDatabase is the name of an environment variable. If this variable contains the path of a database, the test binary
+// serves that database instead of running tests.
 const envDatabase = "PARKING_TEST_SUMMARY_DATABASE"
 
 func TestMain(m *testing.M) {
@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runServer serves a database over HTTP and prints its address. The server ends when its standard input is closed. It
-// therefore does not outlive the test that started it.
+// runServer serves a database over HTTP and prints the address of the server. The server stops when its standard input
+// is closed, so that the server does not outlive the test.
 func runServer(path string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
@@ -112,21 +112,18 @@ func (p *process) kill(t *testing.T) {
 	_ = p.command.Wait() // Wait returns an error, because the process was killed
 }
 
-// load is a set of summaries that clients post to a server that is killed repeatedly.
+// load is a set of summaries that clients post to a server. The test kills the server repeatedly.
 type load struct {
-	mu sync.Mutex
-	// The field pending contains the summaries that the server has not accepted yet.
-	pending  []event.Summary
+	mu       sync.Mutex
+	pending  []event.Summary // the summaries that must still be posted
 	accepted map[string]event.Summary
-	// The field left is the number of summaries that the server must still accept before the test kills it. The channel
-	// enough is closed when this number reaches 0.
-	left   int
-	enough chan struct{}
-	// killed is a channel that is closed after the server is killed.
-	killed chan struct{}
+	left     int           // how many summaries the server must still accept before the test kills the server
+	enough   chan struct{} // closed when the field named left reaches 0
+	killed   chan struct{} // closed after the server is killed
 }
 
-// round prepares the next round, in which the server is killed once it has accepted the given number of summaries.
+// round prepares the load for a new server process. The test kills this process when the process has accepted the given
+// number of summaries.
 func (l *load) round(acceptances int) {
 	l.left, l.enough, l.killed = acceptances, make(chan struct{}), make(chan struct{})
 }
@@ -165,7 +162,7 @@ func (l *load) settle(s event.Summary, err error) {
 	}
 }
 
-// post posts summaries until all are accepted or the server is killed.
+// post posts pending summaries until none is pending or the server is killed.
 func (l *load) post(t *testing.T, c interface {
 	Post(ctx context.Context, s event.Summary) error
 }) {
@@ -185,8 +182,9 @@ func (l *load) post(t *testing.T, c interface {
 	}
 }
 
-// TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries kills a server repeatedly while clients post summaries. Summaries
-// that the killed server did not accept are posted again. In the end each summary must be stored exactly once.
+// TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries kills a server repeatedly while clients post summaries. If
+// the killed server did not accept a summary, a client posts the summary again. In the end, each summary must be
+// stored exactly once.
 func TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
 	const kills, posters, total = 5, 64, 6_000
@@ -215,7 +213,7 @@ func TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 }
 
 // start posts the pending summaries in the background. It creates an Embedded and an External client, and starts the
-// given number of goroutines for each of them. It returns a channel that is closed when all goroutines have finished.
+// given number of goroutines for each client. The returned channel is closed when all goroutines have finished.
 func (l *load) start(t *testing.T, url string, posters int) (finished chan struct{}) {
 	t.Helper()
 	embedded, err := client.NewEmbedded(client.Config{URL: url})
@@ -241,8 +239,8 @@ func (l *load) start(t *testing.T, url string, posters int) (finished chan struc
 	return finished
 }
 
-// checkDatabase opens the database as a restarted server does and returns the number of stored summaries. The database
-// must contain at least the accepted summaries, and no more than were posted.
+// checkDatabase opens a database, as a restarted server does, and returns the number of rows. It fails the test if an
+// accepted summary is missing, or if there are more rows than posted summaries.
 func checkDatabase(t *testing.T, path string, accepted map[string]event.Summary, posted int) int {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
@@ -276,10 +274,10 @@ func checkDatabase(t *testing.T, path string, accepted map[string]event.Summary,
 		}
 	}
 	if rows != len(stored) || rows > posted {
-		t.Errorf("%d rows hold %d of %d summaries", rows, len(stored), posted)
+		t.Errorf("%d rows contain %d different summaries; %d were posted", rows, len(stored), posted)
 	}
 	if stats, err := db.Stats(t.Context()); err != nil || stats.Count != int64(rows) {
-		t.Errorf("the totals count %d summaries (%v), and there are %d", stats.Count, err, rows)
+		t.Errorf("Stats returned the count %d (%v), want %d", stats.Count, err, rows)
 	}
 	checkIntegrity(t, path)
 	return rows
@@ -294,6 +292,6 @@ func checkIntegrity(t *testing.T, path string) {
 	defer func() { _ = db.Close() }()
 	var verdict string
 	if err := db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&verdict); err != nil || verdict != "ok" {
-		t.Errorf("the database is damaged: %s (%v)", verdict, err)
+		t.Errorf("the result of the integrity check is %s (%v), want ok", verdict, err)
 	}
 }

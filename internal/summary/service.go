@@ -16,47 +16,49 @@ import (
 
 const (
 	// maxCommitRows limits the size of a transaction. A transaction with at least this many summaries takes no further
-	// requests. At this size the fixed cost of the commit is negligible, and the transaction takes about 30 ms.
+	// requests. At this size the fixed cost of the commit is negligible, and the transaction lasts about 30 ms.
 	maxCommitRows = 4096
 	// queueLength is the maximum number of requests that wait for the writer goroutine. Further callers block.
 	queueLength = 1024
 	// retryAfter is how long callers should wait before they retry after a failure of the database.
 	retryAfter = time.Second
-	// postTimeout is the timeout of Post. A transaction on a healthy disk takes far less.
+	// postTimeout is the timeout of Post. A transaction on a healthy disk takes far less time.
 	postTimeout = 10 * time.Second
-	// transactions is the name under which the service reports to the outage log that transactions fail or succeed.
+	// The constant transactions is the name under which the outage log records failed transactions; see
+	// outage.Log.Fault.
 	transactions = "transactions"
 )
 
-// Service stores summaries for concurrent callers. A single goroutine, the writer, commits the requests. All
-// requests that arrive during a transaction share the next one. A request that arrives while the writer is idle is
-// committed at once.
+// Service stores summaries for concurrent callers. A single goroutine, the writer, commits the requests. Requests that
+// arrive during a transaction share the next transaction. A request that arrives while the writer is idle is committed
+// at once.
 type Service struct {
 	db      Database
 	outages *outage.Log
 	metrics *serviceMetrics
 
 	queue chan *request
-	// closing is a channel that is closed when the service accepts no more requests. stopped is a channel that is
+	// The channel named closing is closed when the service accepts no more requests. The channel named stopped is
 	// closed when the writer has ended.
 	closing, stopped chan struct{}
 	close            func() error
-	// failure is the error of the latest transaction, or nil if it succeeded.
+	// failure is the error of the latest transaction, or nil if that transaction succeeded.
 	failure atomic.Pointer[error]
 	created atomic.Int64
-	// requests is a pool of the requests that Post reuses.
+	// requests is a pool of requests for the method Post.
 	requests sync.Pool
 }
 
-// request is a request to the writer to store the summaries of one caller.
+// request asks the writer to store the summaries of one caller.
 type request struct {
 	summaries []event.Summary
 	outcomes  []Outcome
-	// The field done receives the result. It is buffered, so that the writer never blocks, even if the caller no longer
-	// waits.
+	// The channel named done receives the error of the transaction, or nil. It is buffered, so that the writer never
+	// blocks, even if the caller no longer waits.
 	done chan error
 
-	// The fields one, outcome and timer save allocations in Post. Store does not use them.
+	// The fields one, outcome and timer save allocations in the method Post. The method Store does not use these
+	// fields.
 	one     [1]event.Summary
 	outcome [1]Outcome
 	timer   *time.Timer
@@ -68,7 +70,7 @@ func newRequest() *request {
 	return &request{done: make(chan error, 1), timer: timer}
 }
 
-// New returns a service and starts its writer. The service closes db when it is closed.
+// New returns a service and starts its writer. Service.Close also closes db.
 func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
 	m, err := newServiceMetrics(reg)
 	if err != nil {
@@ -90,12 +92,13 @@ func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, er
 	return s, nil
 }
 
-// Store stores the summaries in one transaction and returns their outcomes, in the same order. The summaries are
-// durable when it returns.
+// Store stores the summaries in one transaction and returns their outcomes, in the same order. If Store returns no
+// error, the transaction is durable.
 //
-// If one of them does not pass Validate, Store stores none and returns a *RejectedError. If it is unknown whether
-// the summaries are stored, Store returns a *UnavailableError or the error of ctx. The caller can then store them
-// again. After an error of ctx the writer may still read the slice, so the caller must not change it.
+// If Validate rejects a summary, Store stores none of the summaries and returns a *RejectedError. Any other error is a
+// *UnavailableError or wraps the error of ctx. After such an error, it is unknown whether the summaries are stored, and
+// the caller can call Store again. If the error wraps the error of ctx, the Service may still read the slice, so the
+// caller must not change the slice.
 func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outcome, error) {
 	for i := range summaries {
 		if err := Validate(summaries[i]); err != nil {
@@ -109,14 +112,14 @@ func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outco
 	return r.outcomes, nil
 }
 
-// Post stores one summary. It returns nil if the summary is stored now or was stored before. It returns a
-// *RejectedError if the summary is invalid or conflicts with a stored one. For all other failures it returns the same
-// errors as Store. Post takes at most 10 s, even if the database hangs.
+// Post stores one summary. It returns nil if this call or an earlier call has stored the summary. It returns a
+// *RejectedError if the summary is invalid or conflicts with a stored summary. For all other failures, Post returns the
+// same errors as Store. Post takes at most 10 s, even if the database hangs.
 func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	if err := Validate(summary); err != nil {
 		return err
 	}
-	r := s.requests.Get().(*request) //nolint:forcetypeassert // nothing else is ever put there
+	r := s.requests.Get().(*request) //nolint:forcetypeassert // the pool contains only requests
 	r.one[0] = summary
 	r.summaries, r.outcomes = r.one[:], r.outcome[:]
 	r.timer.Reset(postTimeout)
@@ -133,8 +136,8 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	return nil
 }
 
-// Ready returns nil if the database is writable. It checks this by writing to the database. If ctx ends first and the
-// latest transaction failed, Ready returns the error of that transaction, because it contains the reason.
+// Ready writes to the database, and returns nil if the write succeeds. If ctx ends while Ready waits, Ready returns the
+// error of the latest transaction. If that transaction succeeded, Ready returns the error of ctx.
 func (s *Service) Ready(ctx context.Context) error {
 	_, err := s.Store(ctx, nil)
 	if latest := s.failure.Load(); err != nil && ctx.Err() != nil && latest != nil {
@@ -161,14 +164,15 @@ func (s *Service) Stats(ctx context.Context) (Stats, error) {
 	return stats, unavailable(err)
 }
 
-// Created returns how many summaries this service has added to the database. Other processes may have added more.
+// Created returns how many summaries this service has added to the database. Other processes can add more.
 func (s *Service) Created() int64 { return s.created.Load() }
 
-// Close commits all pending requests and closes the database. Later calls fail with ErrClosed.
+// Close commits all pending requests and closes the database. After Close, every call that needs the database returns
+// an error that wraps ErrClosed.
 func (s *Service) Close() error { return s.close() }
 
-// submit sends a request to the writer and waits for the result. It stops waiting if ctx ends or if it receives a
-// value from timeout.
+// submit sends a request to the writer and waits for the result. It stops waiting if ctx ends, or if a value arrives on
+// the channel named timeout.
 func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Time) error {
 	select {
 	case s.queue <- r:
@@ -230,8 +234,8 @@ func (s *Service) write() {
 // writer is the state of the writer goroutine.
 type writer struct {
 	*Service
-	// group contains the requests of the current transaction. summaries contains all summaries of these requests, and
-	// outcomes contains the outcomes of these summaries.
+	// group contains the requests of the current transaction. The field summaries contains the summaries of these
+	// requests. The field outcomes contains the outcomes of these summaries, in the same order.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome
@@ -249,8 +253,8 @@ func (w *writer) drain() {
 	}
 }
 
-// commit stores the summaries of request r, and of requests queued after it, in one transaction. It then sends each
-// request its result.
+// commit stores, in one transaction, the summaries of the request r and of queued requests. It then reports the result
+// to the callers.
 func (w *writer) commit(r *request) {
 	w.gather(r)
 	start := time.Now()
@@ -259,7 +263,8 @@ func (w *writer) commit(r *request) {
 	w.answer(unavailable(err))
 }
 
-// gather collects queued requests for the current transaction, up to maxCommitRows summaries.
+// gather adds the request r to the current transaction. It then adds queued requests, until the transaction has at
+// least maxCommitRows summaries or no request is queued.
 func (w *writer) gather(r *request) {
 	w.group, w.summaries = w.group[:0], w.summaries[:0]
 	w.add(r)
@@ -280,7 +285,7 @@ func (w *writer) add(r *request) {
 	w.summaries = append(w.summaries, r.summaries...)
 }
 
-// answer sends each request of the transaction its outcomes, or err if the transaction failed.
+// answer reports to each caller the outcomes of its summaries, or err if the transaction failed.
 func (w *writer) answer(err error) {
 	rest := w.outcomes
 	for _, r := range w.group {
@@ -293,8 +298,7 @@ func (w *writer) answer(err error) {
 	clear(w.summaries)
 }
 
-// observe records the metrics of a transaction. It logs when transactions begin to fail, every 30 s while they fail, and
-// when they succeed again.
+// observe records the metrics of a transaction, and reports its success or failure to the outage log.
 func (w *writer) observe(took time.Duration, err error) {
 	if err != nil {
 		w.failure.Store(&err)
@@ -304,7 +308,7 @@ func (w *writer) observe(took time.Duration, err error) {
 	}
 	w.failure.Store(nil)
 	w.outages.Fine(transactions)
-	if len(w.summaries) == 0 { // only a readiness probe sends a request without summaries
+	if len(w.summaries) == 0 { // the metrics do not count readiness probes, which send no summaries
 		return
 	}
 	w.metrics.commitRows.Observe(float64(len(w.summaries)))

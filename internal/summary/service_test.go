@@ -31,16 +31,16 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 	tests := []struct {
 		name    string
 		summary event.Summary
-		want    string // a substring of the detail; empty if the summary is valid
+		want    string // a substring of the expected error detail; empty if the summary is valid
 	}{
 		{"a visit of an hour is valid", valid, ""},
-		{"a visit of no time is valid", with(func(s *event.Summary) { s.ExitAt = s.EntryAt }), ""},
+		{"a visit of duration 0 is valid", with(func(s *event.Summary) { s.ExitAt = s.EntryAt }), ""},
 		{"the longest id and plate are valid", with(func(s *event.Summary) { s.ID, s.Plate = strings.Repeat("i", 128), strings.Repeat("p", 32) }), ""},
-		{"the extreme years are valid", with(func(s *event.Summary) { s.EntryAt, s.ExitAt = at.AddDate(1678-2026, 0, 0), at.AddDate(1969-2026, 0, 0) }), ""},
-		{"without an id", with(func(s *event.Summary) { s.ID = "" }), "id has 0 bytes"},
-		{"with a long id", with(func(s *event.Summary) { s.ID = strings.Repeat("i", 129) }), "id has 129 bytes"},
-		{"without a plate", with(func(s *event.Summary) { s.Plate = "" }), "vehicle_plate has 0 bytes"},
-		{"with a long plate", with(func(s *event.Summary) { s.Plate = strings.Repeat("p", 33) }), "vehicle_plate has 33 bytes"},
+		{"an entry in the year 1678 is valid", with(func(s *event.Summary) { s.EntryAt, s.ExitAt = at.AddDate(1678-2026, 0, 0), at.AddDate(1969-2026, 0, 0) }), ""},
+		{"an empty id", with(func(s *event.Summary) { s.ID = "" }), "id has 0 bytes"},
+		{"an id of 129 bytes", with(func(s *event.Summary) { s.ID = strings.Repeat("i", 129) }), "id has 129 bytes"},
+		{"an empty plate", with(func(s *event.Summary) { s.Plate = "" }), "vehicle_plate has 0 bytes"},
+		{"a plate of 33 bytes", with(func(s *event.Summary) { s.Plate = strings.Repeat("p", 33) }), "vehicle_plate has 33 bytes"},
 		{"an id with the character U+0000", with(func(s *event.Summary) { s.ID = "a\x00" }), "id must be valid UTF-8"},
 		{"a plate that is not UTF-8", with(func(s *event.Summary) { s.Plate = "\xff" }), "vehicle_plate must be valid UTF-8"},
 		{"an exit before the entry", with(func(s *event.Summary) { s.ExitAt = at.Add(-1) }), "exit_date_time is before"},
@@ -54,7 +54,7 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 			err := summary.Validate(tt.summary)
 			if tt.want == "" {
 				if err != nil {
-					t.Errorf("it is invalid: %v", err)
+					t.Errorf("the summary is rejected: %v", err)
 				}
 				return
 			}
@@ -66,12 +66,12 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 	}
 }
 
-// fakeDatabase counts rows but does not store them.
+// fakeDatabase stores nothing. The test decides when each transaction ends, and with which error.
 type fakeDatabase struct {
-	summary.Database // nil, because the tests call only the methods that fakeDatabase defines
+	summary.Database // nil, because the service calls only the methods that fakeDatabase defines
 
-	// Each transaction sends its number of rows to the test, through the field entered. It then blocks until the test
-	// sends an error or nil, through the field result.
+	// Each transaction sends its number of rows to the channel named entered. The transaction then blocks until the
+	// test sends an error or nil to the channel named result.
 	entered chan int
 	result  chan error
 	closed  chan struct{}
@@ -96,7 +96,6 @@ func (d *fakeDatabase) Close() error {
 	return nil
 }
 
-// serve returns a service that uses the given database.
 func serve(t *testing.T, db summary.Database, log *slog.Logger) (*summary.Service, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -117,7 +116,7 @@ func TestService_PostsDuringATransaction_ShareTheNextTransaction(t *testing.T) {
 
 	go post()
 	if rows := <-db.entered; rows != 1 {
-		t.Fatalf("a lone post is in a transaction of %d", rows)
+		t.Fatalf("the transaction of the first post has %d summaries, want 1", rows)
 	}
 	for range posts {
 		go post()
@@ -125,7 +124,7 @@ func TestService_PostsDuringATransaction_ShareTheNextTransaction(t *testing.T) {
 	polltest.Until(t, "all posts to be queued", func() bool { return s.Queued() == posts })
 	db.result <- nil
 	if rows := <-db.entered; rows != posts {
-		t.Errorf("the next transaction has %d summaries, want all %d that gathered", rows, posts)
+		t.Errorf("the next transaction has %d summaries, want %d", rows, posts)
 	}
 	db.result <- nil
 	for range posts + 1 {
@@ -138,9 +137,9 @@ func TestService_PostsDuringATransaction_ShareTheNextTransaction(t *testing.T) {
 	}
 }
 
-func TestService_ReportsAFailureToAllCallersAndLogsItOnce(t *testing.T) {
+func TestService_TransactionsFail_EveryPostReturnsTheErrorButTheErrorIsLoggedOnce(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, testFailure) // fake time: it advances when all goroutines wait
+	synctest.Test(t, testFailure) // the clock is fake: it advances when all goroutines are blocked
 }
 
 func testFailure(t *testing.T) {
@@ -160,7 +159,7 @@ func testFailure(t *testing.T) {
 		err := attempt(cause)
 		unavailable, ok := errors.AsType[*summary.UnavailableError](err)
 		if !ok || !errors.Is(err, cause) || unavailable.RetryAfter() <= 0 {
-			t.Errorf("error is %v, want the cause and when to come again", err)
+			t.Errorf("error is %v, want an UnavailableError with the cause and a positive RetryAfter", err)
 		}
 	}
 	for range 2 {
@@ -168,7 +167,7 @@ func testFailure(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	time.Sleep(time.Minute) // an outage ends after some seconds without failures
+	time.Sleep(time.Minute) // an outage ends after 5 s without failures
 	synctest.Wait()
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -177,7 +176,7 @@ func testFailure(t *testing.T) {
 		t.Errorf("the fault is logged %d times, want 1:\n%s", failed, &log)
 	}
 	if healed := strings.Count(log.String(), "can be stored again"); healed != 1 {
-		t.Errorf("its end is logged %d times, want 1:\n%s", healed, &log)
+		t.Errorf("the end of the fault is logged %d times, want 1:\n%s", healed, &log)
 	}
 }
 
@@ -191,7 +190,7 @@ func TestServicePost_ContextEnds_ReturnsTheErrorOfTheContext(t *testing.T) {
 	<-db.entered // Post now waits for the database, which does not respond
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("error is %v, want that of the context", err)
+		t.Errorf("error is %v, want the error of the context", err)
 	}
 	db.result <- nil
 	if err := s.Close(); err != nil {
@@ -201,7 +200,7 @@ func TestServicePost_ContextEnds_ReturnsTheErrorOfTheContext(t *testing.T) {
 
 func TestServicePost_DatabaseHangs_ReturnsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // fake time: it advances when all goroutines wait
+	synctest.Test(t, func(t *testing.T) { // the clock is fake: it advances when all goroutines are blocked
 		db, v := newFake(), newVisits()
 		s, _ := serve(t, db, slog.New(slog.DiscardHandler))
 		start := time.Now()
@@ -210,10 +209,10 @@ func TestServicePost_DatabaseHangs_ReturnsAfterTheTimeout(t *testing.T) {
 		<-db.entered
 		err := <-done
 		if _, ok := errors.AsType[*summary.UnavailableError](err); !ok || !strings.Contains(err.Error(), "does not respond") {
-			t.Errorf("error is %v, want one that says that the database hangs", err)
+			t.Errorf("error is %v, want an UnavailableError that says that the database does not respond", err)
 		}
 		if took := time.Since(start); took != 10*time.Second {
-			t.Errorf("it took %v, want 10 s", took)
+			t.Errorf("Post took %v, want 10 s", took)
 		}
 		db.result <- nil
 		if err := s.Close(); err != nil {
@@ -222,7 +221,7 @@ func TestServicePost_DatabaseHangs_ReturnsAfterTheTimeout(t *testing.T) {
 	})
 }
 
-func TestServiceClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
+func TestServiceClose_StoresQueuedSummariesAndRejectsSummariesPostedAfterwards(t *testing.T) {
 	t.Parallel()
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
@@ -249,18 +248,18 @@ func TestServiceClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	}
 	for range 2 {
 		if err := <-results; err != nil {
-			t.Errorf("a post from before fails: %v", err)
+			t.Errorf("a post that was sent before Close fails: %v", err)
 		}
 	}
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
 	if err := s.Post(t.Context(), v.generate()); !errors.Is(err, summary.ErrClosed) {
-		t.Errorf("a post after the end has error %v, want ErrClosed", err)
+		t.Errorf("a post after Close has the error %v, want ErrClosed", err)
 	}
 }
 
-func TestService_StoresEachSummaryOnce(t *testing.T) {
+func TestServicePost_SameSummaryFromManyCallers_IsStoredOnce(t *testing.T) {
 	t.Parallel()
 	const callers, each = 16, 50
 	s, registry := newServiceWithMetrics(t)
@@ -283,10 +282,10 @@ func TestService_StoresEachSummaryOnce(t *testing.T) {
 	other.Plate = "ANOTHER"
 	err := s.Post(t.Context(), other)
 	if rejected, ok := errors.AsType[*summary.RejectedError](err); !ok || !rejected.Conflict {
-		t.Errorf("another summary under the same id has error %v, want a conflict", err)
+		t.Errorf("a different summary with the same id has the error %v, want a conflict", err)
 	}
 	if found, ok, err := s.Find(t.Context(), other.ID); err != nil || !ok || found != batch[0] {
-		t.Errorf("found %v %v %v, want the first", found, ok, err)
+		t.Errorf("Find returned %v %v %v, want the first summary", found, ok, err)
 	}
 	want := map[string]float64{
 		"parking_summaries_stored_total":      each,
@@ -298,7 +297,7 @@ func TestService_StoresEachSummaryOnce(t *testing.T) {
 	}
 }
 
-// counters returns the values of counters in a registry. It omits counters whose names are not keys of the given map.
+// counters returns the values of the counters whose names are keys of the given map.
 func counters(t *testing.T, registry *prometheus.Registry, names map[string]float64) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -320,7 +319,7 @@ func TestServiceStore_BatchWithInvalidSummary_IsRejected(t *testing.T) {
 	batch := newVisits().batch(3)
 	batch[1].Plate = ""
 	if _, err := s.Store(t.Context(), batch); err == nil {
-		t.Error("it was stored")
+		t.Error("the batch was stored")
 	}
 	if stats, err := s.Stats(t.Context()); err != nil || stats.Count != 0 {
 		t.Errorf("%d summaries are stored (%v), want none", stats.Count, err)
@@ -339,7 +338,7 @@ func TestServiceReady_WritesToTheDatabase(t *testing.T) {
 		}
 		db.result <- result
 		if err := <-done; !errors.Is(err, result) {
-			t.Errorf("ready is %v, want %v", err, result)
+			t.Errorf("Ready returned %v, want %v", err, result)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -348,7 +347,7 @@ func TestServiceReady_WritesToTheDatabase(t *testing.T) {
 	<-db.entered
 	cancel()
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "read-only") {
-		t.Errorf("while the database does not respond, ready is %v, want the error of the latest transaction", err)
+		t.Errorf("while the database did not respond, Ready returned %v, want the error of the latest transaction", err)
 	}
 	db.result <- nil
 	if err := s.Close(); err != nil {

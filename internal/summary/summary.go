@@ -16,7 +16,7 @@ type Outcome uint8
 
 // These are the outcomes of storing a summary.
 const (
-	// Created means that this transaction stored the summary.
+	// Created means that the summary was not stored before, and is stored now.
 	Created Outcome = iota + 1
 	// Known means that the same summary was already stored. Nothing changed.
 	Known
@@ -30,9 +30,9 @@ const (
 	lastYear  = 2261
 )
 
-// Validate returns a *RejectedError if the summary can never be stored. That is the case if its identifier or plate is
-// empty, too long, or not a text that every database can store. It is also the case if the visit ends before it begins,
-// or if an instant or the duration does not fit into 64 bits of nanoseconds.
+// Validate returns a *RejectedError if the summary can never be stored. The identifier and the plate must not be empty
+// or too long, and must be text that every database can store. The visit must not end before it begins. Its times and
+// its duration must fit into 64 bits of nanoseconds.
 func Validate(s event.Summary) error {
 	switch {
 	case s.ID == "" || len(s.ID) > event.MaxIDBytes:
@@ -49,7 +49,7 @@ func Validate(s event.Summary) error {
 		return invalid("exit_date_time must be between the years %d and %d", firstYear, lastYear)
 	case s.ExitAt.Before(s.EntryAt):
 		return invalid("exit_date_time is before entry_date_time")
-	case s.Duration() == math.MaxInt64: // Time.Sub returns this value for all longer durations
+	case s.Duration() == math.MaxInt64: // Time.Sub returns this value if the duration is even longer
 		return invalid("the visit is longer than %d hours", int64(time.Duration(math.MaxInt64)/time.Hour))
 	}
 	return nil
@@ -71,7 +71,7 @@ func invalid(format string, args ...any) *RejectedError {
 type Query struct {
 	// Plate selects the visits of one vehicle. An empty Plate selects all vehicles.
 	Plate string
-	// From and To select visits with From <= exit < To. A zero time means no bound.
+	// From and To select the visits whose exit time is in [From, To). A zero time means no bound.
 	From, To time.Time
 	// The field After is the position of the last summary on the previous page. For the first page it is the zero
 	// position.
@@ -80,8 +80,8 @@ type Query struct {
 	Limit int
 }
 
-// Bounds returns the bounds of a query in the form that a database needs. The query selects a summary if its position is
-// greater than the result after, and its exit time is no later than the result last, a Unix time in nanoseconds.
+// Bounds returns the bounds of a query in the form that a database needs. A summary is within the bounds if its
+// position is greater than the returned position, and its exit time is at most the returned Unix time in nanoseconds.
 func (q Query) Bounds() (after Position, last int64) {
 	after, last = Position{ExitNanos: math.MinInt64}, math.MaxInt64
 	if !q.From.IsZero() {
@@ -96,8 +96,8 @@ func (q Query) Bounds() (after Position, last int64) {
 	return after, last
 }
 
-// nanos converts an instant to a Unix time in nanoseconds. If the result does not fit into 64 bits, it returns the
-// nearest value that does.
+// nanos converts an instant to a Unix time in nanoseconds. If the result does not fit into 64 bits, nanos returns the
+// nearest value that fits.
 func nanos(t time.Time) int64 {
 	switch first, last := time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64); {
 	case t.Before(first):
@@ -111,7 +111,7 @@ func nanos(t time.Time) int64 {
 // Instant converts a Unix time in nanoseconds, as databases store it, to a time in UTC.
 func Instant(nanos int64) time.Time { return time.Unix(0, nanos).UTC() }
 
-// Position identifies a place in the results of a query by the exit time and the insertion number of a summary.
+// Position is a place in the results of a query: the exit time and the insertion number of a summary.
 type Position struct {
 	// ExitNanos is the Unix time of the exit in nanoseconds.
 	ExitNanos int64
@@ -142,14 +142,14 @@ type Stats struct {
 // Database stores summaries for a Service. All methods except Insert are safe for concurrent use. Calls after Close
 // return an error.
 type Database interface {
-	// String returns what the database is, where it is, and what to check if it does not respond. It is used in
-	// messages, so it contains no credentials.
+	// String returns what the database is, where it is, and what to check if it does not respond. Messages contain
+	// this text, so it must not contain credentials.
 	String() string
-	// Insert stores summaries, which the caller has validated, in one transaction. They are durable when Insert
-	// returns. Insert writes the outcome of each summary to outcomes, which must have the same length as summaries. If
-	// several summaries have the same identifier, only the first is stored. After an error it is unknown whether any
-	// are stored. Even without summaries, Insert writes to the database, so that its success shows that the database is
-	// writable.
+	// Insert stores valid summaries in one transaction. If Insert returns no error, the summaries are durable. After an
+	// error, it is unknown whether any summaries are stored. Insert writes the outcome of each summary to the slice
+	// outcomes, which must be as long as the slice summaries. If several summaries have the same identifier, Insert
+	// stores only the first of them. Insert writes to the database even if there are no summaries, so that a readiness
+	// probe can check that the database is writable.
 	Insert(ctx context.Context, summaries []event.Summary, outcomes []Outcome) error
 	// Find returns the summary with the given identifier, and whether it exists.
 	Find(ctx context.Context, id string) (event.Summary, bool, error)

@@ -17,9 +17,9 @@ type Config struct {
 	// posted.
 	URL string
 	// SecretDir is a directory with the files for authentication and TLS, or "" if there is no such directory. All
-	// files are optional. For authentication, use either the file token, or the files username and password. The file
-	// ca.crt contains the PEM certificates to trust instead of the system's. The files tls.crt and tls.key contain a
-	// client certificate and its key. Changes take effect without a restart.
+	// files are optional. For authentication, use either a file named token, or two files named username and password.
+	// The file ca.crt contains the PEM certificates to trust instead of the system's. The files tls.crt and tls.key
+	// contain a client certificate and its key. Changes of the files take effect without a restart.
 	SecretDir string
 
 	// timeout and maxInFlight are for tests. They replace the client's request timeout and its limit of concurrent

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// embeddedInFlight is the default number of concurrent requests. With two, the API can receive one request while it
-	// commits the other.
+	// embeddedInFlight is the default number of concurrent requests. If there are two requests, the API can receive the
+	// second request while it commits the summaries of the first.
 	embeddedInFlight = 2
-	// linger is how long the client waits for more summaries before it sends a request. It waits only if several
-	// summaries are queued while another request is in flight. Summaries then arrive faster than the API responds, and
-	// a few large requests are cheaper than many small ones.
+	// linger is how long the client waits for more summaries before it sends a request. The client waits only if
+	// several summaries are queued while another request is in flight. In this case, summaries arrive faster than the
+	// API responds, and a few large requests are cheaper than many small requests.
 	linger = 5 * time.Millisecond
 	// maxBatch is the maximum number of summaries per request.
 	maxBatch = 256
@@ -31,9 +31,8 @@ const (
 	usualLength = 240
 )
 
-// Embedded posts summaries to the API of package rest. Summaries that arrive while the maximum number of requests is in
-// flight wait in a queue, and share the next request. If only one summary is queued, its request does not wait for more
-// summaries; see linger.
+// Embedded posts summaries to the API of package rest. While the maximum number of requests is in flight, summaries
+// wait in a queue. When a request ends, the next request carries the queued summaries, at most maxBatch.
 type Embedded struct {
 	transport transport
 
@@ -50,10 +49,10 @@ type Embedded struct {
 
 // item is a summary that a call of Post has queued.
 type item struct {
-	ctx     context.Context //nolint:containedctx // the context of the Post
+	ctx     context.Context //nolint:containedctx // the context of the call of Post
 	summary event.Summary
-	// The field done receives the result. It is buffered, so that the sender never blocks, even if Post has already
-	// returned.
+	// The channel done receives the result. The channel is buffered, so that the sender never blocks, even if Post has
+	// already returned.
 	done chan error
 }
 
@@ -77,8 +76,8 @@ func NewEmbedded(config Config) (*Embedded, error) {
 	return c, nil
 }
 
-// Post makes one attempt to post the summary. It returns nil if the API has stored it, a *summary.RejectedError if the
-// API can never store it, a *summary.UnavailableError if another attempt may succeed, or the error of ctx.
+// Post makes one attempt to post a summary. It returns nil if the API has stored the summary, a *summary.RejectedError
+// if the API can never store it, a *summary.UnavailableError if another attempt may succeed, or the error of ctx.
 func (c *Embedded) Post(ctx context.Context, s event.Summary) error {
 	it := &item{ctx: ctx, summary: s, done: make(chan error, 1)}
 	select {
@@ -107,7 +106,7 @@ func (c *Embedded) Close() error {
 	return nil
 }
 
-// send posts queued summaries until the client is closed. Several goroutines run it.
+// send posts queued summaries until the client is closed. One goroutine per concurrent request runs this method.
 func (c *Embedded) send() {
 	for c.stopping.Err() == nil {
 		batch := c.gather()
@@ -117,8 +116,8 @@ func (c *Embedded) send() {
 	}
 }
 
-// gather waits for a queued item and returns it together with the items queued behind it. It omits items whose context
-// has ended. It returns nil if it omits all items, or if the client is closed.
+// gather waits until the queue contains an item, and returns the items in the queue, at most maxBatch. It omits items
+// whose context has ended. It returns nil if it omits all items, or if the client is closed.
 func (c *Embedded) gather() []*item {
 	c.gathering.Lock()
 	defer c.gathering.Unlock()
@@ -151,9 +150,9 @@ func (c *Embedded) gather() []*item {
 	}
 }
 
-// post posts the items in one request and reports the result of each. If the API rejects a request with several
-// items, the cause may be a single item or the number of items. In that case post sends each half of the items
-// again.
+// post posts the items in one request and reports the result of each item. If the API rejects a request with several
+// items, the cause may be a single item or the number of items. In that case, post sends each half of the items in a
+// separate request.
 func (c *Embedded) post(batch []*item) {
 	if len(batch) == 0 {
 		return
@@ -169,14 +168,14 @@ func (c *Embedded) post(batch []*item) {
 		c.post(batch[:half])
 		c.post(batch[half:])
 	case permanent(r.status) && !r.isProblem():
-		// The response does not come from the API but from a proxy, or from another server at this address.
+		// The response comes from a proxy, or from another server at this address, not from the API.
 		finish(batch, r.unavailable(c.transport.endpoint))
 	default:
 		finish(batch, r.failure(c.transport.endpoint))
 	}
 }
 
-// request sends one request with the items, one per line.
+// request sends one request. Each line of the request body contains one item.
 func (c *Embedded) request(batch []*item) (*reply, error) {
 	body := make([]byte, 0, len(batch)*usualLength)
 	for _, it := range batch {
@@ -184,15 +183,15 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	}
 	header := http.Header{
 		"Content-Type": {typeNDJSON},
-		// If the header of a request contains this key, package http repeats the request on a new connection when the
-		// server has closed an idle one. The key has no values, so it is not sent.
+		// This key makes package http repeat the request on a new connection if the server has closed the idle
+		// connection that the request used. The key has no values, so it is not sent.
 		"Idempotency-Key": {},
 	}
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)
 }
 
 // finishEach sends each item its result, which is one line of the response. If a line is missing or belongs to another
-// summary, this item and all following ones fail with an UnavailableError.
+// summary, the item of that line and all following items fail with an UnavailableError.
 func (c *Embedded) finishEach(batch []*item, r *reply) {
 	results := results{rest: r.body}
 	for i, it := range batch {

@@ -42,8 +42,7 @@ func lines(t *testing.T, r *http.Request) []event.Summary {
 	return all
 }
 
-// answerLines returns a handler that calls the function result for each posted summary and responds with one line per
-// result.
+// answerLines returns a handler that responds with result(s) for each posted summary s.
 func answerLines(t *testing.T, result func(s event.Summary) string) http.HandlerFunc {
 	t.Helper()
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -66,35 +65,35 @@ func TestEmbeddedPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 		handler http.HandlerFunc
 		want    string
 	}{
-		{"created accepts", answerLines(t, line201), "accepted"},
-		{"known accepts", fixed(`{"id":"a","status":200}` + "\n"), "accepted"},
-		{"members in another order and space between them accept", fixed(` { "status": 201, "id": "a" } ` + "\r\n"), "accepted"},
-		{"409 rejects, as another summary stands under the id for ever", fixed(`{"id":"a","status":409,"detail":"another"}` + "\n"), "rejected 409"},
-		{"422 rejects", fixed(`{"id":"a","status":422,"detail":"too old"}` + "\n"), "rejected 422"},
-		{"400 without an id rejects", fixed(`{"status":400,"detail":"what"}` + "\n"), "rejected 400"},
-		{"503 of a line passes", fixed(`{"id":"a","status":503}` + "\n"), "again"},
-		{"an empty answer lies", fixed(""), "again"},
-		{"an answer without its last line end may lack something", fixed(`{"id":"a","status":201}`), "again"},
-		{"the result of another summary lies", fixed(`{"id":"b","status":201}` + "\n"), "again"},
-		{"the refusal of another summary lies", fixed(`{"id":"b","status":422}` + "\n"), "again"},
-		{"success without an id lies", fixed(`{"status":201}` + "\n"), "again"},
-		{"a result without a status lies", fixed(`{"id":"a"}` + "\n"), "again"},
-		{"a page for people lies", fixed("<html>It works!</html>\n"), "again"},
-		{"an answer without end is not read to its end", writeForEver, "again"},
-		{"a request that the API refuses rejects", answerWith(422, "application/problem+json", `{"detail":"no"}`), "rejected 422"},
-		{"a request that a proxy refuses passes", answerWith(400, "text/html", "<html>Bad Request</html>"), "again"},
-		{"503 passes when it says", answerWith(503, "application/problem+json", `{"detail":"full"}`, "Retry-After", "1"), "again in 1s"},
-		{"404 passes", answerWith(404, "text/plain", "404 page not found"), "again"},
-		{"a server that hangs before the answer", hang, "again"},
-		{"a server that hangs inside the answer", func(w http.ResponseWriter, r *http.Request) {
+		{"status 201 accepts the summary", answerLines(t, line201), "accepted"},
+		{"status 200 accepts the summary", fixed(`{"id":"a","status":200}` + "\n"), "accepted"},
+		{"the order of members and white space do not matter", fixed(` { "status": 201, "id": "a" } ` + "\r\n"), "accepted"},
+		{"status 409 rejects the summary, because its id belongs to another summary", fixed(`{"id":"a","status":409,"detail":"another"}` + "\n"), "rejected 409"},
+		{"status 422 rejects the summary", fixed(`{"id":"a","status":422,"detail":"too old"}` + "\n"), "rejected 422"},
+		{"a result with status 400, but without an id, rejects the summary", fixed(`{"status":400,"detail":"what"}` + "\n"), "rejected 400"},
+		{"status 503 in a result is temporary", fixed(`{"id":"a","status":503}` + "\n"), "again"},
+		{"an empty response is invalid", fixed(""), "again"},
+		{"a last line without a line end may be incomplete", fixed(`{"id":"a","status":201}`), "again"},
+		{"a result for another summary is invalid", fixed(`{"id":"b","status":201}` + "\n"), "again"},
+		{"a rejection of another summary is invalid", fixed(`{"id":"b","status":422}` + "\n"), "again"},
+		{"status 201 without an id is invalid", fixed(`{"status":201}` + "\n"), "again"},
+		{"a result without a status is invalid", fixed(`{"id":"a"}` + "\n"), "again"},
+		{"an HTML page is invalid", fixed("<html>It works!</html>\n"), "again"},
+		{"an endless response is not read completely", writeForEver, "again"},
+		{"status 422 of the HTTP response rejects the summary", answerWith(422, "application/problem+json", `{"detail":"no"}`), "rejected 422"},
+		{"status 400 from a proxy is temporary", answerWith(400, "text/html", "<html>Bad Request</html>"), "again"},
+		{"status 503 with Retry-After is temporary", answerWith(503, "application/problem+json", `{"detail":"full"}`, "Retry-After", "1"), "again in 1s"},
+		{"status 404 is temporary", answerWith(404, "text/plain", "404 page not found"), "again"},
+		{"a server that hangs before its response", hang, "again"},
+		{"a server that hangs within its response", func(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).Flush()
 			untilGone(r)
 		}, "again"},
-		{"a connection that is dropped", func(w http.ResponseWriter, _ *http.Request) { hijack(t, w, "") }, "again"},
-		{"an answer that breaks off", func(w http.ResponseWriter, _ *http.Request) {
+		{"a connection that is closed without a response", func(w http.ResponseWriter, _ *http.Request) { hijack(t, w, "") }, "again"},
+		{"a response that ends within a result", func(w http.ResponseWriter, _ *http.Request) {
 			hijack(t, w, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"id\":\"a\",\"st")
 		}, "again"},
-		{"an answer that breaks off behind the result accepts", func(w http.ResponseWriter, _ *http.Request) {
+		{"an incomplete response that contains the result accepts the summary", func(w http.ResponseWriter, _ *http.Request) {
 			hijack(t, w, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"id\":\"a\",\"status\":201}\n")
 		}, "accepted"},
 	}
@@ -107,7 +106,7 @@ func TestEmbeddedPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 			}
 			err := newEmbedded(t, config).Post(t.Context(), visit("a"))
 			if got := kind(err); got != tt.want {
-				t.Errorf("it is %s (%v), want %s", got, err, tt.want)
+				t.Errorf("the result is %s (%v), want %s", got, err, tt.want)
 			}
 			if err != nil && len(err.Error()) > 600 {
 				t.Errorf("error has %d bytes", len(err.Error()))
@@ -116,8 +115,8 @@ func TestEmbeddedPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 	}
 }
 
-// gathered is a handler that delays the first response until all other posts are queued. The queued posts then share
-// one request.
+// gathered is a handler that delays the response to the first request until the test closes the channel release. Until
+// then, the client queues all other posts. The handler in the field rest serves all requests except the first.
 type gathered struct {
 	t       *testing.T
 	rest    http.HandlerFunc
@@ -141,8 +140,8 @@ func (g *gathered) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// postTogether posts summaries while another request is in flight, so that they share a request. It returns the
-// result of each summary.
+// postTogether posts summaries while another request is in flight, so that the client sends them together in the next
+// request. It returns the result of each summary.
 func postTogether(t *testing.T, rest http.HandlerFunc, ids ...string) []string {
 	t.Helper()
 	g := &gathered{t: t, rest: rest, entered: make(chan struct{}), release: make(chan struct{})}
@@ -183,7 +182,7 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 	}
 }
 
-func TestEmbeddedGather_WaitsForPostsOnlyIfSeveralArrivedDuringTheLastRequest(t *testing.T) {
+func TestEmbeddedGather_WaitsForMorePostsOnlyIfSeveralAreQueuedDuringARequest(t *testing.T) {
 	t.Parallel()
 	const late = linger / 2 // the delay after which the test adds a post or closes the client
 	tests := []struct {
@@ -194,11 +193,11 @@ func TestEmbeddedGather_WaitsForPostsOnlyIfSeveralArrivedDuringTheLastRequest(t 
 		want     int
 		after    time.Duration
 	}{
-		{name: "a single post goes at once during another request", waiting: 1, underWay: 1, want: 1},
-		{name: "posts that come together go at once while the API has nothing else to do", waiting: 3, want: 3},
-		{name: "posts that gathered during a request wait for more", waiting: 3, underWay: 1, want: 4, after: linger},
-		{name: "a full request goes at once", waiting: maxBatch, underWay: 1, want: maxBatch},
-		{name: "a closed client does not wait", waiting: 3, underWay: 1, closed: true, after: late},
+		{name: "a single post is sent at once during another request", waiting: 1, underWay: 1, want: 1},
+		{name: "several posts are sent at once if no request is in flight", waiting: 3, want: 3},
+		{name: "several posts wait for more during another request", waiting: 3, underWay: 1, want: 4, after: linger},
+		{name: "a full request is sent at once", waiting: maxBatch, underWay: 1, want: maxBatch},
+		{name: "a client that is closed stops waiting", waiting: 3, underWay: 1, closed: true, after: late},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -221,7 +220,7 @@ func TestEmbeddedGather_WaitsForPostsOnlyIfSeveralArrivedDuringTheLastRequest(t 
 				start := time.Now()
 				batch := c.gather()
 				if took := time.Since(start); len(batch) != tt.want || took != tt.after {
-					t.Errorf("a request of %d summaries after %v; want %d after %v", len(batch), took, tt.want, tt.after)
+					t.Errorf("gather returned %d summaries after %v, want %d after %v", len(batch), took, tt.want, tt.after)
 				}
 				time.Sleep(linger) // wait until the late post has arrived
 			})
@@ -236,18 +235,18 @@ func TestEmbedded_EachPostGetsItsOwnResult(t *testing.T) {
 		handler http.HandlerFunc
 		want    []string // the expected results of the summaries a, b, c and d
 	}{
-		{"results differ by line", answerLines(t, func(s event.Summary) string {
+		{"each line is the result of one summary", answerLines(t, func(s event.Summary) string {
 			return map[string]string{
 				"a": `{"id":"a","status":201}`, "b": `{"id":"b","status":409}`, "c": `{"status":422}`, "d": `{"id":"d","status":200}`,
 			}[s.ID] + "\n"
 		}), []string{"accepted", "rejected 409", "rejected 422", "accepted"}},
-		{"from the first line on that is missing all are posted again", answerLines(t, func(s event.Summary) string {
+		{"from the first missing line on, all summaries must be posted again", answerLines(t, func(s event.Summary) string {
 			return map[string]string{"a": `{"id":"a","status":201}` + "\n", "b": `{"id":"b","status":422}` + "\n", "c": `{"id":"c","sta`}[s.ID]
 		}), []string{"accepted", "rejected 422", "again", "again"}},
-		{"from the first line on that is another's all are posted again", answerLines(t, func(s event.Summary) string {
+		{"from the first line that belongs to another summary on, all summaries must be posted again", answerLines(t, func(s event.Summary) string {
 			return map[string]string{"a": `{"id":"a","status":201}`, "b": `{"id":"c","status":201}`, "c": `{"id":"b","status":201}`, "d": `{"id":"d","status":201}`}[s.ID] + "\n"
 		}), []string{"accepted", "again", "again", "again"}},
-		{"one that is refused as part of a request does not condemn the others", func(w http.ResponseWriter, r *http.Request) {
+		{"if one summary causes the rejection of a request, the others are accepted", func(w http.ResponseWriter, r *http.Request) {
 			summaries := lines(t, r)
 			if slices.Contains(summaries, visit("c")) {
 				answerWith(413, "application/problem+json", `{"detail":"too large"}`)(w, r)
@@ -257,7 +256,7 @@ func TestEmbedded_EachPostGetsItsOwnResult(t *testing.T) {
 				_, _ = io.WriteString(w, line201(s))
 			}
 		}, []string{"accepted", "accepted", "rejected 413", "accepted"}},
-		{"what a proxy finds too large is sent in halves", func(w http.ResponseWriter, r *http.Request) {
+		{"a request that is too large for a proxy is sent in halves", func(w http.ResponseWriter, r *http.Request) {
 			summaries := lines(t, r)
 			if len(summaries) > 1 {
 				answerWith(413, "text/html", "<html>Request Entity Too Large</html>")(w, r)
@@ -265,8 +264,8 @@ func TestEmbedded_EachPostGetsItsOwnResult(t *testing.T) {
 			}
 			_, _ = io.WriteString(w, line201(summaries[0]))
 		}, []string{"accepted", "accepted", "accepted", "accepted"}},
-		{"what another server refuses condemns nothing", answerWith(400, "text/html", "<html>Bad Request</html>"), []string{"again", "again", "again", "again"}},
-		{"a request that fails fails for all", answerWith(500, "text/plain", "oops"), []string{"again", "again", "again", "again"}},
+		{"status 400 from another server rejects no summary", answerWith(400, "text/html", "<html>Bad Request</html>"), []string{"again", "again", "again", "again"}},
+		{"if a request fails, all its summaries must be posted again", answerWith(500, "text/plain", "oops"), []string{"again", "again", "again", "again"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -328,7 +327,7 @@ func TestEmbedded_ContextEnded_PostIsNotSent(t *testing.T) {
 	polltest.Until(t, "the post to be queued", func() bool { return len(c.queue) == 1 })
 	cancel()
 	if err := <-given; !errors.Is(err, context.Canceled) {
-		t.Errorf("error is %v, want that of the context", err)
+		t.Errorf("error is %v, want context.Canceled", err)
 	}
 	close(g.release)
 	if err := <-lone; err != nil {
@@ -378,7 +377,6 @@ func TestEmbedded_ServerClosedIdleConnection_RequestIsRepeated(t *testing.T) {
 
 // TestClients_EmbeddedAPI_StoresEachSummaryOnce sends the same summaries to one embedded API twice: first with the
 // client for embedded APIs, then with the client for external APIs. Each client sends many summaries at the same time.
-// The test checks that each summary is stored once.
 func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 	t.Parallel()
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})

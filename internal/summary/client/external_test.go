@@ -30,9 +30,9 @@ func answerWith(status int, contentType, body string, headers ...string) http.Ha
 	}
 }
 
-// Status 400 counts as a rejection only after the API has accepted a summary. Before that, the URL may be wrong: proxies
-// and web servers may respond to it with 400, too.
-func TestExternalPost_BadRequest_SummaryCountsAsRejectedOnlyIfAnEarlierOneWasAccepted(t *testing.T) {
+// Until the API has accepted a summary, the URL may be wrong: proxies and web servers also respond with status 400 to a
+// wrong URL.
+func TestExternalPost_Status400_CountsAsRejectionOnlyIfAnEarlierSummaryWasAccepted(t *testing.T) {
 	t.Parallel()
 	for first, want := range map[int]string{201: "rejected 400", 409: "rejected 400", 400: "again", 503: "again"} {
 		c := newExternal(t, Config{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +44,7 @@ func TestExternalPost_BadRequest_SummaryCountsAsRejectedOnlyIfAnEarlierOneWasAcc
 		}).URL})
 		_ = c.Post(t.Context(), visit("first"))
 		if got := kind(c.Post(t.Context(), visit("second"))); got != want {
-			t.Errorf("400 after %d is %q, want %q", first, got, want)
+			t.Errorf("status 400 after status %d is %q, want %q", first, got, want)
 		}
 	}
 }
@@ -61,46 +61,46 @@ func TestExternalPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 		// parts are substrings of the expected error.
 		parts []string
 	}{
-		{"200 accepts", answerWith(200, "application/json", "{}"), "accepted", nil},
-		{"201 accepts", answerWith(201, "", ""), "accepted", nil},
-		{"202 accepts", answerWith(202, "text/plain", "later"), "accepted", nil},
-		{"204 accepts", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, "accepted", nil},
-		{"200 with a body that breaks off accepts", raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), "accepted", nil},
-		{"409 says that it is there", answerWith(409, "text/plain", "exists"), "accepted", nil},
-		{"409 with Retry-After says that it is being processed", answerWith(409, "text/plain", "busy", "Retry-After", "1"), "again in 1s", nil},
-		{"400 before the first accepted summary passes", answerWith(400, "text/plain", "Invalid Hostname"), "again", []string{"400 Bad Request: Invalid Hostname: check the URL of the summary API"}},
-		{"413 rejects", answerWith(413, "text/plain", ""), "rejected 413", []string{"Request Entity Too Large"}},
-		{"422 rejects with the detail of a problem", answerWith(422, "application/problem+json", `{"title":"Invalid","detail":"the plate is stolen"}`), "rejected 422", []string{"422 Unprocessable Entity: the plate is stolen"}},
-		{"422 rejects with the message of another shape", answerWith(422, "application/json", `{"message":"too old"}`), "rejected 422", []string{"too old"}},
-		{"401 passes", answerWith(401, "text/plain", "who are you"), "again", []string{"401 Unauthorized: who are you"}},
-		{"403 passes", answerWith(403, "text/html", "<html>Forbidden</html>"), "again", []string{"403 Forbidden"}},
-		{"404 passes", answerWith(404, "text/plain", "404 page not found"), "again", []string{"404 Not Found"}},
-		{"408 passes", answerWith(408, "text/plain", ""), "again", nil},
-		{"415 passes", answerWith(415, "text/plain", ""), "again", nil},
-		{"429 passes when it says", answerWith(429, "text/plain", "", "Retry-After", "7"), "again in 7s", nil},
-		{"429 that asks for a day gets an hour", answerWith(429, "text/plain", "", "Retry-After", "86400"), "again in 1h0m0s", nil},
-		{"429 that asks for nonsense gets nothing", answerWith(429, "text/plain", "", "Retry-After", "-3"), "again", nil},
-		{"500 passes", answerWith(500, "text/plain", "oops\n\x1b[31mgoroutine 1"), "again", []string{"500 Internal Server Error: oops [31mgoroutine 1"}},
-		{"503 passes when it says", answerWith(503, "text/plain", "", "Retry-After", "2"), "again in 2s", nil},
-		{"an unknown status passes", answerWith(599, "text/plain", ""), "again", nil},
-		{"a long detail is cut", answerWith(500, "text/plain", strings.Repeat("ü", 5000)), "again", []string{"ü…"}},
-		{"a body without end is not read to its end", func(w http.ResponseWriter, r *http.Request) {
+		{"200 accepts the summary", answerWith(200, "application/json", "{}"), "accepted", nil},
+		{"201 accepts the summary", answerWith(201, "", ""), "accepted", nil},
+		{"202 accepts the summary", answerWith(202, "text/plain", "later"), "accepted", nil},
+		{"204 accepts the summary", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, "accepted", nil},
+		{"200 with an incomplete body accepts the summary", raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), "accepted", nil},
+		{"409 means that the summary already exists", answerWith(409, "text/plain", "exists"), "accepted", nil},
+		{"409 with Retry-After means that the summary is being processed", answerWith(409, "text/plain", "busy", "Retry-After", "1"), "again in 1s", nil},
+		{"400 before the first accepted summary is temporary", answerWith(400, "text/plain", "Invalid Hostname"), "again", []string{"400 Bad Request: Invalid Hostname: check the URL of the summary API"}},
+		{"413 rejects the summary", answerWith(413, "text/plain", ""), "rejected 413", []string{"Request Entity Too Large"}},
+		{"422 rejects the summary with the detail of a problem document", answerWith(422, "application/problem+json", `{"title":"Invalid","detail":"the plate is stolen"}`), "rejected 422", []string{"422 Unprocessable Entity: the plate is stolen"}},
+		{"422 rejects the summary with the message in a JSON object", answerWith(422, "application/json", `{"message":"too old"}`), "rejected 422", []string{"too old"}},
+		{"401 is temporary", answerWith(401, "text/plain", "who are you"), "again", []string{"401 Unauthorized: who are you"}},
+		{"403 is temporary", answerWith(403, "text/html", "<html>Forbidden</html>"), "again", []string{"403 Forbidden"}},
+		{"404 is temporary", answerWith(404, "text/plain", "404 page not found"), "again", []string{"404 Not Found"}},
+		{"408 is temporary", answerWith(408, "text/plain", ""), "again", nil},
+		{"415 is temporary", answerWith(415, "text/plain", ""), "again", nil},
+		{"429 with Retry-After is temporary", answerWith(429, "text/plain", "", "Retry-After", "7"), "again in 7s", nil},
+		{"a Retry-After of a day is reduced to an hour", answerWith(429, "text/plain", "", "Retry-After", "86400"), "again in 1h0m0s", nil},
+		{"an invalid Retry-After is ignored", answerWith(429, "text/plain", "", "Retry-After", "-3"), "again", nil},
+		{"500 is temporary", answerWith(500, "text/plain", "oops\n\x1b[31mgoroutine 1"), "again", []string{"500 Internal Server Error: oops [31mgoroutine 1"}},
+		{"503 with Retry-After is temporary", answerWith(503, "text/plain", "", "Retry-After", "2"), "again in 2s", nil},
+		{"an unknown status is temporary", answerWith(599, "text/plain", ""), "again", nil},
+		{"a long detail is truncated", answerWith(500, "text/plain", strings.Repeat("ü", 5000)), "again", []string{"ü…"}},
+		{"an endless body is not read completely", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(500)
 			writeForEver(w, r)
 		}, "again", []string{"500 Internal Server Error: more more"}},
-		{"a server that hangs before the answer", hang, "again", []string{"no answer in time"}},
-		{"a server that hangs inside a refusal", func(w http.ResponseWriter, r *http.Request) {
+		{"a server that hangs before its response", hang, "again", []string{"no answer in time"}},
+		{"a server that hangs within an error response", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(500)
 			_, _ = io.WriteString(w, "half")
 			_ = http.NewResponseController(w).Flush()
 			untilGone(r)
 		}, "again", []string{"500 Internal Server Error: half"}},
-		{"a connection that is dropped", raw(""), "again", []string{"EOF"}},
-		{"an answer that is no HTTP", raw("SSH-2.0-OpenSSH_9.2\r\n"), "again", []string{"malformed HTTP"}},
-		{"301 is not followed, as the POST would become a GET", answerWith(301, "", "", "Location", "/elsewhere"), "again", []string{"301 Moved Permanently", "a redirect to http://127.0.0.1:", "/elsewhere that is not followed"}},
-		{"303 is not followed, as the POST would become a GET", answerWith(303, "", "", "Location", "/elsewhere"), "again", []string{"303 See Other"}},
+		{"a connection that is closed without a response", raw(""), "again", []string{"EOF"}},
+		{"a response that is not HTTP", raw("SSH-2.0-OpenSSH_9.2\r\n"), "again", []string{"malformed HTTP"}},
+		{"301 is not followed, because the POST would become a GET", answerWith(301, "", "", "Location", "/elsewhere"), "again", []string{"301 Moved Permanently", "a redirect to http://127.0.0.1:", "/elsewhere that is not followed"}},
+		{"303 is not followed, because the POST would become a GET", answerWith(303, "", "", "Location", "/elsewhere"), "again", []string{"303 See Other"}},
 		{"308 to another host is not followed", answerWith(308, "", "", "Location", "http://192.0.2.1/?token=secret"), "again", []string{"a redirect to http://192.0.2.1/ that is not followed"}},
-		{"307 in a circle ends", answerWith(307, "", "", "Location", "/"), "again", []string{"307 Temporary Redirect"}},
+		{"a loop of redirects with 307 ends", answerWith(307, "", "", "Location", "/"), "again", []string{"307 Temporary Redirect"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestExternalPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 			c := newExternal(t, config)
 			err := c.Post(t.Context(), visit("a"))
 			if got := kind(err); got != tt.want {
-				t.Fatalf("it is %s (%v), want %s", got, err, tt.want)
+				t.Fatalf("the result is %s (%v), want %s", got, err, tt.want)
 			}
 			for _, part := range tt.parts {
 				if !strings.Contains(err.Error(), part) {
@@ -130,27 +130,27 @@ func TestExternalPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 	}
 }
 
-func TestExternal_NoServer_ReturnsUnavailableError(t *testing.T) {
+func TestExternalPost_NoServer_ReturnsUnavailableError(t *testing.T) {
 	t.Parallel()
 	server := serve(t, hang)
 	server.Close()
 	err := newExternal(t, Config{URL: server.URL}).Post(t.Context(), visit("a"))
 	if kind(err) != "again" || !strings.Contains(err.Error(), "connection refused") || !strings.Contains(err.Error(), server.URL) {
-		t.Errorf("error is %v, want one that says that the connection was refused, and by whom", err)
+		t.Errorf("error is %v, want an error with \"connection refused\" and the URL of the server", err)
 	}
 }
 
 func TestExternalReach_AcceptsAnyStatus(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]int{
-		"it knows no HEAD": http.StatusMethodNotAllowed, "it wants credentials": http.StatusUnauthorized,
-		"it sends elsewhere": http.StatusFound, "it is out of order": http.StatusInternalServerError,
+		"HEAD is not allowed": http.StatusMethodNotAllowed, "credentials are missing": http.StatusUnauthorized,
+		"a redirect": http.StatusFound, "an internal error": http.StatusInternalServerError,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.Method != http.MethodHead {
-					t.Errorf("it was asked by %s", r.Method)
+					t.Errorf("the method of the request is %s, want HEAD", r.Method)
 				}
 				w.Header().Set("Location", "/elsewhere")
 				w.WriteHeader(status)
@@ -162,7 +162,7 @@ func TestExternalReach_AcceptsAnyStatus(t *testing.T) {
 			server.Close()
 			err := c.Reach(t.Context())
 			if err == nil || !strings.Contains(err.Error(), server.URL+"/in/box") || !strings.Contains(err.Error(), "connection refused: start the API there") {
-				t.Errorf("error is %v once it is gone, want one that names the address", err)
+				t.Errorf("after the server has stopped, the error is %v, want an error with the URL of the API", err)
 			}
 		})
 	}
@@ -173,8 +173,8 @@ func TestExternal_SendsTheDocumentedRequest(t *testing.T) {
 	tests := []struct {
 		name, id, key string
 	}{
-		{"an id of this system is its own key", "0l3q7v2mf9k1a-0-17", "0l3q7v2mf9k1a-0-17"},
-		{"an id that a header cannot hold is percent-encoded", "ü %\"x", "%C3%BC%20%25%22x"},
+		{"the id of a generated event is used unchanged as the key", "0l3q7v2mf9k1a-0-17", "0l3q7v2mf9k1a-0-17"},
+		{"an id that is not valid in a header is percent-encoded", "ü %\"x", "%C3%BC%20%25%22x"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -201,7 +201,7 @@ func TestExternal_SendsTheDocumentedRequest(t *testing.T) {
 	}
 }
 
-func TestExternal_FollowsRedirectsOnlyWithinTheHost(t *testing.T) {
+func TestExternalPost_RedirectToTheSameHost_IsFollowed(t *testing.T) {
 	t.Parallel()
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -219,7 +219,7 @@ func TestExternal_FollowsRedirectsOnlyWithinTheHost(t *testing.T) {
 	}
 }
 
-func TestExternal_SendsCredentialsButNeverQuotesThem(t *testing.T) {
+func TestExternal_SendsCredentialsButOmitsThemFromErrors(t *testing.T) {
 	t.Parallel()
 	var authorization atomic.Value
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -237,9 +237,9 @@ func TestExternal_SendsCredentialsButNeverQuotesThem(t *testing.T) {
 	}{
 		{"a token", server.URL, map[string]string{"token": "s3cret-token\n"}, "Bearer s3cret-token"},
 		{"a user name and a password", server.URL, map[string]string{"username": "anna", "password": "s3cret pass"}, "Basic YW5uYTpzM2NyZXQgcGFzcw=="},
-		{"a token goes before a user name", server.URL, map[string]string{"token": "t", "username": "anna", "password": "p"}, "Bearer t"},
+		{"a token takes precedence over a user name", server.URL, map[string]string{"token": "t", "username": "anna", "password": "p"}, "Bearer t"},
 		{"a user in the URL", withUser, nil, "Basic ZnJlZDpmcm9tLXRoZS11cmw="},
-		{"a Secret goes before the URL", withUser, map[string]string{"token": "s3cret-token"}, "Bearer s3cret-token"},
+		{"a Secret takes precedence over the URL", withUser, map[string]string{"token": "s3cret-token"}, "Bearer s3cret-token"},
 		{"an empty Secret", server.URL, nil, ""},
 	}
 	for _, tt := range tests {
@@ -250,7 +250,7 @@ func TestExternal_SendsCredentialsButNeverQuotesThem(t *testing.T) {
 				t.Errorf("Authorization is %q, want %q", got, tt.want)
 			}
 			if kind(err) != "again" {
-				t.Errorf("error is %v, want one that passes", err)
+				t.Errorf("error is %v, want a temporary error", err)
 			}
 			_, encoded, _ := strings.Cut(tt.want, " ")
 			for _, secret := range []string{encoded, "s3cret", "from-the-url"} {
@@ -270,7 +270,7 @@ func TestExternal_InvalidSecret_ErrorSaysWhatIsInvalid(t *testing.T) {
 		dir  string
 		want string
 	}{
-		{"a directory that is not there", t.TempDir() + "/none", "check that the Secret is mounted there"},
+		{"a directory that does not exist", t.TempDir() + "/none", "check that the Secret is mounted there"},
 		{"a token of two lines", writeSecret(t, t.TempDir(), map[string]string{"token": "s3c\nret"}), `the value of key "token" contains characters`},
 		{"an invalid certificate", writeSecret(t, t.TempDir(), map[string]string{"ca.crt": "s3cret"}), "contains no PEM certificate"},
 	}
@@ -279,7 +279,7 @@ func TestExternal_InvalidSecret_ErrorSaysWhatIsInvalid(t *testing.T) {
 			t.Parallel()
 			err := newExternal(t, Config{URL: server.URL, SecretDir: tt.dir}).Post(t.Context(), visit("a"))
 			if kind(err) != "again" || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "s3c") {
-				t.Errorf("error is %v, want one that passes, with %q", err, tt.want)
+				t.Errorf("error is %v, want a temporary error with %q", err, tt.want)
 			}
 		})
 	}
@@ -305,7 +305,7 @@ func TestExternal_UsesRotatedCredentials(t *testing.T) {
 		t.Fatalf("with the old token: %v", err)
 	}
 	if err := c.Post(t.Context(), visit("b")); err != nil {
-		t.Errorf("the attempt after a refusal still has the old token: %v", err)
+		t.Errorf("the attempt after a response with status 401 still has the old token: %v", err)
 	}
 }
 
@@ -316,10 +316,10 @@ func TestExternal_TrustsTheCAInTheSecret(t *testing.T) {
 	dir := t.TempDir()
 	c := newExternal(t, Config{URL: server.URL, SecretDir: dir})
 	if err := c.Post(t.Context(), visit("a")); kind(err) != "again" || !strings.Contains(err.Error(), "certificate") {
-		t.Fatalf("error is %v, want one of an unknown certificate", err)
+		t.Fatalf("error is %v, want an error about an unknown certificate", err)
 	}
 	if err := c.Reach(t.Context()); err == nil || !strings.Contains(err.Error(), "put the certificate of that CA into ca.crt") {
-		t.Errorf("error is %v, want one that says where the certificate goes", err)
+		t.Errorf("error is %v, want an error that says where to put the certificate", err)
 	}
 	writeSecret(t, dir, map[string]string{
 		"ca.crt": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
@@ -340,7 +340,8 @@ func TestExternalPost_ConcurrentPosts_ShareALimitedNumberOfConnections(t *testin
 		_, _ = io.Copy(io.Discard, r.Body)
 		under.Add(-1)
 		w.WriteHeader(500)
-		_, _ = io.WriteString(w, strings.Repeat("x", 20_000)) // longer than the excerpt that the error quotes
+		// This body is longer than the client reads. The client must discard the rest to reuse the connection.
+		_, _ = io.WriteString(w, strings.Repeat("x", 20_000))
 	})
 	c := newExternal(t, Config{URL: server.URL, maxInFlight: inFlight, timeout: time.Minute})
 	var wg sync.WaitGroup
@@ -357,13 +358,12 @@ func TestExternalPost_ConcurrentPosts_ShareALimitedNumberOfConnections(t *testin
 	}
 	count := 0
 	connections.Range(func(any, any) bool { count++; return true })
-	// Package http opens another connection if its goroutines are delayed. On a busy machine there can therefore be a
-	// few more connections than concurrent requests.
+	// On a busy machine, package http may open more connections than there are concurrent requests.
 	if count == posts {
-		t.Errorf("%d connections for %d requests: none was used twice", count, posts)
+		t.Errorf("%d connections for %d requests: no connection was used twice", count, posts)
 	}
 	if bound := c.transport.client.Transport.(*http.Transport).MaxConnsPerHost; bound != inFlight {
-		t.Errorf("at most %d connections are open at a time, want %d", bound, inFlight)
+		t.Errorf("MaxConnsPerHost is %d, want %d", bound, inFlight)
 	}
 }
 

@@ -65,8 +65,7 @@ func visit(id string) event.Summary {
 	return event.Summary{ID: id, Plate: "P-1", EntryAt: at, ExitAt: at.Add(time.Hour)}
 }
 
-// kind says what an error means to a caller: the summary was accepted, was rejected, or must be
-// posted again.
+// kind says what an error means to a caller: the summary was accepted, was rejected, or must be posted again.
 func kind(err error) string {
 	rejected, isRejected := errors.AsType[*summary.RejectedError](err)
 	unavailable, isUnavailable := errors.AsType[*summary.UnavailableError](err)
@@ -95,7 +94,7 @@ func postAll(t *testing.T, c poster, ids ...string) []string {
 	return results
 }
 
-// writeSecret creates a directory with one file per key, like a mounted Secret. It returns the path.
+// writeSecret writes one file per key into an existing directory, like a mounted Secret. It returns the directory.
 func writeSecret(t *testing.T, dir string, keys map[string]string) string {
 	t.Helper()
 	for key, value := range keys {
@@ -106,7 +105,8 @@ func writeSecret(t *testing.T, dir string, keys map[string]string) string {
 	return dir
 }
 
-// hijack takes over the connection of a request from the HTTP server, writes the text raw to it, and closes it.
+// hijack takes over the connection of a request from the HTTP server, writes the parameter raw to the
+// connection, and closes it.
 func hijack(t *testing.T, w http.ResponseWriter, raw string) {
 	t.Helper()
 	conn, buffered, err := http.NewResponseController(w).Hijack()

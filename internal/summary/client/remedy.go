@@ -22,7 +22,7 @@ const (
 	avoidProxy    = "add the host of the API to NO_PROXY"
 )
 
-// remedyFor returns advice for a request that failed without a response, or "" if it has no advice.
+// remedyFor returns advice for a request that failed without a response, or "" if there is no advice.
 func (t *transport) remedyFor(request *http.Request, err error) string {
 	dial, _ := errors.AsType[*net.OpError](err)
 	isDial := dial != nil && (dial.Op == "dial" || dial.Op == "proxyconnect")
@@ -45,39 +45,40 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	case isDial:
 		return remedyAddress
 	case t.endpoint.Scheme == "http" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-		return "if this repeats, check the port, and whether the API uses TLS (https://)" // on a TLS port, Envoy closes the connection without a response
+		// If a request without TLS arrives at a TLS port, Envoy closes the connection without a response.
+		return "if this error repeats, check the port, and check whether the API uses TLS (https://)"
 	}
 	return ""
 }
 
-// proxyError means that an HTTP proxy answered a request itself, and did not pass it on to the API.
+// proxyError means that an HTTP proxy answered a request itself, instead of forwarding the request to the API.
 type proxyError struct {
 	proxy    string // the host of the proxy; empty if the environment names no proxy for the request
 	variable string // the environment variable that names the proxy
 	status   string
 }
 
-// Error names the proxy and says what to do.
+// Error implements error. The text names the proxy and says what to do.
 func (e proxyError) Error() string {
 	if e.proxy == "" {
-		return "a proxy in front of the API answered " + line(e.status) + ": correct its settings, or the URL of the summary API"
+		return "a proxy in front of the API answered " + line(e.status) + ": correct the settings of the proxy, or the URL of the summary API"
 	}
 	return "the proxy " + e.proxy + ", which the environment names (" + e.variable + "), answered " + line(e.status) +
-		": correct its settings, or " + avoidProxy
+		": correct the settings of the proxy, or " + avoidProxy
 }
 
-// checkProxy returns an error if the proxy does not connect to the API. The error matches summary.ErrNotReady, because the
-// proxy is the cause, not the URL of the API.
+// checkProxy returns an error if the proxy does not connect to the API. The error matches summary.ErrNotReady, because
+// the cause is the proxy, not the URL of the API.
 func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
 	}
-	return summary.NotReady(proxyError{proxy.Host, "HTTPS_PROXY", response.Status}) // omit the rest of the URL, which may contain a password
+	return summary.NotReady(proxyError{proxy.Host, "HTTPS_PROXY", response.Status}) // the URL may contain a password
 }
 
-// checkPlainProxy returns an error if a proxy demands credentials for a request with an http:// URL. For these requests,
-// package http does not distinguish the responses of the proxy from those of the API, but only a proxy sends the status
-// 407. The error matches summary.ErrNotReady, like that of checkProxy.
+// checkPlainProxy returns an error if a proxy demands credentials for a request with an http:// URL. For such a
+// request, package http does not call checkProxy. Only a proxy sends the status 407, so a response with this status
+// does not come from the API. The error matches summary.ErrNotReady, like the error of checkProxy.
 func (t *transport) checkPlainProxy(request *http.Request, response *http.Response) error {
 	if response.StatusCode != http.StatusProxyAuthRequired {
 		return nil
@@ -93,9 +94,9 @@ func (t *transport) proxyFor(request *http.Request) string {
 	return ""
 }
 
-// plainProxyFor returns the host of the proxy if the proxy itself can respond to the request, or "" if only the API
-// can. A SOCKS proxy cannot respond. Other proxies can respond only to requests with an http:// URL, because they read
-// only these.
+// plainProxyFor returns the host of the proxy if the proxy itself can respond to the request, or "" if only the API can
+// respond. A SOCKS proxy cannot respond. An HTTP proxy can respond only to requests with an http:// URL: requests with
+// an https:// URL are encrypted.
 func (t *transport) plainProxyFor(request *http.Request) string {
 	proxy := t.proxyURLFor(request)
 	if proxy == nil || request.URL.Scheme != "http" || !strings.HasPrefix(proxy.Scheme, "http") {
@@ -115,13 +116,12 @@ func (t *transport) proxyURLFor(request *http.Request) *url.URL {
 	return proxy
 }
 
-// tlsSentences are parts, in lower case, of the responses of web servers to an unencrypted request on a TLS port. The
-// comment after each part names the server that sends it.
+// A web server sends one of these sentences, here in lower case, if a request without TLS arrives at a TLS port.
 var tlsSentences = []string{
-	"http request to an https server",                   // package net/http of Go
-	"plain http request was sent to https port",         // nginx
-	"speaking plain http to an ssl-enabled server port", // Apache
-	"combination of host and port requires tls",         // Tomcat, the default server of Spring Boot
+	"http request to an https server",                   // the text of a server that uses Go's package net/http
+	"plain http request was sent to https port",         // the text of nginx
+	"speaking plain http to an ssl-enabled server port", // the text of Apache
+	"combination of host and port requires tls",         // the text of Tomcat, the default server of Spring Boot
 }
 
 // wantsTLS reports whether a response says that the port expects TLS. Such a response has status 400.
@@ -133,7 +133,7 @@ func (r *reply) wantsTLS() bool {
 	return slices.ContainsFunc(tlsSentences, func(sentence string) bool { return strings.Contains(body, sentence) })
 }
 
-// remedy returns advice for a response that accepts no summary, or "" if it has no advice.
+// remedy returns advice for a response that accepts no summary, or "" if there is no advice.
 func (r *reply) remedy() string {
 	switch r.status {
 	case http.StatusBadRequest:

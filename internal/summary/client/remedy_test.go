@@ -31,7 +31,7 @@ func TestExternal_HTTPURLOfTLSPort_ErrorSuggestsHTTPS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newExternal(t, Config{URL: address})
 			if err := c.Post(t.Context(), visit("a")); kind(err) != "again" || !strings.Contains(err.Error(), "https://") {
-				t.Errorf("post: %v, want one that passes and names the remedy", err)
+				t.Errorf("post: %v, want a temporary error that names the remedy", err)
 			}
 			if err := c.Reach(t.Context()); err == nil || !strings.Contains(err.Error(), "https://") {
 				t.Errorf("reach: %v, want the remedy", err)
@@ -93,7 +93,8 @@ func TestExternal_ProxyRefuses_ErrorNamesTheProxy(t *testing.T) {
 	}
 }
 
-// The API itself can also respond with a gateway error, so Reach succeeds.
+// A gateway error may come from the proxy or from the API itself. So the error of Post names the proxy as a possible
+// sender, but Reach succeeds, because the API may have responded.
 func TestExternal_HTTPURLAndGatewayError_ErrorNamesTheProxyIfThereIsOne(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
@@ -130,7 +131,8 @@ func TestPlainProxyFor_ProxyCannotReadTheRequest_ReturnsNone(t *testing.T) {
 	}
 }
 
-// A service mesh can have a proxy that the environment does not name.
+// A service mesh can have a proxy that no environment variable names. So the error mentions a proxy even if the client
+// knows none.
 func TestExternal_UnknownProxyRefuses_ErrorSaysThatAProxyAnswered(t *testing.T) {
 	t.Parallel()
 	c := newExternal(t, Config{URL: serve(t, answerWith(http.StatusProxyAuthRequired, "text/plain", "no")).URL})

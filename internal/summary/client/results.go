@@ -39,8 +39,8 @@ func (r *results) next(id string) (result, error) {
 	if json.Unmarshal(line, &res) != nil || res.Status == 0 {
 		return result{}, errUnlike
 	}
-	// If the API could not parse a summary, it rejects the summary and does not know its identifier. So the result may
-	// lack the identifier, but must not say that the summary was accepted.
+	// If the API cannot parse a summary, it rejects the summary without knowing its identifier. So a result without an
+	// identifier is valid only if it says that the summary was not accepted.
 	accepted := res.Status/100 == 2
 	if res.ID != id && (accepted || res.ID != "") {
 		return result{}, errUnlike
@@ -49,7 +49,8 @@ func (r *results) next(id string) (result, error) {
 }
 
 // usual parses the usual form of a line without the JSON decoder, because that is faster. The usual form is
-// {"id":"<id>","status":201} or the same with status 200. usual returns the status, or 0 if the line has another form.
+// {"id":"<id>","status":201} or the same with status 200. The result is the status, or 0 if the line has another
+// form.
 func usual(line []byte, id string) int {
 	const before, after = `{"id":"`, `","status":`
 	if len(line) != len(before)+len(id)+len(after)+len(`201}`) ||

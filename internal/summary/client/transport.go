@@ -20,12 +20,12 @@ const (
 	dialTimeout = 3 * time.Second
 	idleTimeout = 90 * time.Second
 	keepAlive   = 15 * time.Second
-	// maxDrained is the maximum number of unread bytes of a response that the client reads and discards, so that the
-	// connection can be reused.
+	// maxDrained is the maximum number of remaining response bytes that the client discards to be able to reuse the
+	// connection.
 	maxDrained = 64 << 10
 	// maxHeader is the maximum size of the response headers in bytes.
 	maxHeader = 64 << 10
-	// maxRedirects is the maximum number of redirects that one request follows.
+	// maxRedirects is the maximum number of redirects that the client follows for one request.
 	maxRedirects = 3
 )
 
@@ -34,12 +34,12 @@ type transport struct {
 	endpoint *url.URL
 	binding  cachedBinding
 	timeout  time.Duration
-	// connections is the maximum number of connections. Idle connections stay open.
+	// connections is the maximum number of connections, including idle connections.
 	connections int
-	// proxied says whether requests use the HTTP proxy that the environment variables define.
+	// proxied is true if requests use the proxy in the environment variables HTTP_PROXY and HTTPS_PROXY.
 	proxied bool
-	// fromEnvironment replaces http.ProxyFromEnvironment in tests, because that function reads the environment only
-	// once per process.
+	// fromEnvironment replaces http.ProxyFromEnvironment in tests, because http.ProxyFromEnvironment reads the
+	// environment only once per process.
 	fromEnvironment func(*http.Request) (*url.URL, error)
 
 	mu     sync.Mutex
@@ -52,18 +52,18 @@ type transport struct {
 type reply struct {
 	status int
 	header http.Header
-	// body is the response body. It is incomplete if the field truncated is true.
-	body []byte
-	// truncated is true if the body was longer than the limit, or if it could not be read to its end.
+	body   []byte
+	// truncated is true if the field body is incomplete: the response is longer than the limit, or reading failed.
 	truncated bool
-	// proxy is the host of the HTTP proxy from which the response may come instead of from the API, or "".
+	// proxy is the host of the HTTP proxy that may have sent the response instead of the API. It is "" if only the API
+	// can have sent the response.
 	proxy string
 }
 
 func (r *reply) success() bool { return r.status/100 == 2 }
 
-// send sends one request and reads up to limit bytes of the response body. It returns an error only if there is no
-// response of the API. A response with an error status is not an error.
+// send sends one request and reads up to limit bytes of the response body. It returns an error only if the API sends no
+// response. A response with an error status is not an error.
 func (t *transport) send(ctx context.Context, method string, body []byte, header http.Header, limit int64) (*reply, error) {
 	b, err := t.binding.read()
 	if err != nil {
@@ -111,8 +111,8 @@ func receive(response *http.Response, limit int64) *reply {
 	return r
 }
 
-// fault wraps an error of package http. The text of a fault contains no credentials, and ends with advice if there is
-// any.
+// fault wraps an error of package http. The message of a fault contains no credentials. The message ends with the
+// remedy, unless the remedy is "".
 type fault struct {
 	err          error
 	text, remedy string
@@ -126,7 +126,9 @@ func (f fault) Error() string {
 	return f.text + ": " + f.remedy
 }
 
-// Is makes errors.Is(err, summary.ErrNotReady) true if the URL of the API is not the cause.
+// Is makes a fault match summary.ErrNotReady if the cause is temporary and on the client's side, such as too many open
+// files. A fault with any other cause, such as a refused connection, does not match summary.ErrNotReady, because the
+// URL of the API may be wrong.
 func (f fault) Is(target error) bool {
 	return target == summary.ErrNotReady && binding.IsTemporary(f.err)
 }
@@ -134,7 +136,8 @@ func (f fault) Is(target error) bool {
 // Unwrap returns the error of package http.
 func (f fault) Unwrap() error { return f.err }
 
-// explain returns the reason why there is no response. It omits the URL, which package http quotes in full.
+// explain returns the reason for an error of package http. The reason omits the URL, because the URL may contain a
+// token.
 func explain(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
@@ -146,7 +149,7 @@ func explain(err error) string {
 }
 
 // clientFor returns an HTTP client with the TLS configuration of the binding. If the TLS configuration has changed,
-// clientFor makes a new client and closes the idle connections of the old one.
+// clientFor makes a new client and closes the idle connections of the old client.
 func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -193,9 +196,9 @@ func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(request)
 }
 
-// checkRedirect follows a redirect only if it repeats the POST on the same host with the same scheme, and at most
-// maxRedirects times. A GET would store nothing, and another host must not receive the credentials. A redirect that is
-// not followed is returned as the response.
+// checkRedirect follows at most maxRedirects redirects, and only redirects that repeat the POST on the same host with
+// the same scheme. A GET would store nothing, and another host must not receive the credentials. If checkRedirect does
+// not follow a redirect, package http returns the redirect as the response.
 func (t *transport) checkRedirect(next *http.Request, previous []*http.Request) error {
 	if next.Method != http.MethodPost || next.URL.Scheme != t.endpoint.Scheme || next.URL.Host != t.endpoint.Host ||
 		len(previous) > maxRedirects {

@@ -15,17 +15,18 @@ import (
 )
 
 // Database implements summary.Database in memory, so summaries do not survive the process. All methods are safe for
-// concurrent use. A stored summary takes about 150 bytes. Insert waits while List runs, which may take long: List reads
-// all summaries if the query selects a plate.
+// concurrent use. A stored summary takes about 150 bytes. If a query selects a plate, List may read all summaries.
+// Insert waits until List returns.
 type Database struct {
 	mu     sync.Mutex
 	closed bool
-	// rows contains the summaries in insertion order. The summary with number n has index n-1.
+	// rows contains the summaries in insertion order. The summary with the sequence number n has the index n-1.
 	rows []row
-	// byID contains the index of each summary in rows.
+	// byID maps each summary ID to the index of the summary in the field rows.
 	byID map[string]int
-	// byExit contains the indexes of all rows. The first `sorted` of them are in the order of the exits. Summaries arrive
-	// nearly in this order, so List sorts only the end of the slice.
+	// byExit contains the indexes of all elements of the field rows. Only the first elements of byExit are sorted by
+	// exit time. The field sorted is the number of these elements. Summaries arrive nearly in the order of their exit
+	// times, so List sorts only the end of byExit.
 	byExit []int
 	sorted int
 	totals totals
@@ -50,7 +51,8 @@ func (r *row) summary() event.Summary {
 	return event.Summary{ID: r.id, Plate: r.plate, EntryAt: summary.Instant(r.entry), ExitAt: summary.Instant(r.exit)}
 }
 
-// totals are the totals over all rows. The sum of the durations, in nanoseconds, has 128 bits.
+// totals contains the totals over all rows, in nanoseconds. The sum of the durations has 128 bits: the upper 64 bits
+// are in sumHigh, the lower 64 bits are in sumLow.
 type totals struct {
 	sumHigh, sumLow   uint64
 	shortest, longest int64
@@ -92,7 +94,7 @@ func (d *Database) insert(r row) summary.Outcome {
 		}
 		return summary.Conflicting
 	}
-	// The texts may be parts of a whole message. Copy them, so that the message is not kept in memory.
+	// The ID and the plate may be substrings of a whole message. Copy these strings, so that the message can be freed.
 	texts := r.id + r.plate
 	r.id, r.plate = texts[:len(r.id)], texts[len(r.id):]
 	d.totals.add(&r, len(d.rows) == 0)
@@ -151,8 +153,8 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// sort sorts the field byExit. It does not touch the elements before the place of the earliest new exit, because they
-// are already in order.
+// sort sorts the field byExit. Elements that precede the earliest unsorted exit are already in order, so sort skips
+// these elements.
 func (d *Database) sort() {
 	if d.sorted == len(d.byExit) {
 		return
@@ -180,7 +182,8 @@ func (d *Database) Stats(ctx context.Context) (summary.Stats, error) {
 		return summary.Stats{}, err
 	}
 	t := &d.totals
-	// Div64 cannot panic, because the mean of 63-bit durations has at most 63 bits.
+	// Div64 panics if the divisor is 0 or the quotient is too large. But there is at least one row, and the mean of
+	// 63-bit durations has at most 63 bits.
 	mean, _ := bits.Div64(t.sumHigh, t.sumLow, uint64(len(d.rows)))
 	return summary.Stats{
 		Count: int64(len(d.rows)), Mean: time.Duration(mean),

@@ -48,7 +48,7 @@ func TestStats_SumOfDurationsExceeds64Bits_MeanIsExact(t *testing.T) {
 	}
 	got, err := d.Stats(t.Context())
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
-		t.Errorf("the totals differ, or reading them failed with %v (-want +got):\n%s", err, diff)
+		t.Errorf("Stats returned the error %v or wrong totals (-want +got):\n%s", err, diff)
 	}
 }
 

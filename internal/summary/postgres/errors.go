@@ -22,7 +22,7 @@ import (
 const (
 	codeUniqueViolation    = "23505"
 	codeReadOnly           = "25006"
-	classInvalidAuth       = "28" // the codes of rejected credentials begin with it
+	classInvalidAuth       = "28" // the class of the SQLSTATE codes for rejected credentials
 	codeInvalidAuth        = "28000"
 	codeInvalidPassword    = "28P01"
 	codeInvalidDatabase    = "3D000"
@@ -63,8 +63,8 @@ var (
 	errReadOnly = errors.New("transaction_read_only is on")
 )
 
-// isBadInput reports whether the cause of an error may be the address, the credentials, the permissions or the choice of
-// the database. answered says whether a server has accepted a connection before.
+// isBadInput reports whether the cause of an error may be the address, the credentials, the permissions or the choice
+// of the database. The parameter answered says whether a server has accepted a connection before.
 func isBadInput(err error, answered bool) bool {
 	if _, unusable := errors.AsType[*UnusableError](err); unusable {
 		return true
@@ -109,9 +109,9 @@ func isOtherProtocol(err error) bool {
 	return strings.Contains(text, "invalid response to GSSEncRequest") || strings.Contains(text, "unexpected message from server")
 }
 
-// describe adds the address of the server, and advice, to an error. The result contains neither the URI nor the password.
-// It matches summary.ErrNotReady unless the cause may be the address, the credentials, the permissions or the choice of the
-// database.
+// describe adds the address of the server, and advice, to an error. The result contains neither the URI nor the
+// password. The result matches summary.ErrNotReady unless the cause may be the address, the credentials, the
+// permissions or the choice of the database.
 func (d *Database) describe(err error) error {
 	if errors.Is(err, puddle.ErrClosedPool) || d.running.Err() != nil {
 		return fmt.Errorf("the summary database is %w", summary.ErrClosed)
@@ -138,8 +138,8 @@ func (d *Database) describe(err error) error {
 // Without the parameter sslmode, there are two attempts for each address: one with TLS and one without.
 type oneLine struct{ error }
 
-// Error returns each distinct line once. If the server refused TLS and an attempt without TLS follows, Error omits the
-// line about the refusal.
+// Error joins the lines of the wrapped error into one line, and omits repeated lines. If the server refused TLS and an
+// attempt without TLS follows, Error also omits the line about the refusal.
 func (e oneLine) Error() string {
 	lines := strings.Split(strings.ReplaceAll(e.error.Error(), "\t", ""), "\n")
 	var kept []string
@@ -215,7 +215,7 @@ func adviceFor(code string) string {
 		return "is starting, stopping or recovering; wait, and see its log if this lasts"
 	case codeInvalidSchema:
 		return "lacks the schema in search_path, or does not let the user use it; create it and grant USAGE on it, correct search_path, or select another schema with --database-schema"
-	case codeUndefinedTable: // only some tables are missing: Database.call creates them again if all are missing
+	case codeUndefinedTable: // some tables are missing, but not all: if all are missing, Database.call creates them again
 		return "no longer has all tables; drop the whole schema so that all tables are created again, or restore a backup"
 	case codeIOError, codeDataCorrupted, codeIndexCorrupted:
 		return "has a damaged disk or database; see its log, and restore a backup"

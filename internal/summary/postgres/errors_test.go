@@ -41,8 +41,8 @@ func TestAdvise_ConnectionFails_NamesTheCause(t *testing.T) {
 	}
 }
 
-// A server accepts no writes if it is a replica, or if default_transaction_read_only is on. Some errors do not tell
-// which.
+// A server accepts no writes if it is a replica, or if default_transaction_read_only is on. Some errors do not say
+// which of the two is the cause.
 func TestAdvise_ReadOnlyServer_NamesBothCausesUnlessOneIsKnown(t *testing.T) {
 	t.Parallel()
 	const replica, setting = "wait for the failover", "set default_transaction_read_only to off"
@@ -50,9 +50,9 @@ func TestAdvise_ReadOnlyServer_NamesBothCausesUnlessOneIsKnown(t *testing.T) {
 		err               error
 		isReplica, hasSet bool
 	}{
-		"a statement that fails":           {&pgconn.PgError{Code: codeReadOnly}, true, true},
-		"a check of pgx":                   {pgconn.ErrReadOnlyConnection, true, true},
-		"a replica, as pgx found out":      {pgconn.ErrStandbyConnection, true, false},
+		"a server that rejects a write":    {&pgconn.PgError{Code: codeReadOnly}, true, true},
+		"a server that pgx rejects":        {pgconn.ErrReadOnlyConnection, true, true},
+		"a replica that pgx rejects":       {pgconn.ErrStandbyConnection, true, false},
 		"a replica":                        {errReplica, true, false},
 		"a primary that accepts no writes": {errReadOnly, false, true},
 	} {
@@ -117,10 +117,10 @@ func TestDescribe_ServerFails_MatchesErrNotReadyUnlessInputIsWrong(t *testing.T)
 		"a rejected certificate":             {&pgconn.PgError{Code: codeInvalidAuth}, false},
 		"a missing permission":               {&pgconn.PgError{Code: codeInsufficientRights}, false},
 		"a schema that does not exist":       {&pgconn.PgError{Code: codeInvalidSchema}, false},
-		"a replica, as a statement fails":    {&pgconn.PgError{Code: codeReadOnly}, false},
-		"a replica, as pgx found out":        {pgconn.ErrStandbyConnection, false},
+		"a server that rejects a write":      {&pgconn.PgError{Code: codeReadOnly}, false},
+		"a replica that pgx rejects":         {pgconn.ErrStandbyConnection, false},
 		"a primary, but a replica is wanted": {pgconn.ErrPrimaryConnection, false},
-		"a setting against writes":           {errReadOnly, false},
+		"a primary that accepts no writes":   {errReadOnly, false},
 		"a newer schema":                     {unusable("a newer schema"), false},
 		"a network without a route":          {fmt.Errorf("dial error: %w", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}), false},
 		"an unknown CA":                      {fmt.Errorf("tls error: %w", x509.UnknownAuthorityError{}), false},
@@ -154,7 +154,7 @@ func TestDatabasePrepare_AnotherProcessHoldsTheMigrationLock_MatchesErrNotReady(
 	})
 }
 
-// The address of a server that never answers may be wrong.
+// If a server never answers, its address may be wrong. ErrNotReady would mean that the address is right.
 func TestDatabasePrepare_ServerIsSilent_DoesNotMatchErrNotReady(t *testing.T) {
 	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -168,8 +168,8 @@ func TestDatabasePrepare_ServerIsSilent_DoesNotMatchErrNotReady(t *testing.T) {
 	}
 }
 
-// Credentials come from the binding only. If connConfig read the certificate file in the home directory, it would fail,
-// because the file does not contain a certificate.
+// Credentials come from the binding only. If connConfig read the certificate file in the home directory, connConfig
+// would fail, because the file does not contain a certificate.
 func TestConnConfig_FilesInHomeDirectory_AreIgnored(t *testing.T) { //nolint:paralleltest // it sets HOME
 	home := t.TempDir()
 	t.Setenv("HOME", home)

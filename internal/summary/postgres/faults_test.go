@@ -23,20 +23,20 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// load stores batches until it is stopped, and retries those that fail.
+// load stores batches until load.end is called. It repeats each insert until the batch is accepted.
 type load struct {
 	stop     chan struct{}
 	finished sync.WaitGroup
 
 	mu sync.Mutex
-	// acceptedBatches is the number of batches that Insert has stored. Batch n contains the summaries batchOf(n).
+	// acceptedBatches is the number of batches for which Insert has returned no error.
 	acceptedBatches int
 	failures        []error
 }
 
 const batchRows = 200
 
-// batchOf returns the summaries of one batch.
+// batchOf returns the summaries of batch number n.
 func batchOf(n int) []event.Summary {
 	batch := make([]event.Summary, batchRows)
 	for i := range batch {
@@ -95,7 +95,7 @@ func (l *load) end() {
 	l.finished.Wait()
 }
 
-// await waits until the given number of further batches are stored.
+// await waits until the given number of further batches are accepted.
 func (l *load) await(t *testing.T, batches int) {
 	t.Helper()
 	l.mu.Lock()
@@ -109,13 +109,13 @@ func (l *load) await(t *testing.T, batches int) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("only %d of %d batches were stored; the last errors: %v", accepted, want, failures[max(0, len(failures)-3):])
+			t.Fatalf("only %d of %d batches were accepted; the last errors: %v", accepted, want, failures[max(0, len(failures)-3):])
 		}
 	}
 }
 
-// check checks that exactly the summaries of the accepted batches are stored. The last batch may be stored without
-// having been accepted.
+// check ends the load. Then it checks that the summaries of all accepted batches are stored. It allows one further
+// batch, because Insert can return an error although the transaction was committed.
 func (l *load) check(t *testing.T, d *Database) {
 	t.Helper()
 	l.end()
@@ -132,11 +132,11 @@ func (l *load) check(t *testing.T, d *Database) {
 		}
 	}
 	if len(stored) != len(byID) || len(stored) > (l.acceptedBatches+1)*batchRows {
-		t.Errorf("%d rows hold %d different summaries of %d batches", len(stored), len(byID), l.acceptedBatches)
+		t.Errorf("%d rows with %d different IDs are stored after %d accepted batches", len(stored), len(byID), l.acceptedBatches)
 	}
 	stats, err := d.Stats(t.Context())
 	if err != nil || stats.Count != int64(len(stored)) {
-		t.Errorf("the totals count %d summaries (%v), and there are %d", stats.Count, err, len(stored))
+		t.Errorf("the totals count %d summaries (%v), but %d are stored", stats.Count, err, len(stored))
 	}
 }
 
@@ -156,7 +156,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// wantError checks that an error is one line, contains the text, and does not contain the password of the URI.
+// wantError checks that the error message is one line that contains want but not the password of the URI.
 func wantError(t *testing.T, err error, uri, want string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), want) {
@@ -203,8 +203,8 @@ func TestInsert_ServerKilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	l.check(t, d)
 }
 
-// The URI lists both servers. The primary answers only when the replica has the transaction, too, so a failover loses
-// nothing.
+// The URI lists both servers. The primary confirms a commit only after the replica has stored the transaction. So a
+// failover loses no accepted summary.
 func TestInsert_FailoverToSynchronousReplica_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
 	primary := servers.NewPostgres(t, servers.PostgresOptions{})
@@ -236,8 +236,8 @@ func TestInsert_ServerFault_ErrorSaysWhatToDoAndNextInsertSucceeds(t *testing.T)
 	}
 	tests := []struct {
 		name string
-		// inject and heal are SQL statements of the superuser. The test replaces USER with the name that the user and
-		// the database share.
+		// inject and heal are SQL statements that the superuser executes. The test replaces USER with the name of the
+		// tested database, which is also the name of the user that owns the database.
 		inject, heal []string
 		want         string
 	}{
@@ -258,7 +258,7 @@ func TestInsert_ServerFault_ErrorSaysWhatToDoAndNextInsertSucceeds(t *testing.T)
 			[]string{"ALTER ROLE USER LOGIN"},
 			"rejects the credentials"},
 	}
-	for _, tt := range tests { // not in parallel, because some faults concern all databases
+	for _, tt := range tests { // not in parallel, because some faults affect all databases of the server
 		t.Run(tt.name, func(t *testing.T) {
 			uri := database(t, server)
 			execute := func(statements []string) {
@@ -299,7 +299,7 @@ func TestInsert_ServerDoesNotAnswer_ReturnsAnError(t *testing.T) {
 	mustInsert(t, d, "a")
 }
 
-func TestInsert_DiskFull_ErrorSaysSoAndNextInsertSucceeds(t *testing.T) {
+func TestInsert_DiskFull_FailsUntilTheVolumeIsEnlarged(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
 		servers.SkipOrFail(t, "only root can mount a small volume")
@@ -371,9 +371,8 @@ func TestInsert_PasswordRotated_UsesTheNewPassword(t *testing.T) {
 	}
 }
 
-// The server requires a client certificate with the name of the user. It also requires a password, except in the
-// database named postgres. So the test connects in both ways: with certificate and password, and with the certificate
-// alone.
+// The server requires a client certificate with the name of the user. It also requires a password, except for
+// connections to the database named postgres. The test connects with a password and without a password.
 func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 	t.Parallel()
 	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")
@@ -417,15 +416,16 @@ func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 		name       string
 		want       string
 	}{
-		"no certificate":                {ca: authority, want: "rejects the credentials"},
-		"a certificate of another name": {ca: authority, issuer: authority, name: "another", want: "the user name and the password or the client certificate"},
-		"a certificate of another CA":   {ca: authority, issuer: other, name: user, want: "use a certificate of a CA that the server trusts"},
-		"another CA of the server":      {ca: other, issuer: authority, name: user, want: "put the certificate of that CA into ca.crt"},
+		"no client certificate":                  {ca: authority, want: "rejects the credentials"},
+		"a client certificate with another name": {ca: authority, issuer: authority, name: "another", want: "the user name and the password or the client certificate"},
+		"a client certificate of an unknown CA":  {ca: authority, issuer: other, name: user, want: "use a certificate of a CA that the server trusts"},
+		"a server certificate of an unknown CA":  {ca: other, issuer: authority, name: user, want: "put the certificate of that CA into ca.crt"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var err error
-			// With TLS 1.3, the server rejects a certificate after the client's handshake has ended. If the client writes at
-			// that moment, it reports a reset connection instead of the server's reason, so the test tries again.
+			// With TLS 1.3, the server rejects a client certificate after the client has ended its handshake. If the
+			// client is writing at that moment, its error is a reset connection, not the reason of the server. In this
+			// case, the test retries.
 			polltest.Until(t, "the connection fails with the reason of the server", func() bool {
 				err = connect(uri, tt.ca, tt.issuer, tt.name)
 				return err == nil || !strings.Contains(err.Error(), "connection reset by peer")

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// maxReaders is the maximum number of connections for queries. Inserts have one more connection.
+	// maxReaders is the maximum number of connections for queries. One further connection is reserved for inserts.
 	maxReaders = 4
 	// connectTimeout is the timeout of a connection attempt to one host, unless the URI has the parameter
 	// connect_timeout.
@@ -29,16 +29,16 @@ const (
 	// timeout is the timeout of an insert or a query, including a connection attempt. It is shorter than the timeout of
 	// summary.Service, so that callers get the error of this package, which says why the operation failed.
 	timeout = 8 * time.Second
-	// slots is the number of rows that a migration has created in the table of totals. Each process updates one random
-	// row, because transactions that update the same row wait for each other. If two processes choose the same row, they
-	// are slower, but the totals are still correct.
+	// slots is the number of rows in the table summary_totals. A migration creates these rows. Each process updates one
+	// random row, because transactions that update the same row wait for each other. If two processes choose the same
+	// row, their inserts are slower, but the totals are still correct.
 	slots = 16
 )
 
 // Config is the configuration of a Database.
 type Config struct {
-	// Schema is the name of the PostgreSQL schema with the tables. It is created if it does not exist. If Schema is
-	// empty, the tables are in the default schema of the user, which usually is "public".
+	// Schema is the name of the PostgreSQL schema with the tables. The schema is created if it does not exist. If
+	// Schema is empty, the tables are in the default schema of the user, which is usually "public".
 	Schema string
 }
 
@@ -54,14 +54,14 @@ type Dependencies struct {
 type Database struct {
 	source binding.Source
 	schema string
-	// slot is the row of totals that this process updates.
+	// slot is the number of the row in the table summary_totals that this process updates.
 	slot int
 
-	// writer is a pool of one connection. Queries cannot delay inserts, because they use other connections.
+	// writer is a pool of one connection for inserts. readers is a pool for queries. So queries cannot delay inserts.
 	writer, readers *pgxpool.Pool
 
-	// answered is true if a server has accepted a connection. An error that follows then does not mean that the address is
-	// wrong.
+	// answered is true if a server has accepted a connection. In that case, a later timeout does not mean that the
+	// address is wrong.
 	answered atomic.Bool
 
 	// prepared is true if the schema has the current version. The singleflight group named preparing runs one migration
@@ -94,8 +94,7 @@ func New(c Config, deps Dependencies) (*Database, error) {
 }
 
 func (d *Database) pool(limit int32) (*pgxpool.Pool, error) {
-	// Each pool starts with the connection settings of the current binding. It reads them again before each connection
-	// attempt.
+	// A pool reads the binding when it is created, and again before each connection attempt.
 	config, err := pgxpool.ParseConfig("sslmode=disable") // for the defaults of the pool; connConfig replaces the connection settings, including sslmode
 	if err != nil {
 		return nil, fmt.Errorf("configure the connections to PostgreSQL: %w", err)
@@ -147,8 +146,8 @@ func (d *Database) connConfig() (*pgx.ConnConfig, error) {
 }
 
 // completeURI adds parameters to a URI, so that pgx does not read files in the home directory, such as ~/.pgpass and
-// ~/.postgresql/postgresql.crt. It returns an error if the URI has no user name, because pgx would use the name of the
-// user that runs this process.
+// ~/.postgresql/postgresql.crt. It returns an error if the URI has no user name. Without this error, pgx would use the
+// name of the operating system user.
 func completeURI(u *url.URL) (string, error) {
 	query := u.Query()
 	if u.User.Username() == "" && query.Get("user") == "" {
@@ -196,8 +195,8 @@ func addCertificates(b binding.Binding, config *pgx.ConnConfig) error {
 	return nil
 }
 
-// afterConnect selects the schema. It also makes commits on this connection durable on the server and on its synchronous
-// replicas, even if the default of the server is not to wait for that.
+// afterConnect selects the schema. If the setting synchronous_commit is "off" or "local", afterConnect also changes the
+// setting to "on". With "on", a commit waits for the disk of the server and for the synchronous replicas.
 func (d *Database) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	d.answered.Store(true)
 	_, err := conn.Exec(ctx, `
@@ -210,8 +209,8 @@ func (d *Database) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // Prepare creates the tables, or migrates them to the current version. It returns an *UnusableError if this version of
-// the program cannot use the database. If Prepare has not succeeded, the other methods do the same before they use the
-// tables.
+// the program cannot use the database. If Prepare has not succeeded, the other methods prepare the tables before they
+// use the tables.
 func (d *Database) Prepare(ctx context.Context) error {
 	if err := d.prepare(ctx); err != nil {
 		return fmt.Errorf("prepare the summary database: %w", d.describe(err))
@@ -238,7 +237,7 @@ func (d *Database) prepare(ctx context.Context) error {
 	}
 }
 
-// Close closes all connections. It waits for current calls.
+// Close closes all connections. It waits for the calls that are in progress.
 func (d *Database) Close() error {
 	d.stop()
 	_, _, _ = d.preparing.Do("", func() (any, error) { return nil, nil }) // wait until a migration in progress has ended
@@ -311,8 +310,8 @@ func (d *Database) call(ctx context.Context, operation func(context.Context) err
 	defer cancel()
 	err := d.attempt(limited, operation)
 	if d.recover(err) {
-		// The second attempt creates the tables again. If the schema in search_path is missing too, the second error says
-		// so, but the first error may not.
+		// The first error may say only that a table is missing. The second attempt creates the tables again. If the schema
+		// in search_path is missing, the second error says so.
 		err = d.attempt(limited, operation)
 		d.recover(err)
 	}
@@ -333,8 +332,9 @@ func (d *Database) attempt(ctx context.Context, operation func(context.Context) 
 	return operation(ctx)
 }
 
-// recover makes the next attempt open new connections, or create the tables again, if an error shows that this is
-// necessary. It returns true if tables are missing.
+// recover prepares the next attempt after an error. If the server accepts no writes or tables are missing, the next
+// attempt opens new connections. If tables are missing, the next attempt also creates the tables, and recover returns
+// true.
 func (d *Database) recover(err error) (tablesAreMissing bool) {
 	switch code(err) {
 	case codeReadOnly: // the server has become a replica, which accepts no writes

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// versionTable is the table with the version of the schema.
+	// versionTable is the name of the table that holds the version of the schema.
 	versionTable = "parking_schema_version"
 	// lockPeriod is the number of seconds between two attempts to get the advisory lock. lockAttempts is the number of
 	// attempts. Another process holds the lock while it migrates the schema.
@@ -50,8 +50,9 @@ func (e *UnusableError) Unwrap() error { return e.Err }
 
 func unusable(format string, args ...any) error { return &UnusableError{fmt.Errorf(format, args...)} }
 
-// migrate creates the schema, or migrates it to the current version. Only one process migrates at a time. Other
-// processes wait for it. migrate returns an *UnusableError if the schema is newer than this program.
+// migrate creates the schema, or migrates the schema to the current version. Only one process migrates at a time. Other
+// processes wait. migrate returns an *UnusableError if a retry cannot succeed, for example because the schema is newer
+// than this program.
 func (d *Database) migrate(ctx context.Context) (err error) {
 	config, err := d.connConfig()
 	if err != nil {
@@ -79,11 +80,11 @@ func (d *Database) migrate(ctx context.Context) (err error) {
 	sources := provider.ListSources()
 	if newest := sources[len(sources)-1].Version; version > newest {
 		return unusable("the tables have schema version %d, but this version of parking supports versions up to %d only: "+
-			"use the version of parking that migrated them, or another schema or database", version, newest)
+			"use the version of parking that migrated the tables, or another schema or database", version, newest)
 	}
 	_, err = provider.Up(ctx)
 	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == codeDuplicateTable {
-		return unusable("the schema has tables of another program, which have the same names: use another schema or database: %w", err)
+		return unusable("the schema contains tables of another program, with names that parking needs: use another schema or database: %w", err)
 	}
 	return err
 }
@@ -114,8 +115,8 @@ func checkEncoding(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// checkSearchPath returns errNoSchema if no schema of the search path exists, or if the user may use none of them. Without
-// this check, goose would look for its table in all schemas.
+// checkSearchPath returns errNoSchema unless the search path contains a schema that exists and that the user may use.
+// Without this check, goose would look for its table in all schemas.
 func checkSearchPath(ctx context.Context, db *sql.DB) error {
 	var missing bool
 	if err := db.QueryRowContext(ctx, "SELECT current_schema() IS NULL").Scan(&missing); err != nil {
@@ -127,8 +128,7 @@ func checkSearchPath(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// createSchema creates the schema with the name in the configuration, if it does not exist. It does nothing if the
-// configuration has no name.
+// createSchema creates the configured schema if the schema does not exist. It does nothing if no schema is configured.
 func (d *Database) createSchema(ctx context.Context, db *sql.DB) error {
 	if d.schema == "" {
 		return nil

@@ -61,7 +61,7 @@ func TestDatabasePrepare_OlderSchema_KeepsSummariesAndCountsThem(t *testing.T) {
 	stats, err := d.Stats(t.Context())
 	want := summary.Stats{Count: 3, Mean: 2 * time.Second, Shortest: time.Second, Longest: 3 * time.Second, FirstExit: b.ExitAt, LastExit: a.ExitAt}
 	if diff := cmp.Diff(want, stats); diff != "" || err != nil {
-		t.Errorf("the totals differ (%v) (-want +got):\n%s", err, diff)
+		t.Errorf("Stats returned the error %v or wrong totals (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -76,7 +76,7 @@ func TestDatabasePrepare_UnusableDatabase_ReturnsAnErrorWithTheRemedy(t *testing
 			t.Helper()
 			must(t, open(t, uri).Prepare(t.Context()))
 			execute(t, uri, "INSERT INTO "+versionTable+" (version_id, is_applied) VALUES (99, true)")
-		}, []string{"schema version 99", "supports versions up to 2 only", "use the version of parking that migrated them"}},
+		}, []string{"schema version 99", "supports versions up to 2 only", "use the version of parking that migrated the tables"}},
 		{"tables of another program", func(t *testing.T, uri string) {
 			t.Helper()
 			execute(t, uri, "CREATE TABLE summaries (text text)")
@@ -117,9 +117,9 @@ func TestDatabasePrepare_ManyProcessesAtOnce_AllSucceed(t *testing.T) {
 	wg.Wait()
 }
 
-// Two processes store the same summaries in opposite orders. Each summary must be created by exactly one of them.
-// Meanwhile, a third process lists the summaries. The list must contain every summary that was stored when the listing
-// began, and none twice.
+// Two processes store the same summaries in opposite orders. Each summary must be created by exactly one process.
+// Meanwhile, a third process lists the summaries. Each list must contain every summary that was stored when the listing
+// began, and must not contain a summary twice.
 func TestInsert_TwoProcesses_CreateEachSummaryOnceAndListingsAreStable(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)
@@ -209,8 +209,7 @@ func TestInsert_OneTableDropped_ErrorSaysToDropTheSchema(t *testing.T) {
 	polltest.UntilNoError(t, "insert after the schema was dropped", func() error { return insertOne(d, "a") })
 }
 
-// The tables are intact, in the schema public. The error must not advise the user to drop the schema, which would
-// destroy them.
+// The tables are intact, in the schema public. So the error must not advise the user to drop a schema.
 func TestDatabasePrepare_SchemaOfSearchPathIsMissing_ErrorSaysToCreateIt(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)

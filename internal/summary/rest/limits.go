@@ -17,8 +17,8 @@ type limits struct {
 	maxBytes int64
 	// maxLines is the maximum number of summaries per request.
 	maxLines int
-	// maxBytesInFlight is the maximum total size of the requests that are handled concurrently. Each request counts as
-	// at least minWeight bytes, even if it is smaller. Further requests wait up to maxWait and then get status 503.
+	// maxBytesInFlight is the maximum total weight of the requests that are handled concurrently (see gate.weight).
+	// Further requests wait up to maxWait and then get the status 503.
 	maxBytesInFlight int64
 	maxWait          time.Duration
 	// maxTransfer is the maximum time to receive a body, and also the maximum time to send a response.
@@ -27,8 +27,8 @@ type limits struct {
 	timeout time.Duration
 }
 
-// defaultLimits returns limits that allow 64 MiB of concurrent requests, which is 1,024 small requests or 16 of the
-// maximum size.
+// defaultLimits returns limits that allow 64 MiB of concurrent requests, which is 1,024 small requests or 16
+// requests of the maximum size.
 func defaultLimits() limits {
 	return limits{
 		maxBytes: 4 << 20, maxLines: 10_000,
@@ -72,7 +72,7 @@ func (g *gate) weight(r *http.Request) int64 {
 	switch {
 	case r.ContentLength < 0: // the request does not say how long its body is
 		return g.limits.maxBytes
-	case r.Method == http.MethodGet: // the response takes memory: it has up to maxLimit summaries
+	case r.Method == http.MethodGet: // the weight depends on the response, which has up to maxLimit summaries
 		return maxLimit * event.MaxIDBytes * 2
 	}
 	return min(max(r.ContentLength, minWeight), g.limits.maxBytes)

@@ -30,8 +30,7 @@ const (
 	maxLimit     = 1000
 )
 
-// parseQuery parses the query parameters for listing summaries. It returns errors of type *problem that name the
-// parameter.
+// parseQuery parses the query parameters for listing summaries. All its errors are of type *problem.
 func parseQuery(raw string) (summary.Query, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -77,8 +76,8 @@ func parsePlate(value string) (string, error) {
 	return value, nil
 }
 
-// parseInstant parses a date and time. If the result would be the zero time, it returns one nanosecond more, because the
-// zero time in a Query means "no bound". The query result is the same, because no summary is that old.
+// parseInstant parses a date and time. If the result would be the zero time, parseInstant returns one nanosecond more,
+// because the zero time in a Query means "no bound". The query result is the same, because no summary is that old.
 func parseInstant(value string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, value)
 	if err != nil {
@@ -98,10 +97,10 @@ func parseLimit(value string) (int, error) {
 	return limit, nil
 }
 
-// cursorVersion is the first byte of a decoded cursor. The encoded position follows it.
+// cursorVersion is the first byte of a cursor, before the cursor is encoded in base64. The position follows.
 const cursorVersion = 1
 
-// cursorLength is the length of a decoded cursor in bytes.
+// cursorLength is the length of a cursor in bytes, before the cursor is encoded in base64.
 const cursorLength = 1 + 8 + 8
 
 // formatCursor returns the cursor that clients use to continue listing after a position.

@@ -108,14 +108,14 @@ func exchanges() []exchange {
 	}
 	return []exchange{
 		get("nothing is stored at first", "/v1/summaries", 200, `{"items":[]}`),
-		get("totals of nothing are a count", "/v1/stats", 200, `{"count":0}`),
-		get("a summary that is not there is not found", "/v1/summaries/a", 404),
+		get("the totals of an empty database contain only a count", "/v1/stats", 200, `{"count":0}`),
+		get("a summary that does not exist is not found", "/v1/summaries/a", 404),
 
 		with(post("a new summary is created", visitA, 201, visitA), map[string]string{"Location": "/v1/summaries/a"}),
-		post("the same again is known", visitA, 200, visitA),
+		post("the same summary is accepted again", visitA, 200, visitA),
 		typed(post("a charset does not matter", visitA, 200, visitA), "Application/JSON; charset=utf-8"),
-		post("another under the same id conflicts", otherA, 409, "another summary is stored under this id"),
-		post("duration fields may say anything", strings.Replace(visitA, "5400.25", `"long"`, 1), 200, visitA),
+		post("another summary with the same id is a conflict", otherA, 409, "another summary is stored under this id"),
+		post("the duration fields are ignored", strings.Replace(visitA, "5400.25", `"long"`, 1), 200, visitA),
 		post("what is not JSON is malformed", `{"id":`, 400, "not valid JSON"),
 		post("an empty body is malformed", ``, 400),
 		post("an array is malformed", `[]`, 400, "is not an object"),
@@ -127,11 +127,11 @@ func exchanges() []exchange {
 		post("a date in the year 0 is invalid", strings.Replace(visitA, "2026-03-01T08", "0000-03-01T08", 1), 422, "entry_date_time must be between the years 1678 and 2261"),
 		post("a long body is too large", `{"more":"`+long+`"}`, 413, "65536 bytes"),
 		with(typed(post("text is not supported", visitA, 415), "text/plain"), map[string]string{"Accept-Post": "application/json, application/x-ndjson"}),
-		typed(post("no content type is not supported", visitA, 415), ""),
+		typed(post("a missing content type is not supported", visitA, 415), ""),
 		typed(post("a damaged content type is not supported", visitA, 415), "application/json; charset"),
 		{name: "a compressed body is not supported", method: "POST", path: "/v1/summaries", contentType: typeJSON, header: http.Header{"Content-Encoding": {"gzip"}}, body: visitA, status: 415, want: []string{"gzip"}},
 
-		many("each line is answered in order, and the good are stored whatever the others are",
+		many("each line gets a result in order, and an invalid line does not prevent the storing of the others",
 			visitA+"\n"+visitB+"\n{\"id\":\n"+otherA+"\n{\"id\":\"x\"}\n"+strings.Replace(visitB, `"b"`, `"c"`, 1)+"\n",
 			`{"id":"a","status":200}
 {"id":"b","status":201}
@@ -140,42 +140,42 @@ func exchanges() []exchange {
 {"status":422,"detail":"summary: field vehicle_plate: missing"}
 {"id":"c","status":201}
 `),
-		many("blank lines and the form of line ends do not matter", "\r\n\n"+visitB+"\r\n \t\n"+visitA, `{"id":"b","status":200}
+		many("blank lines and CRLF do not matter", "\r\n\n"+visitB+"\r\n \t\n"+visitA, `{"id":"b","status":200}
 {"id":"a","status":200}
 `),
-		many("a line may be too long", `{"more":"`+long+`"}`+"\n"+visitB, `{"status":413,`, `{"id":"b","status":200}`),
-		many("a line that is refused after its id was read has the id", strings.Replace(visitA, "2026-03-01T09", "9999-03-01T09", 1), `{"id":"a","status":422,`),
+		many("only the line that is too long is rejected", `{"more":"`+long+`"}`+"\n"+visitB, `{"status":413,`, `{"id":"b","status":200}`),
+		many("the result of an invalid line contains its id if the id is valid", strings.Replace(visitA, "2026-03-01T09", "9999-03-01T09", 1), `{"id":"a","status":422,`),
 		many("an id with quotes and an umlaut is quoted", strings.Replace(visitB, `"b"`, `"\"ü\""`, 1), `{"id":"\"ü\"","status":201}`),
-		many("lines that are all refused are no error", "1\n2\n", `{"status":400,`),
+		many("a body in which every line is invalid has status 200", "1\n2\n", `{"status":400,`),
 		{name: "a body without lines is malformed", method: "POST", path: "/v1/summaries", contentType: typeNDJSON, body: " \n\n", status: 400, want: []string{"no summary"}},
 
-		get("summaries come by their exits", "/v1/summaries?limit=2", 200, `"id":"b"`, `"id":"c"`, `"next_cursor":"`),
-		get("a plate selects its visits", "/v1/summaries?plate=P-1", 200, `{"items":[`+visitA+`]}`),
-		get("bounds select by the exit", "/v1/summaries?from=2026-03-01T09:00:00Z&to=2026-03-01T10:30:00.5%2B01:00", 200, `{"items":[`+visitA+`]}`),
+		get("summaries are sorted by their exit times", "/v1/summaries?limit=2", 200, `"id":"b"`, `"id":"c"`, `"next_cursor":"`),
+		get("the parameter plate selects the visits of this plate", "/v1/summaries?plate=P-1", 200, `{"items":[`+visitA+`]}`),
+		get("the parameters from and to select by the exit time", "/v1/summaries?from=2026-03-01T09:00:00Z&to=2026-03-01T10:30:00.5%2B01:00", 200, `{"items":[`+visitA+`]}`),
 		get("an unknown plate selects nothing", "/v1/summaries?plate=none", 200, `{"items":[]}`),
-		get("an unknown parameter is named", "/v1/summaries?plat=P-1", 400, `\"plat\" is unknown`, "cursor, from, limit, plate, to"),
-		get("a parameter is given once", "/v1/summaries?limit=1&limit=2", 400, `\"limit\" is given 2 times`),
+		get("the error about an unknown parameter contains the parameter", "/v1/summaries?plat=P-1", 400, `\"plat\" is unknown`, "cursor, from, limit, plate, to"),
+		get("a parameter that is given twice is not valid", "/v1/summaries?limit=1&limit=2", 400, `\"limit\" is given 2 times`),
 		get("a limit of 0 is not valid", "/v1/summaries?limit=0", 400, "from 1 to 1000"),
 		get("a limit of 1001 is not valid", "/v1/summaries?limit=1001", 400, "from 1 to 1000"),
 		get("a limit that is no number is not valid", "/v1/summaries?limit=ten", 400, "from 1 to 1000"),
 		get("a bound that is no instant is not valid", "/v1/summaries?from=yesterday", 400, `\"from\" must be an RFC 3339 date`),
-		get("a cursor that was not given is not valid", "/v1/summaries?cursor=AAAA", 400, "next_cursor"),
+		get("a cursor that no response contained is not valid", "/v1/summaries?cursor=AAAA", 400, "next_cursor"),
 		get("a plate that is too long is not valid", "/v1/summaries?plate="+strings.Repeat("P", 33), 400, "1 to 32 bytes"),
 		get("a query that is not well formed is not valid", "/v1/summaries?plate=%zz", 400),
 		get("a summary is found", "/v1/summaries/a", 200, visitA),
 		get("an id is found in its escaped form", "/v1/summaries/%22%C3%BC%22", 200, `"id":"\"ü\""`),
-		get("totals are of everything that is stored", "/v1/stats", 200,
+		get("the totals include all stored summaries", "/v1/stats", 200,
 			`{"count":4,"duration":{"mean":"22m30.8125s","min":"1s","max":"1h30m0.25s"},"duration_seconds":{"mean":1350.812500000,"min":1.000000000,"max":5400.250000000},"first_exit_date_time":"2026-03-01T08:00:01Z","last_exit_date_time":"2026-03-01T09:30:00.25Z"}`),
 
-		get("the document is served", "/openapi.json", 200, `"openapi": "3.1.0"`),
+		get("the OpenAPI document is served", "/openapi.json", 200, `"openapi": "3.1.0"`),
 		get("the process is alive", "/healthz", 200, "ok"),
 		get("the process is ready", "/readyz", 200, "ok"),
 		get("the process has metrics", "/metrics", 200, `parking_summary_requests_seconds_count{code="409"} 1`),
-		get("another path is not found", "/v2", 404, "/openapi.json"),
-		{name: "another method is refused", method: "DELETE", path: "/v1/summaries", status: 405, headers: map[string]string{"Allow": "GET, HEAD, POST"}},
+		get("an unknown path is not found", "/v2", 404, "/openapi.json"),
+		{name: "a method that the path does not support is rejected", method: "DELETE", path: "/v1/summaries", status: 405, headers: map[string]string{"Allow": "GET, HEAD, POST"}},
 		{name: "a summary cannot be deleted", method: "DELETE", path: "/v1/summaries/a", status: 405, headers: map[string]string{"Allow": "GET, HEAD"}},
 		{name: "totals cannot be changed", method: "PUT", path: "/v1/stats", status: 405},
-		{name: "the document cannot be changed", method: "PUT", path: "/openapi.json", status: 405},
+		{name: "the OpenAPI document cannot be changed", method: "PUT", path: "/openapi.json", status: 405},
 	}
 }
 
@@ -378,7 +378,7 @@ func TestListSummaries_PagesByCursor(t *testing.T) {
 	for i := range count {
 		id := fmt.Sprintf("id-%02d", i)
 		want = append(want, id)
-		// Every three consecutive summaries have the same exit time.
+		// The summaries form groups of three with the same exit time.
 		body.Write(append(event.AppendSummary(nil, event.Summary{
 			ID: id, Plate: "P", EntryAt: time.Unix(0, 0), ExitAt: time.Unix(int64(i/3), 0),
 		}), '\n'))
@@ -420,9 +420,9 @@ func TestPostSummaries_BodyExceedsLimit_IsRejected(t *testing.T) {
 	defer server.Close()
 	lines := func(n int) string { return strings.Repeat("1\n", n) }
 	for _, e := range []exchange{
-		{name: "as many lines as allowed are read", body: lines(3), status: 200},
-		{name: "more lines than allowed are too many", body: lines(4), status: 413, want: []string{"more than 3 summaries", "nothing was stored"}},
-		{name: "as many bytes as allowed are read", body: lines(1) + strings.Repeat(" ", 998), status: 200},
+		{name: "a body with as many lines as allowed is accepted", body: lines(3), status: 200},
+		{name: "a body with more lines than allowed is rejected", body: lines(4), status: 413, want: []string{"more than 3 summaries", "nothing was stored"}},
+		{name: "a body with as many bytes as allowed is accepted", body: lines(1) + strings.Repeat(" ", 998), status: 200},
 		{name: "a body with more bytes than allowed is rejected", body: lines(1) + strings.Repeat(" ", 999), status: 413, want: []string{"more than 1000 bytes", "nothing was stored"}},
 	} {
 		e.method, e.path, e.contentType = "POST", "/v1/summaries", typeNDJSON

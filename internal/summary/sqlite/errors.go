@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// primary is a bit mask. It extracts the primary result code from an extended SQLite result code.
+// primary is the bit mask of the primary result code in an extended SQLite result code.
 const primary = 0xff
 
 // describe adds the path of the database, and advice, to an SQLite error. The result matches summary.ErrNotReady if
@@ -59,9 +59,9 @@ func advise(path string, code int, err error) error {
 		if cause := openErrorOf(filepath.Dir(path)); binding.ExplainFiles(cause) != "" {
 			return fmt.Errorf("%s cannot be opened: %w; %s", path, cause, binding.ExplainFiles(cause))
 		}
-		return fmt.Errorf("%s cannot be opened; create its directory, and give the user of this process write permission on it: %w", path, err)
+		return fmt.Errorf("%s cannot be opened; create its directory, and give the user of this process write permission on the directory: %w", path, err)
 	case sqlite3.SQLITE_NOTADB:
-		return fmt.Errorf("%s is not a database; give the path of a new file, or of a database that parking created: %w", path, err)
+		return fmt.Errorf("%s is not a database; give the path of a new file, or of a database that the parking command created: %w", path, err)
 	case sqlite3.SQLITE_CORRUPT:
 		return fmt.Errorf("%s is damaged; restore it from a backup, or give the path of a new file: %w", path, err)
 	case sqlite3.SQLITE_IOERR:
@@ -70,11 +70,11 @@ func advise(path string, code int, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-// openErrorOf opens a directory and returns the error, if any. The error says whether the directory is missing or too
-// many files are open. SQLite reports the same code in both cases. SQLite needs several files at once, so openErrorOf
-// keeps the directory open several times.
+// openErrorOf opens a directory and returns the error, if any. SQLite reports the same code for a missing directory and
+// for too many open files; the returned error distinguishes these causes. SQLite needs several file descriptors at
+// once, so openErrorOf opens the directory several times before it closes any of these files.
 func openErrorOf(directory string) error {
-	const needed = 8 // file descriptors: database, write-ahead log, index of the log and directory, with a reserve
+	const needed = 8 // file descriptors: the database, the write-ahead log, the WAL index, the directory, and a reserve
 	var files []*os.File
 	defer func() {
 		for _, f := range files {
@@ -84,7 +84,7 @@ func openErrorOf(directory string) error {
 	for range needed {
 		f, err := os.Open(directory)
 		if err != nil {
-			return errors.Unwrap(err) // the error itself contains the path
+			return errors.Unwrap(err) // without the path of the directory, because the caller adds the path of the database
 		}
 		files = append(files, f)
 	}

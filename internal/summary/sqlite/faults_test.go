@@ -20,8 +20,7 @@ import (
 func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name string
-		// prepare creates the database file.
+		name    string
 		prepare func(t *testing.T, path string)
 		want    []string
 	}{
@@ -31,7 +30,7 @@ func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 				t.Fatal(err)
 			}
 			execute(t, path, "PRAGMA user_version = 2")
-		}, []string{"schema version 2", "supports version 1 only", "use the version of parking that created it"}},
+		}, []string{"schema version 2", "supports version 1 only", "use the version that created the file"}},
 		{"a database of another program", func(t *testing.T, path string) {
 			t.Helper()
 			execute(t, path, "CREATE TABLE visits (plate TEXT)")
@@ -73,7 +72,7 @@ func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 			d, err := Open(t.Context(), Config{Path: path})
 			if err == nil {
 				_ = d.Close()
-				t.Fatal("it was opened")
+				t.Fatal("the database was opened")
 			}
 			for _, part := range append(tt.want, path) {
 				if !strings.Contains(err.Error(), part) {
@@ -87,8 +86,8 @@ func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 	}
 }
 
-// An error that does not match ErrNotReady counts as invalid input.
-func TestOpenDatabase_FileIsNotTheCause_ErrorMatchesErrNotReady(t *testing.T) {
+// Callers treat an error that does not match ErrNotReady as invalid input.
+func TestOpenDatabase_VolumeFullOrFileLocked_ErrorMatchesErrNotReady(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name    string
@@ -108,7 +107,7 @@ func TestOpenDatabase_FileIsNotTheCause_ErrorMatchesErrNotReady(t *testing.T) {
 			d, err := Open(t.Context(), Config{Path: path, pragmas: tt.pragmas})
 			if err == nil {
 				_ = d.Close()
-				t.Fatal("it was opened")
+				t.Fatal("the database was opened")
 			}
 			if !errors.Is(err, summary.ErrNotReady) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error is %v, want one with %q that matches ErrNotReady", err, tt.want)
@@ -135,7 +134,7 @@ func lock(t *testing.T, path string) {
 	t.Cleanup(func() { _ = conn.Close() })
 }
 
-func TestIsNotReady_ResultCode_IsFalseIfPathOrFileMayBeTheCause(t *testing.T) {
+func TestIsNotReady_ErrorMayBeDueToPathOrFile_ReturnsFalse(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]bool{
 		sqlite3.SQLITE_CANTOPEN: false, sqlite3.SQLITE_READONLY: false, sqlite3.SQLITE_PERM: false, sqlite3.SQLITE_NOTADB: false, sqlite3.SQLITE_CORRUPT: false,
@@ -149,7 +148,6 @@ func TestIsNotReady_ResultCode_IsFalseIfPathOrFileMayBeTheCause(t *testing.T) {
 	}
 }
 
-// execute runs an SQL statement on the database file.
 func execute(t *testing.T, path, statement string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -170,7 +168,7 @@ func TestOpenDatabase_ReadOnlyFile_ReturnsAnError(t *testing.T) {
 	}
 	_, err := Open(t.Context(), Config{Path: path, pragmas: []string{"query_only(1)"}})
 	if err == nil || !strings.Contains(err.Error(), path+" is not writable") {
-		t.Errorf("open a file that cannot be written: %v", err)
+		t.Errorf("error is %v, want one that says that the file is not writable", err)
 	}
 }
 
@@ -219,8 +217,8 @@ func TestInsert_Failure_ErrorContainsRemedyAndNextInsertSucceeds(t *testing.T) {
 	}
 }
 
-// replaceWriter gives the writer's connection a setting that makes the next insert fail. It returns the previous URI of
-// the connection, which the test restores later.
+// replaceWriter makes inserts fail: the writer's next connection gets the given SQLite setting. The result is the URI
+// of a connection without this setting.
 func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	t.Helper()
 	if err := d.writer.close(); err != nil {
@@ -232,8 +230,8 @@ func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	return healthy
 }
 
-// many is the number of summaries that insertMany stores. They need more than 16 database pages, because one of the
-// tests limits the database to 16 pages.
+// many is the number of summaries that insertMany stores. They do not fit into 16 pages, the maximum size of the
+// database in one of the tests.
 const many = 1000
 
 func insertMany(d *Database) error {

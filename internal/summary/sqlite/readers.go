@@ -137,7 +137,8 @@ func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 	}, nil
 }
 
-// mean divides the sum of all durations by their number. The sum in nanoseconds can exceed 64 bits.
+// mean divides the sum of all durations by their number. It uses 128-bit arithmetic, because the sum in nanoseconds can
+// exceed 64 bits.
 func (t *totals) mean() time.Duration {
 	high, low := bits.Mul64(uint64(t.seconds), uint64(time.Second))
 	low, carry := bits.Add64(low, uint64(t.nanos), 0)

@@ -9,7 +9,7 @@ import (
 const (
 	// applicationID marks a database file as created by this program. It is "park" in ASCII.
 	applicationID = 0x7061726b
-	// schemaVersion is the version of the database schema. Each file stores it as its user_version.
+	// schemaVersion is the version of the database schema. Each file stores this version as its user_version.
 	schemaVersion = 1
 )
 
@@ -45,8 +45,8 @@ INSERT INTO totals VALUES (1, 0, 0, 0,
 	 9223372036854775807, -9223372036854775807 - 1);
 `
 
-// identity contains the application ID, the schema version and the number of tables and indexes of a file. All are zero
-// in a new file.
+// identity contains the application ID, the schema version and the number of tables and indexes of a file. All
+// these fields are zero in a new file.
 type identity struct {
 	application, version, tables int64
 }
@@ -93,13 +93,13 @@ func identify(ctx context.Context, tx *sql.Tx) (identity, error) {
 // check returns an error if this version of the program cannot use the file.
 func (id identity) check(path string) error {
 	switch {
-	case id == (identity{}): // the file is opened read-only, so prepare has not created the schema
-		return fmt.Errorf("%s is empty: give the path of a database that parking created", path)
+	case id == (identity{}): // the file is empty, and was not initialized because it was opened read-only
+		return fmt.Errorf("%s is empty: give the path of a database that the parking command created", path)
 	case id.application != applicationID:
-		return fmt.Errorf("%s is a database of another program: give the path of a new file, or of a database that parking created", path)
+		return fmt.Errorf("%s is a database of another program: give the path of a new file, or of a database that the parking command created", path)
 	case id.version != schemaVersion:
-		return fmt.Errorf("%s has schema version %d, but this version of parking supports version %d only: "+
-			"use the version of parking that created it, or give the path of a new file", path, id.version, schemaVersion)
+		return fmt.Errorf("%s has schema version %d, but this version of the parking command supports version %d only: "+
+			"use the version that created the file, or give the path of a new file", path, id.version, schemaVersion)
 	}
 	return nil
 }

@@ -17,16 +17,16 @@ import (
 )
 
 const (
-	// lockTimeout is how long a transaction waits while another process has locked the file.
+	// lockTimeout is how long a transaction waits for another process to unlock the file.
 	lockTimeout = 2 * time.Second
 	// maxReaders is the maximum number of concurrent queries. Further queries wait.
 	maxReaders = 4
-	// cacheKiB is the size of the page cache of each connection. The writer needs a few MiB, for the last pages of
-	// the table and of its indexes.
+	// cacheKiB is the maximum size of the page cache of each connection. It is larger than the few MiB that the writer
+	// needs for the last pages of the table and of its indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is the minimum length of the write-ahead log, in pages, at which a commit also copies the log
-	// into the database. A log of 4000 pages (16 MiB) contains many versions of most pages, but only the last version
-	// of each page is copied.
+	// checkpointPages is a length of the write-ahead log, in pages of 4 KiB. When the log reaches this length, a commit
+	// also copies the log into the database. A long log saves writes: the log contains many versions of most pages, and
+	// only the last version of each page is copied.
 	checkpointPages = 4000
 	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
@@ -36,11 +36,11 @@ const (
 type Config struct {
 	// Path is the path of the database file. Open creates the file, but not its directory.
 	Path string
-	// NoSync lets the operating system decide when to write to the disk. Committed summaries then survive a crash
-	// of this process, but not a crash of the machine. It suits tests.
+	// NoSync lets the operating system decide when to write to the disk. Committed summaries then survive a crash of this
+	// process, but not a crash of the machine. NoSync is for tests.
 	NoSync bool
-	// ReadOnly makes Open use an existing file without changing it. Insert then fails. SQLite may still create other
-	// files next to it.
+	// ReadOnly makes Open use an existing file without changing the file. Insert then fails. SQLite may still create
+	// other files in the same directory.
 	ReadOnly bool
 
 	// pragmas are additional SQLite settings of the writer's connection, for tests.
@@ -51,15 +51,15 @@ type Config struct {
 type Database struct {
 	path     string
 	writerAt string
-	// After a failed insert, writer is nil until the next insert opens a new connection.
+	// writer is nil after a failed insert. The next insert then opens a new connection.
 	writer  *writer
 	readers *readers
 }
 
 var _ summary.Database = (*Database)(nil)
 
-// Open opens the database. Unless Config.ReadOnly is set, it creates the file if necessary, and fails if it cannot write
-// to the file.
+// Open opens the database. Unless Config.ReadOnly is set, it creates the file if necessary, and fails if it cannot
+// write to the file.
 func Open(ctx context.Context, c Config) (*Database, error) {
 	path, err := filepath.Abs(c.Path)
 	if err != nil {
@@ -75,7 +75,7 @@ func Open(ctx context.Context, c Config) (*Database, error) {
 	return d, nil
 }
 
-// open creates the file with its schema, or checks the schema of an existing file, and opens the connections.
+// open creates a new file with its schema, or checks the schema of an existing file. Then it opens the connections.
 func (d *Database) open(ctx context.Context, c Config) error {
 	db, err := connect(d.writerAt, 1)
 	if err != nil {
@@ -88,7 +88,7 @@ func (d *Database) open(ctx context.Context, c Config) error {
 		return err
 	}
 	if err := d.insert(ctx, nil, nil); err != nil {
-		_ = d.readers.close() // the error of insert is more useful than that of close
+		_ = d.readers.close() // ignore this error, because err is more useful
 		return err
 	}
 	return nil
@@ -111,7 +111,7 @@ func (d *Database) Close() error {
 // String implements summary.Database.
 func (d *Database) String() string { return "SQLite file " + d.path + " (check its volume)" }
 
-// Insert implements summary.Database. It must not be called concurrently.
+// Insert implements summary.Database. Insert must not be called concurrently.
 func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
 	if err := d.insert(ctx, summaries, outcomes); err != nil {
 		return fmt.Errorf("store summaries: %w", describe(d.path, err))
@@ -119,8 +119,8 @@ func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcom
 	return nil
 }
 
-// insert runs one transaction. If it fails, the next insert uses a new connection, because the old one may have caused
-// the failure.
+// insert runs one transaction. If the transaction fails, the next insert uses a new connection, because the old
+// connection may have caused the failure.
 func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
 	if d.writer == nil {
 		w, err := openWriter(ctx, d.writerAt)

@@ -66,10 +66,11 @@ func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
 	})
 }
 
-// The index of plates is divided into sections of 4096 rows. A search must look into all of them.
+// The index of plates has one section for each range of 4096 row numbers, so a search for a plate must search every
+// section. The rows of this test are in three sections.
 func TestListSummaries_ByPlate_ManyRows_ReturnsEverySummaryOfThePlate(t *testing.T) {
 	t.Parallel()
-	const rows, every = 10_000, 1_000 // the rows are in three sections; every 1,000th row has the wanted plate
+	const rows, every = 10_000, 1_000
 	d := open(t, Config{NoSync: true})
 	batch := make([]event.Summary, 0, rows)
 	var want []string
@@ -169,7 +170,7 @@ func TestSummaryTotals_CarryNanosecondsIntoSeconds(t *testing.T) {
 	}
 }
 
-// The process that wrote the file was killed, so the latest summaries are only in the write-ahead log.
+// The test copies an open database. So, as after a crash, the latest summary is only in the write-ahead log.
 func TestOpenDatabase_ReadOnly_ReadsTheWriteAheadLogAndDoesNotChangeTheFile(t *testing.T) {
 	t.Parallel()
 	d := open(t, Config{})
@@ -211,12 +212,12 @@ func TestOpenDatabase_ReadOnly_UnusableFile_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "empty.db")
 	if _, err := Open(t.Context(), Config{Path: path, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("error for a missing file is %v, want one with the path", err)
+		t.Errorf("error for a missing file is %v, want an error with the path", err)
 	}
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), Config{Path: path, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "empty.db is empty: give the path of a database that parking created") {
-		t.Errorf("error for an empty file is %v, want one that says so", err)
+	if _, err := Open(t.Context(), Config{Path: path, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "empty.db is empty: give the path of a database that the parking command created") {
+		t.Errorf("error for an empty file is %v, want an error that says that the file is empty", err)
 	}
 }

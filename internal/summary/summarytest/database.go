@@ -11,12 +11,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// Database is an in-memory implementation of summary.Database for tests. It is simple rather than fast: every query
-// scans all summaries. It is safe for concurrent use.
+// Database is an in-memory implementation of summary.Database for tests. Every query scans all summaries. A Database is
+// safe for concurrent use.
 type Database struct {
 	mu     sync.RWMutex
 	closed bool
-	// The field stored contains the summaries in insertion order. The summary with number n has index n-1.
+	// The field stored contains all summaries in insertion order. The Position.Seq of a summary is its index plus 1.
 	stored []event.Summary
 	byID   map[string]event.Summary
 }
@@ -66,7 +66,7 @@ func (d *Database) Find(ctx context.Context, id string) (event.Summary, bool, er
 	return s, exists, nil
 }
 
-// row is a stored summary together with its position.
+// row is a stored summary with its position in the results of List.
 type row struct {
 	event.Summary
 	summary.Position
@@ -92,7 +92,7 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// selected returns all results of a query. It ignores the query's limit.
+// selected returns all summaries that match a query. It ignores the limit of the query.
 func (d *Database) selected(q summary.Query) []row {
 	var rows []row
 	for i, s := range d.stored {

@@ -106,10 +106,10 @@ func testInsert(t *testing.T, factory Factory) {
 		{"new summaries are created", nil, []event.Summary{a, b}, []summary.Outcome{created, created}, []event.Summary{a, b}},
 		{"a summary that is already stored is reported as known", []event.Summary{a}, []event.Summary{a, b}, []summary.Outcome{known, created}, []event.Summary{a, b}},
 		{"another plate under the same id conflicts and changes nothing", []event.Summary{a}, []event.Summary{Visit("a", "P-9", 10)}, []summary.Outcome{conflicting}, []event.Summary{a}},
-		{"another exit under the same id conflicts and changes nothing", []event.Summary{a}, []event.Summary{Visit("a", "P-1", 11)}, []summary.Outcome{conflicting}, []event.Summary{a}},
-		{"another entry under the same id conflicts and changes nothing", []event.Summary{a}, []event.Summary{{ID: "a", Plate: "P-1", EntryAt: a.EntryAt.Add(1), ExitAt: a.ExitAt}}, []summary.Outcome{conflicting}, []event.Summary{a}},
+		{"another exit time under the same id conflicts and changes nothing", []event.Summary{a}, []event.Summary{Visit("a", "P-1", 11)}, []summary.Outcome{conflicting}, []event.Summary{a}},
+		{"another entry time under the same id conflicts and changes nothing", []event.Summary{a}, []event.Summary{{ID: "a", Plate: "P-1", EntryAt: a.EntryAt.Add(1), ExitAt: a.ExitAt}}, []summary.Outcome{conflicting}, []event.Summary{a}},
 		{"a summary that occurs twice in one transaction is created once", nil, []event.Summary{a, a}, []summary.Outcome{created, known}, []event.Summary{a}},
-		{"if several summaries have the same id, the first one is stored", nil, []event.Summary{a, Visit("a", "P-9", 10), b, a}, []summary.Outcome{created, conflicting, created, known}, []event.Summary{a, b}},
+		{"if several summaries have the same id, the first is stored", nil, []event.Summary{a, Visit("a", "P-9", 10), b, a}, []summary.Outcome{created, conflicting, created, known}, []event.Summary{a, b}},
 		{"ids are case-sensitive", []event.Summary{a}, []event.Summary{Visit("A", "P-1", 30)}, []summary.Outcome{created}, []event.Summary{a, Visit("A", "P-1", 30)}},
 		{"an empty transaction succeeds", []event.Summary{a}, nil, []summary.Outcome{}, []event.Summary{a}},
 	}
@@ -146,12 +146,12 @@ func testList(t *testing.T, factory Factory) {
 		{"the upper bound is exclusive", summary.Query{To: at(2)}, []string{"first", "b"}},
 		{"equal bounds select nothing", summary.Query{From: at(2), To: at(2)}, []string{}},
 		{"bounds in the wrong order select nothing", summary.Query{From: at(3), To: at(1)}, []string{}},
-		{"bounds outside of the years that can be stored select everything", summary.Query{From: time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), To: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, []string{"first", "b", "c", "d", "e", "last"}},
+		{"a query with bounds beyond the storable years selects everything", summary.Query{From: time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), To: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, []string{"first", "b", "c", "d", "e", "last"}},
 		{"an upper bound before all summaries selects nothing", summary.Query{To: time.Date(3, 1, 1, 0, 0, 0, 0, time.UTC)}, []string{}},
 		{"a start position before the lower bound does not widen the query", summary.Query{From: at(3), After: summary.Position{ExitNanos: at(1).UnixNano(), Seq: 2}}, []string{"e", "last"}},
-		{"a start position between summaries with the same exit time selects only the later ones", summary.Query{After: summary.Position{ExitNanos: at(2).UnixNano(), Seq: 3}}, []string{"d", "e", "last"}},
+		{"a start position between summaries with the same exit time selects only the summaries after the position", summary.Query{After: summary.Position{ExitNanos: at(2).UnixNano(), Seq: 3}}, []string{"d", "e", "last"}},
 		{"a start position after all summaries selects nothing", summary.Query{After: summary.Position{ExitNanos: math.MaxInt64, Seq: math.MaxInt64}}, []string{}},
-		{"another plate selects nothing", summary.Query{Plate: "Q"}, []string{}},
+		{"a plate without summaries selects nothing", summary.Query{Plate: "Q"}, []string{}},
 	}
 	for _, tt := range tests {
 		for _, plate := range []string{tt.query.Plate, "P"} {
@@ -175,14 +175,15 @@ func testStats(t *testing.T, factory Factory) {
 		t.Errorf("the totals of an empty database are %+v (%v), want zeros", stats, err)
 	}
 	Insert(t, d, Visit("a", "P", 3), Visit("b", "P", 1), Visit("c", "P", 1))
-	Insert(t, d, Visit("a", "P", 3), Visit("b", "P", 9)) // the new summary a is equal to the stored one; the new summary b is not
+	// This Insert does not change the totals, because the first summary is already stored, and the second conflicts.
+	Insert(t, d, Visit("a", "P", 3), Visit("b", "P", 9))
 	want := summary.Stats{
 		Count: 3, Mean: 5 * time.Second / 3, Shortest: time.Second, Longest: 3 * time.Second,
 		FirstExit: Morning().Add(time.Second), LastExit: Morning().Add(3 * time.Second),
 	}
 	stats, err := d.Stats(t.Context())
 	if diff := cmp.Diff(want, stats); diff != "" || err != nil {
-		t.Errorf("the totals differ, or reading them failed with %v (-want +got):\n%s", err, diff)
+		t.Errorf("Stats returned the error %v or wrong totals (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -237,19 +238,19 @@ func Compare(rt *rapid.T, d, want summary.Database) {
 		{Limit: limit, From: Morning().Add(2 * time.Second), Plate: "P-2"},
 	} {
 		if diff := cmp.Diff(List(rt, want, q), List(rt, d, q)); diff != "" {
-			rt.Fatalf("query %+v (-want +got):\n%s", q, diff)
+			rt.Fatalf("the results of the query %+v differ (-want +got):\n%s", q, diff)
 		}
 	}
 	stats, err := d.Stats(context.Background())
 	wantStats, _ := want.Stats(context.Background())
 	if diff := cmp.Diff(wantStats, stats); diff != "" || err != nil {
-		rt.Fatalf("totals: %v (-want +got):\n%s", err, diff)
+		rt.Fatalf("Stats returned the error %v or wrong totals (-want +got):\n%s", err, diff)
 	}
 	for _, id := range []string{"id-0", "id-100", "id-200"} {
 		got, ok, err := d.Find(context.Background(), id)
 		wantFound, wantOK, _ := want.Find(context.Background(), id)
 		if err != nil || ok != wantOK || got != wantFound {
-			rt.Fatalf("found %s: %v, %t (%v), want %v, %t", id, got, ok, err, wantFound, wantOK)
+			rt.Fatalf("Find(%s) returned %v, %t (%v), want %v, %t", id, got, ok, err, wantFound, wantOK)
 		}
 	}
 }
@@ -267,7 +268,7 @@ func testEndedContext(t *testing.T, factory Factory) {
 			t.Errorf("%s succeeded although its context had ended", name)
 		}
 	}
-	Insert(t, d, Visit("a", "P", 1)) // the database still works
+	Insert(t, d, Visit("a", "P", 1)) // fails the test if the failed queries broke the database
 }
 
 func testClosed(t *testing.T, factory Factory) {
