@@ -1,14 +1,17 @@
 // Package agent injects faults into the other containers of its pod.
 //
-// The operator may neither execute commands in a pod nor signal a process on a node. Therefore each pod of a simulation
-// with faults runs an agent. An agent is a container that shares the process namespace of the pod and runs as the same
-// user as the other containers. The operator sends commands to the agent. The target is the container that the agent
-// injects faults into. To pause or kill the target, the agent sends signals to its processes. Clients reach a server
-// only through its agent. To isolate a server, this agent closes the connections of the clients and accepts no new
-// ones. To isolate a generator or processor, the agents of all servers do the same for the connections of its pods.
+// The operator has no permission to execute commands in a pod or to signal a process on a node. Therefore each pod of a
+// simulation with faults runs an agent, to which the operator sends commands. An agent is a container that shares the
+// process namespace of the pod. It runs as the same user as the other containers. The target is the container that the
+// agent injects faults into.
 //
-// A timer in the agent ends each pause and each isolation, even if the operator is down. If the agent crashes, the
-// next agent ends these faults when it starts.
+// To pause or kill the target, the agent sends signals to the processes of the target. Clients reach a server only
+// through the agent in the pod of the server. To isolate a server, this agent closes and rejects all connections of
+// clients. To isolate a pod of a generator or processor, the agents of all servers close and reject the connections of
+// this pod.
+//
+// A timer in the agent ends each pause and each isolation, even if the operator is down. If the agent crashes, these
+// faults end when the container of the agent restarts.
 package agent
 
 import (
@@ -31,8 +34,7 @@ const Marker = "/run/parking/fault-target"
 const (
 	// MaxLength is the maximum duration of a pause or an isolation.
 	MaxLength = plan.MaxFaultLength
-	// maxRemembered is the maximum number of faults that an agent remembers. When it injects another fault, it
-	// forgets the earliest fault that has ended.
+	// maxRemembered is the maximum number of faults that an agent remembers.
 	maxRemembered = 1000
 	// maxID is the maximum length of a fault's ID, in bytes.
 	maxID = 200
@@ -41,36 +43,36 @@ const (
 // Command asks an agent to inject a fault. If the agent has already injected a fault with the same ID, the command has
 // no effect, so callers can safely retry.
 type Command struct {
-	// ID identifies the fault within the simulation. A request contains the ID in its path, not in its body.
+	// ID identifies the fault within the simulation. An HTTP request contains the ID in its path, not in its body.
 	ID string `json:"-"`
 	// Action is Kill, Pause or Isolate.
 	Action plan.FaultAction `json:"action"`
-	// The field For is the duration of a pause or an isolation. Kill ignores it.
+	// The field For is the duration of a pause or an isolation. Kill ignores this field.
 	For time.Duration `json:"forNs,omitempty"`
 	// The field From contains the IP addresses of clients. Isolate closes the connections of these clients to the
-	// target and rejects new ones. If From is empty, Isolate does so for all clients.
+	// target, and rejects their new connections. If From is empty, Isolate cuts off all clients.
 	From []netip.Addr `json:"from,omitempty"`
 }
 
 // Fault is a fault that the agent has injected.
 type Fault struct {
 	// The field At is the time when the fault took effect. The field Healed is the time when a pause or an isolation
-	// ended, and zero before that. After a Kill, Healed stays zero, because it is the kubelet that restarts the
-	// container.
+	// ended. Healed is zero until then. After a Kill, Healed stays zero: the kubelet restarts the container, and the
+	// agent does not record this restart.
 	At     time.Time `json:"at"`
 	Healed time.Time `json:"healed,omitzero"`
-	// Connections is the number of connections that an isolation has closed or rejected so far. It is nil for other
-	// faults. Agents of earlier versions never set it.
+	// Connections is the number of connections that an isolation has closed or rejected so far. Connections is nil if
+	// the fault is a Kill or a Pause, or if an earlier version of the agent sent the response.
 	Connections *int `json:"connections,omitempty"`
 
-	// cancelled is true if Heal was called before Inject. Then the fault is never injected.
+	// cancelled is true if Heal was called before Inject. In this case, the agent never injects the fault.
 	cancelled bool
 }
 
-// ErrBusy means that another fault has paused the target. The caller can retry later.
+// ErrBusy means that another fault has paused the target. The caller can retry until that pause has ended.
 var ErrBusy = errors.New("another fault has paused the target")
 
-// RejectedError means that the agent cannot execute the command, even if it is retried.
+// RejectedError means that the agent cannot execute the command, even if the caller retries.
 type RejectedError struct{ Reason string }
 
 // Error implements error.
@@ -91,23 +93,22 @@ type Agent struct {
 // effect is a pause or an isolation that has not ended.
 type effect struct {
 	action plan.FaultAction
-	// end resumes the target after a pause, or lets clients connect to it again after an isolation.
+	// The function end resumes a paused target, or lets clients connect to an isolated target.
 	end func()
-	// connections returns the value of Fault.Connections. It is nil for a pause.
+	// connections returns the value of Fault.Connections. The field connections is nil for a pause.
 	connections func() int
 	timer       *time.Timer
 }
 
 // Config configures an Agent.
 type Config struct {
-	// Target is a mount point, such as Marker. Only the container with the processes to signal may have a mount there.
+	// Target is a mount point, such as Marker, that exists only in the target container.
 	Target string
-	// Relay forwards all connections to the target. If it is nil, the agent rejects Isolate.
+	// Relay forwards all connections to the target. If Relay is nil, the agent rejects Isolate.
 	Relay *relay.Relay
 }
 
-// New returns an agent. First it resumes any processes of the target that are still stopped because an earlier agent
-// crashed during a pause.
+// New returns an agent. If an earlier agent crashed during a pause, New first resumes the processes of the target.
 func New(c Config, log *slog.Logger) *Agent {
 	Resume(c.Target)
 	return &Agent{target: c.Target, relay: c.Relay, log: log, faults: map[string]*Fault{}, active: map[string]*effect{}}
@@ -136,8 +137,8 @@ func (a *Agent) Inject(c Command) (Fault, error) {
 	return *fault, nil
 }
 
-// forget removes one fault if the agent remembers more than maxRemembered faults. It removes the fault that was
-// injected first among those that have ended. The caller holds a.mu.
+// forget removes the oldest fault that is not active, if the agent remembers more than maxRemembered faults. The caller
+// holds a.mu.
 func (a *Agent) forget() {
 	if len(a.faults) <= maxRemembered {
 		return
@@ -180,7 +181,7 @@ func (a *Agent) execute(c Command) (*Fault, error) {
 	return &Fault{At: at}, err
 }
 
-// pause stops the processes of the target with SIGSTOP. The caller holds a.mu.
+// pause suspends the processes of the target with SIGSTOP. The caller holds a.mu.
 func (a *Agent) pause(c Command) (*Fault, error) {
 	for _, e := range a.active {
 		if e.action == plan.ActionPause {
@@ -205,8 +206,8 @@ func (a *Agent) begin(c Command, e effect) *Fault {
 	return &Fault{At: time.Now()}
 }
 
-// Heal ends a pause or an isolation. It does nothing if the pause or isolation has already ended. If the fault has not
-// been injected yet, Heal makes sure that it never will be, because the command to inject it may still arrive.
+// Heal ends a pause or an isolation. Heal does nothing if the fault has already ended. If the agent has not received
+// the command to inject the fault yet, Heal makes the agent reject this command.
 func (a *Agent) Heal(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -228,7 +229,7 @@ func (a *Agent) end(id string, e *effect) {
 	e.end()
 	delete(a.active, id)
 	f := a.faults[id]
-	f.Healed = f.At.Add(time.Since(f.At)) // use the monotonic clock, because the wall clock may have been set during the fault
+	f.Healed = f.At.Add(time.Since(f.At)) // use the monotonic clock, because the wall clock can jump during the fault
 	if e.connections != nil {
 		f.Connections = new(e.connections())
 		log = log.With("connections", *f.Connections)

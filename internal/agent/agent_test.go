@@ -35,7 +35,7 @@ func startTarget(t *testing.T) *target {
 	return s
 }
 
-// states returns the state of each process from /proc/PID/stat: S means sleeping, T means stopped.
+// states returns the state of each process from /proc/PID/stat: S means sleeping, T means suspended by SIGSTOP.
 func (s *target) states(t *testing.T) []string {
 	t.Helper()
 	all, err := find(s.Path)
@@ -81,7 +81,7 @@ func TestAgent_Kill_EndsOnlyProcessesOfTheTarget(t *testing.T) {
 	polltest.Until(t, "all processes have ended", func() bool { return len(s.states(t)) == 0 })
 	s.AwaitKilled(t)
 	if len(other.states(t)) != 2 {
-		t.Error("another target was hit")
+		t.Error("processes of another target ended")
 	}
 }
 
@@ -103,7 +103,7 @@ func TestAgent_PauseCancelled_ResumesTheTarget(t *testing.T) {
 		name string
 		end  func(t *testing.T, a *Agent, s *target)
 	}{
-		{"WhenItIsHealed", func(_ *testing.T, a *Agent, _ *target) { a.Heal("pause/0") }},
+		{"WhenThePauseIsHealed", func(_ *testing.T, a *Agent, _ *target) { a.Heal("pause/0") }},
 		{"WhenTheAgentCloses", func(_ *testing.T, a *Agent, _ *target) { a.Close() }},
 		{"WhenTheNextAgentStarts", func(t *testing.T, _ *Agent, s *target) { newAgent(t, s.Path) }},
 	} {
@@ -139,21 +139,21 @@ func TestAgent_RepeatedCommand_HasNoEffect(t *testing.T) {
 	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
 }
 
-// If the operator gives up while it waits for the response to a command, its request to end the fault can arrive before
-// the command.
+// If the operator stops waiting for the response to a command, the operator's request to end the fault can arrive
+// before the command.
 func TestAgent_HealBeforeInject_FaultIsNeverInjected(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
 	a.Heal("pause/0")
 	if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}); !isRejected(err) {
-		t.Errorf("the command after the end: %v", err)
+		t.Errorf("Inject after Heal: %v", err)
 	}
 	if f, ok := a.Fault("pause/0"); ok {
 		t.Errorf("the fault is %+v", f)
 	}
 	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
 	if _, err := a.Inject(Command{ID: "pause/1", Action: plan.ActionPause, For: time.Minute}); err != nil {
-		t.Errorf("another fault: %v", err)
+		t.Errorf("Inject of another fault: %v", err)
 	}
 }
 
@@ -173,10 +173,10 @@ func TestAgent_InvalidCommand_IsRejected(t *testing.T) {
 		}
 	}
 	if _, err := a.Inject(Command{ID: "a/0", Action: plan.ActionKill}); err == nil || isRejected(err) {
-		t.Errorf("a target without processes: %v", err)
+		t.Errorf("Inject into a target without processes: %v", err)
 	}
 	if _, ok := a.Fault("a/0"); ok {
-		t.Error("a fault that failed is remembered")
+		t.Error("the agent remembers a fault that it did not inject")
 	}
 }
 
@@ -196,9 +196,9 @@ func TestAgentInject_SecondPause_ReturnsErrBusyUntilTheFirstPauseEnds(t *testing
 	}
 }
 
-// A pod template can set another user for the target container. The kernel does not permit the agent to signal
-// processes of another user.
-func TestAgentStop_TargetOfAnotherUser_SaysThatTheUsersMustBeTheSame(t *testing.T) {
+// A pod template can give the target container a user that differs from the user of the agent. The kernel does not
+// permit the agent to signal processes of another user.
+func TestAgentStop_TargetOfAnotherUser_ErrorSaysThatTheUsersMustBeTheSame(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can change the user of a thread")
 	}
@@ -213,9 +213,8 @@ func TestAgentStop_TargetOfAnotherUser_SaysThatTheUsersMustBeTheSame(t *testing.
 	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
 }
 
-// The agent stops all processes before it kills the first one, so that no process can react to the end of another
-// one. If it cannot stop one of the processes, it kills no process.
-func TestAgentKill_OneProcessCannotBeStopped_KillsNoProcess(t *testing.T) {
+// The agent first suspends all processes with SIGSTOP, so that no process can react to the end of another process.
+func TestAgentKill_SIGSTOPFailsForOneProcess_KillsNoProcess(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can change the user of a thread")
 	}
@@ -232,7 +231,9 @@ func TestAgentKill_OneProcessCannotBeStopped_KillsNoProcess(t *testing.T) {
 			return ok && stat.Uid == nobody
 		})
 	})
-	err := asNobody(func() error { // the user nobody may signal the child, but not the parent
+	// The user nobody can signal the child process of the target, which runs as nobody. This user cannot signal the
+	// parent process of the target, which runs as root.
+	err := asNobody(func() error {
 		_, err := kill(s.Path)
 		return err
 	})
@@ -242,14 +243,15 @@ func TestAgentKill_OneProcessCannotBeStopped_KillsNoProcess(t *testing.T) {
 	polltest.Until(t, "both processes continue", func() bool { return s.allAre(t, "S") })
 }
 
-// nobody is the ID of a user who may not signal the processes of root.
+// The constant nobody is the ID of an unprivileged user. The kernel does not permit this user to signal the processes
+// of root.
 const nobody = 65534
 
-// asNobody calls a function on a thread of the user nobody. Only root can do that.
+// asNobody calls the function f on a thread whose user ID is the constant nobody. The caller must be root.
 func asNobody(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // without a call of UnlockOSThread, the thread ends with this goroutine
+		runtime.LockOSThread() // do not call UnlockOSThread, so that the thread ends with this goroutine
 		if _, _, code := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); code != 0 {
 			result <- code
 			return
@@ -304,7 +306,7 @@ func TestAgent_Isolate_ClosesConnectionsToTheServer(t *testing.T) {
 			t.Fatalf("%s: the number of connections is unknown", tt.id)
 		}
 		if *f.Connections != *during.Connections || (*f.Connections > 0) != tt.cut {
-			t.Errorf("%s: %d connections were cut, and %d at the end", tt.id, *during.Connections, *f.Connections)
+			t.Errorf("%s: %d connections were cut during the isolation, and %d in total", tt.id, *during.Connections, *f.Connections)
 		}
 	}
 	if _, err := a.Inject(Command{ID: "short/0", Action: plan.ActionIsolate, For: 10 * time.Millisecond}); err != nil {
@@ -318,7 +320,7 @@ func isRejected(err error) bool {
 	return ok
 }
 
-// serve serves an agent over TLS and returns its address and its certificate.
+// serve serves an agent over TLS. It returns the address and the certificate of the server.
 func serve(t *testing.T, a *Agent) (address string, certificate []byte) {
 	t.Helper()
 	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, ServerName)
@@ -343,7 +345,7 @@ func TestAgentClient_OverTLS_InjectsAndEndsFaults(t *testing.T) {
 	}
 	const id = "pause of redis/0"
 	if _, err := c.Fault(t.Context(), address, id); !errors.Is(err, ErrUnknown) {
-		t.Errorf("a fault that was not injected: %v", err)
+		t.Errorf("Fault with the ID of a fault that was not injected: %v", err)
 	}
 	injected, err := c.Inject(t.Context(), address, Command{ID: id, Action: plan.ActionPause, For: time.Minute})
 	if err != nil {
@@ -358,11 +360,11 @@ func TestAgentClient_OverTLS_InjectsAndEndsFaults(t *testing.T) {
 		t.Errorf("the fault is %+v, %v", healed, err)
 	}
 	if _, err := c.Inject(t.Context(), address, Command{ID: "a/0", Action: plan.ActionEvict}); !isRejected(err) {
-		t.Errorf("an action that agents do not know: %v", err)
+		t.Errorf("Inject with an action that agents do not know: %v", err)
 	}
 }
 
-func TestAgentClient_WithoutTokenOrCertificate_Fails(t *testing.T) {
+func TestAgentClient_WrongTokenOrCertificate_Fails(t *testing.T) {
 	address, certificate := serve(t, newAgent(t, "no-such-target"))
 	_, other := serve(t, newAgent(t, "no-such-target"))
 	for _, tt := range []struct {
@@ -370,9 +372,9 @@ func TestAgentClient_WithoutTokenOrCertificate_Fails(t *testing.T) {
 		certificate []byte
 		want        string
 	}{
-		{"another token", "another token", certificate, "401"},
+		{"a wrong token", "another token", certificate, "401"},
 		{"no token", "", certificate, "401"},
-		{"another certificate", "the token", other, "certificate"},
+		{"the certificate of another agent", "the token", other, "certificate"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := NewClient(tt.token, tt.certificate, time.Minute)
@@ -381,7 +383,7 @@ func TestAgentClient_WithoutTokenOrCertificate_Fails(t *testing.T) {
 			}
 			_, err = c.Inject(t.Context(), address, Command{ID: "a/0", Action: plan.ActionKill})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("the error is %v, want one with %q", err, tt.want)
+				t.Errorf("the error is %v, want an error that contains %q", err, tt.want)
 			}
 		})
 	}
@@ -390,17 +392,17 @@ func TestAgentClient_WithoutTokenOrCertificate_Fails(t *testing.T) {
 	}
 }
 
-func TestAgentHandler_LimitsSizeOfInput(t *testing.T) {
+func TestAgentHandler_InvalidRequest_ReturnsErrorStatus(t *testing.T) {
 	handler := Handler(newAgent(t, "no-such-target"), func() (string, error) { return "the token", nil })
 	for _, tt := range []struct {
 		name, method, path, body string
 		want                     int
 	}{
-		{"huge", http.MethodPut, Path + "/a/0", `{"action":"` + strings.Repeat("x", 1<<20) + `"}`, http.StatusBadRequest},
-		{"no JSON", http.MethodPut, Path + "/a/0", "kill", http.StatusBadRequest},
-		{"unknown field", http.MethodPut, Path + "/a/0", `{"pid":1}`, http.StatusBadRequest},
-		{"other method", http.MethodPost, Path + "/a/0", "", http.StatusMethodNotAllowed},
-		{"other path", http.MethodGet, "/metrics", "", http.StatusNotFound},
+		{"a body that is too large", http.MethodPut, Path + "/a/0", `{"action":"` + strings.Repeat("x", 1<<20) + `"}`, http.StatusBadRequest},
+		{"a body that is not JSON", http.MethodPut, Path + "/a/0", "kill", http.StatusBadRequest},
+		{"an unknown field", http.MethodPut, Path + "/a/0", `{"pid":1}`, http.StatusBadRequest},
+		{"an unsupported method", http.MethodPost, Path + "/a/0", "", http.StatusMethodNotAllowed},
+		{"an unknown path", http.MethodGet, "/metrics", "", http.StatusNotFound},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := httptest.NewRequest(tt.method, tt.path, strings.NewReader(tt.body))
@@ -408,13 +410,13 @@ func TestAgentHandler_LimitsSizeOfInput(t *testing.T) {
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, r)
 			if w.Code != tt.want {
-				t.Errorf("the answer is %d %s, want %d", w.Code, w.Body, tt.want)
+				t.Errorf("the response has the status %d and the body %s, want the status %d", w.Code, w.Body, tt.want)
 			}
 		})
 	}
 }
 
-func TestAgentHandler_HostileRequest_HasNoEffect(t *testing.T) {
+func TestAgentHandler_RequestWithoutValidToken_HasNoEffect(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
 	handler := Handler(a, func() (string, error) { return "the token", nil })
@@ -427,33 +429,33 @@ func TestAgentHandler_HostileRequest_HasNoEffect(t *testing.T) {
 				}
 				w := httptest.NewRecorder()
 				handler.ServeHTTP(w, r)
-				// Other codes are harmless. A redirect leads to the canonical path, which requires the token.
+				// A redirect (status 3xx) is harmless, because the path that it leads to requires the token.
 				if w.Code/100 == 2 || w.Code/100 == 5 {
-					t.Errorf("%s %s with %.30q is answered %d %s", method, path, authorization, w.Code, w.Body)
+					t.Errorf("%s %s with %.30q: the response has the status %d and the body %s", method, path, authorization, w.Code, w.Body)
 				}
 			}
 		}
 	}
 	if _, ok := a.Fault("a/0"); ok || !s.allAre(t, "S") {
-		t.Error("a request without the token has injected a fault")
+		t.Error("a request without a valid token has injected a fault")
 	}
 }
 
-// The kubelet has no token. If /healthz required one, the kubelet would have to probe with a TCP connection, which
+// The kubelet has no token. If /healthz required a token, the kubelet would have to probe with a TCP connection, which
 // the agent would log as a failed TLS handshake.
 func TestAgentHandler_Healthz_NeedsNoToken(t *testing.T) {
 	w := httptest.NewRecorder()
 	noToken := func() (string, error) { return "", net.ErrClosed }
 	Handler(newAgent(t, "no-such-target"), noToken).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", nil))
 	if w.Code != http.StatusOK {
-		t.Errorf("the answer is %d", w.Code)
+		t.Errorf("the response has the status %d", w.Code)
 	}
 }
 
-func TestAgentHandler_EmptyToken_RejectsAllRequests(t *testing.T) {
+func TestAgentHandler_EmptyOrUnreadableToken_RejectsAllRequests(t *testing.T) {
 	for name, token := range map[string]func() (string, error){
 		"an empty token":      func() (string, error) { return "", nil },
-		"no token to be read": func() (string, error) { return "", net.ErrClosed },
+		"an unreadable token": func() (string, error) { return "", net.ErrClosed },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := httptest.NewRecorder()
@@ -461,7 +463,7 @@ func TestAgentHandler_EmptyToken_RejectsAllRequests(t *testing.T) {
 			r.Header.Set("Authorization", "Bearer ")
 			Handler(newAgent(t, "no-such-target"), token).ServeHTTP(w, r)
 			if w.Code != http.StatusUnauthorized && w.Code != http.StatusInternalServerError {
-				t.Errorf("the answer is %d", w.Code)
+				t.Errorf("the response has the status %d", w.Code)
 			}
 		})
 	}

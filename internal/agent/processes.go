@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// maxRounds limits how often the function stop searches for processes of the target that it has not stopped yet.
+// maxRounds is the maximum number of times that one call of the function stop lists the processes of the target.
 const maxRounds = 100
 
-// processes are the processes of the target that were running when the list was made. A pidfd identifies each of
-// them, so that a signal cannot reach an unrelated process that has reused the PID.
+// processes is a list of processes of the target. A pidfd identifies each process, so that a signal cannot reach an
+// unrelated process that has reused the PID.
 type processes []*os.Process
 
-// find returns all processes that see a mount at the path. It returns an error if no process does.
+// find returns all processes that see a mount at the path. It returns an error if it finds no process.
 func find(path string) (processes, error) {
 	paths, err := filepath.Glob("/proc/[0-9]*/mountinfo")
 	if err != nil {
@@ -31,11 +31,11 @@ func find(path string) (processes, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		// FindProcess opens a pidfd. It is called before hasMount, so that the pidfd and the mounts belong to the same
-		// process.
+		// Call FindProcess, which opens a pidfd, before hasMount. If another process reuses the PID between the two
+		// calls, the pidfd still refers to the process that has ended. So no signal reaches the other process.
 		p, err := os.FindProcess(pid)
 		if err != nil {
-			continue // the process has ended
+			continue
 		}
 		switch marked, err := hasMount(mounts, path); {
 		case errors.Is(err, os.ErrPermission):
@@ -53,8 +53,9 @@ func find(path string) (processes, error) {
 	return found, nil
 }
 
-// hasMount reports whether a file lists a mount at the given path. The parameter mounts is the name of the file, whose
-// format is that of proc_pid_mountinfo(5). The path must not contain white space, because that file escapes it.
+// hasMount reports whether a file lists a mount at the given path. The parameter mounts is the name of the file, which
+// has the format of proc_pid_mountinfo(5). The path must not contain white space, because the format escapes white
+// space.
 func hasMount(mounts, path string) (bool, error) {
 	text, err := os.ReadFile(mounts)
 	if err != nil {
@@ -69,8 +70,8 @@ func hasMount(mounts, path string) (bool, error) {
 	return false, nil
 }
 
-// stop sends SIGSTOP to all processes of the target, including those that the target starts while stop is running.
-// It returns the stopped processes.
+// stop suspends all processes of the target with SIGSTOP, including processes that the target starts during the call.
+// It returns all suspended processes.
 func stop(path string) (processes, error) {
 	stopped := processes{}
 	for range maxRounds {
@@ -98,7 +99,7 @@ func stop(path string) (processes, error) {
 		stopped = append(stopped, fresh...)
 	}
 	stopped.resume()
-	return nil, errors.New("stop the processes of the target: it starts processes faster than they can be stopped")
+	return nil, errors.New("stop the processes of the target: the target starts processes faster than the agent can stop them")
 }
 
 // without returns the processes in p that are not in others. It closes the pidfds of the processes that it omits.
@@ -135,12 +136,12 @@ func (p processes) resume() { _ = p.signal(syscall.SIGCONT) }
 // close closes the pidfds.
 func (p processes) close() {
 	for _, process := range p {
-		_ = process.Release() // Release closes the pidfd
+		_ = process.Release()
 	}
 }
 
-// kill kills all processes of the target. It stops them first, so that no process can react to the end of another
-// process, for example by flushing data.
+// kill kills all processes of the target. It first suspends all processes with SIGSTOP, so that no process can react to
+// the end of another process, for example by flushing data.
 func kill(path string) (time.Time, error) {
 	stopped, err := stop(path)
 	if err != nil {
@@ -159,7 +160,7 @@ func kill(path string) (time.Time, error) {
 }
 
 const (
-	// effectTimeout limits the time that processes may take to change their state after a signal.
+	// effectTimeout is the maximum time that processes may take to change their state after a signal.
 	effectTimeout = 3 * time.Second
 	// effectPoll is the interval at which the states of the processes are read.
 	effectPoll = 2 * time.Millisecond
@@ -198,11 +199,11 @@ func stateOf(pid int) string {
 	return fields[0]
 }
 
-// Resume sends SIGCONT to all processes of the target, in case an earlier agent crashed while they were paused.
+// Resume sends SIGCONT to all processes of the target, in case an earlier agent crashed while the target was paused.
 func Resume(path string) {
 	found, err := find(path)
 	if err != nil {
-		return // no process of the target is running
+		return // there is no process to resume
 	}
 	found.resume()
 	found.close()

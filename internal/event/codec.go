@@ -11,13 +11,13 @@ import (
 	"unicode/utf8"
 )
 
-// These limits apply to the events of any publisher. The limits keep keys, database rows and logs small.
+// These limits apply to the events of every publisher. The limits keep keys, database rows and logs small.
 const (
-	// MaxBodyBytes is the maximum size of an encoded event or summary. A body whose known fields all have their
-	// maximum length takes less than 1 KiB. The rest is for unknown fields.
+	// MaxBodyBytes is the maximum size of an encoded event or summary. This package encodes every event and summary in
+	// less than 2 KiB. The maximum is higher, because other publishers may add unknown fields.
 	MaxBodyBytes = 64 << 10
-	// MaxIDBytes is the maximum length of an identifier. A SHA-512 hash in hexadecimal digits is exactly this
-	// long. UUIDs and generated identifiers are less than a third of it.
+	// MaxIDBytes is the maximum length of an identifier. A SHA-512 hash in hexadecimal digits is exactly this long.
+	// UUIDs and generated identifiers are less than a third as long.
 	MaxIDBytes = 128
 	// MaxPlateBytes is the maximum length of a plate in bytes. Real plates have about ten characters of up to three
 	// bytes each.
@@ -29,13 +29,13 @@ const (
 type SyntaxError struct {
 	// Kind is "entry event", "exit event" or "summary".
 	Kind string
-	// Field is the invalid JSON field. It is empty if the body as a whole is invalid.
+	// Field is the name of the invalid JSON field. Field is empty if the body as a whole is invalid.
 	Field string
 	// Detail says why the field or the body is invalid.
 	Detail string
 }
 
-// Error returns the kind of body, the field if one is set, and the detail.
+// Error returns the kind, the field (unless it is empty) and the detail.
 func (e *SyntaxError) Error() string {
 	if e.Field == "" {
 		return e.Kind + ": " + e.Detail
@@ -57,7 +57,7 @@ const (
 //
 //	{"id":"…","vehicle_plate":"…","entry_date_time":"2006-01-02T15:04:05.999999999Z"}
 //
-// The instant is in UTC and must be in the years 0 to 9999.
+// The instant is written in UTC. Its year in UTC must be from 0 to 9999.
 func AppendEntry(b []byte, e Entry) []byte {
 	b = appendHead(b, e.ID, e.Plate)
 	b = appendInstant(b, fieldEntryAt, e.At)
@@ -134,11 +134,10 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return b
 }
 
-// ParseEntry parses the wire format of an entry event. Fields may be in any order and their names are
-// case-sensitive. Unknown fields are ignored. If a name occurs several times, the last value counts. The
-// instant may have any form that RFC 3339 permits, with any offset from UTC. The result is in UTC. A leap
-// second is converted to the second after it. The error is a *SyntaxError. The result shares no memory with
-// body.
+// ParseEntry parses the wire format of an entry event. Fields may be in any order. Their names are case-sensitive.
+// Unknown fields are ignored. If a name occurs several times, the last value counts. The instant may have any form that
+// RFC 3339 permits, with any offset from UTC. A leap second is converted to the following second. The field At of the
+// result is in UTC. The result shares no memory with body. The error is a *SyntaxError.
 func ParseEntry(body []byte) (Entry, error) {
 	v, err := entryShape.parse(body)
 	return Entry{ID: v.id, Plate: v.plate, At: v.entryAt}, err
@@ -166,11 +165,11 @@ func ParseSummary(body []byte) (Summary, error) {
 // shape describes the fields of one kind of body, namely an entry event, an exit event or a summary.
 type shape struct {
 	kind string
-	// fields are the names of the required fields, in the order in which they are written. The values of all of
-	// them are strings.
+	// shape.fields contains the names of the required fields, in the order in which the encoder writes the fields.
+	// All required fields have string values.
 	fields []string
-	// derived are the names of the fields that the encoder computes from the other fields. The parser ignores
-	// them.
+	// shape.derived contains the names of the fields that the encoder computes from the required fields. The parser
+	// ignores the computed fields.
 	derived []string
 }
 
@@ -196,9 +195,9 @@ type values struct {
 // nil.
 type texts [maxFields][]byte
 
-// parse parses a body. It first uses the function scan, which is fast and supports nearly all bodies. If scan does not
-// support the body, or if a value is invalid, parse starts again with encoding/json. So only encoding/json decides
-// which bodies are rejected, and with which error.
+// parse parses a body. It first calls the method scan, which is fast and supports nearly all bodies. If scan does not
+// support the body, or if a value is invalid, parse decodes the body with encoding/json instead. So no body is rejected
+// only because scan does not support the body.
 func (s *shape) parse(body []byte) (values, error) {
 	if len(body) > MaxBodyBytes {
 		return values{}, s.errorf("", "%d bytes are more than the maximum of %d", len(body), MaxBodyBytes)
@@ -257,8 +256,8 @@ func (s *shape) name(field string, text []byte, limit int) (string, error) {
 	return string(text), nil
 }
 
-// unprintable returns the index of the first byte that is not a printable ASCII character, or -1 if there is
-// none.
+// unprintable returns the index of the first byte that is not a printable ASCII character. It returns -1 if all bytes
+// are printable ASCII characters.
 func unprintable(text []byte) int {
 	for i, c := range text {
 		if c < ' ' || c > '~' {
@@ -297,8 +296,8 @@ func (s *shape) instant(field string, text []byte) (time.Time, error) {
 	return t, nil
 }
 
-// parseInstant parses the instants that package time accepts. Their letters T and Z are upper case, and their
-// seconds are at most 59.
+// parseInstant parses an instant in RFC 3339 format. Like package time, it rejects a lower-case t or z, and a leap
+// second (:60).
 func parseInstant(text []byte) (time.Time, bool) {
 	var t time.Time
 	if err := t.UnmarshalText(text); err != nil || !isRFC3339(text) {
@@ -307,9 +306,9 @@ func parseInstant(text []byte) (time.Time, bool) {
 	return t.UTC(), true
 }
 
-// parseUnusualInstant parses the instants that RFC 3339 permits and package time rejects. These have the
-// letters t and z in lower case, or a leap second. A leap second is always the last second of a month. As in
-// Unix time, it is converted to the second after it, which is the first second of the next month.
+// parseUnusualInstant parses the instants that RFC 3339 permits but package time rejects: leap seconds, and instants
+// with a lower-case t or z. As in Unix time, a leap second is converted to the following second. A valid leap second is
+// the last second of a month in UTC, so the function accepts it only if the following second begins a month.
 func parseUnusualInstant(text []byte) (time.Time, bool) {
 	const second = len("2006-01-02T15:04:")
 	text = bytes.ToUpper(text)
@@ -322,8 +321,9 @@ func parseUnusualInstant(text []byte) (time.Time, bool) {
 	return t, ok && t.Day() == 1 && t.Hour() == 0 && t.Minute() == 0 && t.Second() == 0
 }
 
-// isRFC3339 reports whether text, which package time has accepted, follows RFC 3339 strictly. Package time also accepts
-// an hour of one digit, a comma before the fraction, and an offset of a day or more.
+// isRFC3339 reports whether the text follows RFC 3339 strictly. Before the call, package time must have accepted the
+// text. Package time also accepts an hour of one digit, a comma before the fraction, an offset of 24 hours, and an
+// offset with 60 minutes.
 func isRFC3339(text []byte) bool {
 	const hour, fraction = len("2006-01-02T"), len("2006-01-02T15:04:05")
 	if text[hour+1] == ':' || text[fraction] == ',' {
@@ -348,8 +348,8 @@ func excerpt(text []byte) string {
 	return strconv.QuoteToASCII(string(text))
 }
 
-// decode finds the required fields of a body with encoding/json. It is slower than scan, but accepts every
-// valid body.
+// decode finds the required fields of a body with encoding/json. The method decode is slower than the method scan, but
+// accepts every valid body.
 func (s *shape) decode(body []byte) (texts, error) {
 	if !utf8.Valid(body) { // encoding/json would silently replace invalid bytes
 		return texts{}, s.errorf("", "not valid UTF-8")

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-func TestParseID_RoundTrip(t *testing.T) {
+func TestParseID_StringOfAnID_ReturnsTheID(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		id := event.ID{
@@ -21,7 +21,7 @@ func TestParseID_RoundTrip(t *testing.T) {
 			t.Fatalf("run %q has %d characters, want %d", id.Run, len(id.Run), event.RunLength)
 		}
 		if got, ok := event.ParseID(id.String()); !ok || got != id {
-			t.Fatalf("%s is read as %+v, %t", id, got, ok)
+			t.Fatalf("%s is parsed as %+v, %t", id, got, ok)
 		}
 	})
 }
@@ -30,14 +30,14 @@ func TestParseID_TextThatNoGeneratorWrites_IsRejected(t *testing.T) {
 	t.Parallel()
 	const run = "0123456789abc"
 	for name, text := range map[string]string{
-		"nothing":                     "",
+		"an empty text":               "",
 		"a UUID":                      "7a1c0f0e-9d3b-4a57-8a55-0b8c6f1d2e3f",
 		"a run alone":                 run,
 		"no sequence number":          run + "-0",
 		"an empty sequence number":    run + "-0-",
 		"an empty partition":          run + "--0",
-		"a shorter run":               run[1:] + "-0-0",
-		"a run in capitals":           strings.ToUpper(run) + "-0-0",
+		"a run of 12 characters":      run[1:] + "-0-0",
+		"an upper-case run":           strings.ToUpper(run) + "-0-0",
 		"a run with a letter above v": "0123456789abw-0-0",
 		"a leading zero":              run + "-0-01",
 		"a sign":                      run + "-0-+1",
@@ -46,21 +46,21 @@ func TestParseID_TextThatNoGeneratorWrites_IsRejected(t *testing.T) {
 		"a sequence number too large": run + "-0-1099511627776",
 		"a number beyond 64 bits":     run + "-0-99999999999999999999",
 		"a fourth part":               run + "-0-0-0",
-		"another digit":               run + "-0-١",
+		"an Arabic digit":             run + "-0-١",
 	} {
 		if id, ok := event.ParseID(text); ok {
-			t.Errorf("%s, %q, is parsed as %+v, want no generated identifier", name, text, id)
+			t.Errorf("%s: %q is parsed as %+v, want it rejected", name, text, id)
 		}
 	}
 }
 
-func FuzzParseID(f *testing.F) {
+func FuzzParseID_AcceptedText_RoundTrips(f *testing.F) {
 	for _, text := range []string{"", "0123456789abc-0-7", "0123456789abc-65535-1099511627775", "0123456789abc-00-7", "x-0-7"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if id, ok := event.ParseID(text); ok && id.String() != text {
-			t.Errorf("%q is read as %s: two texts of one identifier", text, id)
+			t.Errorf("%q is parsed as %s, want only the text that String returns to be accepted", text, id)
 		}
 	})
 }
@@ -71,13 +71,13 @@ func TestNewRun_ManyCalls_ReturnsDistinctRuns(t *testing.T) {
 	for range 1000 {
 		run := event.NewRun()
 		if seen[run] {
-			t.Fatalf("run %s was drawn twice", run)
+			t.Fatalf("NewRun returned %s twice", run)
 		}
 		seen[run] = true
 	}
 }
 
-// All publishers, in all versions, must agree on the partition of a plate. So the function must never change.
+// All publishers, in all versions, must assign a plate to the same partition. So PartitionOf must never change.
 func TestPartitionOf_ReturnsTheFNV1aHashModuloPartitions(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -3,8 +3,8 @@ package event
 import "bytes"
 
 // scan finds the required fields of a body quickly. It supports only simple bodies: a single object in which all fields
-// are known, none occurs twice, and no string contains an escape. It returns false for every other body, whether valid
-// or not. The texts that it returns are slices of body. It does not validate their characters.
+// are known, no field occurs twice, and no string contains an escape. It returns false for every other body, whether
+// valid or not. The returned texts are slices of body. Their characters are not validated.
 func (s *shape) scan(body []byte) (texts, bool) {
 	if bytes.IndexByte(body, '\\') >= 0 {
 		return texts{}, false
@@ -42,7 +42,8 @@ func (s *shape) scan(body []byte) (texts, bool) {
 	}
 }
 
-// index returns the index of name in fields, or -1 if it is not there. It looks at the expected index first.
+// index returns the index of name in fields, or -1 if fields does not contain name. It looks at the expected index
+// first.
 func index(fields []string, name []byte, expected int) int {
 	if expected >= 0 && expected < len(fields) && fields[expected] == string(name) {
 		return expected
@@ -69,7 +70,7 @@ func (in *scanner) skipSpace() {
 	in.rest = nil
 }
 
-// accept consumes the next character if it is c, and reports whether it did.
+// accept reports whether the next character is c. If so, accept consumes it.
 func (in *scanner) accept(c byte) bool {
 	if len(in.rest) == 0 || in.rest[0] != c {
 		if in.skipSpace(); len(in.rest) == 0 || in.rest[0] != c {
@@ -80,7 +81,8 @@ func (in *scanner) accept(c byte) bool {
 	return true
 }
 
-// str consumes a string without escapes. It returns the bytes between the quotes. They are never nil.
+// str consumes a string without escapes and returns the bytes between its quotes. For an empty string, it returns an
+// empty slice, not nil, because nil stands for a missing field (see the type texts).
 func (in *scanner) str() ([]byte, bool) {
 	if !in.accept('"') {
 		return nil, false
@@ -95,7 +97,7 @@ func (in *scanner) str() ([]byte, bool) {
 }
 
 // scalar consumes a string of printable ASCII characters without escapes, or a number. A number with an exponent is not
-// supported: the exponent is not consumed, so that scan fails at the next token.
+// supported: scalar does not consume the exponent, so the method scan returns false at the next token.
 func (in *scanner) scalar() bool {
 	if text, ok := in.str(); ok {
 		return unprintable(text) < 0
@@ -105,14 +107,14 @@ func (in *scanner) scalar() bool {
 	return n > 0
 }
 
-// atEnd reports whether nothing but white space is left.
+// atEnd reports whether only white space is left.
 func (in *scanner) atEnd() bool {
 	in.skipSpace()
 	return len(in.rest) == 0
 }
 
-// numberLength returns the length of the number at the beginning of b, without an exponent. It returns 0 if b does not
-// begin with a number.
+// numberLength returns the length of the number at the beginning of b. The length does not include an exponent. It is 0
+// if b does not begin with a number.
 func numberLength(b []byte) int {
 	sign := 0
 	if len(b) > 0 && b[0] == '-' {

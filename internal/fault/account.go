@@ -21,50 +21,53 @@ type Account struct {
 	// AtSeconds is when the occurrence was due, in seconds since the start of the schedule.
 	AtSeconds float64 `json:"atSeconds"`
 	// Hit contains the names of the instances that were hit. HitOmitted is the number of further instances that were
-	// hit. Their names were omitted to limit the size of a report.
+	// hit. The names of these further instances are omitted to limit the size of a report.
 	Hit        []string `json:"hit,omitempty"`
 	HitOmitted int      `json:"hitOmitted,omitempty"`
 
-	// InjectedAt is when the fault took effect. HealedAt is when it ended. RecoveredAt is when latency and backlog had
-	// returned to their levels before the fault. Each of them is zero until that has happened.
+	// InjectedAt is when the fault took effect. HealedAt is when the fault ended: when a paused or isolated target was
+	// released, or when a killed target was running again. RecoveredAt is when latency and backlog had returned to the
+	// levels before the fault. Each time is zero until its event has happened.
 	InjectedAt  time.Time `json:"injectedAt,omitzero"`
 	HealedAt    time.Time `json:"healedAt,omitzero"`
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
-	// RecoverySeconds is how long the simulation took to recover. It is nil if the simulation has not recovered. It is
-	// the time from the end of the fault to RecoveredAt. Only for an action without a duration, such as a kill, the
-	// time begins at InjectedAt, because the restart is part of the recovery. Time after HealedAt does not count while
-	// another fault is in effect, but counts while the simulation recovers from another fault.
+	// RecoverySeconds is the recovery time: the time from HealedAt to RecoveredAt. For an action without a duration,
+	// such as a kill, the recovery time begins at InjectedAt, because the restart is part of the recovery. The time
+	// after HealedAt in which another fault was in effect is subtracted. RecoverySeconds is nil if the simulation has
+	// not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It is a lower bound for the time that the recovery
-	// takes, counted in the same way as RecoverySeconds. It does not grow while latency and backlog are back at their
-	// previous level, even if the recovery is not proved yet.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It is a lower bound for the recovery time.
+	// UnrecoveredSeconds does not grow while latency and backlog are normal again, even if the recovery is not proved
+	// yet.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
-	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the
-	// simulation has not recovered. If these times overlap for several faults, what happened in the overlap is
-	// counted for each of them. A nil figure was not measured.
+	// The fields from PeakLagSeconds to DuplicatesSuppressed cover the period from InjectedAt to RecoveredAt, or to the
+	// end of the run if the simulation has not recovered. If the periods of several faults overlap, the overlap counts
+	// for each of these faults. A nil field was not measured.
 	//
 	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakP99Seconds is the largest 99th
 	// percentile of the end-to-end latency in any row of the timeline.
 	//
-	// PeakBacklog is the largest number of events that waited at one time. There are two measurements of this number,
-	// and PeakBacklog is the larger one. The first counts the messages that were ready in the event queues or waited
-	// for a retry. The second counts the events that were due before a row of the timeline and took effect in that row
-	// or later, so it includes events that waited in a generator or a processor.
+	// PeakBacklog is the largest number of events that waited at the same time. It is the larger result of two
+	// measurements. The first measurement counts the messages that were ready in the event queues or waited for a
+	// retry. The second measurement counts the events that were due before a row of the timeline began, but took effect
+	// in that row or in a later row. So the second measurement includes events that waited in a generator or a
+	// processor.
 	PeakLagSeconds float64  `json:"peakLagSeconds"`
 	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
 	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
-	// Redeliveries counts the deliveries of messages that the broker had delivered before. DuplicatesSuppressed
-	// counts the deliveries of events that had already taken effect.
+	// Redeliveries counts the deliveries of messages that the broker had already delivered at least once.
+	// DuplicatesSuppressed counts the deliveries of events that had already taken effect.
 	Redeliveries         int64 `json:"redeliveries"`
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 	// Lost is 0 if no event was lost in the whole run. Otherwise it is nil, because it is unknown which fault
 	// caused the loss.
 	Lost *int64 `json:"lost,omitempty"`
 
-	// DisturbsUntil is set if the recovery is unknown, because there is no baseline to compare the time after the fault
-	// with. The time from InjectedAt to DisturbsUntil then counts as disturbed. For all other faults, DisturbsUntil is
-	// zero: they disturb the simulation until RecoveredAt, or without an end if RecoveredAt is zero.
+	// DisturbsUntil is set if the fault has ended and there is no Baseline. In this case, the recovery cannot be
+	// measured, and the fault counts as disturbing the simulation from InjectedAt to DisturbsUntil. In all other cases,
+	// DisturbsUntil is zero, and the fault disturbs the simulation until RecoveredAt. If RecoveredAt is zero too, the
+	// disturbance has no end.
 	DisturbsUntil time.Time `json:"-"`
 
 	Outcome Outcome `json:"outcome"`
@@ -84,11 +87,11 @@ const (
 	// OutcomeRecovering means that the fault has ended, but the simulation has not recovered yet.
 	OutcomeRecovering Outcome = "Recovering"
 
-	// OutcomeRecovered means that latency and backlog returned to the level before the fault, and stayed there
-	// for 5 s.
+	// OutcomeRecovered means that latency and backlog returned to the levels before the fault, and stayed at these
+	// levels for 5 s.
 	OutcomeRecovered Outcome = "Recovered"
-	// OutcomeNotRecovered means that latency or backlog did not return to the level before the fault, or that
-	// it is unknown whether they did.
+	// OutcomeNotRecovered means that the fault never ended, that latency or backlog did not return to the level before
+	// the fault, or that the recovery is unknown.
 	OutcomeNotRecovered Outcome = "NotRecovered"
 	// OutcomeNotInjected means that the fault could not be injected, or had no effect.
 	OutcomeNotInjected Outcome = "NotInjected"
@@ -109,27 +112,27 @@ func Outcomes() []Outcome {
 
 // Run holds the measurements of a simulation into which faults were injected.
 type Run struct {
-	// Rows contains the rows of the timeline, the earliest first. If it is empty, recovery cannot be
-	// measured.
+	// Rows contains the rows of the timeline, the earliest first. If Rows is empty, no recovery can be measured.
 	Rows []timeline.Row
-	// End is when the generators stopped. While they are running, it is the time up to which Rows are complete.
-	// Recovery cannot be measured after End, because then there is no load.
+	// End is when the generators stopped. While the generators are running, End is the time up to which the field
+	// Rows is complete. A row that ends after End cannot prove a recovery: it lacks load, or may be incomplete.
 	End time.Time
 	// Ended is true if the run is over, so that every outcome is final. Aborted is true if the run was ended early.
 	Ended, Aborted bool
-	// Lost is the number of events that the run lost, or nil if that is unknown.
+	// Lost is the number of events that the run lost, or nil if the number is unknown.
 	Lost *int64
-	// History describes earlier occurrences whose records were removed. They have no account, but the time in which
-	// they disturbed the simulation does not count as normal.
+	// History describes earlier occurrences whose records were removed. Accounts returns no Account for these
+	// occurrences. Accounts needs only the intervals in which these occurrences disturbed the simulation: the Baseline
+	// of another occurrence must not include such an interval.
 	History History
 }
 
-// incompleteTime is how old a row of a running simulation must be to count as complete. Until then, some
-// processes may not have written their part of the row.
+// While a simulation is running, the rows of the last incompleteTime of the timeline count as incomplete. Such rows may
+// lack the values of some processes.
 const incompleteTime = 2 * time.Second
 
-// RunSoFar returns the measurements of a running simulation from its timeline. The parameter named end is when its
-// generators stop, or zero if that is unknown.
+// RunSoFar returns the measurements of a running simulation from its timeline. The parameter named end is the time at
+// which the generators stop, or zero if that time is unknown.
 func RunSoFar(rows []timeline.Row, end time.Time) Run {
 	run := Run{Rows: rows}
 	if n := len(rows); n > 0 {
@@ -147,12 +150,12 @@ func Accounts(records []Record, run Run) []Account {
 	return accounts
 }
 
-// measure returns one Account for each record, in the order in which the occurrences were due. It also returns the
-// baselines that it used. The keys are the IDs of the occurrences.
+// measure returns the result of Accounts. It also returns a map from the ID of each injected occurrence to the baseline
+// of this occurrence.
 func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	records = slices.Clone(records)
-	// Remove the monotonic clock readings, which some of these times have and others lack. If both kinds of times were
-	// mixed, the lengths of the parts of an interval might not add up to the length of the interval.
+	// Remove the monotonic clock readings, because some of the times have no such reading. If times with and without
+	// such readings were mixed, the lengths of the parts of an interval might not add up to the length of the interval.
 	for i := range records {
 		r := &records[i]
 		r.InjectedAt, r.HealedAt = r.InjectedAt.Round(0), r.HealedAt.Round(0)
@@ -175,8 +178,8 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 		accounts = append(accounts, a)
 		if !r.InjectedAt.IsZero() {
 			baselines[r.ID()] = s.currentBaseline
-			// The list s.active contains only the records with an injection. These also come first in the list records,
-			// so the index i identifies the same record in both lists.
+			// s.active contains only the records with an injection. These records come first in the sorted slice
+			// records, so the index i identifies the same record in both slices.
 			s.active[i].recovered = a.disturbance().to
 			if a.InjectedAt.IsZero() {
 				s.active[i].recovered = r.InjectedAt // the fault had no effect
@@ -187,8 +190,8 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	return accounts, baselines
 }
 
-// account returns the Account for one record. It must be called for all records in the order of their
-// injection.
+// account returns the Account for one record. The caller must call account for all records, in the order of the
+// injections.
 func (s *search) account(r *Record) Account {
 	if r.Measured != nil {
 		a := *r.Measured
@@ -245,9 +248,9 @@ func (a *Account) isSettled(r *Record, run Run) bool {
 	return r.IsFinal() && !r.InjectedAt.IsZero() && !run.End.Before(r.HealedAt) && (!a.RecoveredAt.IsZero() || a.Outcome == OutcomeNotInjected)
 }
 
-// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. This
-// is the case if, at any time in [from, to+rowShift), the fault was in effect or the simulation had not
-// recovered from it yet. If the time of the recovery is unknown, Disturbs uses the time DisturbsUntil instead.
+// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. The row may be
+// measured up to rowShift late. So the result is true if [from, to+rowShift) overlaps the time from InjectedAt to
+// RecoveredAt. If RecoveredAt is zero, DisturbsUntil takes its place.
 func (a *Account) Disturbs(from, to time.Time) bool {
 	row := measured{start: from, end: to}
 	return !a.InjectedAt.IsZero() && row.overlaps(a.disturbance())
@@ -301,8 +304,8 @@ func (s *search) notRecovered(r *Record, found recovery) string {
 	return "Latency and backlog did not return to their previous level " + s.untilEnd(r) + ": " + found.violation + s.meanwhile(r)
 }
 
-// untilEnd says how much time the run had to recover from the fault of r. The text is a part of a sentence, such as
-// "in the 2.5 s between the end of the fault and the end of the run".
+// untilEnd returns a phrase that says how much time the simulation had for the recovery, such as "in the 2.50 s between
+// the end of the fault and the end of the run".
 func (s *search) untilEnd(r *Record) string {
 	begin, left := "the fault", s.undisturbed(r, s.run.End)
 	if r.Action.Lasts() {
@@ -326,8 +329,7 @@ func (s *search) recovering(r *Record, found recovery) string {
 	return "Latency and backlog have not returned to their previous level: " + found.violation + s.meanwhile(r)
 }
 
-// after returns the end of a sentence, such as "2.5s after the end of the fault", that says how long the
-// simulation needed to recover.
+// after returns a phrase that says how long the recovery took, such as "2.50 s after the end of the fault".
 func (s *search) after(r *Record, recovered time.Time) string {
 	took := s.undisturbed(r, recovered)
 	text := terminal.Duration(took) + " after the "
@@ -350,7 +352,7 @@ func (s *search) after(r *Record, recovered time.Time) string {
 
 const withoutOthers = ", not counting the time in which other faults were in effect"
 
-// measure sets those figures of an account that cover the time from injection to recovery, such as the peak lag.
+// measure sets the fields from PeakLagSeconds to DuplicatesSuppressed.
 func (s *search) measure(a *Account) {
 	for i := range s.rows {
 		row := &s.rows[i]
@@ -375,8 +377,8 @@ func (s *search) measure(a *Account) {
 // ID returns a text that identifies the occurrence within its simulation, such as "redis-crash/3".
 func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }
 
-// Worst returns the n accounts with the worst outcomes, in their original order. The function Outcomes lists the
-// outcomes from the best to the worst. If outcomes are equal, the account with the longer recovery is worse.
+// Worst returns the n worst accounts, in their original order. The function Outcomes lists the outcomes from the best
+// to the worst. Of two accounts with the same outcome, the account with the longer recovery is worse.
 func Worst(accounts []Account, n int) []Account {
 	if len(accounts) <= n {
 		return accounts
@@ -407,8 +409,8 @@ func Abridge(accounts []Account, n int) []Account {
 	return short
 }
 
-// compare returns a positive number if account a is worse than account b, and a negative number if b is worse.
-// The worse outcome is decisive, then the longer recovery.
+// compare returns a positive number if a is worse than b, and a negative number if b is worse than a. The comment on
+// the function Worst defines "worse".
 func compare(a, b *Account) int {
 	severity := func(o Outcome) int { return slices.Index(Outcomes(), o) }
 	recovery := func(a *Account) float64 {

@@ -7,17 +7,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The function contradiction ignores the rows that begin less than settlesAfter after the start of a fault, or end less
-// than settlesUntil before its end. These rows may contain work from before or after the fault, for two reasons: a
-// process may measure a row up to rowShift after the end of the row, and the clocks of the machines may differ.
+// The function contradiction ignores a row that begins less than settlesAfter after the start of the fault, or ends
+// less than settlesUntil before the end of the fault. Such a row may contain work from before or after the fault, for
+// two reasons: a process may measure a row up to rowShift after the end of the row, and the clocks of the machines may
+// differ.
 const (
 	settlesAfter = rowShift + time.Second
 	settlesUntil = time.Second
 )
 
-// contradiction checks whether the timeline proves that a pause or an isolation had no effect, although its
-// injector reported that it took effect. It returns the proof as a text, or "" if it has no proof. There can be
-// a proof only if all instances of the target were hit, and the fault lasted several seconds.
+// contradiction checks whether the timeline proves that a pause or an isolation had no effect, although the injector
+// reported that the fault took effect. It returns the proof as a text, or "" if there is no proof. A proof is possible
+// only if all instances of the target were hit, and the fault lasted several seconds.
 func (s *search) contradiction(r *Record) string {
 	if r.State != Healed || !r.Action.Lasts() || len(r.Hit) == 0 || len(r.Hit) != r.Of {
 		return ""
@@ -37,11 +38,11 @@ func (s *search) contradiction(r *Record) string {
 	if 2*busy <= rows {
 		return ""
 	}
-	return fmt.Sprintf("%s worked in %d of %d measurements of that time", r.Target, busy, rows)
+	return fmt.Sprintf("%s worked in %d of %d measurements during the fault", r.Target, busy, rows)
 }
 
-// disproves reports whether the row contains work that is impossible while the target is paused or isolated. Such work
-// disproves that the fault was in effect.
+// disproves reports whether m, a row of the timeline, contains work that is impossible while the target is paused or
+// isolated. Such work proves that the fault was not in effect.
 func (m *measured) disproves(target plan.FaultTarget) bool {
 	switch target {
 	case plan.TargetRedis, plan.TargetProcessor:
@@ -54,5 +55,5 @@ func (m *measured) disproves(target plan.FaultTarget) bool {
 		return m.confirmed[1] > 0
 	case plan.TargetSummaryAPI:
 	}
-	return false // work that does not need the summary API continues without it
+	return false // rows do not count work that needs the summary API, so they cannot disprove a fault of this API
 }

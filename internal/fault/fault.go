@@ -1,10 +1,9 @@
 // Package fault plans the faults of a simulation, injects them, and measures their effects on the simulation.
 //
-// Data flows in one direction. The function Occurrences computes from the plan when each fault occurs and which
-// instances it hits. When an occurrence is due, a Runner passes it to an Injector and keeps a Record of it. An
-// Injector only knows how to reach a target. The function Accounts computes from the records and the timeline
-// what each occurrence did to the simulation, and when the simulation had recovered from it. Occurrences and
-// Accounts are pure functions.
+// The function Occurrences computes from the plan when each fault is due. When an occurrence is due, a Runner creates a
+// Record of the occurrence and calls an Injector, which injects the fault. The function Accounts computes from the
+// records and the timeline how each occurrence affected the simulation, and when the simulation had recovered.
+// Occurrences and Accounts are pure functions.
 package fault
 
 import (
@@ -25,7 +24,7 @@ type Occurrence struct {
 	Target plan.FaultTarget `json:"target"`
 	Action plan.FaultAction `json:"action"`
 	// The field At is the time at which the occurrence is due, measured from the start of the schedule. The field For
-	// is the duration of the fault. It is 0 for an action without a duration, such as a kill.
+	// is the duration of the fault, or 0 for an action without a duration, such as a kill.
 	At  time.Duration `json:"at"`
 	For time.Duration `json:"for,omitempty"`
 	// Instances is the number of instances to hit. If Percent is set, that percentage of the target's instances
@@ -35,19 +34,18 @@ type Occurrence struct {
 	Draw      uint64 `json:"draw"`
 }
 
-// ID returns the name and the number of the occurrence, such as "redis-crash/3", which identify it within its
-// simulation.
+// ID returns a text that identifies the occurrence within its simulation, such as "redis-crash/3".
 func (o *Occurrence) ID() string { return occurrenceID(o.Fault, o.Number) }
 
 func occurrenceID(fault string, number int) string { return fault + "/" + strconv.Itoa(number) }
 
-// Chosen identifies an instance that an occurrence hits, and its state before the injection. An injector compares this
-// state with the present one to find out whether the instance has been hit.
+// Chosen identifies an instance that an occurrence hits, and describes the state of the instance before the injection.
+// An injector compares this state with the present state to find out whether the instance has been hit.
 type Chosen struct {
 	// Name is the name of the instance, such as "processor-1".
 	Name string `json:"name"`
-	// ID changes when the instance is replaced by another one with the same name. Processes changes when a
-	// process of the instance starts again. Either may be empty.
+	// The field ID changes when another instance with the same name replaces the instance. The field Processes changes
+	// when a process of the instance restarts. Each of the two fields may be empty.
 	ID        string `json:"id,omitempty"`
 	Processes string `json:"processes,omitempty"`
 }
@@ -64,7 +62,7 @@ func Names(instances []Chosen) []string {
 // Choice is the set of instances that an occurrence hits.
 type Choice struct {
 	Instances []Chosen
-	// The field Of is the number of instances that could have been chosen.
+	// The field Of is the number of instances from which the instances to hit were chosen.
 	Of int
 	// Incomplete is true if fewer instances run than the plan declares.
 	Incomplete bool
@@ -74,29 +72,28 @@ type Choice struct {
 type Record struct {
 	Occurrence
 
-	// Chosen contains the instances to hit. It is saved before the first of them is hit, and removed when the
-	// state is final. ChosenAt is when they were chosen.
+	// Chosen contains the instances to hit. It is saved before the first instance is hit, and cleared when the state is
+	// final. ChosenAt is when the instances were chosen.
 	Chosen   []Chosen  `json:"chosen,omitempty"`
 	ChosenAt time.Time `json:"chosenAt,omitzero"`
 	// Hit contains the names of the instances that were hit, such as "processor-1". It is empty if the fault had no
 	// effect.
 	Hit []string `json:"hit,omitempty"`
-	// The field Of is the number of instances that the target had when the fault was injected, whether or not they were
-	// hit. It is 0 if the number is unknown.
+	// The field Of is the number of instances from which the instances to hit were chosen. It is 0 if the number is
+	// unknown.
 	Of int `json:"of,omitempty"`
-	// InjectedAt is when the fault took effect. HealedAt is when the fault ended, that is, when a paused or
-	// isolated target was released, or a killed target was running again. Each of them is zero until that has
-	// happened.
+	// InjectedAt is when the fault took effect. HealedAt is when the fault ended, that is, when a paused or isolated
+	// target was released, or when a killed target was running again. Each time is zero until its event has happened.
 	InjectedAt time.Time `json:"injectedAt,omitzero"`
 	HealedAt   time.Time `json:"healedAt,omitzero"`
 	State      State     `json:"state"`
 	// Reason says why the occurrence was not injected, or was aborted.
 	Reason string `json:"reason,omitempty"`
-	// Measured is the final account of the fault, as soon as there is one. The timeline gets coarser with time, so
-	// the account could not be derived from it again.
+	// Measured is the final Account of the fault, or nil if there is no final Account yet. Measured is saved because
+	// the timeline gets coarser with time, and a coarser timeline would yield a different Account.
 	Measured *Account `json:"measured,omitempty"`
-	// Baseline is the latest baseline with which the recovery was measured. It is used again, also for later faults, if
-	// the timeline no longer contains a baseline.
+	// Baseline is the baseline with which the recovery was measured most recently. It is saved because the timeline
+	// may later lack the rows before the fault. A later fault without a baseline of its own also uses this Baseline.
 	Baseline *Baseline `json:"baseline,omitempty"`
 }
 
@@ -111,9 +108,9 @@ func (r *Record) Failure() string {
 // IsFinal reports whether the fault has ended, or will not be injected.
 func (r *Record) IsFinal() bool { return r.State != Injecting && r.State != Active }
 
-// recoversFrom returns the time from which the recovery is counted. For an action with a duration, it is the
-// time at which the fault ended. For any other action, it is the time at which the fault took effect. The result
-// is zero as long as this time is unknown.
+// recoversFrom returns the time at which the recovery time begins. For an action with a duration, the recovery time
+// begins when the fault has ended. For any other action, the recovery time begins when the fault takes effect. The
+// result is zero as long as this time is unknown.
 func (r *Record) recoversFrom() time.Time {
 	if r.Action.Lasts() {
 		return r.HealedAt
@@ -126,31 +123,31 @@ type State string
 
 // The states of an occurrence.
 const (
-	// Injecting means that the fault is due and is not in effect yet. A record is stored in this state before
-	// the instances are chosen, and again, with the chosen instances, before they are hit. So a process that takes
-	// over from a crashed process knows which instances may have been hit already; see Resumer.
+	// Injecting means that the fault is due and is not in effect yet. A record in this state is saved twice: before the
+	// instances are chosen, and before the chosen instances are hit. So a process that takes over from a crashed
+	// process knows which instances may have been hit already; see Resumer.
 	Injecting State = "Injecting"
 	// Active means that the fault is in effect.
 	Active State = "Active"
 	// Healed means that the fault has ended.
 	Healed State = "Healed"
-	// NotInjected means that the fault could not be injected, or had no effect. Reason says why.
+	// NotInjected means that the fault could not be injected, or had no effect. Record.Reason says why.
 	NotInjected State = "NotInjected"
 	// Aborted means that the simulation ended or was suspended before the fault had ended, or that the fault did not
-	// end as declared, for example because a paused container was restarted. Reason says why.
+	// end as declared, for example because a paused container was restarted. Record.Reason says why.
 	Aborted State = "Aborted"
 )
 
-// Injector injects faults into one simulation. The errors that it returns explain to the author of the manifest,
-// in the terms of the manifest, why a fault cannot be injected.
+// Injector injects faults into one simulation. The author of the manifest reads the errors of an Injector, so these
+// errors must use the terms of the manifest.
 type Injector interface {
-	// Choose returns the instances that the occurrence hits. It has no effect on them.
+	// Choose returns the instances that the occurrence hits. It does not affect these instances.
 	Choose(context.Context, Occurrence) (Choice, error)
 	// Inject injects a fault into all instances in Record.Chosen. It returns as soon as the fault is in effect in all
-	// of them. If it returns an error, it has ended the effects that have a duration, unless the context ended with the
-	// cause ErrHandedOver.
+	// these instances. If Inject fails, it ends the pause or the isolation of each instance that it has already hit.
+	// Exception: if the context ended with the cause ErrHandedOver, Inject leaves these effects in place.
 	//
-	// A fault with a duration ends by itself after that time, even if this process crashes.
+	// A fault with a duration ends by itself after this duration, even if this process crashes.
 	Inject(context.Context, Record) (Injection, error)
 }
 
@@ -158,8 +155,8 @@ type Injector interface {
 type Resumer interface {
 	Injector
 	// Resume continues the injection of a fault that an earlier process began. The record contains the chosen
-	// instances. Resume hits no instance a second time. If the argument late is true, it is too late for the fault:
-	// Resume hits no further instance, and returns an error unless all instances were already hit.
+	// instances. Resume hits no instance a second time. If the parameter late is true, it is too late to hit further
+	// instances. Resume then hits no instance, and returns an error unless all instances were already hit.
 	Resume(ctx context.Context, r Record, late bool) (Injection, error)
 }
 
@@ -171,9 +168,9 @@ var ErrNoEffect = errors.New("the fault had no effect")
 type Injection struct {
 	// The field At is the time at which the fault took effect.
 	At time.Time
-	// Healed waits until the fault has ended, and returns the time at which it ended, or zero if that time is unknown.
-	// It returns ErrNoEffect if the fault had no effect. If ctx ends first, Healed tries to end the fault at once.
-	// There is one exception: if the cause of ctx is ErrHandedOver, Healed leaves the fault in effect and returns an
+	// Healed waits until the fault has ended, and returns the time of the end, or zero if that time is unknown. It
+	// returns ErrNoEffect if the fault had no effect. If ctx ends while the fault is in effect, Healed tries to end the
+	// fault at once. Exception: if the cause of ctx is ErrHandedOver, Healed leaves the fault in effect and returns an
 	// error.
 	Healed func(ctx context.Context) (time.Time, error)
 }

@@ -11,25 +11,27 @@ import (
 
 // History summarizes the occurrences whose records were removed to limit the size of a journal.
 type History struct {
-	// Totals sums up the occurrences whose records were removed.
+	// Totals counts the occurrences in the history.
 	Totals []Total `json:"totals,omitempty"`
-	// Disturbed contains the intervals in which the simulation was disturbed by occurrences whose records have been
-	// removed. The intervals are in chronological order and do not overlap.
+	// Disturbed contains the intervals in which the occurrences in the history disturbed the simulation. The intervals
+	// are in chronological order and do not overlap.
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
 
-// Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. If there
-// was no baseline to compare with, the field To is the time Account.DisturbsUntil. The field To is 0 if the fault never
-// ended, or if the simulation stayed worse than before the fault.
+// Disturbance is the interval from the injection of a fault to the recovery, as Unix times in milliseconds. If there
+// was no baseline, the interval ends at Account.DisturbsUntil. The field To is 0 if the fault never ended, or if the
+// simulation did not recover.
 //
-// To limit the number of disturbances, a disturbance is merged with the next one if the timeline has no undisturbed row
-// between them. The merged disturbance lasts until the later of their ends. It has no end if one of them has none.
+// To limit the number of disturbances, two successive disturbances are merged if no undisturbed row of the timeline
+// fits between the two. The merged disturbance lasts until the later of the two ends. If either disturbance has no end,
+// the merged disturbance has no end.
 type Disturbance struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to,omitempty"`
 }
 
-// mergedWith returns a disturbance that covers d and the given disturbance, which must not begin before d.
+// mergedWith returns a disturbance that covers d and the disturbance in the parameter named later, which must not begin
+// before d.
 func (d Disturbance) mergedWith(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {
@@ -47,8 +49,8 @@ func (d Disturbance) interval() interval {
 	return i
 }
 
-// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of one of the faults.
-// Account.Disturbs does the same for a single occurrence of a fault.
+// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the occurrences in the
+// history. Account.Disturbs does the same for a single occurrence.
 func (h *History) Disturbs(from, to time.Time) bool {
 	row := measured{start: from, end: to}
 	return slices.ContainsFunc(h.Disturbed, func(d Disturbance) bool { return row.overlaps(d.interval()) })
@@ -62,8 +64,9 @@ func (h *History) Occurrences() (n int64) {
 	return n
 }
 
-// With returns a history that also contains the occurrences of the given records. An occurrence whose recovery is not
-// known yet counts as NotRecovered, because its recovery is no longer measured.
+// With returns a history that also contains the occurrences of the given records. The caller then removes the records.
+// Without a record, the recovery can no longer be measured. So an occurrence whose outcome is not final counts as
+// NotRecovered.
 func (h *History) With(records []Record, now time.Time) History {
 	accounts := Accounts(records, Run{})
 	disturbed := slices.Clone(h.Disturbed)
@@ -85,8 +88,8 @@ func (h *History) With(records []Record, now time.Time) History {
 	return History{Totals: Totals(*h, accounts), Disturbed: mergeDisturbances(disturbed, now)}
 }
 
-// mergeDisturbances sorts intervals by their beginning. It merges two successive intervals unless the timeline may have
-// an undisturbed row between them.
+// mergeDisturbances sorts disturbances by their beginning, and merges successive disturbances as the comment on
+// Disturbance says.
 func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 	slices.SortFunc(all, func(a, b Disturbance) int { return cmp.Compare(a.From, b.From) })
 	merged := all[:0]
@@ -101,7 +104,8 @@ func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 	return merged
 }
 
-// hasRowBetween reports whether the timeline may have a row between two intervals.
+// hasRowBetween reports whether a whole row of the timeline fits between the end of a and the beginning of b. The age
+// of a row determines its width.
 func hasRowBetween(a, b interval, now time.Time) bool {
 	if a.to.IsZero() {
 		return false
@@ -114,7 +118,7 @@ func hasRowBetween(a, b interval, now time.Time) bool {
 	return !begin.Add(width).After(b.from)
 }
 
-// widthAt returns the width in seconds of those rows of the timeline that have at least the given age.
+// widthAt returns the width, in seconds, of the rows of the timeline that have the given age. Older rows may be wider.
 func widthAt(age time.Duration) int64 {
 	for _, t := range timeline.Tiers() {
 		if t.Keep == 0 || age <= t.Keep {
@@ -124,14 +128,16 @@ func widthAt(age time.Duration) int64 {
 	return 1
 }
 
-// keepLatest is the number of latest occurrences whose records must not be removed. The status of a simulation shows
-// this number of occurrences.
+// keepLatest is how many of the latest occurrences must keep their records; see Removable. The status of a simulation
+// shows the same number of occurrences.
 const keepLatest = 20
 
-// Removable returns the indexes of the records that may be removed, in the order in which to remove them. Records with
-// the best outcomes come first. Records whose recovery is not measured yet come last. Removable omits the faults that
-// have not ended, and the latest keepLatest occurrences of all faults together. It also omits one occurrence for each
-// fault and each outcome, namely the worst one. So an example of each outcome remains.
+// Removable returns the indexes of the records that may be removed, in the order in which to remove the records.
+// Records with the best outcomes come first. Records whose recovery has not been measured come last. Removable omits
+// the records that must be kept:
+//   - all records that are not final;
+//   - the latest final records of all faults together, up to the number keepLatest;
+//   - of the remaining records, an example of each outcome of each fault: the record with the longest recovery.
 func Removable(records []Record) []int {
 	type candidate struct {
 		index   int

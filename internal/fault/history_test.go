@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// past returns the record of an occurrence that was due at the given second. The record has a final account if the
-// outcome is OutcomeRecovered or OutcomeAborted. It has none if the outcome is OutcomeRecovering.
+// past returns the record of an occurrence that was due at the given second. It sets Record.Measured only if the
+// outcome is OutcomeRecovered or OutcomeAborted.
 func past(number int, at float64, outcome Outcome, recovery float64) Record {
 	r := record("f", at, at+1)
 	r.Number, r.Target = number, plan.TargetProcessor
@@ -34,7 +34,7 @@ func past(number int, at float64, outcome Outcome, recovery float64) Record {
 	return r
 }
 
-// remove removes up to n records from a list, and adds them to the history.
+// remove removes up to n records from a list, and adds the removed records to the history.
 func remove(h History, records []Record, n int, now time.Time) (History, []Record) {
 	removable := Removable(records)
 	removable = removable[:min(n, len(removable))]
@@ -49,7 +49,7 @@ func remove(h History, records []Record, n int, now time.Time) (History, []Recor
 	return h.With(removed, now), kept
 }
 
-func TestHistory_RecordsAreRemoved_TotalsAndDisturbedRowsStayTheSame(t *testing.T) {
+func TestHistory_RecordsAreRemoved_KeepsTotalsAndDisturbedIntervals(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var records []Record
@@ -80,14 +80,14 @@ func TestHistory_RecordsAreRemoved_TotalsAndDisturbedRowsStayTheSame(t *testing.
 			want := slices.ContainsFunc(accounts, func(a Account) bool { return a.Disturbs(from, to) })
 			got := h.Disturbs(from, to) || slices.ContainsFunc(Accounts(kept, run), func(a Account) bool { return a.Disturbs(from, to) })
 			if got != want {
-				t.Fatalf("the row from %s to %s is disturbed: %t, before: %t", from, to, got, want)
+				t.Fatalf("the row from %s to %s is disturbed: %t, before the removal: %t", from, to, got, want)
 			}
 			from = to.Add(time.Duration(rapid.IntRange(0, 2000).Draw(t, "skip")) * time.Second)
 		}
 	})
 }
 
-func TestHistory_FaultWithUnknownRecoveryIsRemoved_CountsAsNotRecovered(t *testing.T) {
+func TestHistory_RemovedFaultWithUnknownRecovery_CountsAsNotRecovered(t *testing.T) {
 	t.Parallel()
 	h := (&History{}).With([]Record{past(0, 10, OutcomeRecovering, 0)}, second(100))
 	want := []Total{{Fault: "f", Result: Result{Target: plan.TargetProcessor, Action: plan.ActionPause, Injected: 1, NotRecovered: 1}}}
@@ -99,8 +99,9 @@ func TestHistory_FaultWithUnknownRecoveryIsRemoved_CountsAsNotRecovered(t *testi
 	}
 }
 
-// The first two faults occur before anything is measured, so it is unknown whether the simulation recovers from them.
-func TestFaultAccounts_FaultsWithUnknownRecoveryWereRemoved_LaterFaultHasABaseline(t *testing.T) {
+// The first two faults have no baseline, and their records were removed. If the disturbance by these two faults had no
+// end, the third fault would have no baseline either.
+func TestHistory_FaultsHaveNoBaseline_DisturbanceEnds(t *testing.T) {
 	t.Parallel()
 	run := story{length: 200, rate: 10, outages: []outage{{from: 1, to: 9}, {from: 100, to: 110, slow: time.Second}}}.run()
 	run.History = (&History{}).With([]Record{record("first", 0.5, 3), record("second", 5, 7)}, second(50))
@@ -112,7 +113,7 @@ func TestFaultAccounts_FaultsWithUnknownRecoveryWereRemoved_LaterFaultHasABaseli
 	}
 }
 
-func TestHistory_NoRecoveryFromFaultWithBaseline_DisturbanceHasNoEnd(t *testing.T) {
+func TestHistory_FaultHasBaselineButNoRecovery_DisturbanceHasNoEnd(t *testing.T) {
 	t.Parallel()
 	r := past(0, 10, OutcomeNotRecovered, 0)
 	r.Baseline = &Baseline{}
@@ -126,11 +127,11 @@ func TestHistory_MergedDisturbances_KeepTheLatestEnd(t *testing.T) {
 	t.Parallel()
 	now := noon().Add(time.Minute)
 	for name, tt := range map[string]struct{ first, second, want Disturbance }{
-		"the first ends later":     {Disturbance{From: 1, To: 9}, Disturbance{From: 2, To: 5}, Disturbance{From: 1, To: 9}},
-		"the second ends later":    {Disturbance{From: 1, To: 3}, Disturbance{From: 2, To: 5}, Disturbance{From: 1, To: 5}},
-		"the first has no end":     {Disturbance{From: 1}, Disturbance{From: 2, To: 5}, Disturbance{From: 1}},
-		"the second has no end":    {Disturbance{From: 1, To: 9}, Disturbance{From: 2}, Disturbance{From: 1}},
-		"a later one after no end": {Disturbance{From: 1}, Disturbance{From: 1e9, To: 2e9}, Disturbance{From: 1}},
+		"the first ends later":                                   {Disturbance{From: 1, To: 9}, Disturbance{From: 2, To: 5}, Disturbance{From: 1, To: 9}},
+		"the second ends later":                                  {Disturbance{From: 1, To: 3}, Disturbance{From: 2, To: 5}, Disturbance{From: 1, To: 5}},
+		"the first has no end":                                   {Disturbance{From: 1}, Disturbance{From: 2, To: 5}, Disturbance{From: 1}},
+		"the second has no end":                                  {Disturbance{From: 1, To: 9}, Disturbance{From: 2}, Disturbance{From: 1}},
+		"the first has no end, and the second begins much later": {Disturbance{From: 1}, Disturbance{From: 1e9, To: 2e9}, Disturbance{From: 1}},
 	} {
 		if got := mergeDisturbances([]Disturbance{tt.second, tt.first}, now); len(got) != 1 || got[0] != tt.want {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)
@@ -155,14 +156,14 @@ func TestRemovable_KeepsTheWorstAndTheLatestOccurrences(t *testing.T) {
 	active := past(len(records), 0, OutcomeRecovering, 0)
 	active.State = Active
 	records = append(records, active)
-	// Each of the records 0, 1, 2 and 4 is the worst one of all records with the same outcome, so it is not removable.
+	// The records 0, 1, 2 and 4 are kept as examples of the outcomes.
 	if want, got := []int{5, 3, 7, 6, 8}, Removable(records); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v", got, want)
 	}
 }
 
-// A fault whose record was removed caused a latency of 1 s during the 30 s before the next fault. These 30 s are not
-// part of the baseline.
+// The record of the first fault was removed. This fault caused a latency of 1 s during the 30 s before the second
+// fault. These 30 s are not part of the baseline of the second fault.
 func TestFaultAccounts_RecordOfEarlierFaultWasRemoved_BaselineExcludesTheTimeOfThatFault(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 70, to: 100, slow: time.Second}, {from: 100, to: 110, slow: 1500 * time.Millisecond}}}

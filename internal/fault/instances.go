@@ -17,7 +17,7 @@ type Instance interface {
 	Name() string
 	// Stop ends the instance, waits until it has ended, and starts it again in the background. The caller must call the
 	// returned function, which waits until the instance runs again. If crash is true, the instance writes nothing to
-	// disk while it ends, and the random number draw determines which unwritten data is lost.
+	// disk while it ends. The parameter draw is a random number that determines which unwritten data is then lost.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
 	// Pause stops all activity of the instance until the caller calls release. Isolate cuts the instance off
 	// from all others until the caller calls release.
@@ -26,8 +26,7 @@ type Instance interface {
 }
 
 // startTimeout is the timeout for starting a stopped instance again. It is long, because it must only detect an
-// instance that never starts. A slow start counts as a long recovery, which the objective maxRecovery limits. Servers
-// have a shorter timeout of their own, and its error says what was wrong.
+// instance that never starts. A slow start counts as a long recovery, which the objective maxRecovery limits.
 const startTimeout = 5 * time.Minute
 
 // Targets are the targets of the faults of one simulation.
@@ -97,8 +96,8 @@ func (i *Instances) chosen(r *Record) []Instance {
 	return list
 }
 
-// effect is the effect of a fault on one instance. The function release ends the effect. The function healed
-// waits until the instance runs again. Either of them may be nil.
+// effect is the effect of a fault on one instance. The function release ends the effect. The function healed waits
+// until the instance runs again. Either function may be nil.
 type effect struct {
 	release func() error
 	healed  func(context.Context) error
@@ -128,8 +127,8 @@ func end(effects []effect) error {
 	return errors.Join(errs...)
 }
 
-// injection returns the Injection for effects that have begun. If the effects have a duration, a timer ends them,
-// even if no caller waits in Healed.
+// injection returns the Injection for effects that have begun. If the effects have a duration, a timer ends them, even
+// if nobody calls Injection.Healed.
 func injection(o *Occurrence, hit []Instance, effects []effect, at time.Time) Injection {
 	injected := Injection{At: at}
 	released := make(chan struct{})

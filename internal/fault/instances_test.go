@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// slowInstance needs some time to stop.
+// slowInstance stops slowly: a stop takes stopTime.
 type slowInstance struct{ Instance }
 
 const stopTime = 8 * time.Second
@@ -21,8 +21,8 @@ func (slowInstance) Stop(context.Context, bool, uint64) (started func(context.Co
 	return func(context.Context) error { return nil }, nil
 }
 
-// While a server stops, it already fails requests. So the fault takes effect when the server begins to stop.
-func TestInstances_RestartOfSlowInstance_TakesEffectWhenTheStopBegins(t *testing.T) {
+// Requests to a server fail as soon as the server begins to stop.
+func TestInstances_RestartOfInstanceThatStopsSlowly_TakesEffectWhenTheStopBegins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		targets := Targets{Instances: map[plan.FaultTarget][]Instance{plan.TargetRabbitMQ: {slowInstance{}}}}
@@ -37,7 +37,7 @@ func TestInstances_RestartOfSlowInstance_TakesEffectWhenTheStopBegins(t *testing
 			t.Errorf("the fault took effect %s after the command to stop, want 0s", injection.At.Sub(start))
 		}
 		if healed, err := injection.Healed(t.Context()); err != nil || healed.Sub(start) < stopTime {
-			t.Errorf("healed after %s, %v", healed.Sub(start), err)
+			t.Errorf("the fault ended %s after the command to stop, error: %v", healed.Sub(start), err)
 		}
 	})
 }

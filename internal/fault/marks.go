@@ -11,11 +11,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxMarked is the maximum number of instances that Marks names in one mark.
+// maxMarked is the maximum number of instances that one mark names; see the function Marks.
 const maxMarked = 5
 
-// Marks derives timeline marks from the accounts of faults: one for each injection and one for each end of a fault that
-// took effect, in chronological order. A process that does not run a Runner has no other source of these marks.
+// Marks derives the marks of a timeline from the accounts of faults. Each fault that took effect has a mark for its
+// injection, and a second mark if the fault has ended. The marks are in chronological order. A process that does not
+// run a Runner has no other source of these marks.
 func Marks(accounts []Account) []timeline.Mark {
 	var marks []timeline.Mark
 	for _, a := range Abridge(accounts, maxMarked) {
@@ -36,12 +37,12 @@ func Marks(accounts []Account) []timeline.Mark {
 	return marks
 }
 
-// injectedMark returns the mark that says that a fault took effect.
 func injectedMark(id string, at time.Time, action plan.FaultAction, hit []string) timeline.Mark {
 	return timeline.Mark{At: at, Kind: timeline.MarkInjected, Subject: id, Message: fmt.Sprintf("%s of %s", action, strings.Join(hit, ", "))}
 }
 
-// endMessage returns the message of the mark that says that a fault ended. lasted is how long it was in effect.
+// endMessage returns the message of the mark for the end of a fault. The parameter lasted is how long the fault was in
+// effect.
 func endMessage(lasted time.Duration, isAborted bool) string {
 	if isAborted {
 		return "ended early, after " + terminal.Duration(lasted)
@@ -49,7 +50,6 @@ func endMessage(lasted time.Duration, isAborted bool) string {
 	return "after " + terminal.Duration(lasted)
 }
 
-// healedMark returns the mark that says that a fault ended.
 func healedMark(id string, at time.Time, message string) timeline.Mark {
 	return timeline.Mark{At: at, Kind: timeline.MarkHealed, Subject: id, Message: message}
 }

@@ -15,7 +15,7 @@ import (
 // is infinite if a fault repeats and the plan has no duration.
 //
 // An occurrence depends only on the seed, its fault and its number. So an edit of one fault does not change the
-// occurrences of other faults. An occurrence is omitted if it would still be in effect when the plan ends.
+// occurrences of other faults. An occurrence is omitted if it would not end before the plan ends.
 func Occurrences(p *plan.Plan) iter.Seq[Occurrence] {
 	return func(yield func(Occurrence) bool) {
 		var upcoming []*series
@@ -46,8 +46,8 @@ type series struct {
 	// end is the duration of the plan, or 0 if the plan does not end.
 	end time.Duration
 
-	// The field next is the occurrence that the method advance has computed. base is when this occurrence would be due
-	// without jitter.
+	// The field next is the occurrence that the latest call of the method advance computed. The field base is the time
+	// at which this occurrence would be due without jitter.
 	next   Occurrence
 	base   time.Duration
 	number int
@@ -59,7 +59,7 @@ func newSeries(p *plan.Plan, f *plan.Fault) *series {
 	return &series{fault: f, seed: p.Seed ^ name.Sum64(), end: p.Duration.D()}
 }
 
-// advance computes the next occurrence. It returns false if there are no more.
+// advance computes the next occurrence. It returns false if there are no more occurrences.
 func (s *series) advance() bool {
 	f := s.fault
 	if s.number == 0 {
@@ -80,15 +80,17 @@ func (s *series) advance() bool {
 }
 
 func jitter(random *rand.Rand, maxShift time.Duration) time.Duration {
-	draw := random.Uint64() // draw even if maxShift is 0, so that the next draw does not depend on the jitter
+	// Draw a random number even if maxShift is 0. Otherwise, a change of the jitter would change the random number that
+	// follows, which determines the instances that are hit.
+	draw := random.Uint64()
 	if maxShift <= 0 {
 		return 0
 	}
 	return time.Duration(draw%(2*uint64(maxShift)+1)) - maxShift
 }
 
-// Pick returns the indexes of the instances that the occurrence hits, in ascending order. n is the number of
-// instances of the target. If the occurrence is to hit more than n instances, it hits all n.
+// Pick returns the indexes of the instances that the occurrence hits, in ascending order. The parameter n is the number
+// of instances of the target. If the plan asks for more than n instances, the occurrence hits all n.
 func (o *Occurrence) Pick(n int) []int {
 	random := rand.New(rand.NewPCG(o.Draw, 0))
 	picked := random.Perm(n)[:min(o.count(n), n)]
@@ -96,7 +98,8 @@ func (o *Occurrence) Pick(n int) []int {
 	return picked
 }
 
-// count returns the number of instances that the occurrence must hit. The target has n instances.
+// count returns the number of instances that the plan asks the occurrence to hit. The parameter n is the number of
+// instances of the target. The result may exceed n, because a plan may ask for more instances than the target has.
 func (o *Occurrence) count(n int) int {
 	if o.Percent > 0 {
 		return (n*o.Percent + 99) / 100

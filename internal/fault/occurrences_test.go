@@ -55,27 +55,26 @@ func TestFaultOccurrences_RandomPlan_AreInOrderAndWithinJitter(t *testing.T) {
 			f := p.Faults[slices.IndexFunc(p.Faults, func(f plan.Fault) bool { return f.Name == o.Fault })]
 			planned := f.At.D() + time.Duration(o.Number)*f.Every.D()
 			if off := (o.At - planned).Abs(); off > f.Jitter.D() {
-				t.Fatalf("%s is %s from its instant, more than the jitter of %s", o.ID(), off, f.Jitter)
+				t.Fatalf("%s is due %s away from its planned time, more than the jitter of %s", o.ID(), off, f.Jitter)
 			}
 			if i > 0 && o.At < list[i-1].At {
-				t.Fatalf("%s at %s follows %s at %s", o.ID(), o.At, list[i-1].ID(), list[i-1].At)
+				t.Fatalf("%s, due at %s, comes after %s, due at %s", o.ID(), o.At, list[i-1].ID(), list[i-1].At)
 			}
 			if end := p.Duration.D(); end > 0 && o.At+o.For >= end {
-				t.Fatalf("%s ends at %s, after the duration of %s", o.ID(), o.At+o.For, end)
+				t.Fatalf("%s ends at %s, but the plan ends at %s", o.ID(), o.At+o.For, end)
 			}
 			if before, ok := last[o.Fault]; ok && (o.Number != before.Number+1 || o.At <= before.At+before.For) {
-				t.Fatalf("%s at %s follows %s, which ends at %s", o.ID(), o.At, before.ID(), before.At+before.For)
+				t.Fatalf("%s, due at %s, is not the next occurrence after %s, which ends at %s", o.ID(), o.At, before.ID(), before.At+before.For)
 			}
 			last[o.Fault] = o
 		}
 		if diff := cmp.Diff(list, first(p, 200)); diff != "" {
-			t.Fatalf("the same plan has other occurrences (-first +second):\n%s", diff)
+			t.Fatalf("a second call for the same plan returns other occurrences (-first +second):\n%s", diff)
 		}
 	})
 }
 
-// The test removes one fault and reverses the order of the others.
-func TestFaultOccurrences_EditOfOneFault_DoesNotChangeOtherFaults(t *testing.T) {
+func TestFaultOccurrences_FaultRemovedAndOthersReordered_OtherOccurrencesStayTheSame(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)
@@ -90,12 +89,13 @@ func TestFaultOccurrences_EditOfOneFault_DoesNotChangeOtherFaults(t *testing.T) 
 		until := 400 * time.Second
 		want := within(p, until, removed)
 		if diff := cmp.Diff(want, within(&edited, until, removed)); diff != "" {
-			t.Fatalf("without %s, the others differ (-before +after):\n%s", removed, diff)
+			t.Fatalf("without %s, the occurrences of the other faults differ (-before +after):\n%s", removed, diff)
 		}
 	})
 }
 
-// within returns the occurrences before the given time, except those of the fault with the given name.
+// within returns the occurrences that are due before the given time, except the occurrences of the fault with the given
+// name.
 func within(p *plan.Plan, until time.Duration, without string) []fault.Occurrence {
 	var list []fault.Occurrence
 	for o := range fault.Occurrences(p) {
@@ -119,9 +119,9 @@ func TestFaultOccurrences_DifferentSeeds_Differ(t *testing.T) {
 	}
 }
 
-// Users rely on the seed to repeat a run. So no version of this program may change which occurrences a seed
-// gives.
-func TestFaultOccurrences_FixedSeed_NeverChange(t *testing.T) {
+// Users rely on the seed to repeat a run. So no version of this program may change the occurrences that follow from a
+// seed.
+func TestFaultOccurrences_FixedSeed_AreTheSameInEveryVersion(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Seed: 42, Faults: []plan.Fault{{Name: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20), Instances: 1}}}
 	var got []string
@@ -171,7 +171,7 @@ func TestPickInstances_ManyDraws_ChooseEveryInstance(t *testing.T) {
 	}
 }
 
-func FuzzOccurrences(f *testing.F) {
+func FuzzOccurrences_ArbitraryTimes_NoOccurrenceIsDueBeforeTheStart(f *testing.F) {
 	f.Add(uint64(1), int64(time.Minute), int64(time.Second), int64(0), int64(0), int64(0))
 	f.Add(uint64(9), int64(0), int64(1<<62), int64(1<<62), int64(1<<62), int64(1<<62))
 	f.Fuzz(func(t *testing.T, seed uint64, duration, at, every, spread, length int64) {
@@ -181,7 +181,7 @@ func FuzzOccurrences(f *testing.F) {
 		}}
 		for i, o := range first(p, 100) {
 			if o.At < 0 {
-				t.Fatalf("occurrence %d is %s, before the start", i, o.At)
+				t.Fatalf("occurrence %d is due at %s, before the start", i, o.At)
 			}
 		}
 	})

@@ -14,34 +14,37 @@ import (
 )
 
 // This file determines from the timeline when the simulation has recovered from a fault. The time of the recovery is
-// the earliest time t, at or after the end of the fault, such that all of the following conditions hold from t on for a
-// period of steadyTime:
+// the earliest time t, at or after the end of the fault, such that all of the following conditions hold for the period
+// of length steadyTime that begins at t:
 //
-//   - The end-to-end p99 of all events is at most twice the p99 before the fault, or at most latencySlack above it.
+//   - The end-to-end p99 of all events is at most twice the p99 before the fault, or at most latencySlack above the p99
+//     before the fault.
 //   - The queues hold at most twice as many messages as before the fault, plus the arrivals of a tenth of a second,
-//     plus backlogSlack. Messages that a processor holds do not count here, because they raise the p99 if they wait too
-//     long.
-//   - Events of a type take effect, if at least one of that type per second took effect before the fault.
+//     plus backlogSlack. Messages that a processor holds do not count here. If such messages wait too long, they raise
+//     the p99.
+//   - At least one event of each type takes effect. This condition applies only to a type of which at least one event
+//     per second took effect before the fault.
 //
 // "Before the fault" means the baseline: the latest undisturbed measurements before the injection, of the total length
-// baselineTime. The time from the injection of another fault to the recovery from it is skipped, so the baseline may
-// consist of several parts. If the timeline no longer contains enough undisturbed measurements, the saved baseline of
-// the fault is used, or else the baseline of the previous fault.
+// baselineTime. The time from the injection of another fault to the recovery from that fault is skipped, so the
+// baseline may consist of several parts. If the timeline no longer contains enough undisturbed measurements, the
+// saved baseline of the fault is used. If there is no saved baseline, the latest baseline of an earlier fault is used.
 //
-// If both are missing, the recovery is unknown. The fault then counts as disturbing for as long after its end as it was
-// in effect, and for at least rowShift. For example, a fault that lasted 20 s counts until 20 s after its end. Without
-// this limit, later faults would have no baseline.
+// If no earlier fault has a baseline, the recovery is unknown. The fault then counts as disturbing the simulation for
+// some time after the end of the fault: for as long as the fault lasted, but at least for rowShift. For example, a
+// fault that lasted 20 s counts until 20 s after its end. Without this limit, later faults would have no baseline.
 //
-// If the baseline contains fewer than minEvents events, it is extended up to the length maxTime. The period of
-// steadyTime is extended in the same way if it contains fewer than minEvents events and meets the third condition. If
-// it violates the third condition, it is not extended, because later events could hide the violation. The p99 is
-// computed over all events in the period, so one slow event among hundreds does not matter. In addition, the first row
-// of the period must meet the condition for the p99 by itself if it has at least minEvents events. A row contains the
-// measurements of one interval of the timeline, usually one second.
+// If the baseline contains fewer than minEvents events, it is extended up to the length maxTime. The period that begins
+// at t is extended in the same way if it contains fewer than minEvents events and meets the third condition. If the
+// period violates the third condition, it is not extended, because later events could hide the violation.
 //
-// latencySlack is more than the noise of a busy machine and less than the effect of a fault. After the recovery,
-// latencies are again judged by the objectives for the time without faults. These may be stricter than the conditions
-// above.
+// The p99 is computed over all events in the period, so one slow event among hundreds does not matter. A row contains
+// the measurements of one interval of the timeline, usually one second. If the first row of the period has at least
+// minEvents events, this row alone must also meet the first condition.
+//
+// latencySlack is larger than the noise in the latencies of a busy machine, and smaller than the effect of a fault.
+// After the recovery, the objectives for the time without faults apply to latencies again. These objectives may be
+// stricter than the conditions above.
 //
 // The time t is either the end of the fault or the beginning of a row. Its error is therefore at most about the
 // duration of one row. A process may measure a row up to rowShift after the end of the row, so a row that ends less
@@ -59,21 +62,20 @@ const (
 // interval is the time [from, to). If the field named to is zero, the interval has no end.
 type interval struct{ from, to time.Time }
 
-// measured holds the values from one row of the timeline that matter for recovery.
+// measured is the part of a timeline row that the function Accounts needs.
 type measured struct {
 	start, end time.Time
-	// endToEnd holds the end-to-end latencies of entries and exits together. effects[0] is the number of
-	// entries that took effect, effects[1] that of exits.
+	// endToEnd holds the end-to-end latencies of entries and exits together. effects[0] is the number of entries that
+	// took effect. effects[1] is the number of exits that took effect.
 	endToEnd histogram.Snapshot
 	effects  [2]uint64
-	// confirmed[0] is the number of entries that the broker has confirmed, confirmed[1] that of exits.
+	// confirmed[0] is the number of entries that the broker confirmed. confirmed[1] is the number of confirmed exits.
 	confirmed [2]int64
 	lag       time.Duration
-	// backlog is the number of messages that are ready in the event queues or wait for a retry. If it was not
-	// measured in this row, it is the number from the latest earlier row in which it was measured. It is nil if it
-	// was never measured.
+	// backlog is the number of messages that are ready in the event queues or wait for a retry. If this row has no such
+	// measurement, the latest earlier measurement is used. If there is no earlier measurement, backlog is nil.
 	backlog *int64
-	// late is the number of events that were due before the row began and took effect in this row or later.
+	// late is the number of events that were due before this row began and took effect in this row or in a later row.
 	late int64
 
 	redelivered, duplicates int64
@@ -83,8 +85,8 @@ func (m *measured) overlaps(i interval) bool {
 	return m.end.After(i.from) && (i.to.IsZero() || m.start.Before(i.to))
 }
 
-// waiting returns a lower bound of the largest number of events that waited at one time during the row. It returns nil
-// if nothing was measured.
+// waiting returns the larger of the fields late and backlog, or nil if backlog is nil and late is 0. Neither field
+// counts all waiting events, so the result is a lower bound.
 func (m *measured) waiting() *int64 {
 	if m.late > 0 && (m.backlog == nil || m.late > *m.backlog) {
 		return &m.late
@@ -98,15 +100,17 @@ type search struct {
 	rows []measured
 	// The field active contains the occurrences that took effect, in the order of their injection.
 	active []activity
-	// The field disturbed contains the intervals from the injection of a fault to the recovery from it, for the faults
-	// handled so far. Overlapping intervals are merged. The earliest comes first.
+	// The field named disturbed contains the intervals in which rows may show effects of the faults handled so far.
+	// Overlapping intervals are merged. The earliest interval comes first.
 	disturbed []interval
-	// The field earlier contains disturbances that earlier faults caused, and that are not in the field disturbed yet.
+	// The field named earlier contains the disturbances of run.History that disturbUntil has not moved to the field
+	// named disturbed yet.
 	earlier []Disturbance
-	// currentBaseline is the latest baseline that was found or saved. It is nil before the first one.
+	// currentBaseline is the baseline of the current fault. If this fault has no baseline, currentBaseline is the
+	// latest baseline of an earlier fault, or nil if no earlier fault has a baseline.
 	currentBaseline *Baseline
-	// cached is the result of the latest call of find with currentBaseline. That call searched from the time
-	// cachedFrom, which is zero if there was no such call.
+	// cached is the latest result of the method find for currentBaseline. The search for this result began at the time
+	// cachedFrom. cachedFrom is zero if there is no such result.
 	cached     recovery
 	cachedFrom time.Time
 }
@@ -115,30 +119,30 @@ type search struct {
 type activity struct {
 	id       string
 	interval // the time in which the occurrence was in effect
-	// recovered is the end of the disturbance: normally the time of the recovery. Without a baseline, it is
-	// Account.DisturbsUntil. If the occurrence had no effect, it is the time of the injection. It is zero if the
-	// disturbance has no end, or if the occurrence is not handled yet.
+	// The field recovered is the end of the disturbance: normally the time of the recovery. Without a baseline, the end
+	// is Account.DisturbsUntil. If the occurrence had no effect, the end is the time of the injection. The field is
+	// zero if the disturbance has no end, or if the occurrence has not been handled yet.
 	recovered time.Time
 }
 
-// recovery says when the simulation recovered from a fault, or that it did not recover.
+// recovery says when the simulation recovered from a fault, or that the simulation did not recover.
 type recovery struct {
-	// The field at is the time of the recovery, if the field ok is true. Otherwise, the measurements show only that the
-	// simulation did not recover before that time.
+	// If the field ok is true, the field at is the time of the recovery. Otherwise, the measurements show only that the
+	// simulation did not recover before the time in the field named at.
 	at time.Time
 	ok bool
-	// violation describes the last measurement that was not normal. It is empty if all measurements after the end of the
-	// fault were normal.
+	// violation describes the last measurement that was not normal. It is empty if all measurements after the end of
+	// the fault were normal.
 	violation string
-	// isNormal is true if all measurements since that time (the field named at) were normal, but cover too little time
-	// to prove the recovery.
+	// isNormal is true if the latest measurements were normal, but cover too little time to prove the recovery.
 	isNormal bool
-	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
-	// empty if that is known.
+	// The field unknown says why the measurements do not show whether latency and backlog returned to normal. It is
+	// empty if the measurements show this.
 	unknown string
 }
 
-// Baseline holds the measurements from the period before a fault. These measurements count as normal.
+// Baseline holds measurements from before a fault. The simulation has recovered when later measurements are close to
+// these measurements.
 type Baseline struct {
 	// Until is the end of the last row of the timeline that is part of the baseline.
 	Until time.Time     `json:"until"`
@@ -146,7 +150,8 @@ type Baseline struct {
 	// Backlog is the largest number of messages that were ready in the event queues or waited for a retry. It is nil
 	// if it was not measured.
 	Backlog *int64 `json:"backlog,omitempty"`
-	// Rates[0] is the number of entries per second that took effect. Rates[1] is the same for exits.
+	// Rates[0] is the number of entries that took effect per second. Rates[1] is the number of exits that took effect
+	// per second.
 	Rates [2]float64 `json:"rates"`
 }
 
@@ -181,10 +186,9 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate sets the field late of each row: the number of events that were overdue. It derives the number from the
-// latencies of events, because queue lengths do not include the messages that processors hold. The number is a lower
-// bound: it omits events that never took effect, and may omit events whose latency is shorter than the interval of a
-// row.
+// countLate sets the field named late of each row. It derives the number of late events from the latencies of events,
+// because queue lengths do not include the messages that processors hold. The number is a lower bound: it omits events
+// that never took effect, and may omit events whose latency is shorter than the interval of a row.
 func countLate(rows []measured) {
 	changes := make([]int64, len(rows)+1) // a difference array: row i has changes[i] more late events than row i-1
 	for i := range rows {
@@ -206,9 +210,9 @@ func countLate(rows []measured) {
 	}
 }
 
-// undisturbed returns how long the simulation took to recover from the fault in the record r. recoveredAt is the time
-// of the recovery. The time in which other faults were in effect does not count, unless the fault in r was also in
-// effect then. A kill is in effect until the target runs again, so the time of a restart always counts.
+// undisturbed returns how long the simulation took to recover from the fault of r: the time from r.recoversFrom() to
+// recoveredAt. The time after r.HealedAt in which another fault was in effect is subtracted. After a kill, the time
+// until r.HealedAt always counts, because the restart of the target is part of the recovery.
 func (s *search) undisturbed(r *Record, recoveredAt time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -246,7 +250,6 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// recovery returns whether and when the simulation recovered from the fault that a record describes.
 func (s *search) recovery(r *Record) recovery {
 	s.use(cmp.Or(s.baseline(r.InjectedAt), r.Baseline))
 	switch {
@@ -257,8 +260,8 @@ func (s *search) recovery(r *Record) recovery {
 	case s.currentBaseline == nil:
 		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
-	// The method find returns the earliest recovery at or after the time from which it searches. If this fault ended
-	// between the start and the result of the previous search, a new search would have the same result.
+	// The previous search began at the time cachedFrom and found no recovery before the time cached.at. If this fault
+	// ended between these two times, a new search would have the same result.
 	isKnown := !s.cachedFrom.IsZero() && !r.HealedAt.Before(s.cachedFrom) && !s.cached.at.Before(r.HealedAt)
 	if !isKnown {
 		s.cached, s.cachedFrom = s.find(r.HealedAt, s.currentBaseline), r.HealedAt
@@ -277,8 +280,8 @@ func (s *search) use(b *Baseline) {
 	}
 }
 
-// baseline returns the measurements from the period before the given time. It returns nil if too few events
-// were measured.
+// baseline returns the baseline of a fault that was injected at the given time. It returns nil if too few events were
+// measured in the undisturbed time before the injection.
 func (s *search) baseline(before time.Time) *Baseline {
 	b := &Baseline{}
 	var all histogram.Snapshot
@@ -295,7 +298,7 @@ func (s *search) baseline(before time.Time) *Baseline {
 		b.Until = latest(b.Until, row.end)
 		length += row.end.Sub(row.start)
 		if i > 0 && !s.isDisturbed(&s.rows[i-1]) {
-			length += row.start.Sub(s.rows[i-1].end) // nothing was measured between the two rows
+			length += row.start.Sub(s.rows[i-1].end) // a gap between two rows counts as time without events
 		}
 		all = histogram.Merge(all, row.endToEnd)
 		for t, n := range row.effects {
@@ -315,8 +318,8 @@ func (s *search) baseline(before time.Time) *Baseline {
 	return b
 }
 
-// disturb records when a fault disturbed the simulation: it adds the interval between the injection and the recovery to
-// the field disturbed. It must be called in the order in which the intervals begin.
+// disturb adds an interval to s.disturbed, and merges overlapping intervals. The calls must be in the order in which
+// the intervals begin.
 func (s *search) disturb(i interval) {
 	n := len(s.disturbed)
 	if n == 0 || !s.disturbed[n-1].to.IsZero() && s.disturbed[n-1].to.Before(i.from) {
@@ -328,8 +331,8 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil removes from s.earlier the disturbances that began at or before the given time, and calls disturb with
-// the interval of each.
+// disturbUntil moves disturbances from s.earlier to s.disturbed. It moves each disturbance that began at or before the
+// given time.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
 		s.disturb(s.earlier[0].interval())
@@ -337,10 +340,10 @@ func (s *search) disturbUntil(injected time.Time) {
 	}
 }
 
-// disturbsUntil estimates when a fault stops disturbing the simulation. It is used for a fault without a baseline,
-// because the aftermath of such a fault, for example a backlog, cannot be measured. An aftermath usually takes no
-// longer than the fault itself. So the result is the end of the fault plus the duration of the fault. At least rowShift
-// is added, because a row may be measured that much late.
+// disturbsUntil estimates when a fault without a baseline stops disturbing the simulation. Without a baseline, the
+// aftermath of a fault, for example a backlog, cannot be measured. The aftermath usually takes no longer than the fault
+// itself. So the function assumes that the aftermath takes as long as the fault lasted. It assumes at least rowShift,
+// because a process may measure a row up to rowShift late.
 func disturbsUntil(injected, healed time.Time) time.Time {
 	return healed.Add(max(healed.Sub(injected), rowShift))
 }
@@ -366,15 +369,14 @@ func (s *search) isDisturbed(row *measured) bool {
 			return true
 		}
 		if row.start.After(i.from) {
-			return false // the remaining disturbances ended before disturbance i began
+			return false // s.disturbed is sorted and has no overlaps, so all earlier intervals end before the row
 		}
 	}
 	return false
 }
 
-// find searches for the recovery, beginning at the time from. The simulation has recovered when all measurements have
-// matched the baseline for the duration steadyTime. The time of the recovery is the beginning of that period. find uses
-// only the rows that end before the load ends.
+// find returns the earliest recovery at or after the time in the parameter named from. It ignores the rows that end
+// after s.run.End.
 func (s *search) find(from time.Time, b *Baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {
@@ -402,8 +404,8 @@ func (s *search) find(from time.Time, b *Baseline) recovery {
 	return found
 }
 
-// unproven returns why it is unknown whether the simulation recovered from the fault of r, which has ended. Call it only
-// if no measurement since then is abnormal.
+// unproven returns why the measurements do not prove the recovery from the fault of r. Call it only if the fault has
+// ended and all measurements since the end are normal.
 func (s *search) unproven(r *Record) string { return s.tooLittleAfter(r.HealedAt) + s.meanwhile(r) }
 
 func (s *search) tooLittleAfter(healed time.Time) string {
@@ -419,7 +421,7 @@ func (s *search) tooLittleAfter(healed time.Time) string {
 	case !s.run.Ended:
 		return "less than 5 s of normal operation have been measured since the fault ended"
 	case since <= 0:
-		return "the load ended before the fault did"
+		return "the load ended before the fault ended"
 	case s.run.Aborted:
 		return "the run was ended early, before 5 s of normal operation were measured after the fault"
 	}
@@ -427,8 +429,8 @@ func (s *search) tooLittleAfter(healed time.Time) string {
 }
 
 // meanwhile returns the end of a sentence that names the other faults that were in effect between the end of the fault
-// in r and the end of the measurements. These faults may have prevented the recovery. If there were none, meanwhile
-// returns "".
+// of r and the end of the measurements. These faults may have prevented the recovery. If there were no such faults,
+// meanwhile returns "".
 func (s *search) meanwhile(r *Record) string {
 	var others []string
 	for _, a := range s.active {
@@ -446,9 +448,10 @@ func (s *search) meanwhile(r *Record) string {
 	}
 }
 
-// aftermath returns the end of a sentence about the recovery from the fault of r. The parameter recovered is the time of
-// the recovery. The text names other faults that had ended, but from which the simulation was still recovering: any of
-// them may have delayed this recovery. aftermath returns "" if there are no such faults.
+// aftermath returns the end of a sentence about the recovery from the fault of r. The parameter recovered is the time
+// of this recovery. The text names each other fault that ended before this recovery, unless the simulation had
+// recovered from the other fault by the time r.recoversFrom(). These other faults may have delayed the recovery from
+// the fault of r. If there were no such faults, aftermath returns "".
 func (s *search) aftermath(r *Record, recovered time.Time) string {
 	var others []string
 	for _, a := range s.active {
@@ -475,9 +478,9 @@ func named(occurrences []string) string {
 	}
 }
 
-// window compares the measurements of a period with the baseline. The period begins at the given time, and row i is its
-// first row. The result named complete is false if the measurements do not cover the whole period. The result named why
-// describes a measurement that is not normal, or is empty if all are normal.
+// window compares the measurements of a period with the baseline. The period begins at the given time, and row i is the
+// first row of the period. The result named complete is false if the measurements do not cover the whole period. The
+// result named why describes a measurement that is not normal, or is empty if all measurements are normal.
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -513,7 +516,8 @@ func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why st
 	return !end.After(s.run.End) && isEnough(s.run.End), b.violation(all, effects, backlog)
 }
 
-// violation says which measurement is not normal, compared with the baseline. It returns "" if all are normal.
+// violation says which measurement is not normal, compared with the baseline. It returns "" if all measurements are
+// normal.
 func (b *Baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog *int64) string {
 	if all.Count() == 0 {
 		return "no event took effect"
@@ -536,8 +540,9 @@ func (b *Baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	return ""
 }
 
-// missing returns the type of events that took effect before the fault, at least one per second, and do not take effect
-// now. It returns "" if there is no such type.
+// missing returns the name of an event type if no event of this type took effect in a period, although at least one
+// such event per second took effect before the fault. It returns "" if there is no such type. The parameter effects
+// contains the number of events of each type that took effect in the period.
 func (b *Baseline) missing(effects [2]uint64) string {
 	for t, name := range []string{"entry", "exit"} {
 		if b.Rates[t] >= 1 && effects[t] == 0 {
@@ -547,7 +552,8 @@ func (b *Baseline) missing(effects [2]uint64) string {
 	return ""
 }
 
-// latencyViolation says by how much the p99 exceeds that of the baseline. It returns "" if the p99 is normal.
+// latencyViolation compares the p99 with the p99 of the baseline. It returns "" if the p99 is normal. Otherwise, it
+// returns a text that contains both values.
 func (b *Baseline) latencyViolation(endToEnd histogram.Snapshot) string {
 	if p99 := endToEnd.Quantile(0.99); p99 > max(2*b.P99, b.P99+latencySlack) {
 		return fmt.Sprintf("p99 is %s; before the fault, it was %s", terminal.Duration(p99), terminal.Duration(b.P99))

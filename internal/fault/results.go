@@ -16,8 +16,8 @@ type Result struct {
 	Action plan.FaultAction `json:"action"`
 	// Injected counts the occurrences that took effect.
 	Injected int64 `json:"injected"`
-	// InProgress counts the occurrences whose outcome is not final. Each of the other fields counts the
-	// occurrences with the outcome that it is named after.
+	// InProgress counts the occurrences whose outcome is not final. Each of the fields Recovered, NotRecovered,
+	// NotInjected and Aborted counts the occurrences with the outcome of the same name.
 	InProgress   int64 `json:"inProgress,omitempty"`
 	Recovered    int64 `json:"recovered"`
 	NotRecovered int64 `json:"notRecovered"`
@@ -27,7 +27,8 @@ type Result struct {
 	// longest of these times.
 	RecoverySeconds float64 `json:"recoverySeconds"`
 	SlowestSeconds  float64 `json:"slowestSeconds"`
-	// Redeliveries and DuplicatesSuppressed are the sums of the fields of Account with these names.
+	// Redeliveries and DuplicatesSuppressed are the sums of the Account fields with the same names, over all
+	// occurrences.
 	Redeliveries         int64 `json:"redeliveries"`
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 }
@@ -39,8 +40,7 @@ type Total struct {
 	Result
 }
 
-// Totals adds the occurrences with an account to the totals of the history, which count the older occurrences. It sorts
-// the totals by fault, target and action.
+// Totals returns the totals in h plus the occurrences in the given accounts, sorted by fault, target and action.
 func Totals(h History, accounts []Account) []Total {
 	totals := slices.Clone(h.Totals)
 	for i := range accounts {
@@ -55,8 +55,8 @@ func Totals(h History, accounts []Account) []Total {
 		func(t *Total) *Result { return &t.Result })
 }
 
-// Results returns one Result for each combination of target and action that occurs, sorted by target and
-// action.
+// Results adds up the totals of all faults that have the same target and the same action. The results are sorted by
+// target and action.
 func Results(totals []Total) []Result {
 	results := make([]Result, 0, len(totals))
 	for i := range totals {
@@ -69,7 +69,7 @@ func compareKinds(a, b *Result) int {
 	return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Action, b.Action))
 }
 
-// sum sorts a list and merges the elements that compare as equal: it adds up their results and keeps one element.
+// sum sorts a list and merges equal elements into a single element, which contains the sum of their results.
 func sum[E any](list []E, compare func(a, b *E) int, result func(*E) *Result) []E {
 	slices.SortStableFunc(list, func(a, b E) int { return compare(&a, &b) })
 	sums := list[:0]
@@ -151,8 +151,8 @@ func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends the values of the metrics. labels contains the values of the labels that were passed to
-// NewMetrics.
+// Collect sends the values of the metrics. The parameter labels contains the values of the labels whose names were
+// passed to NewMetrics.
 func (m *Metrics) Collect(samples chan<- prometheus.Metric, results []Result, labels ...string) {
 	for i := range results {
 		r := &results[i]

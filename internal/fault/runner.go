@@ -22,21 +22,21 @@ import (
 
 const (
 	// MaxLate is the maximum delay of an injection if no process that injects faults was running when the occurrence
-	// was due. It is also the maximum wait for a target that another fault has killed. After that, the occurrence
-	// becomes NotInjected. MaxLate does not limit the wait for a target that another fault pauses or isolates. This
-	// wait ends no later than the next time at which the waiting fault is due.
+	// was due. It is also the maximum wait for a target that another fault has killed. An occurrence that exceeds
+	// MaxLate becomes NotInjected. MaxLate does not limit the wait for a target that another fault pauses or isolates,
+	// because the other fault always ends.
 	MaxLate = time.Minute
 	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
 	// some time.
 	endTolerance = time.Second
 	// saveRetry is the interval between attempts to save a record.
 	saveRetry = 500 * time.Millisecond
-	// lastSaveTimeout is how long a Runner tries to save a record after its context has ended.
+	// lastSaveTimeout is how long a Runner tries to save a record after the context of the Runner has ended.
 	lastSaveTimeout = 5 * time.Second
 )
 
-// ErrHandedOver is the cause of the end of a Runner's context when another process takes over its faults. The Runner
-// then leaves the faults in effect, and does not change their records.
+// ErrHandedOver is the cause with which the context of a Runner ends if another process takes over the faults. The
+// Runner then leaves the faults in effect, and does not change their records.
 var ErrHandedOver = errors.New("another process is taking over the faults")
 
 // Record.Reason begins with one of these texts if an occurrence was aborted because the simulation ended or was
@@ -46,16 +46,15 @@ var (
 	errSuspended = errors.New("the simulation was suspended")
 )
 
-// Progress says which occurrences a Runner has handled. With it, the process that takes over does not inject
-// these occurrences again.
+// Progress says which occurrences a Runner has handled. A process that takes over does not inject these occurrences
+// again.
 type Progress struct {
-	// The field Through is a time, measured from the start of the schedule. Every occurrence that was due before it
-	// counts as handled, so it is no longer injected.
+	// The field Through is a time, measured from the start of the schedule. Every occurrence that was due before this
+	// time counts as handled, and is no longer injected.
 	Through time.Duration `json:"through"`
 	// Last maps the name of each fault to the time at which its latest handled occurrence was due. Next maps the name
-	// of each fault to the lowest number that its next occurrence may have. After an edit of the plan, the plan may
-	// give that occurrence a lower number, which an earlier occurrence already has. The occurrence then gets the number
-	// in Next.
+	// of each fault to the lowest number that its next occurrence may have. An edited plan may give the next occurrence
+	// a lower number, which an earlier occurrence already has. The next occurrence then gets the number in Next.
 	Last map[string]time.Duration `json:"last,omitempty"`
 	Next map[string]int           `json:"next,omitempty"`
 	// Plan is the fingerprint of the plan for which this progress was recorded.
@@ -89,7 +88,7 @@ func (p *Progress) clone() Progress {
 }
 
 // fingerprint identifies the occurrences of the faults in a plan. It includes the duration of the plan, because
-// occurrences that would outlast it are omitted.
+// occurrences that would outlast the plan are omitted.
 func fingerprint(p *plan.Plan) string {
 	text, err := json.Marshal(struct {
 		Seed     uint64
@@ -106,27 +105,27 @@ func fingerprint(p *plan.Plan) string {
 
 // Journal stores the progress and the records of a Runner, so that another process can take over.
 type Journal interface {
-	// Save stores the progress and the record durably. A record replaces the earlier record of the same
-	// occurrence. If r is nil, Save stores only the progress. It returns nil once everything is durable.
+	// Save stores the progress and the record. A record replaces the earlier record of the same occurrence. If r is
+	// nil, Save stores only the progress. Save returns nil only after everything is stored durably.
 	Save(ctx context.Context, p Progress, r *Record) error
 }
 
 // RunnerConfig configures a Runner.
 type RunnerConfig struct {
-	// Plan contains the faults to inject. Runner.Update replaces it.
+	// Plan contains the faults to inject. Runner.Update replaces the plan.
 	Plan  *plan.Plan
 	Start time.Time
 	// ExitAtEnd makes Run return when the last planned fault has ended. Otherwise, Run waits until its context
 	// ends, because an update of the plan may add faults.
 	ExitAtEnd bool
-	// Progress and Records are what the previous process has saved. Records whose state is final may be
-	// omitted.
+	// Progress and Records are what the previous process saved. Records whose state is final may be omitted.
 	Progress Progress
 	Records  []Record
 	// History describes earlier occurrences whose records were removed.
 	History History
-	// Added is true if the simulation had no faults at first, and these were added while it was running. Then Run does
-	// not inject occurrences that were due before it was called.
+	// Added is true if the simulation started without faults, and an edit added faults later. Run then omits the
+	// occurrences that were due before the call of Run, because the faults did not exist when these occurrences were
+	// due. Added has no effect if Progress.Plan is set.
 	Added bool
 }
 
@@ -139,8 +138,8 @@ type RunnerDependencies struct {
 	Logger *slog.Logger
 }
 
-// Runner injects each occurrence of a plan when it is due. It saves a record before it injects the fault. So a
-// process that takes over from a crashed process never injects the same occurrence a second time.
+// Runner injects each occurrence of a plan when the occurrence is due. It saves a record before it injects the fault.
+// So a process that takes over from a crashed process never injects the same occurrence a second time.
 type Runner struct {
 	start     time.Time
 	exitAtEnd bool
@@ -156,25 +155,25 @@ type Runner struct {
 	records  []*Record
 	// interrupts contains an entry for each fault that is being injected or in effect.
 	interrupts map[*Record]*interrupt
-	// The field wanted contains the instances that each waiting fault will hit, if they are known. A fault waits while
-	// another fault affects its target.
+	// The field wanted maps the record of each waiting fault to the instances that were chosen most recently for this
+	// fault. A waiting fault is due, but another fault must end first.
 	wanted map[*Record][]Chosen
-	// The field settled contains the records that Settle has changed and that are not saved yet. The channel settling
-	// receives a value when there is such a record.
+	// The field settled contains the records that Settle has changed and that are not saved yet. The field settling is
+	// the channel through which Settle asks the method saveSettled to save these records.
 	settled  []*Record
 	settling chan struct{}
-	// The field changed is a channel. To wake all waiting faults, it is closed and replaced by a new channel. Each
-	// fault then checks again whether it can be injected. Faults are woken when a fault has ended, when the instances
-	// that a fault targets become known, and when an occurrence becomes due.
+	// The field changed is a channel. The method wake closes this channel and replaces it by a new channel. Each
+	// waiting fault then checks again whether it can be injected. The Runner calls wake when a fault has ended, when
+	// the instances that a fault will hit become known, and when an occurrence becomes due.
 	changed chan struct{}
 
-	saving sync.Mutex // held during a save, so that an older version of a record never replaces a newer one
+	saving sync.Mutex // held during a save, so that an older version of a record never replaces a newer version
 }
 
 // interrupt ends a fault early.
 type interrupt struct {
 	end context.CancelCauseFunc
-	// timer ends the fault at the end of the schedule. It is nil unless the fault would last longer than the schedule.
+	// timer ends the fault at the end of the schedule. It is nil unless the fault would outlast the schedule.
 	timer *time.Timer
 }
 
@@ -210,8 +209,8 @@ func (r *Runner) Records() []Record {
 // History returns what is known about earlier occurrences that Records does not contain.
 func (r *Runner) History() History { return r.history }
 
-// Settle derives the accounts of all faults from the measurements so far, and returns them. It saves the accounts that
-// are final, because the timeline later keeps the same measurements only at a lower resolution.
+// Settle returns the accounts of all faults, derived from the measurements so far. It saves the accounts that are
+// final, because the timeline later keeps the same measurements only at a lower resolution.
 func (r *Runner) Settle(run Run) []Account {
 	run.History = r.history
 	accounts, baselines := measure(r.Records(), run)
@@ -240,7 +239,7 @@ func (r *Runner) Settle(run Run) []Account {
 	return accounts
 }
 
-// saveSettled saves the records that Settle has changed, until ctx ends.
+// saveSettled saves the records that Settle has changed. It returns when ctx ends.
 func (r *Runner) saveSettled(ctx context.Context) {
 	for {
 		select {
@@ -258,8 +257,9 @@ func (r *Runner) saveSettled(ctx context.Context) {
 	}
 }
 
-// Update replaces the plan. Occurrences of the new plan that were due before the update are not injected. A fault that is
-// in effect continues, unless the new plan is suspended or ends before the fault would. Then the fault ends early.
+// Update replaces the plan. Occurrences of the new plan that were due before the update are not injected. Faults in
+// effect continue, with two exceptions. If the new plan is suspended, these faults end at once. If the new plan ends
+// before the planned end of a fault, the fault ends with the plan.
 func (r *Runner) Update(p *plan.Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -270,8 +270,8 @@ func (r *Runner) Update(p *plan.Plan) {
 	async.Notify(r.updated)
 }
 
-// Run injects faults until ctx ends. Then it ends the faults that are in effect, and waits until they have
-// ended. But if the cause of ctx is ErrHandedOver, it leaves them in effect. Run must be called only once.
+// Run injects faults until ctx ends. Run then ends the faults that are in effect, and waits until these faults have
+// ended. Exception: if the cause of ctx is ErrHandedOver, Run leaves the faults in effect. Call Run only once.
 func (r *Runner) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
@@ -320,7 +320,7 @@ func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	return r.plan, true
 }
 
-// unfinished returns the records of the faults that the previous process was injecting, or that were in effect.
+// unfinished returns the records that are not final. Such records come from the previous process.
 func (r *Runner) unfinished() []*Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -357,8 +357,8 @@ func (i *interrupt) stop() {
 	}
 }
 
-// limit ends a fault if the simulation is suspended. If the fault has a duration and would outlast the schedule, limit
-// ends it at the end of the schedule. The caller must hold r.mu.
+// limit ends a fault at once if the simulation is suspended. If the fault has a duration and would outlast the
+// schedule, limit makes the fault end at the end of the schedule. The caller must hold r.mu.
 func (r *Runner) limit(record *Record) {
 	i := r.interrupts[record]
 	i.stop()
@@ -408,7 +408,8 @@ func (r *Runner) covers(o *Occurrence) bool {
 	return r.progress.covers(o)
 }
 
-// wait waits until the timer fires. It returns false if the plan is replaced first, or if ctx ends.
+// wait waits until the timer fires, and returns true. It returns false if the plan is replaced or ctx ends before the
+// timer fires.
 func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	select {
 	case <-timer: // an occurrence that is due takes place, even if the plan has just been replaced
@@ -451,16 +452,17 @@ func (r *Runner) wake() {
 	r.changed = make(chan struct{})
 }
 
-// missed returns why an occurrence was not injected when it was due, if it is now too late for the injection. It
-// returns "" if the occurrence may still be injected.
+// missed returns why an occurrence can no longer be injected, if the occurrence was due more than MaxLate ago.
+// Otherwise, it returns "".
 func missed(o *Occurrence, start, now time.Time) string {
 	if late := now.Sub(start.Add(o.At)); late > MaxLate {
-		return fmt.Sprintf("the injector was not running, or could not save its state, when the fault was due %s earlier", late.Round(time.Second))
+		return fmt.Sprintf("the injector was not running, or could not save its state, until %s after the fault was due", late.Round(time.Second))
 	}
 	return ""
 }
 
-// overdue returns why an occurrence that was due can no longer be injected, or "" if it can.
+// overdue returns why an occurrence can no longer be injected, if the schedule leaves too little time for the fault.
+// Otherwise, it returns "".
 func overdue(o *Occurrence, p *plan.Plan, start, now time.Time) string {
 	deadline := deadlineOf(o, p, start)
 	switch {
@@ -472,7 +474,7 @@ func overdue(o *Occurrence, p *plan.Plan, start, now time.Time) string {
 	return "the schedule ended before the fault could be injected"
 }
 
-// deadlineOf returns the time from which an occurrence can no longer be injected, because it would outlast the
+// deadlineOf returns the time from which an occurrence can no longer be injected, because the fault would outlast the
 // schedule. It returns zero if the schedule does not end.
 func deadlineOf(o *Occurrence, p *plan.Plan, start time.Time) time.Time {
 	end := endOf(p, start)
@@ -482,8 +484,8 @@ func deadlineOf(o *Occurrence, p *plan.Plan, start time.Time) time.Time {
 	return end.Add(endTolerance - o.For)
 }
 
-// endOf returns the end of the schedule of a plan that began at the given time. It returns zero if the schedule does
-// not end.
+// endOf returns the end of the schedule of a plan, or zero if the schedule does not end. The parameter start is the
+// start of the schedule.
 func endOf(p *plan.Plan, start time.Time) time.Time {
 	if p.Duration == 0 {
 		return time.Time{}
@@ -515,7 +517,8 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 		return
 	}
 	known := r.copy(record)
-	// The previous process may have ended before it chose instances, for example while another fault had to end first.
+	// The previous process may have ended before it chose instances, for example while it waited for the end of another
+	// fault.
 	if known.State == Injecting && len(known.Chosen) == 0 {
 		r.inject(ctx, record)
 		return
@@ -534,10 +537,11 @@ func (r *Runner) copy(record *Record) Record {
 }
 
 // choose selects the instances that a fault will hit, and stores them in the record of the occurrence. If another fault
-// affects one of them, or was due earlier and will hit one of them, choose waits for that fault. Then it selects again.
+// affects one of these instances, or was due earlier and will hit one of these instances, choose waits for that fault,
+// and then selects again.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
-	affected := "" // the end of the error text, which names the last fault for which the method choose has waited
+	affected := "" // the end of the error text, which names the fault that caused the latest wait
 	for {
 		reason, changed := r.refusal(record)
 		if reason != "" {
@@ -548,13 +552,14 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 		if other == nil {
 			return err
 		}
-		affected = fmt.Sprintf(", because fault %s affected the target %s: leave more time between these faults", other.ID(), record.Target)
+		affected = fmt.Sprintf(", because fault %s affected the target %s: leave more time between that fault and this fault", other.ID(), record.Target)
+		// MaxLate does not limit the wait for the end of a pause or an isolation, because such a fault always ends.
 		if other.Action.Lasts() {
-			waiting = time.Now() // MaxLate limits only the wait after a kill, because a pause or an isolation always ends
+			waiting = time.Now()
 		}
 		left := MaxLate - time.Since(waiting)
 		if left <= 0 {
-			return fmt.Errorf("timeout after %s, because fault %s still affected the target %s: leave more time between these faults", MaxLate, other.ID(), record.Target)
+			return fmt.Errorf("timeout after %s, because fault %s still affected the target %s: leave more time between that fault and this fault", MaxLate, other.ID(), record.Target)
 		}
 		if err := r.await(ctx, record, changed, left); err != nil {
 			return err
@@ -562,8 +567,9 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 	}
 }
 
-// refusal returns why a fault that was due can no longer be injected, or "" if it can. It also returns a channel. If
-// the fault must wait for another fault, the method choose waits until this channel is closed, and then tries again.
+// refusal returns why a fault can no longer be injected, or "" if the fault can still be injected. It also returns a
+// channel. If the fault must wait for another fault, the method choose waits until this channel is closed, and then
+// tries again.
 func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -573,8 +579,8 @@ func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}
 	return overdue(&record.Occurrence, r.plan, r.start, time.Now()), r.changed
 }
 
-// await waits until the channel changed is closed, the timeout has passed, or the fault of the record can no longer be
-// injected.
+// await waits until the channel is closed, the timeout has passed, or the fault of the record can no longer be
+// injected. It returns an error if ctx ends first.
 func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struct{}, timeout time.Duration) error {
 	r.change(func() {
 		if deadline := deadlineOf(&record.Occurrence, r.plan, r.start); !deadline.IsZero() {
@@ -592,8 +598,8 @@ func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struc
 	return nil
 }
 
-// reserve assigns the chosen instances to a record, unless its fault must wait for another fault. In that case, reserve
-// assigns nothing, and returns the record of that other fault.
+// reserve assigns the chosen instances to a record, unless the fault of the record must wait for another fault. In that
+// case, reserve assigns nothing, and returns the record of that other fault.
 func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -611,10 +617,10 @@ func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Recor
 	return nil
 }
 
-// blocker returns the record of a fault that must end before the fault of the given record can begin, or nil if there
-// is none. A fault must end first if it affects a chosen instance now, or if it was due earlier and may hit a chosen
-// instance. If the choice of instances failed or is incomplete, every fault that now affects the target of the given
-// record must end first. The caller must hold r.mu.
+// blocker returns the record of another fault that must end before the fault of the given record can begin, or nil if
+// there is no such fault. The other fault must end first if it affects a chosen instance, or if it was due earlier and
+// may hit a chosen instance. If the choice of instances failed or is incomplete, every fault that affects any instance
+// of the same target must end first. The caller must hold r.mu.
 func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 	isEarlier := true
 	for _, other := range r.records {
@@ -653,8 +659,8 @@ func sharesInstance(a, b []Chosen) bool {
 	})
 }
 
-// observe records that the fault is in effect, waits until the fault has ended, and records that as well. If
-// err is not nil, it only records why the fault was not injected.
+// observe records that the fault is in effect, waits until the fault has ended, and records the end. If err is not nil,
+// the fault was not injected, and observe only records the reason.
 func (r *Runner) observe(ctx context.Context, record *Record, injection Injection, err error) {
 	id := record.ID()
 	if err != nil && IsHandedOver(ctx) {
@@ -708,7 +714,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 // IsHandedOver reports whether ctx has ended because another process is taking over the faults.
 func IsHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
 
-// ended returns why ctx ended: either the simulation was suspended or it has ended.
+// ended returns why ctx ended: the simulation was suspended or has ended.
 func ended(ctx context.Context) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errSuspended) {
 		return cause
@@ -743,7 +749,8 @@ func (r *Runner) mark(m timeline.Mark) {
 	}
 }
 
-// save saves the progress and a record. It retries until it succeeds. It returns false if ctx ends first.
+// save saves the progress and a record. It retries until a save succeeds. It returns false if ctx ends before a save
+// succeeds.
 func (r *Runner) save(ctx context.Context, record *Record) bool {
 	if r.deps.Journal == nil {
 		return ctx.Err() == nil

@@ -26,18 +26,19 @@ type target struct {
 	mu       sync.Mutex
 	injected []string
 	active   int
-	// err is the error that Inject returns. recovery is how long a fault without a duration, such as a kill,
-	// stays in effect.
+	// The field err is the error that Inject returns. The field recovery is the time for which a fault without a
+	// duration, such as a kill, stays in effect.
 	err      error
 	recovery time.Duration
 	// The field ended is the error that Injection.Healed returns.
 	ended error
 	// The field absent is the error that Choose returns.
 	absent error
-	// sameInstance makes all faults hit the same instance. The field instances says which instance each fault hits.
+	// If sameInstance is true, all faults hit the same instance. Otherwise, instances[f] is the instance that the fault
+	// named f hits. A fault without an entry hits an instance of its own.
 	sameInstance bool
 	instances    map[string]string
-	// The map fails contains the names of the faults for which Choose returns an error.
+	// If fails[f] is true, Choose returns an error for the fault named f.
 	fails map[string]bool
 }
 
@@ -84,7 +85,7 @@ func (f *target) inEffect() int {
 	return f.active
 }
 
-// journal stores the progress and the records in memory. While its field err is set, Save fails.
+// journal stores the progress and the records in memory. While the field err is set, Save returns that error.
 type journal struct {
 	mu       sync.Mutex
 	err      error
@@ -217,8 +218,7 @@ func TestFaultRunner_InjectionFails_RecordsTheReason(t *testing.T) {
 	})
 }
 
-// The injector finds out at the end of a fault that the fault had no effect. The record, its account and the marks then
-// agree that no instance was hit.
+// The injector finds out only at the end of a fault that the fault had no effect.
 func TestFaultRunner_FaultHadNoEffect_CountsAsNotInjected(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.ended = fmt.Errorf("%w: the relays saw no connection", fault.ErrNoEffect)
@@ -236,14 +236,14 @@ func TestFaultRunner_FaultHadNoEffect_CountsAsNotInjected(t *testing.T) {
 	})
 }
 
-// Two faults never affect the same instance at the same time: the second fault waits. It waits until the end of the
-// schedule at the latest. If the first fault is a kill, and the killed instance does not start again, the second fault
-// waits at most MaxLate.
+// Two faults never affect the same instance at the same time: the second fault waits. The wait ends at the end of the
+// schedule at the latest. If the first fault is a kill, and the killed instance does not start again, the wait ends
+// after MaxLate.
 func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 	kill := func(at int) plan.Fault {
 		return plan.Fault{Name: "kill", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: seconds(at)}
 	}
-	t.Run("a long pause", func(t *testing.T) {
+	t.Run("the second fault waits longer than MaxLate for the end of a pause", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, b *bench) {
 			b.target.sameInstance = true
 			r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("pause", 10, 180), kill(40)}}, fault.RunnerConfig{ExitAtEnd: true})
@@ -257,16 +257,16 @@ func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 			b.target.sameInstance, b.target.recovery = true, time.Hour
 			r := b.runner(&plan.Plan{Faults: []plan.Fault{kill(10), pause("pause", 20, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
 			r.Run(t.Context())
-			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: timeout after 1m0s, because fault kill/0 still affected the target Redis: leave more time between these faults"}, states(r.Records()))
+			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: timeout after 1m0s, because fault kill/0 still affected the target Redis: leave more time between that fault and this fault"}, states(r.Records()))
 		})
 	})
-	t.Run("a target that starts again after the end of the schedule", func(t *testing.T) {
+	t.Run("the target starts again only after the end of the schedule", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, b *bench) {
 			b.target.sameInstance, b.target.recovery = true, 40*time.Second
 			p := &plan.Plan{Duration: seconds(30), Faults: []plan.Fault{kill(10), pause("pause", 20, 5)}}
 			r := b.runner(p, fault.RunnerConfig{ExitAtEnd: true})
 			r.Run(t.Context())
-			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: the fault would have outlasted the schedule, because fault kill/0 affected the target Redis: leave more time between these faults"}, states(r.Records()))
+			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: the fault would have outlasted the schedule, because fault kill/0 affected the target Redis: leave more time between that fault and this fault"}, states(r.Records()))
 		})
 	})
 }
@@ -279,8 +279,7 @@ func TestFaultRunner_SimultaneousFaultsOfAnInstance_HaveTheSameOrderInEachRun(t 
 		p.Faults = append(p.Faults, pause(name, 10, 2))
 		want = append(want, name+"/0 10s")
 	}
-	// If no rule determined the order of the injections, it would depend on which goroutine runs first. The order could
-	// then be right by chance, so one run is not enough.
+	// If the order depended on the goroutine scheduler, it could be right by chance. So one run is not enough.
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
 			b := bench{target: target{sameInstance: true}}
@@ -301,8 +300,9 @@ func TestFaultRunner_WaitingFault_DoesNotDelayFaultsOfOtherInstances(t *testing.
 	})
 }
 
-// While a target restarts, nobody knows which instance a waiting fault will hit.
-func TestFaultRunner_TargetOfWaitingFaultIsUnknown_DoesNotDelayFaultsOfOtherInstances(t *testing.T) {
+// The second fault finds no ready pod, so it waits for the first fault. The third fault hits another instance than the
+// first fault, so the third fault does not wait.
+func TestFaultRunner_WaitingFaultFindsNoPod_DoesNotDelayFaultOfAnotherInstance(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.instances = map[string]string{"first": "redis-0", "third": "redis-1"}
 		b.target.fails = map[string]bool{"second": true}
@@ -316,15 +316,16 @@ func TestFaultRunner_TargetOfWaitingFaultIsUnknown_DoesNotDelayFaultsOfOtherInst
 	})
 }
 
-// A fault that starts late, because another one affected its target, must not outlast the schedule.
-func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
+// The second fault waits for the first fault. When the first fault ends, the schedule leaves too little time for the
+// second fault.
+func TestFaultRunner_WaitingFaultWouldOutlastTheSchedule_IsNotInjected(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
 		p := &plan.Plan{Duration: seconds(600), Faults: []plan.Fault{pause("a", 60, 420), pause("b", 120, 300)}}
 		start := time.Now()
 		b.runner(p, fault.RunnerConfig{ExitAtEnd: true}).Run(t.Context())
 		same(t, "states", []string{
-			"a/0 Healed", "b/0 NotInjected: the fault would have outlasted the schedule, because fault a/0 affected the target Redis: leave more time between these faults",
+			"a/0 Healed", "b/0 NotInjected: the fault would have outlasted the schedule, because fault a/0 affected the target Redis: leave more time between that fault and this fault",
 		}, slices.Sorted(slices.Values(states(b.journal.saved()))))
 		if end := time.Since(start); end > 600*time.Second {
 			t.Errorf("the faults ended after %s", end)
@@ -332,8 +333,8 @@ func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
 	})
 }
 
-// An update shortens the schedule. According to the plan, the second fault ends before the shorter schedule does. But
-// this fault started late, so it is still in effect at the end of the schedule, and must end then.
+// An update shortens the schedule. According to the plan, the second fault ends before the end of the shorter schedule.
+// But the second fault started late, so it is still in effect when the shorter schedule ends.
 func TestFaultRunnerUpdate_ShorterScheduleEndsDuringAFault_FaultEndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
@@ -351,22 +352,22 @@ func TestFaultRunnerUpdate_ShorterScheduleEndsDuringAFault_FaultEndsWithTheSched
 	})
 }
 
-// Only the latest of the kills that were due during the pause takes place when the pause has ended.
-func TestFaultRunner_WaitingFaultIsDueAgain_InjectsOnlyTheLatest(t *testing.T) {
+// Several kills are due during a pause of the same instance. When the pause has ended, only the latest of these kills
+// takes place.
+func TestFaultRunner_WaitingFaultIsDueAgain_OnlyTheLatestOccurrenceIsInjected(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
 		kill := plan.Fault{Name: "kill", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: seconds(60), Every: seconds(60)}
 		p := &plan.Plan{Duration: seconds(250), Faults: []plan.Fault{pause("pause", 30, 180), kill}}
 		r := b.runner(p, fault.RunnerConfig{ExitAtEnd: true})
 		r.Run(t.Context())
-		const due = " NotInjected: the fault was due again before this occurrence could be injected, because fault pause/0 affected the target Redis: leave more time between these faults"
+		const due = " NotInjected: the fault was due again before this occurrence could be injected, because fault pause/0 affected the target Redis: leave more time between that fault and this fault"
 		same(t, "states", []string{"pause/0 Healed", "kill/0" + due, "kill/1" + due, "kill/2 Healed", "kill/3 Healed"}, states(r.Records()))
 		same(t, "the injection of kill/2", r.Records()[0].HealedAt, r.Records()[3].InjectedAt)
 	})
 }
 
-// resumer is a target whose faults outlive the process that injects them. The process that takes over continues the
-// faults.
+// resumer is an injector whose faults outlive the process that injects the faults.
 type resumer struct{ target }
 
 func (r *resumer) Inject(ctx context.Context, record fault.Record) (fault.Injection, error) {
@@ -385,8 +386,8 @@ func (r *resumer) Resume(_ context.Context, record fault.Record, _ bool) (fault.
 	}}, nil
 }
 
-// Fault b waits for fault a for longer than MaxLate. While fault b waits, the process that injects the faults is
-// replaced twice. The last process must still inject fault b.
+// The second fault waits for the first fault for longer than MaxLate. During this wait, the process that injects the
+// faults is replaced twice. The last process must still inject the second fault.
 func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_NewProcessInjectsTheFault(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		injector := &resumer{target: target{sameInstance: true}}
@@ -405,8 +406,9 @@ func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_NewProcessInjectsTheFault
 	})
 }
 
-// An edit at second 250 extends the schedule, which adds two occurrences. The occurrence at second 230 does not take
-// place, because it was due before the edit. The occurrence at second 360 takes place.
+// The schedule of 300 s omits the occurrences at seconds 230 and 360, because these occurrences would outlast the
+// schedule. An edit at second 250 extends the schedule to 500 s. Then only the occurrence at second 360 takes place,
+// because second 230 has passed.
 func TestFaultRunnerUpdate_LongerDuration_AddsOnlyFutureOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -496,7 +498,7 @@ func TestFaultRunnerUpdate_IntervalChanged_FollowsTheNewSchedule(t *testing.T) {
 	})
 }
 
-func TestFaultRunnerUpdate_FaultIsRemovedAndAdded_OccursAgain(t *testing.T) {
+func TestFaultRunnerUpdate_RemovedFaultIsAddedAgain_OccursAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -508,14 +510,12 @@ func TestFaultRunnerUpdate_FaultIsRemovedAndAdded_OccursAgain(t *testing.T) {
 	})
 }
 
-// If faults are added while no process runs, or to a simulation without faults, only their future occurrences are
-// injected.
 func TestFaultRunner_FaultsAddedDuringTheRun_OccurOnlyInTheFuture(t *testing.T) {
 	added := pause("a", 300, 5)
 	added.Every = seconds(240)
 	for name, progress := range map[string]fault.Progress{
 		"to a simulation without faults": {},
-		"while no process ran":           {Through: 100 * time.Second, Next: map[string]int{"b": 1}, Plan: "another"},
+		"while no injector was running":  {Through: 100 * time.Second, Next: map[string]int{"b": 1}, Plan: "another"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bench) {
@@ -529,8 +529,8 @@ func TestFaultRunner_FaultsAddedDuringTheRun_OccurOnlyInTheFuture(t *testing.T) 
 	}
 }
 
-// An abort makes the plan end now. A pause that would last longer must not delay the end.
-func TestFaultRunnerUpdate_PlanEnds_EndsALongPause(t *testing.T) {
+// When a simulation is aborted, the schedule ends at once. A pause that is in effect must also end at once.
+func TestFaultRunnerUpdate_NewScheduleEndsAtOnce_FaultInEffectEndsAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
@@ -546,8 +546,8 @@ func TestFaultRunnerUpdate_PlanEnds_EndsALongPause(t *testing.T) {
 	})
 }
 
-// The first process ends at a random time. The next process must not inject an occurrence a second time. It may
-// skip only the occurrences that are late by more than MaxLate.
+// Each process ends at a random time. The next process must not inject an occurrence a second time, and every
+// occurrence must have a record.
 func TestFaultRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -585,15 +585,15 @@ func TestFaultRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.
 	})
 }
 
-// No injector was running when the simulation started, so the Runner begins without a stored Progress. It must still
-// create records for the occurrences that became due in the meantime.
+// No injector was running when the simulation started, so the Runner begins without a stored Progress. The Runner must
+// still create records for the occurrences that were due before the Runner began.
 func TestFaultRunner_FirstStartIsLate_RecordsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 200, 5)}}
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-2 * time.Minute), ExitAtEnd: true})
 		r.Run(t.Context())
 		same(t, "states", []string{
-			"a/0 NotInjected: the injector was not running, or could not save its state, when the fault was due 1m50s earlier",
+			"a/0 NotInjected: the injector was not running, or could not save its state, until 1m50s after the fault was due",
 			"b/0 Healed",
 		}, states(r.Records()))
 	})
@@ -608,7 +608,7 @@ func TestFaultRunner_StartsLate_SkipsOverdueOccurrences(t *testing.T) {
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-2 * time.Minute), Progress: b.journal.progress, ExitAtEnd: true})
 		r.Run(t.Context())
 		same(t, "states", []string{
-			"a/0 NotInjected: the injector was not running, or could not save its state, when the fault was due 1m50s earlier",
+			"a/0 NotInjected: the injector was not running, or could not save its state, until 1m50s after the fault was due",
 			"b/0 Healed",
 		}, states(r.Records()))
 	})
@@ -623,8 +623,8 @@ func TestFaultRunner_FaultOfPreviousProcess_IsRecordedAsAborted(t *testing.T) {
 	})
 }
 
-// The recovery takes 2 s, so it can be measured only in rows that are one second wide. Hours later, the rows of the
-// timeline are one minute wide.
+// The recovery takes 2 s. Such a short recovery is visible only while each row of the timeline covers 1 s. So the final
+// accounts must not depend on the later, coarser timeline.
 func TestFaultRunnerSettle_TimelineGetsCoarser_KeepsFinalAccounts(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		start := time.Now()
@@ -647,7 +647,7 @@ func TestFaultRunnerSettle_TimelineGetsCoarser_KeepsFinalAccounts(t *testing.T) 
 	})
 }
 
-// steady returns rows of a second each, in which events take effect at a steady rate.
+// steady returns rows that cover 1 s each. In each row, 50 entries take effect.
 func steady(start time.Time, seconds int) []timeline.Row {
 	var rows []timeline.Row
 	for n := range seconds {

@@ -1,12 +1,14 @@
 // Package histogram counts durations in exponential buckets, merges counts exactly and estimates quantiles.
 //
 // The buckets are those of a Prometheus native histogram with schema 3: bucket i holds the durations in the
-// interval (2^((i-1)/8), 2^(i/8)] seconds, so that each bound is 9 % above the previous one. All histograms use
-// this schema. Therefore, histograms of different processes and different seconds can be added without error.
-// And a quantile in a report equals the quantile that PromQL computes from the same observations. The schema is
-// specified at https://prometheus.io/docs/specs/native_histograms/. The HdrHistogram libraries have buckets of
-// equal relative width as well, but with other bounds. Their counts could not be compared with the counts that
-// Prometheus scrapes.
+// interval (2^((i-1)/8), 2^(i/8)] seconds, so that each bound is 9 % above the previous bound. The specification is
+// https://prometheus.io/docs/specs/native_histograms/.
+//
+// All histograms use schema 3. Therefore, adding histograms of different processes or different seconds loses no
+// precision. A quantile in a report equals the quantile that PromQL computes from the same observations.
+//
+// The HdrHistogram libraries are not suitable. Their buckets have other bounds, so their counts could not be compared
+// with the counts that Prometheus scrapes.
 package histogram
 
 import (
@@ -16,10 +18,11 @@ import (
 )
 
 const (
-	// perOctave is the number of buckets for each power of two. It is 2 to the power of the schema.
+	// perOctave is the number of buckets for each power of two. With schema n, this number is 2^n.
 	perOctave = 8
 	// The constants first and last are the indexes of the outermost buckets. The bucket with the index first counts all
-	// durations up to 2^-30 s (0.93 ns). The bucket with the index last counts all durations above 2^24 s (194 days).
+	// durations up to 2^-30 s (0.93 ns). The bucket with the index last counts all durations above 2^(199/8) s (356
+	// days).
 	first   = -30 * perOctave
 	last    = 25 * perOctave
 	buckets = last - first + 1
@@ -32,8 +35,8 @@ var fractions = [perOctave]float64{
 	0.7071067811865475, 0.7711054127039704, 0.8408964152537144, 0.9170040432046711,
 }
 
-// Histogram counts durations. The zero value is ready to use. Its methods may be called concurrently, and use
-// no locks. A Histogram must not be copied.
+// Histogram counts durations. The zero value is ready to use. A Histogram is safe for concurrent use, and must not be
+// copied.
 type Histogram struct {
 	counts [buckets]atomic.Uint64
 	sum    atomic.Int64 // nanoseconds
@@ -46,8 +49,7 @@ func (h *Histogram) Observe(d time.Duration) {
 	h.sum.Add(int64(d))
 }
 
-// Snapshot returns a copy of the counts. Durations that are observed during the call may or may not be
-// included.
+// Snapshot returns a copy of the counts. A duration that is observed during the call may be missing.
 func (h *Histogram) Snapshot() Snapshot {
 	s := Snapshot{sum: h.sum.Load()}
 	for i := range h.counts {

@@ -30,7 +30,7 @@ func TestHistogram_HasTheBucketsOfPrometheus(t *testing.T) {
 	}
 	snapshot, want := h.Snapshot(), FromNative(metric.GetHistogram())
 	if snapshot.Count() != 20_000 || !slices.Equal(snapshot.Buckets(), want.Buckets()) || !near(snapshot.Mean(), want.Mean()) {
-		t.Errorf("the histogram is %+v, the one of Prometheus %+v", snapshot, want)
+		t.Errorf("the histogram is %+v, but that of Prometheus is %+v", snapshot, want)
 	}
 }
 
@@ -82,10 +82,10 @@ func TestHistogramSnapshot_MergeAndDifference_AreExact(t *testing.T) {
 		t.Error("two merged halves differ from the whole")
 	}
 	if !equal(merged.Since(one.Snapshot()), two.Snapshot()) {
-		t.Error("the whole since one half differs from the other half")
+		t.Error("the whole without one half differs from the other half")
 	}
 	if !equal(Merge(), Snapshot{}) || merged.Since(merged).Count() != 0 {
-		t.Error("nothing merged, or nothing observed since, is not empty")
+		t.Error("a merge of no snapshots, or the difference of equal snapshots, is not empty")
 	}
 }
 
@@ -99,11 +99,11 @@ func TestSnapshotRange_SomeDurationsAreMissing_ContainsEveryPossibleQuantile(t *
 		missing         uint64
 		lowest, highest time.Duration
 	}{
-		"nothing is missing":                            {0, slow, slow},
-		"50 more do not change it":                      {50, slow, slow},
-		"200 more may all be slower":                    {200, slow, unknown},
-		"20,000 more may all be faster":                 {20_000, fast, unknown},
-		"far more are missing than there are durations": {1_000_000, 0, unknown},
+		"nothing is missing":                               {0, slow, slow},
+		"50 are missing, too few to change the quantile":   {50, slow, slow},
+		"200 are missing and may all be slower":            {200, slow, unknown},
+		"20,000 are missing and may all be faster":         {20_000, fast, unknown},
+		"far more durations are missing than are observed": {1_000_000, 0, unknown},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -114,14 +114,14 @@ func TestSnapshotRange_SomeDurationsAreMissing_ContainsEveryPossibleQuantile(t *
 		})
 	}
 	if lowest, highest := (Snapshot{}).Range(0.99, 0); lowest != 0 || highest != unknown {
-		t.Errorf("the range of an empty snapshot is from %v to %v, want everything", lowest, highest)
+		t.Errorf("the range of an empty snapshot is from %v to %v, want from 0 to the maximum", lowest, highest)
 	}
 	if s := h.Snapshot(); func() time.Duration { _, high := s.Range(0.5, 0); return high }() != s.Quantile(0.5) {
 		t.Error("the range of a complete snapshot differs from its quantile")
 	}
 }
 
-// near reports whether two durations are in the same bucket or in neighbouring buckets.
+// near reports whether got differs from want by at most the width of a bucket.
 func near(got, want time.Duration) bool {
 	return math.Abs(float64(got)-float64(want)) <= 0.0906*float64(want)
 }
@@ -154,21 +154,21 @@ func TestUnmarshalJSON_RejectsInvalidBuckets(t *testing.T) {
 	}
 }
 
-func TestHistogramObserve_ExtremeDurations_CountInTheOutermostBuckets(t *testing.T) {
+func TestHistogramObserve_ExtremeDurations_AreInTheOutermostBuckets(t *testing.T) {
 	var h Histogram
 	for _, d := range []time.Duration{math.MinInt64, -1, 0, 1, math.MaxInt64} {
 		h.Observe(d)
 	}
 	s := h.Snapshot()
 	if s.count(first) != 4 || s.count(last) != 1 || s.Count() != 5 {
-		t.Errorf("extremes are counted as %+v", s)
+		t.Errorf("the extreme durations are counted as %+v", s)
 	}
 	if (Snapshot{}).Quantile(0.5) != 0 || (Snapshot{}).Mean() != 0 {
 		t.Error("an empty snapshot has a quantile or a mean")
 	}
 }
 
-func FuzzSnapshot_UnmarshalJSON(f *testing.F) {
+func FuzzSnapshotUnmarshalJSON_AcceptedSnapshot_IsUnchangedAfterEncodingAndDecoding(f *testing.F) {
 	f.Add([]byte(`{"sumNs":5,"buckets":[[-80,1],[-78,2]]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s Snapshot
@@ -181,7 +181,7 @@ func FuzzSnapshot_UnmarshalJSON(f *testing.F) {
 		}
 		var back Snapshot
 		if err := json.Unmarshal(again, &back); err != nil || !equal(back, s) {
-			t.Fatalf("%s: %v, %+v differs from %+v", again, err, back, s)
+			t.Fatalf("decoding %s again returned the error %v and %+v, want %+v", again, err, back, s)
 		}
 		_ = s.Quantile(0.99)
 	})

@@ -6,12 +6,12 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// schema is the number of the Prometheus native histogram schema that defines the buckets.
+// schema is the schema of the Prometheus native histograms whose buckets this package uses.
 const schema = 3
 
-// FromNative converts a Prometheus native histogram of durations in seconds to a snapshot. If the histogram has
-// another schema or no native buckets, the snapshot is empty. Durations in the zero bucket count as the
-// shortest duration.
+// FromNative converts a Prometheus native histogram of durations in seconds to a snapshot. If the histogram has no
+// native buckets, or a schema other than 3, the snapshot is empty. Durations in the zero bucket count in the
+// bucket of the shortest durations.
 func FromNative(h *dto.Histogram) Snapshot {
 	var s Snapshot
 	if h.GetSchema() != schema {

@@ -10,8 +10,8 @@ import (
 // Snapshot holds the counts of a histogram at one instant, or the growth of the counts between two instants. The zero
 // value is empty. A Snapshot is immutable. Methods that change counts return a new Snapshot.
 type Snapshot struct {
-	// counts contains the counts of consecutive buckets. The bucket of the first element has the index offset.
-	// The first and the last element are never 0.
+	// The slice counts contains the counts of consecutive buckets. The field offset is the index of the bucket of the
+	// first element. The first and the last element are never 0.
 	offset int
 	counts []uint64
 	total  uint64
@@ -91,9 +91,9 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 }
 
 // Range returns bounds of the q-quantile. The parameter named missing is the number of durations that were not
-// measured. For the lower bound, each missing duration counts as 0. For the upper bound, each counts as longer than
-// every measured duration. If the quantile is then a missing duration, the upper bound is math.MaxInt64. If nothing
-// was measured, the bounds are 0 and math.MaxInt64.
+// measured. For the lower bound, each missing duration counts as 0. For the upper bound, each missing duration counts
+// as longer than every measured duration. If the quantile is then a missing duration, the upper bound is math.MaxInt64.
+// If nothing was measured, the bounds are 0 and math.MaxInt64.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)
@@ -106,8 +106,8 @@ func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duratio
 	return lowest, highest
 }
 
-// at estimates the duration with the given rank. The shortest duration has the rank 1, the longest one the rank total.
-// The rank must be in (0, total]. The snapshot must not be empty.
+// at estimates the duration with the given rank. The shortest duration has rank 1. The longest has rank n, where n is
+// the number of durations. The rank must be in (0, n]. The snapshot must not be empty.
 func (s Snapshot) at(rank float64) time.Duration {
 	var below float64
 	for i, n := range s.counts {
@@ -162,8 +162,7 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
-// UnmarshalJSON reads what MarshalJSON has written. It rejects bucket indexes that are outside the range of the
-// schema.
+// UnmarshalJSON reads what MarshalJSON has written. It rejects the indexes of buckets that no histogram has.
 func (s *Snapshot) UnmarshalJSON(text []byte) error {
 	var w snapshotJSON
 	if err := json.Unmarshal(text, &w); err != nil {

@@ -1,5 +1,5 @@
-// Package ledger audits a simulation. It compares, event by event, what the generators published with what took
-// effect, and returns a verdict. docs/ledger.md derives the equations that it uses.
+// Package ledger audits a simulation. It compares, event by event, what the generators published with what took effect,
+// and returns a verdict. docs/ledger.md derives the equations.
 package ledger
 
 import (
@@ -16,8 +16,8 @@ const DefaultNamed = 100
 
 // Options configures an audit. The zero value suits a simulation that is still running.
 type Options struct {
-	// AtRest means that the generators have stopped and no event is in flight. Then a confirmed event that has
-	// not taken effect counts as lost. Otherwise, it counts as outstanding.
+	// AtRest means that the generators have stopped and no event is in flight. A confirmed event that has not taken
+	// effect counts as lost if AtRest is true, and as outstanding if AtRest is false.
 	AtRest bool
 	// Named is the maximum number of lost events whose identifiers the report contains. 0 means DefaultNamed.
 	Named int
@@ -30,9 +30,10 @@ func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
 	return NewAuditor(l).Audit(ctx, o)
 }
 
-// Auditor audits one simulation repeatedly. It does not read a chunk of the ledger again once all events of the chunk
-// are confirmed and have taken effect, so it does not notice a later loss of the chunk. For the final audit, use the
-// function Audit or a new Auditor. An Auditor is not safe for concurrent use.
+// Auditor audits one simulation repeatedly. A chunk of the ledger is complete if each of its events is confirmed and
+// has taken effect. An Auditor does not read the leading complete chunks again, so it does not notice if the store
+// loses the data in these chunks. For the final audit, use the function Audit or a new Auditor. An Auditor is not safe
+// for concurrent use.
 type Auditor struct {
 	ledger   store.Ledger
 	complete map[runKey]completeChunks
@@ -43,19 +44,19 @@ type runKey struct {
 	partition int
 }
 
-// completeChunks describes the leading chunks of the ledger of one generator process in one partition. In these chunks,
-// every event is confirmed and has taken effect.
+// completeChunks describes the chunks before the first incomplete chunk of one generator process in one partition. The
+// field chunks is their number. The field matched counts the exits with the intent "matched" in these chunks.
 type completeChunks struct {
 	chunks  int64
 	matched int64
 }
 
-// NewAuditor returns an Auditor that has not read anything yet. Its first audit reads the whole ledger.
+// NewAuditor returns an Auditor. Its first audit reads the whole ledger.
 func NewAuditor(l store.Ledger) *Auditor {
 	return &Auditor{ledger: l, complete: map[runKey]completeChunks{}}
 }
 
-// Audit reads those parts of the ledger that may have changed since the last call.
+// Audit reads only the parts of the ledger that may have changed since the previous call.
 func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 	if o.Named == 0 {
 		o.Named = DefaultNamed
@@ -100,7 +101,7 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	key := runKey{run.Run, run.Partition}
 	known := a.complete[key]
 	if known.chunks*store.ChunkBits > run.Confirmed {
-		known = completeChunks{} // the store has lost its latest changes, so chunks that were complete may be incomplete again
+		known = completeChunks{} // the store has lost data, so read all chunks again
 	}
 	r.begin(run, known)
 	for index := known.chunks; index*store.ChunkBits < run.Confirmed+store.MaxOutstanding; index++ {
@@ -118,17 +119,17 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	return nil
 }
 
-// tallied holds numbers of events that took effect. seen counts all of these events. matched counts those whose
-// intent is "matched".
+// tallied counts events that took effect. The field seen counts all of these events. The field matched counts only the
+// exits with the intent "matched".
 type tallied struct {
 	seen, matched int64
 }
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the events of a chunk that took effect. It returns two counts: one of the events below the watermark,
-// and one of the events from the watermark on. It ignores bits so far beyond the watermark that the generator cannot
-// have published their events.
+// tally counts the events of a chunk that took effect. The first result counts the events with sequence numbers below
+// the watermark. The second result counts the events with sequence numbers in the range [watermark,
+// watermark+store.MaxOutstanding). A generator publishes no events after this range.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding
@@ -137,8 +138,7 @@ func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	return below, beyond
 }
 
-// countBits counts the bits that are set in the range [from, to) of a chunk. The range may extend beyond the
-// chunk.
+// countBits counts the bits that are set in the range [from, to) of a chunk. The range may extend beyond the chunk.
 func countBits(c store.Chunk, from, to int64) tallied {
 	var t tallied
 	from, to = max(from, 0), min(to, store.ChunkBits)
@@ -152,8 +152,8 @@ func countBits(c store.Chunk, from, to int64) tallied {
 	return t
 }
 
-// byteMask returns a mask for one byte of a bitmap. The mask selects the bits with an index in [from, to). The most
-// significant bit of the byte has the index first, and the least significant bit has the index first+7.
+// byteMask returns a mask for one byte of a bitmap. The mask selects the bits with an index in [from, to). The
+// parameter first is the index of the most significant bit of the byte.
 func byteMask(first, from, to int64) byte {
 	mask := byte(0xff)
 	if from > first {
@@ -176,7 +176,8 @@ type account struct {
 	named                                                  []string
 }
 
-// side counts the events of one type that took effect: those below the watermarks and those beyond them.
+// side counts the events of one type that took effect. side.below counts the events below the watermarks. side.beyond
+// counts the other events.
 type side struct {
 	below, beyond tallied
 }
@@ -213,8 +214,8 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	}
 }
 
-// nameLost records the identifiers of lost events. Of the first n events of a chunk, those whose bit is not set are
-// lost.
+// nameLost records the identifiers of lost events. An event is lost if it is one of the first n events of the chunk and
+// its bit in c.Seen is not set.
 func (r *account) nameLost(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return
@@ -227,8 +228,8 @@ func (r *account) nameLost(run store.Run, c store.Chunk, index, n int64) {
 	}
 }
 
-// report returns the report of the audit. To find contradictions, it compares the number of bits that are set in the
-// ledger with the counters in the store.
+// report returns the result of the audit. To find contradictions, report compares the counters of the ledger with the
+// numbers of bits that are set in the bitmaps.
 func (r *account) report(c store.Counts, outbox int64) Report {
 	matchedSeen := r.exits.below.matched + r.exits.beyond.matched
 	unmatchedSeen := r.exits.below.seen + r.exits.beyond.seen - matchedSeen

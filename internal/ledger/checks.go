@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// Check is a condition that a simulation must meet, and whether the simulation met it.
+// Check says whether a simulation met a condition.
 type Check struct {
 	// Name identifies the condition. Each condition has the same name in every verdict.
 	Name    string       `json:"name"`
@@ -20,8 +20,8 @@ type Check struct {
 	// Want describes the condition. Got is the measured value as text, or empty if nothing was measured.
 	Want string `json:"want"`
 	Got  string `json:"got,omitempty"`
-	// Message is one sentence that says why the check did not pass. It is empty if the check passed. It is also
-	// empty if the check was not made because of another check that did not pass.
+	// Message is one sentence that says why the check did not pass. Message is empty if the check passed, or if another
+	// sentence in Verdict.Reasons says why this check was not made.
 	Message string `json:"message,omitempty"`
 }
 
@@ -39,33 +39,36 @@ const (
 // CheckOutcome says whether a check passed.
 type CheckOutcome string
 
-// The outcomes of a check. A verdict is PASS only if every check that it covers has the outcome Passed. If
-// Evidence.LedgerOnly is true, the verdict does not cover the checks that need data from outside the store.
+// The outcomes of a check. A verdict is PASS if every check that the verdict covers has the outcome Passed. If
+// Evidence.LedgerOnly is true, the verdict does not cover the checks that need more data than the store and the queues
+// contain.
 const (
 	Passed      CheckOutcome = "passed"
 	Failed      CheckOutcome = "failed"
 	NotMeasured CheckOutcome = "notMeasured"
 )
 
-// check defines one condition, and the circumstances in which it can be checked.
+// check defines one condition, and the circumstances in which the condition can be checked.
 type check struct {
 	name string
 	kind Kind
-	// find checks the condition. If the condition does not apply to the simulation, it returns the zero value.
+	// The field find is the function that checks the condition. The function returns the zero finding if the condition
+	// does not apply to the simulation.
 	find func(Evidence) finding
-	// certain is true if a violation of the condition is permanent, so that a running simulation that violates the
+	// The field certain is true if a violation of the condition is permanent. A running simulation that violates such a
 	// condition is certain to fail.
 	certain bool
-	// since returns the time at which the finished simulation began to violate the condition of the check, according to
-	// the timeline. It returns the zero time if the timeline does not show this time. The field since may be nil.
+	// The field since is a function, or nil. For a condition that was violated at the end of the simulation, the
+	// function returns the time at which this last violation began. If the timeline does not show this time, the
+	// function returns the zero time.
 	since func(*Evidence) time.Time
 	// onlyAtRest means that the check compares numbers that agree only when no event is in flight.
 	onlyAtRest bool
-	// withoutLedger means that the check is made even if the ledger cannot be read. despiteLoss means that it
-	// is made even if the store has lost data. After a loss of data, other checks are not made, because the
-	// loss may be the only reason why they would fail.
+	// withoutLedger means that the check is made even if the ledger cannot be read. despiteLoss means that the check is
+	// made even if the store has lost data. A check without despiteLoss is not made after a loss of data, because the
+	// loss alone could make the check fail.
 	withoutLedger, despiteLoss bool
-	// beyondLedger means that the check needs data that is not in the store.
+	// beyondLedger means that the check needs data that is neither in the store nor in the queues.
 	beyondLedger bool
 }
 
@@ -75,8 +78,9 @@ type finding struct {
 	want, got, message string
 }
 
-// These are the names of checks. The names of the checks for one phase of the run end with SuffixWithoutFaults or
-// SuffixUnderFaults.
+// These are the names of checks. The suffix SuffixWithoutFaults is appended to the name of a check that covers only the
+// time without faults. The suffix SuffixUnderFaults is appended to the name of a check that covers only the time under
+// faults.
 const (
 	CheckRunLength     = "run length"
 	CheckReadable      = "ledger readable"
@@ -104,7 +108,7 @@ const (
 	SuffixUnderFaults   = " under faults"
 )
 
-// checkFault is the prefix of the names of those checks that check a fault.
+// checkFault is the prefix of the name of a check that concerns one fault.
 const checkFault = "fault "
 
 // ConcernsFault reports whether the check with the given name is about a fault or the recovery from faults.
@@ -112,42 +116,42 @@ func ConcernsFault(name string) bool {
 	return strings.HasPrefix(name, checkFault) || name == CheckRecovery
 }
 
-// checks returns all conditions. A condition whose violation can cause violations of other conditions comes
-// before these.
+// checks returns all checks. A check whose failure can cause other checks to fail comes before those checks.
 func checks(e *Evidence) []check {
 	list := []check{
-		// The run was not ended early. If it was, the other checks cover only the part of the run before it ended.
+		// The run must not be ended early, because the other checks would then cover only a part of the run.
 		{name: CheckRunLength, kind: Invariant, find: notAborted, withoutLedger: true, beyondLedger: true},
 		{name: CheckReadable, kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: CheckDataKept, kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
-		// While an event is in flight, it is unknown whether it will take effect.
+		// The check fails if an event is in flight, because it is unknown whether that event will take effect.
 		{name: CheckAtRest, kind: Invariant, find: atRest},
-		// Every event that the broker has confirmed takes effect.
+		// Every event that the broker has confirmed must take effect.
 		{name: CheckLost, kind: Objective, find: nothingLost, certain: true},
-		// No event takes effect twice, however often it is delivered.
+		// Each event must take effect at most once, however often the event is delivered.
 		{name: CheckTakenTwice, kind: Invariant, find: nothingTakenTwice, certain: true},
-		// The ledger counts every effect. An uncounted effect would also falsify other numbers in the report.
+		// The counters of the ledger must include every effect. Otherwise, the report contains wrong numbers.
 		{name: CheckUncounted, kind: Invariant, find: nothingUncounted, certain: true},
-		// The processor receives each exit with the intent that the generator published.
+		// Each exit must be processed with the intent that the generator published. The intent says whether the
+		// generator expects that the exit finds a visit.
 		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},
-		// An exit with a plate from the pool finds the visit of that plate. The broker confirmed the entry of the plate
-		// before the exit was published, and the exit is retried if it arrives before the entry has taken effect.
+		// An exit with the intent "matched" must find a visit, because the broker confirmed the entry of its plate
+		// before the exit was published. An exit that overtakes its entry is retried.
 		{name: CheckUnexpected, kind: Objective, find: nothingUnexpected, certain: true},
-		// No message is dead-lettered, because every message can be processed.
+		// A dead letter is an error, because every message can be processed.
 		{name: CheckDeadLetters, kind: Invariant, find: nothingDeadLettered, certain: true},
-		// Every summary of a finished visit reaches the summary API.
+		// Every summary of a finished visit must reach the summary API.
 		{name: CheckOutbox, kind: Invariant, find: outboxEmpty, onlyAtRest: true},
-		// Every finished visit has exactly one summary.
+		// Every finished visit must have exactly one summary.
 		{name: CheckOneSummary, kind: Invariant, find: oneSummaryPerVisit, onlyAtRest: true},
-		// The summary API stores as many summaries as the ledger counts. The summary API counts them itself, so the two
-		// numbers are independent.
+		// The summary API must store as many summaries as the ledger counts. The two numbers are independent, because
+		// the summary API counts its own summaries.
 		{name: CheckSummaries, kind: Invariant, find: summariesHeld, onlyAtRest: true, beyondLedger: true},
-		// The generators publish the load that the user has asked for. Without that load, meeting the
-		// objectives would prove nothing.
+		// The generators must publish the load that the user has asked for. Otherwise, meeting the objectives would
+		// prove nothing.
 		{name: CheckEntrySchedule, kind: Invariant, find: entriesOnSchedule, beyondLedger: true},
 		{name: CheckExitSchedule, kind: Invariant, find: exitsOnSchedule, beyondLedger: true},
 	}
-	// Every planned fault is injected and ends. A rehearsal without one of its faults proves too little.
+	// Every planned fault must be injected and must end.
 	for _, name := range e.faultNames() {
 		list = append(list, check{
 			name: checkFault + name, kind: Invariant, certain: true, withoutLedger: true, despiteLoss: true, beyondLedger: true,
@@ -163,7 +167,7 @@ func checks(e *Evidence) []check {
 	)
 }
 
-// faultNames returns the names of the planned faults, and of faults that have occurred before an edit removed them from
+// faultNames returns the names of the planned faults, and of the faults that occurred before an edit removed them from
 // the plan.
 func (e *Evidence) faultNames() []string {
 	var names []string
@@ -183,8 +187,8 @@ func (e *Evidence) faultNames() []string {
 	return names
 }
 
-// makeChecks evaluates a list of checks. It returns the results of those that apply to the evidence, and the names of
-// those that the verdict does not cover.
+// makeChecks evaluates a list of checks. It returns the results of the checks that apply to the evidence, and the names
+// of the checks that the verdict does not cover.
 func makeChecks(e Evidence, list []check) (made []Check, uncovered []string) {
 	made = []Check{}
 	for _, c := range list {
@@ -206,8 +210,7 @@ func makeChecks(e Evidence, list []check) (made []Check, uncovered []string) {
 	return made, uncovered
 }
 
-// isBlocked reports whether the check cannot be made because the ledger cannot be read, the store has lost data, or the
-// simulation is still running and the check requires that no event is in flight.
+// isBlocked reports whether the check cannot be made with the given evidence.
 func (c *check) isBlocked(e Evidence) bool {
 	switch {
 	case e.ReportErr != nil:
@@ -218,7 +221,7 @@ func (c *check) isBlocked(e Evidence) bool {
 	return e.Running && c.onlyAtRest
 }
 
-// passIf returns a finding with the outcome Passed if the condition is met. Otherwise, it returns one with the
+// passIf returns a finding with the outcome Passed if the condition is met. Otherwise, it returns a finding with the
 // outcome Failed and the given message.
 func passIf(met bool, want, got, message string) finding {
 	if met {
@@ -281,7 +284,7 @@ func atRest(e Evidence) finding {
 	return finding{outcome: Failed, want: want, got: found, message: state + found}
 }
 
-// DataKept reports whether the store still has all data that it had made durable.
+// DataKept reports whether the store has lost no durable data.
 func (r *Report) DataKept() bool { return r.DataLostAt == nil && r.ForgottenRuns == 0 }
 
 func dataKept(e Evidence) finding {
@@ -318,11 +321,12 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// The number of missing events with an intent is the number of confirmed events with this intent, minus the
-	// number of processed ones. Events in flight can only increase this difference. So a negative difference
-	// proves that the intent of an event has changed, even if the simulation is still running.
+	// MissingMatched is the number of confirmed exits with the intent "matched", minus the number of confirmed exits
+	// that were processed with this intent. MissingUnmatched is the same difference for the intent "unmatched". Exits
+	// in flight only increase these differences. So a negative difference proves that an intent has changed. The term
+	// for MissingEntries is always 0, because entries have no intent.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
-	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with a different intent than its generator published")
+	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with an intent (matched or unmatched) other than the one that was published")
 }
 
 func nothingUnexpected(e Evidence) finding {
@@ -361,13 +365,14 @@ func summariesHeld(e Evidence) finding {
 }
 
 func nothingDeadLettered(e Evidence) finding {
-	// Depths.Dead also counts the messages that the broker itself has dead-lettered, because it had delivered them too
-	// often. DeadLettered also counts the messages that are no longer in the dead-letter queue.
+	// Use the larger number, because each number can lack messages. DeadLettered lacks the messages that the broker
+	// itself has dead-lettered after too many deliveries. Depths.Dead lacks the messages that have left the dead-letter
+	// queue.
 	dead := max(e.Report.DeadLettered, e.Depths.Dead, 0)
 	return noneOf(dead, deadLetterMessage(dead, e.DeadReasons))
 }
 
-// deadLetterMessage returns a message that contains the reasons for which messages were dead-lettered.
+// deadLetterMessage returns the message of the check CheckDeadLetters.
 func deadLetterMessage(dead int64, all []broker.ReasonCount) string {
 	said := count(dead, "event was", "events were") + " dead-lettered"
 	if len(all) == 0 {
@@ -388,12 +393,12 @@ func entriesOnSchedule(e Evidence) finding { return onSchedule(&e, "entries", e.
 
 func exitsOnSchedule(e Evidence) finding { return onSchedule(&e, "exits", e.Exits) }
 
-// maxMissed is the share of the due events that generators may miss before the check fails. On a busy machine,
-// generators are a little late at the end of their schedule.
+// maxMissed is the maximum share of the due events that generators are allowed to miss. The share is not 0, because a
+// generator on a busy machine is a little late at the end of its schedule.
 const maxMissed = 0.1
 
 func onSchedule(e *Evidence, what string, s *Schedule) finding {
-	want := fmt.Sprintf("at most %.0f %% missed", 100*maxMissed)
+	want := fmt.Sprintf("at most %.0f %% of the due events missed", 100*maxMissed)
 	switch {
 	case e.LedgerOnly:
 		return finding{outcome: NotMeasured, want: want}
@@ -409,8 +414,7 @@ func onSchedule(e *Evidence, what string, s *Schedule) finding {
 			what, number(s.Missed), count(s.Due, "due event was", "due events were"), 100*missed))
 }
 
-// unmeasured returns a text to append to a latency. It says how many events were not measured, and is empty if
-// all were.
+// unmeasured returns a text that says how many events were not measured. The text is empty if all events were measured.
 func unmeasured(l *Latencies) string {
 	if l.Unmeasured == 0 {
 		return ""
@@ -418,8 +422,8 @@ func unmeasured(l *Latencies) string {
 	return fmt.Sprintf(" (%s not measured)", count(int64(l.Unmeasured), "event", "events"))
 }
 
-// measurement formats a measured duration. It rounds the duration, unless the rounded value would be on the other side
-// of the limit.
+// measurement formats a measured duration. The duration is rounded, unless the exact value and the rounded value are on
+// different sides of the limit.
 func measurement(d, limit time.Duration) string {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {

@@ -8,16 +8,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Latencies are the latencies of the generated events that took effect.
+// Latencies contains the latencies of a simulation.
 type Latencies struct {
-	// Processing holds the times that processors spent on each event, including failed attempts. EndToEnd holds
-	// the times from when each event was due until it took effect.
+	// Processing contains the durations of all attempts to process an event, including failed attempts. EndToEnd
+	// contains, for each event, the time from when the event was due until the event took effect.
 	Processing, EndToEnd histogram.Snapshot
-	// Unmeasured counts the events that took effect but are missing from EndToEnd. They are missing because
-	// their processor was killed before it could store its latest measurements, or because the clocks of two machines
+	// Unmeasured counts the generated events that took effect but are missing from EndToEnd. An event is missing if its
+	// processor was killed before the processor stored its latest measurements, or if the clocks of two machines
 	// differed by more than 1 s.
 	Unmeasured uint64
-	// Err is the error that occurred when the timeline was read. If it is set, all events count as unmeasured.
+	// Err is the error that occurred when the timeline was read. If Err is set, all events count as unmeasured.
 	Err error
 }
 
@@ -28,7 +28,7 @@ type Timeline interface {
 
 // ReadTimeline returns the whole timeline.
 func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
-	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
+	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clock of another machine may be fast
 }
 
 // LatenciesOf returns the latencies in rows, the timeline of a whole simulation. The parameter err is the error of
@@ -42,7 +42,7 @@ func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	return l
 }
 
-// latenciesOf returns the latencies in the parameter total, which is the sum of the rows of a timeline.
+// latenciesOf returns the latencies in a row. The parameter total is the sum of the rows of a timeline.
 func latenciesOf(total *timeline.Row) *Latencies {
 	return &Latencies{
 		Processing: histogram.Merge(total.Entry.Processing, total.Exit.Processing),
@@ -50,7 +50,7 @@ func latenciesOf(total *timeline.Row) *Latencies {
 	}
 }
 
-// missing returns the number of events that took effect and are missing from the measurements.
+// missing returns how many of the events that took effect were not measured.
 func missing(effects int64, measured timeline.Events) uint64 {
 	return uint64(max(effects-int64(measured.EndToEnd.Count()), 0))
 }

@@ -17,8 +17,8 @@ import (
 )
 
 // drawModel draws a random history of events that contains at most two errors. The ledger shows each of these errors,
-// and none hides another. For example, drawModel never swaps the intents of two exits, because a ledger does not show
-// which exit has which intent.
+// and no error hides another error. For example, drawModel never swaps the intents of two exits, because a ledger
+// cannot show such a swap.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
 	faults := rapid.IntRange(0, 2).Draw(t, "faults")
@@ -79,7 +79,7 @@ func breakEvent(t *rapid.T, typ event.Type, e *modelEvent) {
 	}
 }
 
-func TestEvaluate_PassesOnlyIfEveryEventCountsOnce(t *testing.T) {
+func TestEvaluate_RandomHistory_PassesOnlyWithoutErrors(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawModel(t)
@@ -98,12 +98,12 @@ func TestEvaluate_PassesOnlyIfEveryEventCountsOnce(t *testing.T) {
 			t.Errorf("verdict is %s %q, the history is sound: %v\n%+v", verdict.Outcome, verdict.Reasons, m.sound(), report)
 		}
 		if (verdict.Outcome == Pass) != (len(verdict.Reasons) == 0) {
-			t.Errorf("%s with reasons %q", verdict.Outcome, verdict.Reasons)
+			t.Errorf("the verdict is %s with reasons %q", verdict.Outcome, verdict.Reasons)
 		}
 	})
 }
 
-func TestAudit_NotAtRest_CountsEventsAsOutstandingNotLost(t *testing.T) {
+func TestAudit_NotAtRest_CountsMissingEventsAsOutstanding(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawModel(t)
@@ -112,7 +112,7 @@ func TestAudit_NotAtRest_CountsEventsAsOutstandingNotLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		if report.Lost != 0 || report.LostEvents != nil || report.Uncounted != 0 {
-			t.Errorf("a report that is not at rest has %d lost %q, %d uncounted", report.Lost, report.LostEvents, report.Uncounted)
+			t.Errorf("a report that is not at rest has %d lost events %q and %d uncounted events, want none", report.Lost, report.LostEvents, report.Uncounted)
 		}
 		if report.Outstanding != int64(len(m.lost())) {
 			t.Errorf("%d outstanding, want %d", report.Outstanding, len(m.lost()))
@@ -123,8 +123,8 @@ func TestAudit_NotAtRest_CountsEventsAsOutstandingNotLost(t *testing.T) {
 	})
 }
 
-// longRun returns a generator process whose entries fill more than three chunks of the ledger. Each entry has
-// taken effect once.
+// longRun returns the history of a generator process whose exits fill more than three chunks of the ledger. Each exit
+// took effect once.
 func longRun() *model {
 	m := &model{runs: []modelRun{{
 		id: event.ID{Run: "0000000000000", Partition: 1}, typ: event.TypeExit, watermark: 3*store.ChunkBits + 10,
@@ -156,7 +156,7 @@ func TestAudit_LostEventInALongRun_IsNamed(t *testing.T) {
 	}
 }
 
-func TestAudit_ManyLostEvents_NamesALimitedNumber(t *testing.T) {
+func TestAudit_ManyLostEvents_NumberOfNamedEventsIsLimited(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	clear(m.runs[0].events)
@@ -166,12 +166,12 @@ func TestAudit_ManyLostEvents_NamesALimitedNumber(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(report.LostEvents) != tt.want || report.Lost != 3*store.ChunkBits+10 {
-			t.Errorf("%d named of %d lost, want %d of all", len(report.LostEvents), report.Lost, tt.want)
+			t.Errorf("%d named of %d lost, want %d named", len(report.LostEvents), report.Lost, tt.want)
 		}
 	}
 }
 
-func TestAudit_ManyBitsBeyondTheWatermark_CountsAtMostMaxOutstanding(t *testing.T) {
+func TestAudit_ManyEventsBeyondTheWatermark_IndeterminateEqualsMaxOutstanding(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.runs[0].watermark = 5
@@ -184,7 +184,7 @@ func TestAudit_ManyBitsBeyondTheWatermark_CountsAtMostMaxOutstanding(t *testing.
 	}
 }
 
-func TestAuditor_LaterAudits_SkipLeadingChunksWithoutOutstandingEvents(t *testing.T) {
+func TestAuditor_RepeatedAudit_SkipsLeadingChunksInWhichEveryEventTookEffect(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.runs[0].events[store.ChunkBits].taken = 0
@@ -216,7 +216,8 @@ func TestAuditor_LaterAudits_SkipLeadingChunksWithoutOutstandingEvents(t *testin
 	if diff := cmp.Diff(fresh, cached); diff != "" {
 		t.Errorf("a cached audit differs from a fresh one (-fresh +cached):\n%s", diff)
 	}
-	m.runs[0].watermark = store.ChunkBits // the store restarted without its latest effects
+	// Lower the watermark, as if the store had restarted and lost its latest changes.
+	m.runs[0].watermark = store.ChunkBits
 	audit(0, 1)
 }
 
@@ -276,12 +277,12 @@ func TestEvaluate_ViolatedConditions_AreTheReasonsToFail(t *testing.T) {
 		{"a message in a queue fails", Evidence{Report: rest, Depths: broker.Depths{Ready: 1}}, []string{"the simulation is not at rest: 1 message waits in queues"}},
 		{"a message in the retry queue fails", Evidence{Report: rest, Depths: broker.Depths{Retry: 1}}, []string{"the simulation is not at rest"}},
 		{"a message in a processor fails", Evidence{Report: rest, InFlight: 1}, []string{"the simulation is not at rest"}},
-		{"a running simulation fails with the known counts",
+		{"a running simulation fails, and the reason contains the known counts",
 			Evidence{Report: Report{Outstanding: 2, Matched: 9, SummariesStored: 5, Outbox: 3}, Running: true, InFlight: Unknown, Depths: broker.Depths{Ready: 1}},
 			[]string{"the simulation is still running, so nothing is proved yet: 1 message waits in queues, 0 wait for another attempt, 2 confirmed events have not taken effect"}},
-		{"unknown counts are omitted", Evidence{Report: Report{}, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}},
+		{"unknown counts are omitted from the reason", Evidence{Report: Report{}, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}},
 			[]string{"the simulation is not at rest: 0 confirmed events have not taken effect"}},
-		{"unknown counts of a simulation at rest pass", Evidence{Report: rest, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}}, nil},
+		{"a simulation at rest with unknown counts passes", Evidence{Report: rest, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}}, nil},
 		{"an event that took effect twice fails while running", Evidence{Report: Report{TakenTwice: 1}, Running: true},
 			[]string{"the simulation is still running", "1 event took effect more than once"}},
 		{"lost data is the only reason",
@@ -289,10 +290,10 @@ func TestEvaluate_ViolatedConditions_AreTheReasonsToFail(t *testing.T) {
 				r.DataLostAt, r.TakenTwice, r.Uncounted, r.Lost, r.Matched, r.Outbox = &noon, 3, 4, 5, 6, 7
 			})},
 			[]string{"the store has lost data of the simulation, noticed at 2026-05-17T12:00:00Z: it is unknown which events took effect"}},
-		{"a forgotten run is lost data", Evidence{Report: with(func(r *Report) { r.ForgottenRuns = 1 })}, []string{"the store has lost data of the simulation: it is"}},
+		{"a forgotten run counts as lost data", Evidence{Report: with(func(r *Report) { r.ForgottenRuns = 1 })}, []string{"the store has lost data of the simulation: it is"}},
 		{"a ledger that cannot be read fails", Evidence{ReportErr: errors.New("no route\nto Redis"), Failures: []error{nil, errors.New("the processor stopped")}},
 			[]string{"the ledger cannot be read, so it is unknown whether events were lost: no route; to Redis", "the processor stopped"}},
-		{"a failure of the simulation fails", Evidence{Report: rest, Failures: []error{errors.New("the entry generator: no route")}}, []string{"the entry generator: no route"}},
+		{"a failure of a generator fails", Evidence{Report: rest, Failures: []error{errors.New("the entry generator: no route")}}, []string{"the entry generator: no route"}},
 		{"lost events within the objective pass", Evidence{Report: with(func(r *Report) { r.Lost = 2; r.MissingEntries = 2 }), Objectives: plan.Objectives{MaxLost: 2}}, nil},
 		{"lost events beyond the objective fail", Evidence{Report: with(func(r *Report) { r.Lost = 3; r.MissingEntries = 1; r.MissingMatched = 2 }), Objectives: plan.Objectives{MaxLost: 2}},
 			[]string{"3 events were lost: confirmed by the broker, but never took effect (1 entry, 2 exits); at most 2 allowed"}},
@@ -300,7 +301,7 @@ func TestEvaluate_ViolatedConditions_AreTheReasonsToFail(t *testing.T) {
 		{"unexpected exits beyond the objective fail", Evidence{Report: with(func(r *Report) { r.UnmatchedUnexpected = 1 })}, []string{"1 exit found no visit"}},
 		{"an event that took effect twice fails", Evidence{Report: with(func(r *Report) { r.TakenTwice = 1 })}, []string{"1 event took effect more than once"}},
 		{"an effect that is not counted fails", Evidence{Report: with(func(r *Report) { r.Uncounted = 4 })}, []string{"4 events took effect without being counted"}},
-		{"a changed intent fails", Evidence{Report: with(func(r *Report) { r.MissingMatched, r.MissingUnmatched = -1, 1 })}, []string{"1 exit was processed with a different intent"}},
+		{"a changed intent fails", Evidence{Report: with(func(r *Report) { r.MissingMatched, r.MissingUnmatched = -1, 1 })}, []string{"1 exit was processed with an intent (matched or unmatched) other than"}},
 		{"a summary in the outbox fails", Evidence{Report: with(func(r *Report) { r.Matched, r.Outbox = 1, 1 })}, []string{"1 summary waits in the outbox"}},
 		{"a missing summary fails", Evidence{Report: with(func(r *Report) { r.Matched = 2; r.SummariesStored = 1 })}, []string{"2 visits ended, but 1 summary was created"}},
 		{"summaries of external publishers are counted", Evidence{Report: with(func(r *Report) { r.Matched, r.ExternalMatched, r.SummariesStored = 2, 1, 3 })}, nil},
@@ -312,25 +313,25 @@ func TestEvaluate_ViolatedConditions_AreTheReasonsToFail(t *testing.T) {
 		{"the reasons of dead letters are named", Evidence{Report: with(func(r *Report) { r.DeadLettered = 4 }),
 			DeadReasons: []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "it is no JSON"}, Count: 2}, {Reason: broker.Reason{Stage: "post"}, Count: 1}}},
 			[]string{"4 events were dead-lettered: 2 × parse: it is no JSON; 1 × post; others"}},
-		{"a dead letter of the broker itself fails", Evidence{Report: rest, Depths: broker.Depths{Dead: 2}}, []string{"2 events were dead-lettered"}},
-		{"latencies at their objectives pass", Evidence{Report: rest, Objectives: objectives,
+		{"a message that the broker itself dead-lettered fails", Evidence{Report: rest, Depths: broker.Depths{Dead: 2}}, []string{"2 events were dead-lettered"}},
+		{"latencies below their objectives pass", Evidence{Report: rest, Objectives: objectives,
 			Latencies: &Latencies{Processing: latencyOf(100, 4500*time.Microsecond), EndToEnd: latencyOf(100, 900*time.Millisecond)}}, nil},
 		{"latencies beyond their objectives fail", Evidence{Report: rest, Objectives: objectives,
 			Latencies: &Latencies{Processing: latencyOf(100, 6*time.Millisecond), EndToEnd: latencyOf(100, 1100*time.Millisecond)}},
 			[]string{"processing p99 is 6.02 ms", "end-to-end p99 is 1.19 s"}},
 		{"latencies without an objective pass", Evidence{Report: rest, Latencies: &Latencies{Processing: latencyOf(1, time.Hour), EndToEnd: latencyOf(1, time.Hour)}}, nil},
-		{"objectives without any measurement fail", Evidence{Report: rest, Objectives: objectives, Latencies: &Latencies{}},
+		{"objectives for latencies that were not measured fail", Evidence{Report: rest, Objectives: objectives, Latencies: &Latencies{}},
 			[]string{
-				"processing p99 is unknown, so the objective of 5 ms is not met: no event was measured",
-				"end-to-end p99 is unknown, so the objective of 1 s is not met: no event was measured",
+				"processing p99 is unknown, so the objective of 5 ms counts as not met: no event was measured",
+				"end-to-end p99 is unknown, so the objective of 1 s counts as not met: no event was measured",
 			}},
 		{"an objective with too few measurements fails", Evidence{Report: rest, Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: objectives.EndToEndP99}},
 			Latencies: &Latencies{EndToEnd: latencyOf(100, time.Millisecond), Unmeasured: 5, Err: errors.New("a pod ended")}},
-			[]string{"end-to-end p99 is unknown, so the objective of 1 s is not met: only 100 of 105 events were measured: a pod ended"}},
-		{"an objective that a few unmeasured events cannot change passes", Evidence{Report: rest, Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: objectives.EndToEndP99}},
+			[]string{"end-to-end p99 is unknown, so the objective of 1 s counts as not met: only 100 of 105 events were measured: a pod ended"}},
+		{"an objective passes if the unmeasured events are too few to change the p99", Evidence{Report: rest, Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: objectives.EndToEndP99}},
 			Latencies: &Latencies{EndToEnd: latencyOf(1000, time.Millisecond), Unmeasured: 5}}, nil},
-		{"an audit of the ledger alone has no latencies to check", Evidence{Report: rest, Objectives: objectives}, nil},
-		{"a schedule that asked for nothing passes", Evidence{Report: rest, Entries: &Schedule{}, Exits: &Schedule{}}, nil},
+		{"objectives for latencies are ignored if the timeline was not read", Evidence{Report: rest, Objectives: objectives}, nil},
+		{"a schedule without due events passes", Evidence{Report: rest, Entries: &Schedule{}, Exits: &Schedule{}}, nil},
 		{"a schedule with few missed events passes", Evidence{Report: rest, Entries: &Schedule{Due: 100, Missed: 10}}, nil},
 		{"a schedule that was not kept fails", Evidence{Report: rest, Entries: &Schedule{Due: 100, Missed: 100}, Exits: &Schedule{Due: 1000, Missed: 123}},
 			[]string{
@@ -364,7 +365,7 @@ func TestEvaluate_LostData_NamesTheRemedyOfEachCause(t *testing.T) {
 	}
 }
 
-func TestCertainFailures_IgnoresChecksThatMayStillPass(t *testing.T) {
+func TestCertainFailures_IgnoresChecksThatCanStillPass(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {

@@ -10,11 +10,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Load describes which events were due according to the plan of a run. It is needed because a generator counts only the
-// events that are due while it runs: Load also covers the time in which no generator was running.
+// Load describes the events that were due according to the plan of a run. Load includes events that were due while no
+// generator ran, although no generator counts such events.
 type Load struct {
 	entry, exit schedule
-	// from is the time by which all generators should be running. end is when they stopped.
+	// The field from is the time by which all generators should be running. The field end is the time at which the
+	// generators stopped.
 	from, end time.Time
 }
 
@@ -25,16 +26,17 @@ type schedule struct {
 	start time.Time
 }
 
-// LoadOf returns the load of a plan. start is when the schedules began, and end is when the generators stopped. late is
-// the maximum delay with which generators may start. An event before start plus late counts as due only if a generator
-// has counted it.
+// LoadOf returns the load of a plan. The run began at the time start, and the generators stopped at the time end. The
+// parameter late is the maximum delay with which a generator may start. A generator that starts late skips the events
+// that were due before its start. Therefore, an event that is planned before start+late counts as due only if a
+// generator has counted the event.
 func LoadOf(p *plan.Plan, start, end time.Time, late time.Duration) *Load {
 	l := &Load{
 		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.Exit.Delay())},
 		from: start.Add(late), end: end,
 	}
 	if late == 0 {
-		l.from = start.Truncate(time.Second) // the row in which the schedules begin
+		l.from = start.Truncate(time.Second) // the start of the row in which the run begins
 	}
 	return l
 }
@@ -54,22 +56,24 @@ func (s schedule) events(from, to time.Time) int64 {
 	return s.Events(max(to.Sub(s.start), 0)) - s.Events(max(from.Sub(s.start), 0))
 }
 
-// demand describes the events of one type that were due in one phase.
+// demand says how many events of one type were due in some rows of a timeline.
 type demand struct {
-	// due is the number of events that were due. missed is the number of those that were never published.
+	// The field due counts the events that were due. The field missed counts the due events that were never published.
 	due, missed int64
-	// gap is the longest time in which events were due while no generator ran.
+	// The field gap is the longest time in which events were due while no generator ran.
 	gap time.Duration
 }
 
-// shortGap is the length of the shortest gap that is not discarded. A shorter gap in the timeline may only mean that a
-// process wrote a row a little late.
+// shortGap is the minimum length of a gap. The function absences ignores shorter periods without a generator.
 const shortGap = 100 * time.Millisecond
 
-// demand returns the events of one type that were due in the rows for which covers returns true. The rows must be in
-// chronological order and without gaps. unrecorded is the number of published events that are in no row, because a
-// killed process loses its latest rows. If l is nil, demand returns only the events that the generators recorded as
-// due.
+// demand counts the events of one type that were due in the rows for which covers(row) is true. The rows must be in
+// chronological order, and each row must begin where the previous row ends. demand adds up two kinds of events: the
+// events that a generator counted as due, and the absent events. An event is absent if the plan contains the event, but
+// no generator counted the event. If l is nil, the plan is unknown, so no event counts as absent.
+//
+// A killed process loses its latest rows. The parameter unrecorded is the number of published events that are therefore
+// in no row. demand does not count these events as absent.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -80,7 +84,7 @@ func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, cover
 			d.missed += skipped[i] + absent[i]
 		}
 	}
-	// With random arrivals, d.due is the mean number of events, so more events than d.due may be missed.
+	// With random arrivals, d.due is only the mean number of due events, so d.missed can exceed d.due.
 	d.missed = min(d.missed, d.due)
 	for _, g := range gaps {
 		if covers(&rows[g.row]) {
@@ -99,10 +103,10 @@ func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 		skipped[i], shortfall[i] = e.Missed+e.Starved, e.Due-e.Published
 		due += e.Due
 	}
-	// If arrivals are random, Due is only the mean number of events, so chance alone may cause a shortfall. The
-	// unexplained part of the shortfall is the part that the generators did not report as skipped: for example, a
-	// killed process does not report its overdue events. The shortfall counts only if this part exceeds 5 standard
-	// deviations, and so is not due to chance.
+	// If arrivals are random, Due is only the mean number of events, so chance alone can cause a shortfall. The
+	// variable unexplained is the part of the shortfall that the generators did not report as skipped. Ignore this part
+	// if it is at most 5 standard deviations. A larger part has another cause. For example, a killed process does not
+	// report its overdue events.
 	const deviations = 5
 	unexplained := float64(sum(shortfall) - sum(skipped))
 	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson && unexplained <= deviations*math.Sqrt(float64(due)) {
@@ -111,15 +115,16 @@ func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 	return lasting(shortfall, nil)
 }
 
-// gap is a period in which events were due while no generator counted them. row is the index of the row in which most
-// of these events were due.
+// gap is a period in which events were due, but no generator counted them. gap.row is the index of the timeline row
+// with the largest number of these events.
 type gap struct {
 	row    int
 	length time.Duration
 }
 
-// absences compares the rows with the plan. For each row, it returns how many events were due but were not counted by
-// any generator. It also returns the gaps that consist of such rows.
+// absences compares the rows with the plan. An event is absent if the plan contains the event, but no generator counted
+// the event. absences returns the number of absent events of each row, and the gaps, which are periods with absent
+// events.
 func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (absent []int64, gaps []gap) {
 	absent = make([]int64, len(rows))
 	if l == nil {
@@ -132,18 +137,22 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			planned[i] = s.events(row.Start(), slices.MinFunc([]time.Time{row.End(), l.end}, time.Time.Compare))
 			shortfall[i] = planned[i] - row.Of(t).Due
 		} else if !row.Start().Before(l.end) {
-			shortfall[i] = -row.Of(t).Due // an event that was due before l.end may be counted in a row after l.end
+			// The row begins after the generators stopped. The events that the row counts as due were in fact due
+			// during earlier rows. The negative shortfall of this row makes up for the shortfalls of the earlier rows.
+			shortfall[i] = -row.Of(t).Due
 		}
 	}
 	for i, n := range lasting(shortfall, planned) {
-		if !rows[i].End().After(l.end) { // the generators do not stop at exactly the same time, so ignore the row of the end
+		// Ignore absent events in the row that contains l.end, the time at which the generators stopped. This row can
+		// lack events although no generator failed, because the generators do not stop at exactly the same time.
+		if !rows[i].End().After(l.end) {
 			absent[i] = n
 		}
 	}
-	// Discard short gaps. A gap shorter than shortGap may only mean that a process wrote a row a little late. A gap
-	// with at most one event per generator may only mean that generators counted these events a little earlier or later
-	// than planned.
-	remaining := 0 // the number of gaps that are not discarded, minus those that the next loop has processed
+	remaining := 0 // the number of gaps that the second call of eachGap has not processed yet
+	// Discard gaps that can occur although all generators run. A process that writes a row a little late causes at most
+	// as many absent events as are due in the time shortGap. A generator that counts an event a little earlier or later
+	// than planned causes one absent event.
 	eachGap(absent, func(from, to int) {
 		short := float64(sum(planned[from:to])) * shortGap.Seconds() / rows[to-1].End().Sub(rows[from].Start()).Seconds()
 		if sum(absent[from:to]) > max(int64(short), int64(s.Replicas)) {
@@ -153,17 +162,17 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		clear(absent[from:to])
 	})
 	eachGap(absent, func(from, to int) {
-		// Some absent events were published. A killed process loses the rows of about its last second, so the events
-		// that it published in this second are in no row. Their number does not depend on how long no generator runs
-		// afterwards. So each gap gets the same share of the unrecorded events.
+		// Some absent events were published, but are in no row: a killed process loses the rows of about its last
+		// second. The parameter unrecorded is the number of these events. Subtract an equal share of unrecorded from
+		// each gap, because a process that causes a long gap loses no more rows than a process that causes a short gap.
 		events := sum(absent[from:to])
 		lost := min(events, unrecorded/int64(remaining))
 		remaining, unrecorded = remaining-1, unrecorded-lost
 		counts := float64(events-lost) / float64(events)
 		length := longest(rows[from:to], absent[from:to], planned[from:to], s.Replicas)
 		most := from
-		// The missing events are divided among the rows. exact is the sum of the rows' shares so far. The shares are
-		// not whole numbers. Only the sum is rounded, so that rounding errors do not accumulate.
+		// Multiply absent[i] by the variable counts, which is the share of the absent events that were not published.
+		// Round only the sum over the rows, so that rounding errors do not accumulate.
 		var exact float64
 		for i := from; i < to; i++ {
 			if absent[i] > absent[most] {
@@ -178,7 +187,8 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 	return absent, gaps
 }
 
-// eachGap calls the function do for each range [from, to) of successive rows that all have absent events.
+// eachGap calls the function do for each gap. A gap is a range [from, to) of consecutive rows that all have absent
+// events. The rows before and after the range have no absent events.
 func eachGap(absent []int64, do func(from, to int)) {
 	for from := 0; from < len(absent); from++ {
 		to := from
@@ -199,17 +209,18 @@ func sum(numbers []int64) (total int64) {
 	return total
 }
 
-// longest returns the length of the longest gap, a time in which all planned events were absent. The given rows are
-// consecutive, and each has absent events. If all planned events of a row are absent, the gap covers the whole row. If
-// only some are absent, the gap begins or ends in the row: for example, if half of the planned events are absent, the
-// gap covers half of the row.
+// longest returns the length of the longest time in which no generator ran. The given rows are consecutive, and each
+// row has absent events. If all planned events of a row are absent, no generator ran during the row. If half of the
+// planned events are absent, no generator ran during half of the row.
 //
-// With several generators, some events of a row are also absent if one generator did not run while others did. That is
-// not a gap. So with several generators, a row with only some absent events counts only next to a row whose planned
-// events are all absent.
+// With several generators, a part of the planned events of a row is also absent if only one of the generators did not
+// run. Therefore, with several generators, such a partly absent row counts only if all planned events of the previous
+// row or of the next row are absent.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
-	var most, sum time.Duration // the longest gap so far, and the gap that extends to the end of the current row
+	// The variable most is the longest time without a generator so far. The variable sum is the time without a
+	// generator that lasts until the end of the current row.
+	var most, sum time.Duration
 	for i := range rows {
 		width := rows[i].End().Sub(rows[i].Start())
 		if isWhole(i) {
@@ -228,13 +239,15 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 }
 
 // lasting returns, for each row, how many of its expected events never appeared. shortfall[i] is the number of expected
-// events of row i minus the number that appeared. A negative shortfall is a surplus: it makes up first for shortfalls
-// of earlier rows, and then of later rows. For example, the shortfalls 5, -3, 4 give 2, 0, 4.
+// events of row i minus the number of events that appeared in row i. A negative shortfall is a surplus. A surplus makes
+// up for shortfalls of earlier rows first, and then for shortfalls of later rows. For example, the shortfalls 5, -3, 4
+// give 2, 0, 4.
 //
-// If expected is not nil, it contains the number of expected events of each row. The part of a surplus that is left for
-// later rows is then limited to the number of events that are expected in two rows: the row with the surplus and the
-// row before it. A row that is written late also contains events of the next row, but hardly more than the events of
-// one row. A larger surplus has another cause, and must not hide a later gap.
+// The parameter expected is nil, or contains the number of expected events of each row. If expected is not nil, the
+// part of a surplus that makes up for later rows is limited. A row that is written late also contains events of the
+// next row. Their number hardly exceeds the number of events of one row. A larger surplus has another cause, and must
+// not hide a later gap. To leave a margin, the limit is the number of events that are expected in the row and in the
+// previous row.
 func lasting(shortfall, expected []int64) []int64 {
 	total := make([]int64, len(shortfall)+1) // prefix sums: total[i+1] is the shortfall of the rows 0 to i
 	for i, n := range shortfall {

@@ -36,7 +36,7 @@ func loadEvidence(rows []timeline.Row) Evidence {
 	}
 }
 
-func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
+func TestEvaluate_NoGeneratorIsRunning_EventsAreStillDue(t *testing.T) {
 	t.Parallel()
 	dead := loadRows()
 	for i := 200; i < 260; i++ {
@@ -119,9 +119,9 @@ func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 		"rows are written late":                              {func(rows []timeline.Row) { set(&rows[21], 12, 12); set(&rows[22], 28, 28) }, 0, nil},
 		"events of a fault are published after the recovery": {func(rows []timeline.Row) { set(&rows[29], 20, 5); set(&rows[30], 20, 35) }, 0, nil},
 		"a process was stopped and continues":                {func(rows []timeline.Row) { set(&rows[21], 0, 0); set(&rows[22], 40, 40) }, 0, nil},
-		"the first row is late":                              {func(rows []timeline.Row) { set(&rows[0], 14, 14); set(&rows[1], 26, 26) }, 0, nil},
-		"the last row is empty, because it is late":          {func(rows []timeline.Row) { set(&rows[59], 0, 0); set(&rows[60], rate, rate) }, 0, nil},
-		"a row before the fault is late": {
+		"the first row is written late":                      {func(rows []timeline.Row) { set(&rows[0], 14, 14); set(&rows[1], 26, 26) }, 0, nil},
+		"the last row is written late":                       {func(rows []timeline.Row) { set(&rows[59], 0, 0); set(&rows[60], rate, rate) }, 0, nil},
+		"a row before the fault is written late": {
 			func(rows []timeline.Row) { set(&rows[17], 19, 19); set(&rows[18], 21, 21); absent(rows) }, 0, []string{
 				"generator lag is 550 ms", "achieved rate is below", "generator lag under faults is 550 ms", "achieved rate under faults",
 			},
@@ -156,8 +156,8 @@ func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 	}
 }
 
-// The rows contain the mean number of random arrivals as Due. So the number of published events differs from Due, even
-// if no event is missed.
+// In each row, Due is the mean number of random arrivals. So the number of published events differs from Due even if no
+// event is missed.
 func TestEvaluate_PoissonArrivals_RandomDeviationsDoNotCountAsMissed(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -189,8 +189,8 @@ func TestEvaluate_PoissonArrivals_RandomDeviationsDoNotCountAsMissed(t *testing.
 	}
 }
 
-// Old rows of the timeline are merged, so that each of them covers up to a minute. The lag of a dead generator must be
-// the same before and after the merge.
+// The store merges old rows of the timeline. A merged row covers up to one minute. The merge must not change the lag of
+// a dead generator.
 func TestEvaluate_GeneratorIsDead_LagIsTheSameAtEachTimelineResolution(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{1, 10, 60} {
@@ -212,7 +212,8 @@ func TestEvaluate_GeneratorIsDead_LagIsTheSameAtEachTimelineResolution(t *testin
 	}
 }
 
-// Two of three generators keep running, so there is no time without a generator, however wide the rows are.
+// Two of three generators keep running, so there is no time without a generator. Therefore, only the achieved rate
+// shows that a generator is dead.
 func TestEvaluate_OneOfThreeGeneratorsIsDead_AchievedRateIsLowAndThereIsNoLag(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{1, 60} {
@@ -235,9 +236,9 @@ func TestEvaluate_OneOfThreeGeneratorsIsDead_AchievedRateIsLowAndThereIsNoLag(t 
 func TestEvaluate_RunEndsInTheMiddleOfASecond_EmptyLastRowIsNotReportedAsLag(t *testing.T) {
 	t.Parallel()
 	s := plan.Schedule{Rate: 100, Replicas: 1}
-	// The generators stop 0.9 s after the beginning of second 600. The plan has 90 events of each type in this time,
-	// but the row of second 600, which is the last one, has none. The generators do not stop at exactly the same time,
-	// so the audit does not compare this row with the plan.
+	// The generators stop 0.9 s after the beginning of second 600. The plan contains 90 events of each type in this
+	// time, but the row of second 600 contains no events. The audit ignores this difference, because generators do not
+	// stop at exactly the same time.
 	e := loadEvidence(append(loadRows(), timeline.Row{Second: at(600).Unix()}))
 	e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}, Exit: plan.Exit{Schedule: s}}, at(0), at(600).Add(900*time.Millisecond), 0)
 	e.Objectives = plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(500 * time.Millisecond)}}

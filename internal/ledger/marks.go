@@ -13,12 +13,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// minMeasured is the minimum number of latencies for which the p99 of a running process is compared with its objective.
-// With fewer latencies, the p99 is the longest latency.
+// minMeasured is the number of latencies that a process must have measured before their p99 is compared with an
+// objective. With fewer latencies, the p99 is the longest latency.
 const minMeasured = 100
 
-// ObjectiveMarker creates a mark when a check fails for the first time. The subject of the mark is the name of the check.
-// An ObjectiveMarker is safe for concurrent use.
+// ObjectiveMarker creates a mark in the timeline when a check fails for the first time. The subject of the mark is the
+// name of the check. An ObjectiveMarker is safe for concurrent use.
 type ObjectiveMarker struct {
 	mark func(timeline.Mark)
 
@@ -26,12 +26,12 @@ type ObjectiveMarker struct {
 	marked map[string]bool // the names of the checks that have a mark
 }
 
-// NewObjectiveMarker returns an ObjectiveMarker that passes marks to the function mark.
+// NewObjectiveMarker returns an ObjectiveMarker that passes each new mark to the function mark.
 func NewObjectiveMarker(mark func(timeline.Mark)) *ObjectiveMarker {
 	return &ObjectiveMarker{mark: mark, marked: map[string]bool{}}
 }
 
-// Failed creates marks for checks that had failed at the given time.
+// Failed creates a timeline.Mark with the given time for each failed check that has no mark yet.
 func (m *ObjectiveMarker) Failed(at time.Time, failed []Check) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -40,8 +40,8 @@ func (m *ObjectiveMarker) Failed(at time.Time, failed []Check) {
 	}
 }
 
-// Measured creates marks for the objectives that the measurements of one process violate. The parameter totals
-// contains what the process has measured so far.
+// Measured compares the measurements of one process with the objectives. It creates a timeline.Mark for each missed
+// objective that has no mark yet. The parameter totals contains everything that the process has measured so far.
 func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *timeline.Row) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -52,8 +52,9 @@ func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *tim
 
 // latency creates a mark if the p99 of the given latencies exceeds its objective.
 func (m *ObjectiveMarker) latency(at time.Time, name string, objective plan.Duration, latencies ...histogram.Snapshot) {
+	// Merging histograms is expensive, so return early if the merge cannot lead to a mark.
 	if objective == 0 || m.marked[name] {
-		return // return early, because merging histograms is expensive
+		return
 	}
 	if all := histogram.Merge(latencies...); all.Count() >= minMeasured {
 		m.value(at, name, objective, all.Quantile(0.99))
@@ -86,8 +87,8 @@ func markOf(at time.Time, c *Check) timeline.Mark {
 }
 
 // MissingMarks returns marks for those missed objectives of a finished simulation that have no mark in e.Timeline. The
-// marks are in chronological order. The time of a mark is the time from which the objective was missed according to the
-// timeline. If the timeline does not show it, the mark has the time at which the simulation ended.
+// marks are in chronological order. If the timeline shows when the last violation of the objective began, the mark has
+// this time. Otherwise, the time of the mark is the parameter end, at which the simulation ended.
 func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
 	marked := map[string]bool{}
 	for _, m := range timeline.MarksOf(e.Timeline) {

@@ -22,7 +22,7 @@ func texts(marks []timeline.Mark) (all []string) {
 
 func ms(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Millisecond) }
 
-func TestObjectiveMarker_Measured_MarksEachMissedObjectiveOnce(t *testing.T) {
+func TestObjectiveMarker_MeasurementsExceedObjectiveRepeatedly_ObjectiveIsMarkedOnce(t *testing.T) {
 	t.Parallel()
 	o := &plan.Objectives{}
 	o.EndToEndP99, o.ProcessingP99, o.MaxLag = ms(1000), ms(1000), ms(2000)
@@ -36,10 +36,10 @@ func TestObjectiveMarker_Measured_MarksEachMissedObjectiveOnce(t *testing.T) {
 		totals timeline.Row
 		want   []string
 	}{
-		"met":          {timeline.Row{Exit: timeline.Events{EndToEnd: fast.Snapshot(), Lag: 2 * time.Second}}, nil},
-		"missed":       {timeline.Row{Exit: timeline.Events{EndToEnd: slow.Snapshot()}}, []string{"5s end-to-end p99: 2.00 s, more than the objective of 1 s"}},
-		"few events":   {timeline.Row{Exit: timeline.Events{EndToEnd: few.Snapshot()}}, nil},
-		"lag too long": {timeline.Row{Entry: timeline.Events{Lag: 3 * time.Second}}, []string{"5s generator lag: 3.00 s, more than the objective of 2 s"}},
+		"the objectives are met": {timeline.Row{Exit: timeline.Events{EndToEnd: fast.Snapshot(), Lag: 2 * time.Second}}, nil},
+		"the p99 is too long":    {timeline.Row{Exit: timeline.Events{EndToEnd: slow.Snapshot()}}, []string{"5s end-to-end p99: 2.00 s, more than the objective of 1 s"}},
+		"few events":             {timeline.Row{Exit: timeline.Events{EndToEnd: few.Snapshot()}}, nil},
+		"the lag is too long":    {timeline.Row{Entry: timeline.Events{Lag: 3 * time.Second}}, []string{"5s generator lag: 3.00 s, more than the objective of 2 s"}},
 	} {
 		var got []timeline.Mark
 		m := NewObjectiveMarker(func(m timeline.Mark) { got = append(got, m) })
@@ -51,7 +51,7 @@ func TestObjectiveMarker_Measured_MarksEachMissedObjectiveOnce(t *testing.T) {
 	}
 }
 
-func TestObjectiveMarker_Failed_MarksEachCheckOnce(t *testing.T) {
+func TestObjectiveMarker_CheckFailsRepeatedly_CheckIsMarkedOnce(t *testing.T) {
 	t.Parallel()
 	var got []timeline.Mark
 	m := NewObjectiveMarker(func(m timeline.Mark) { got = append(got, m) })
@@ -60,7 +60,7 @@ func TestObjectiveMarker_Failed_MarksEachCheckOnce(t *testing.T) {
 	m.Failed(time.Unix(1001, 0), []Check{dead("3 events were dead-lettered"), crash("a")})
 	m.Failed(time.Unix(1002, 0), []Check{dead("4 events were dead-lettered"), crash("a"), crash("b"), {Name: CheckLag, Message: "generator lag is 6 s"}})
 	lag := plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: ms(1)}}
-	// This call adds no mark, because the failed check of the lag already has one.
+	// This call adds no mark, because the check CheckLag already has a mark.
 	m.Measured(time.Unix(1003, 0), &lag, &timeline.Row{Entry: timeline.Events{Lag: time.Second}})
 	want := []string{"1s dead letters: 3 events were dead-lettered", "1s fault a: not injected", "2s fault b: not injected", "2s generator lag: 6 s"}
 	if diff := cmp.Diff(want, texts(got)); diff != "" {
@@ -68,10 +68,10 @@ func TestObjectiveMarker_Failed_MarksEachCheckOnce(t *testing.T) {
 	}
 }
 
-func TestMissingMarks_ObjectivesWithoutAMark_GetOne(t *testing.T) {
+func TestMissingMarks_MissedObjectivesWithoutMark_AreMarked(t *testing.T) {
 	t.Parallel()
-	// A fault disturbs the simulation from second 4 to second 6. Ten of the events that are due in second 0 are
-	// published in second 1.
+	// A fault disturbs the simulation from second 4 to second 6. Ten events that are due in second 0 are published in
+	// second 1.
 	rows := make([]timeline.Row, 10)
 	for i := range rows {
 		e := timeline.Events{Due: 100, Published: 100}

@@ -13,10 +13,11 @@ import (
 
 // modelEvent is the history of one event.
 type modelEvent struct {
-	// intent is the intent with which the event was published. arrived is the intent that the processor has read.
+	// The field intent is the intent that the generator published. The field arrived is the intent that the processor
+	// read.
 	intent, arrived event.Intent
-	// taken counts how often the event took effect. met is true if the exit found its visit. posted counts how often
-	// its summary was counted as stored.
+	// The field taken counts how often the event took effect. The field met is true if the exit found its visit. The
+	// field posted counts how often the summary of the visit was counted as stored.
 	taken        int
 	met          bool
 	posted       int
@@ -136,8 +137,8 @@ func setBit(bitmap []byte, bit int64) []byte {
 	return bitmap
 }
 
-// sound reports whether every confirmed event took effect exactly once and with its original intent. It looks
-// at the history itself, and so does not depend on the equations of the audit.
+// sound reports whether the history contains no error. For example, every confirmed event must have taken effect
+// exactly once, and with its original intent. The result does not depend on the equations of the audit.
 func (m *model) sound() bool {
 	for _, run := range m.runs {
 		for seq, e := range run.events {

@@ -15,20 +15,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// phase is a part of the run for which objectives can be set. It is the whole run, the time without faults, or
-// the time under faults.
+// phase is a part of the run for which objectives can be set: the whole run, the time without faults, or the time under
+// faults.
 type phase struct {
 	// suffix is appended to the names of the checks for this phase.
 	suffix     string
 	objectives func(*plan.Objectives) plan.PhaseObjectives
-	// covers reports whether a row of the timeline belongs to the phase. If a fault disturbed any part of a
-	// row, the row belongs to the time under faults.
+	// covers reports whether a row of the timeline belongs to the phase. If a fault disturbed the simulation at any
+	// time in the interval of a row, the row belongs to the time under faults.
 	covers func(e *Evidence, row *timeline.Row) bool
 	// unmeasured reports whether events without a measured latency belong to the phase. If there were faults, these
 	// events belong to the time under faults, because measurements are usually lost when a fault kills a processor.
 	unmeasured func(e *Evidence) bool
-	// absent is the message to show if no row belongs to the phase. It is empty for the whole run, to which all rows
-	// belong.
+	// The field absent is the message to show if no row belongs to the phase. The message is empty for the whole run,
+	// because all rows belong to the whole run.
 	absent string
 }
 
@@ -61,14 +61,15 @@ func (e *Evidence) hasFaults() bool {
 	return len(e.FaultHistory.Disturbed) > 0 || slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return !a.InjectedAt.IsZero() })
 }
 
-// isDisturbed reports whether a fault disturbed the simulation in any part of the row.
+// isDisturbed reports whether a fault disturbed the simulation at any time in the interval of the row.
 func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 	return e.FaultHistory.Disturbs(row.Start(), row.End()) ||
 		slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
 }
 
-// isInterruptedUnderFault reports whether the run was interrupted while a fault disturbed it. Events may then be
-// overdue merely because the generators had no time to catch up.
+// isInterruptedUnderFault reports whether the run was interrupted during a fault, or shortly after a fault from which
+// the simulation had not recovered. In both cases, events can be overdue merely because the generators had no time to
+// catch up.
 func (e *Evidence) isInterruptedUnderFault() bool {
 	return !e.Interrupted.IsZero() && slices.ContainsFunc(e.Faults, func(a fault.Account) bool {
 		const least = 10 * time.Second
@@ -92,15 +93,18 @@ func (p phase) checks() []check {
 			}
 			return find(name, p.objectives(&e.Objectives), m)
 		}
+		// If the suffix is not empty, the check needs the times of the faults. These times are not in the store, so
+		// beyondLedger is true.
 		return check{
-			name: name, kind: Objective, beyondLedger: p.suffix != "", // the store does not record when faults were injected
+			name: name, kind: Objective, beyondLedger: p.suffix != "",
 			find:  func(e Evidence) finding { return findIn(&e, p.measure(&e)) },
 			since: func(e *Evidence) time.Time { return p.since(e, findIn) },
 		}
 	}
 	lag := objective(CheckLag, func(what string, o plan.PhaseObjectives, m measured) finding { return m.lag(what, o.MaxLag) })
-	// The longest lag of the whole run never decreases. The longest lag of another phase may decrease, because some rows
-	// move to a different phase when the simulation has recovered from a fault.
+	// If the suffix is empty, the phase is the whole run. The longest lag of the whole run never decreases, so a
+	// violation is permanent. In each other phase, the longest lag can decrease: when the simulation has recovered from
+	// a fault, some rows move between the time under faults and the time without faults.
 	lag.certain = p.suffix == ""
 	achieved := objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
 		return m.achieved(what, o.MinAchievedPercent)
@@ -125,10 +129,9 @@ func (p phase) checks() []check {
 	}
 }
 
-// since returns the time from which an objective of this phase was missed without interruption until the end of the
-// simulation. After each row of the phase, the objective is evaluated for all rows of the phase so far. The result is
-// the end of the row at which the last series of failed evaluations began. It is the zero time if the last evaluation
-// did not fail.
+// since returns the time at which the last violation of an objective of this phase began. After each row of the phase,
+// the function evaluates the objective over all rows of the phase so far. A violation begins at the end of the row with
+// which the evaluation begins to fail. If the last evaluation does not fail, the result is the zero time.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
@@ -136,7 +139,7 @@ func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since
 		if !p.covers(e, &row) {
 			continue
 		}
-		row.Marks = nil // the sum is used only for counts and latencies, and marks take time to merge
+		row.Marks = nil // without the marks, timeline.Sum is faster
 		total = timeline.Sum(total, row)
 		m := measured{latencies: latenciesOf(&total), total: total}
 		m.entries, m.exits = counted(&total.Entry), counted(&total.Exit)
@@ -152,12 +155,13 @@ func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since
 
 // measured holds what the timeline says about one phase.
 type measured struct {
-	// latencies is nil if the timeline was not read.
+	// latencies is nil if the timeline was not read, or if the phase has no objectives.
 	latencies *Latencies
 	total     timeline.Row
-	// entries and exits count the events of the phase that were due, and those of them that were never published.
+	// entries and exits describe the events of the phase that were due.
 	entries, exits demand
-	// absent says why no row belongs to the phase. It is empty if there are such rows.
+	// The field absent is phase.absent if the timeline was read and no row belongs to the phase. Otherwise, the field
+	// is empty.
 	absent string
 }
 
@@ -190,15 +194,14 @@ func (p phase) measure(e *Evidence) measured {
 	return m
 }
 
-// counted returns how many events were due, and how many of them were never published, as the generators counted them.
-// It does not include events that were due while no generator ran.
+// counted returns how many events the generators counted as due, and how many of these events were never published.
+// Events that were due while no generator ran are not included.
 func counted(e *timeline.Events) demand {
 	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
 }
 
-// demand returns how many events of a type were due in certain rows, and how many of these events were never published.
-// The function covers selects the rows. If the plan is known, both numbers include events that were due while no
-// generator ran.
+// demand returns how many events of a type were due in the rows for which covers(row) is true, and how many of these
+// events were never published. If the plan is known, both numbers include events that were due while no generator ran.
 func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
 	rows := e.Timeline
 	if e.Load != nil {
@@ -210,8 +213,8 @@ func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand 
 	return e.Load.demand(rows, t, e.unrecorded(t), covers)
 }
 
-// ScheduleOf compares the published events of one type with the plan in Load. It returns nil if the plan is unknown or the
-// timeline could not be read.
+// ScheduleOf compares the published events of one type with the plan, which is in e.Load. The result is nil if e.Load
+// is nil, if the timeline was not read, or if an error occurred when the timeline was read.
 func (e *Evidence) ScheduleOf(t event.Type) *Schedule {
 	if e.Load == nil || e.Latencies == nil || e.Latencies.Err != nil {
 		return nil
@@ -245,7 +248,7 @@ func (m measured) unknown(what, want, reason string) finding {
 	if err := m.latencies.Err; err != nil {
 		reason += ": " + excerpt.OneLine(err.Error())
 	}
-	return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("%s is unknown, so the objective of %s is not met: %s",
+	return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("%s is unknown, so the objective of %s counts as not met: %s",
 		what, strings.TrimPrefix(want, "at most "), reason)}
 }
 
@@ -283,8 +286,8 @@ func (m measured) lag(what string, objective plan.Duration) finding {
 	return passIf(lag <= objective.D(), want, got, fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, limit(objective)))
 }
 
-// achieved compares the number of events that were published with the number that were due. Entries and exits
-// must both meet the objective.
+// achieved checks that the generators published a sufficient percentage of the due events. Entries and exits must each
+// meet the objective.
 func (m measured) achieved(what string, percent int) finding {
 	if percent == 0 || m.latencies == nil {
 		return finding{}
@@ -316,8 +319,8 @@ func (m measured) achieved(what string, percent int) finding {
 	return passIf(len(missed) == 0, want, strings.Join(got, ", "), fmt.Sprintf("%s is below the objective of %d %%: %s", what, percent, strings.Join(missed, "; ")))
 }
 
-// sharePercent formats a percentage. It shows one decimal. It shows more if the rounded value would seem to
-// meet a limit that the exact value does not meet.
+// sharePercent formats a percentage with one decimal. If this rounding hides that the percentage is below the limit,
+// sharePercent uses four decimals.
 func sharePercent(share float64, limit int) string {
 	text := fmt.Sprintf("%.1f", share)
 	if share < float64(limit) && text == fmt.Sprintf("%.1f", float64(limit)) {
@@ -337,7 +340,7 @@ func tookPlace(e Evidence, name string) finding {
 			recovered += t.Recovered
 		}
 	}
-	example := "the report does not contain these occurrences"
+	example := "details are unknown, because the records of old occurrences were removed"
 	hasExample := false
 	for i := range e.Faults {
 		a := &e.Faults[i]
@@ -358,11 +361,11 @@ func tookPlace(e Evidence, name string) finding {
 	}
 	switch {
 	case failed > 0:
-		got := fmt.Sprintf("%d of %d did not", failed, all)
+		got := fmt.Sprintf("%d of %d occurrences did not take place as planned", failed, all)
 		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s of fault %s did not take place as planned: %s",
 			ofAll(failed, all), name, example)}
 	case all == 0 && !e.Interrupted.IsZero():
-		return finding{} // all occurrences of the fault were due only after the interruption
+		return finding{} // the run was interrupted before the fault was due
 	case all == 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
 			"fault %s did not take place: no occurrence of the fault was due between its declaration and the end of the run", name)}
@@ -404,26 +407,26 @@ func recovery(e Evidence) finding {
 		if e.hasFaults() {
 			why = "every fault that was injected was ended early"
 		}
-		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("recovery is unknown, so the objective of %s is not met: %s", limit(objective), why)}
+		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("recovery is unknown, so the objective of %s counts as not met: %s", limit(objective), why)}
 	}
 	return finding{outcome: Passed, want: want, got: measurement(r.slowest, r.objective)}
 }
 
-// recoveries collects how long it took to recover from the faults that were injected and not ended early.
+// recoveries collects the recovery times of the faults that were injected and not ended early.
 type recoveries struct {
 	objective time.Duration
-	// late describes the recoveries that took longer than the objective.
+	// The field late describes the recoveries that took longer than the objective.
 	late []string
-	// unmeasured names the occurrences whose recovery is of unknown length. example is one of them, and reason says why
-	// the length of its recovery is unknown.
+	// The slice unmeasured lists the occurrences with an unknown recovery time. One of these occurrences serves as an
+	// example: its ID is in the field example, and the field reason says why its recovery time is unknown.
 	unmeasured      []string
 	example, reason string
 	slowest         time.Duration
 	measurable      bool
 }
 
-// unknown returns a text that names the occurrences whose recovery is of unknown length. The text contains the reason
-// for only one of these occurrences, because most of the reasons are similar.
+// unknown returns a text that names the occurrences with an unknown recovery time. The text contains the reason for
+// only one of these occurrences, because most of the reasons are similar.
 func (r *recoveries) unknown() string {
 	names := joinFirst(r.unmeasured, ", ")
 	switch {
@@ -436,20 +439,21 @@ func (r *recoveries) unknown() string {
 	}
 }
 
-// addTotal adds the occurrences of a fault whose records were removed. The total contains their counts.
+// addTotal adds the old occurrences of one fault. The records of these occurrences were removed, and only their totals
+// remain.
 func (r *recoveries) addTotal(t *fault.Total) {
 	r.measurable = r.measurable || t.Recovered+t.NotRecovered > 0
 	took := time.Duration(t.SlowestSeconds * float64(time.Second))
 	r.slowest = max(r.slowest, took)
 	if took > r.objective {
-		r.late = append(r.late, fmt.Sprintf("an occurrence of %s took %s", t.Fault, measurement(took, r.objective)))
+		r.late = append(r.late, fmt.Sprintf("the recovery from an occurrence of %s took %s", t.Fault, measurement(took, r.objective)))
 	}
 	if t.NotRecovered > 0 {
 		r.unmeasured = append(r.unmeasured, count(t.NotRecovered, "earlier occurrence of ", "earlier occurrences of ")+t.Fault)
 	}
 }
 
-// addOccurrence adds one occurrence. It ignores an occurrence that was not injected or was ended early.
+// addOccurrence adds one occurrence, unless the occurrence was not injected or was ended early.
 func (r *recoveries) addOccurrence(a *fault.Account) {
 	if a.InjectedAt.IsZero() || a.Outcome == fault.OutcomeAborted {
 		return
@@ -473,7 +477,7 @@ func (r *recoveries) addOccurrence(a *fault.Account) {
 	}
 }
 
-// joinFirst joins texts. If there are many, it joins only the first ones and adds how many more there are.
+// joinFirst joins the first few texts. If there are more texts, joinFirst appends the number of the omitted texts.
 func joinFirst(texts []string, separator string) string {
 	const named = 5
 	if more := len(texts) - named; more > 0 {
@@ -483,15 +487,18 @@ func joinFirst(texts []string, separator string) string {
 }
 
 func notAborted(e Evidence) finding {
-	if !e.Objectives.AbortOnFailure && e.Aborted == "" { // an edit may have changed the objectives after the abort
+	// If e.Aborted is set, the check applies even if AbortOnFailure is false, because the user can change
+	// AbortOnFailure after the abort.
+	if !e.Objectives.AbortOnFailure && e.Aborted == "" {
 		return finding{}
 	}
-	const want = "the run is not ended early"
+	const want = "the run has not been ended early"
 	if e.Aborted == "" {
 		return finding{outcome: Passed, want: want, got: "not ended early"}
 	}
 	return passIf(false, want, "ended early", "the run was ended early, because the verdict could only be FAIL: "+e.Aborted)
 }
 
-// limit formats an objective in the same way as measured durations, so that people can compare them.
+// limit formats an objective in the same way as measured durations, so that people can compare objectives and
+// measurements.
 func limit(objective plan.Duration) string { return terminal.Exact(objective.D()) }

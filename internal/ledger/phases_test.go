@@ -12,14 +12,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// at returns the time that is the given number of seconds after the start of the run in these tests.
+// at returns the time of the given second of the run. The run starts in second 0.
 func at(second int) time.Time {
 	return time.Date(2026, time.May, 17, 12, 0, second, 0, time.UTC)
 }
 
-// phaseRows returns a timeline of 100 s in which seconds 40 to 60 are disturbed. In the disturbed seconds,
-// latencies are 2 s instead of 10 ms, the lag of generators is 3 s instead of 1 ms, and only 60 of 100 due
-// events are published.
+// phaseRows returns a timeline of 100 s. From second 40 to second 60, latencies and lags are longer, and only 60 of 100
+// due events per second are published.
 func phaseRows() []timeline.Row {
 	var rows []timeline.Row
 	for i := range 100 {
@@ -32,7 +31,7 @@ func phaseRows() []timeline.Row {
 	return rows
 }
 
-// disturbance is the fault.Account of a fault that disturbs the run from second 40 to second 60.
+// disturbance returns the fault.Account of a fault that disturbs the run from second 40 to second 60.
 func disturbance() fault.Account {
 	return fault.Account{
 		Fault: "crash", InjectedAt: at(40), HealedAt: at(45), RecoveredAt: at(60), RecoverySeconds: new(15.0), Outcome: fault.OutcomeRecovered,
@@ -55,9 +54,9 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 	for name, tt := range map[string]struct {
 		objectives plan.Objectives
 		change     func(*Evidence)
-		want       []string // the reasons of the verdict begin with these texts
+		want       []string // the beginnings of the expected reasons
 	}{
-		"latencies of the phases": {
+		"the latencies of the phases meet their objectives": {
 			plan.Objectives{
 				WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(20), ProcessingP99: ms(2)},
 				UnderFaults:   plan.PhaseObjectives{EndToEndP99: ms(3000), ProcessingP99: ms(200)},
@@ -66,20 +65,20 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 		"the latency of the whole run includes faults": {
 			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: ms(1000)}}, nil, []string{"end-to-end p99 is 1.99 s"},
 		},
-		"latencies under faults": {
+		"latencies under faults are too long": {
 			plan.Objectives{UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(1000), ProcessingP99: ms(50)}}, nil,
 			[]string{"processing p99 under faults is 105 ms", "end-to-end p99 under faults is 2"},
 		},
-		"latencies without faults": {
+		"latencies without faults are too long": {
 			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(5)}}, nil, []string{"end-to-end p99 without faults is 1"},
 		},
-		"lag and rate of the phases": {
+		"lag and rate of the phases meet their objectives": {
 			plan.Objectives{
 				WithoutFaults: plan.PhaseObjectives{MaxLag: ms(10), MinAchievedPercent: 100},
 				UnderFaults:   plan.PhaseObjectives{MaxLag: ms(5000), MinAchievedPercent: 60},
 			}, nil, nil,
 		},
-		"lag and rate are not met": {
+		"lag and rate miss their objectives": {
 			plan.Objectives{
 				PhaseObjectives: plan.PhaseObjectives{MaxLag: ms(1000), MinAchievedPercent: 93},
 				UnderFaults:     plan.PhaseObjectives{MaxLag: ms(2999), MinAchievedPercent: 62},
@@ -96,45 +95,45 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 			func(e *Evidence) { e.Timeline[3].Exit.Published, e.Timeline[3].Exit.Starved = 99, 1 },
 			[]string{"achieved rate is below the objective of 92 %: 9,199 of 10,000 due exits were published, 1 found no available plate"},
 		},
-		"objectives of the phases need a timeline": {
+		"the timeline cannot be read": {
 			plan.Objectives{
 				PhaseObjectives: plan.PhaseObjectives{EndToEndP99: ms(1), MaxLag: ms(1), MinAchievedPercent: 1},
 				WithoutFaults:   plan.PhaseObjectives{ProcessingP99: ms(1), MaxLag: ms(1), MinAchievedPercent: 1},
 			},
 			func(e *Evidence) { e.Timeline, e.Latencies = nil, LatenciesOf(nil, errors.New("no route"), &Report{}) },
 			[]string{
-				"end-to-end p99 is unknown, so the objective of 1 ms is not met: no event was measured: no route",
-				"generator lag is unknown, so the objective of 1 ms is not met: no event was due: no route",
-				"achieved rate is unknown, so the objective of at least 1 % is not met: no event was due: no route",
-				"processing p99 without faults is unknown, so the objective of 1 ms is not met: no event was measured: no route",
+				"end-to-end p99 is unknown, so the objective of 1 ms counts as not met: no event was measured: no route",
+				"generator lag is unknown, so the objective of 1 ms counts as not met: no event was due: no route",
+				"achieved rate is unknown, so the objective of at least 1 % counts as not met: no event was due: no route",
+				"processing p99 without faults is unknown, so the objective of 1 ms counts as not met: no event was measured: no route",
 				"generator lag without faults is unknown", "achieved rate without faults is unknown",
 			},
 		},
-		"rates of 0": {
+		"no event is due": {
 			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: ms(1), ProcessingP99: ms(1), MaxLag: ms(1), MinAchievedPercent: 99}},
 			func(e *Evidence) { e.Timeline, e.Latencies = nil, LatenciesOf(nil, nil, &Report{}) },
 			[]string{
-				"processing p99 is unknown, so the objective of 1 ms is not met: no event was measured", "end-to-end p99 is unknown",
-				"generator lag is unknown, so the objective of 1 ms is not met: no event was due", "achieved rate is unknown",
+				"processing p99 is unknown, so the objective of 1 ms counts as not met: no event was measured", "end-to-end p99 is unknown",
+				"generator lag is unknown, so the objective of 1 ms counts as not met: no event was due", "achieved rate is unknown",
 			},
 		},
 		"no faults": {
 			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)}}, noFaults, nil,
 		},
-		"objectives under faults without faults": {
+		"objectives under faults, but no faults": {
 			plan.Objectives{UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000), MaxLag: ms(1)}, MaxRecovery: ms(1)}, noFaults,
 			[]string{
-				"recovery is unknown, so the objective of 1 ms is not met: no fault was injected",
-				"end-to-end p99 under faults is unknown, so the objective of 3 s is not met: no fault was injected",
-				"generator lag under faults is unknown, so the objective of 1 ms is not met: no fault was injected",
+				"recovery is unknown, so the objective of 1 ms counts as not met: no fault was injected",
+				"end-to-end p99 under faults is unknown, so the objective of 3 s counts as not met: no fault was injected",
+				"generator lag under faults is unknown, so the objective of 1 ms counts as not met: no fault was injected",
 			},
 		},
 		"faults from the start to the end": {
 			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)}},
 			func(e *Evidence) { e.Faults[0].InjectedAt, e.Faults[0].RecoveredAt = at(0), at(100) },
-			[]string{"end-to-end p99 without faults is unknown, so the objective of 3 s is not met: nothing was measured in the time without faults"},
+			[]string{"end-to-end p99 without faults is unknown, so the objective of 3 s counts as not met: nothing was measured in the time without faults"},
 		},
-		"the recovery is unknown, so the disturbance ends some time after the fault": {
+		"the time of the recovery is unknown, so the disturbance lasts until DisturbsUntil": {
 			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(20)}, UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)}},
 			func(e *Evidence) {
 				e.Faults[0].Outcome, e.Faults[0].RecoveredAt, e.Faults[0].RecoverySeconds = fault.OutcomeNotRecovered, time.Time{}, nil
@@ -146,7 +145,7 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 				WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(20)}, UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)},
 			},
 			func(e *Evidence) { e.Latencies.Unmeasured = 100 },
-			[]string{"end-to-end p99 under faults is unknown, so the objective of 3 s is not met: only 420 of 520 events were measured"},
+			[]string{"end-to-end p99 under faults is unknown, so the objective of 3 s counts as not met: only 420 of 520 events were measured"},
 		},
 	} {
 		e := phaseEvidence(tt.objectives)
@@ -157,9 +156,9 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 	}
 }
 
-// An audit reads only the store and the queues. Its verdict does not cover the checks that need other data. For
-// example, the store does not record when faults were injected, so the objectives with and without faults are not
-// checked.
+// The command "parking audit" reads only the store and the queues. The verdict of this command does not cover the
+// checks that need other data. For example, the objectives under faults and without faults need the times of the
+// faults.
 func TestEvaluate_LedgerOnly_NamesTheChecksThatAreNotCovered(t *testing.T) {
 	t.Parallel()
 	ms := func(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Millisecond) }
@@ -177,11 +176,11 @@ func TestEvaluate_LedgerOnly_NamesTheChecksThatAreNotCovered(t *testing.T) {
 		outcome Outcome
 		want    []string
 	}{
-		"a rehearsal":          {func(e *Evidence) { e.Objectives, e.Planned = rehearsal, []plan.Fault{{Name: "crash"}} }, Pass, []string{all}},
-		"no faults":            {func(*Evidence) {}, Pass, []string{always}},
-		"the run is measured":  {func(e *Evidence) { e.Objectives.MaxLag = ms(1000) }, Fail, []string{"generator lag is 3.00 s, beyond the objective of 1 s", always}},
-		"events were lost":     {func(e *Evidence) { e.Report.Lost = 1 }, Fail, []string{"1 event was lost", always}},
-		"nothing was measured": {func(e *Evidence) { e.Objectives.EndToEndP99, e.Latencies = ms(1), LatenciesOf(nil, nil, &Report{}) }, Fail, []string{"end-to-end p99 is unknown", always}},
+		"faults are planned":         {func(e *Evidence) { e.Objectives, e.Planned = rehearsal, []plan.Fault{{Name: "crash"}} }, Pass, []string{all}},
+		"no faults are planned":      {func(*Evidence) {}, Pass, []string{always}},
+		"the lag is too long":        {func(e *Evidence) { e.Objectives.MaxLag = ms(1000) }, Fail, []string{"generator lag is 3.00 s, beyond the objective of 1 s", always}},
+		"events were lost":           {func(e *Evidence) { e.Report.Lost = 1 }, Fail, []string{"1 event was lost", always}},
+		"no latencies were measured": {func(e *Evidence) { e.Objectives.EndToEndP99, e.Latencies = ms(1), LatenciesOf(nil, nil, &Report{}) }, Fail, []string{"end-to-end p99 is unknown", always}},
 	} {
 		e := phaseEvidence(plan.Objectives{})
 		e.Planned, e.Faults, e.LedgerOnly = nil, nil, true
@@ -197,7 +196,7 @@ func TestEvaluate_LedgerOnly_NamesTheChecksThatAreNotCovered(t *testing.T) {
 		_, uncovered, _ := strings.Cut(v.Reasons[len(v.Reasons)-1], ": ")
 		for uncovered := range strings.SplitSeq(uncovered, ", ") {
 			if c := checkOf(t, v, uncovered); c.Outcome != NotMeasured || c.Want == "" || c.Got != "" || c.Message != "" {
-				t.Errorf("%s: the check is %+v, want it not measured", name, c)
+				t.Errorf("%s: the check is %+v, want the outcome notMeasured", name, c)
 			}
 		}
 	}
@@ -215,9 +214,7 @@ func checkReasons(t *testing.T, name string, got Verdict, want []string) {
 	}
 }
 
-// A fault could not be injected. The user then removes the fault from the spec. That does not make the rehearsal a
-// success.
-func TestEvaluate_FailedFaultIsRemovedFromThePlan_Fails(t *testing.T) {
+func TestEvaluate_FailedFaultIsRemovedFromThePlan_CheckOfTheFaultStillFails(t *testing.T) {
 	t.Parallel()
 	failed := fault.Account{Fault: "removed", Outcome: fault.OutcomeNotInjected, Message: "no such pod"}
 	v := Evaluate(Evidence{Faults: []fault.Account{failed}})
@@ -226,10 +223,10 @@ func TestEvaluate_FailedFaultIsRemovedFromThePlan_Fails(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("the checks are %+v", v.Checks)
+	t.Errorf("the check of the fault did not fail: %+v", v.Checks)
 }
 
-func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
+func TestEvaluate_Faults_InjectionAndTimelyRecoveryAreRequired(t *testing.T) {
 	t.Parallel()
 	recovered := func(n int, seconds float64) fault.Account {
 		a := disturbance()
@@ -238,7 +235,7 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 	}
 	notRecovered := disturbance()
 	notRecovered.RecoverySeconds, notRecovered.UnrecoveredSeconds, notRecovered.RecoveredAt = nil, 20, time.Time{}
-	notRecovered.Outcome, notRecovered.Message = fault.OutcomeNotRecovered, "It did not"
+	notRecovered.Outcome, notRecovered.Message = fault.OutcomeNotRecovered, "the latency stayed high"
 	notInjected := fault.Account{Fault: "crash", Number: 7, Outcome: fault.OutcomeNotInjected, Message: "The fault was not injected: no such pod"}
 	aborted := fault.Account{Fault: "crash", Number: 8, Outcome: fault.OutcomeAborted, Message: "The fault was not injected: Ctrl-C"}
 	endedEarly := disturbance()
@@ -261,14 +258,14 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 		"recovered in time":       {objective, []fault.Account{recovered(0, 30), recovered(1, 2)}, nil},
 		"recovered too late":      {objective, []fault.Account{recovered(0, 2), recovered(1, 30.001)}, []string{"recovery exceeded the objective of 30 s: crash/1 took 30.001 s"}},
 		"many recovered too late": {objective, many, []string{"recovery exceeded the objective of 30 s: crash/0 took 31.0 s; crash/1 took 31.0 s; crash/2 took 31.0 s; crash/3 took 31.0 s; crash/4 took 31.0 s; and 4 more"}},
-		"not recovered too long": {
+		"the recovery has already taken too long": {
 			plan.Objectives{MaxRecovery: plan.Duration(10 * time.Second)}, []fault.Account{notRecovered},
 			[]string{"recovery exceeded the objective of 10 s: crash/0 had not recovered after 20.0 s"},
 		},
-		"the run ended before recovery": {objective, []fault.Account{notRecovered}, []string{"it is unknown whether recovery met the objective of 30 s for crash/0: It did not"}},
-		"many did not recover": {
+		"the run ended before the recovery": {objective, []fault.Account{notRecovered}, []string{"it is unknown whether recovery met the objective of 30 s for crash/0: the latency stayed high"}},
+		"the run ended before many recoveries": {
 			objective, manyNotRecovered,
-			[]string{"it is unknown whether recovery met the objective of 30 s for crash/0, crash/1, crash/2, crash/3, crash/4, and 7 more. The reason for crash/0: It did not"},
+			[]string{"it is unknown whether recovery met the objective of 30 s for crash/0, crash/1, crash/2, crash/3, crash/4, and 7 more. The reason for crash/0: the latency stayed high"},
 		},
 		"not recovered, and no objective": {plan.Objectives{}, []fault.Account{notRecovered}, nil},
 		"one occurrence was not injected": {
@@ -276,24 +273,23 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 		},
 		"no occurrence was injected": {
 			objective, []fault.Account{notInjected},
-			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30 s is not met: no fault was injected"},
+			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30 s counts as not met: no fault was injected"},
 		},
 		"the only occurrence was ended early": {
 			objective, []fault.Account{endedEarly},
-			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30 s is not met: every fault that was injected was ended early"},
+			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30 s counts as not met: every fault that was injected was ended early"},
 		},
 		"one occurrence was aborted": {objective, []fault.Account{recovered(0, 2), aborted}, []string{"1 of 2 occurrences of fault crash did not take place as planned: crash/8: The fault was not injected: Ctrl-C"}},
-		"nothing took place":         {plan.Objectives{}, nil, []string{"fault crash did not take place: no occurrence of the fault was due between its declaration and the end of the run"}},
+		"no occurrence was due":      {plan.Objectives{}, nil, []string{"fault crash did not take place: no occurrence of the fault was due between its declaration and the end of the run"}},
 	} {
 		e := Evidence{Report: Report{AtRest: true}, Objectives: tt.objectives, Planned: []plan.Fault{{Name: "crash"}}, Faults: tt.faults}
 		checkReasons(t, name, Evaluate(e), tt.want)
 	}
 }
 
-// crash/0 was in effect when the run was interrupted at second 60.
-func TestEvaluate_InterruptedRun_IgnoresLaterFaultsAndEventsOverdueDuringAFault(t *testing.T) {
+func TestEvaluate_InterruptedRun_IgnoresFaultsThatWereNotDueAndEventsThatAFaultDelayed(t *testing.T) {
 	t.Parallel()
-	inEffect := disturbance()
+	inEffect := disturbance() // this fault is in effect when the run is interrupted at second 60
 	inEffect.HealedAt, inEffect.RecoveredAt, inEffect.RecoverySeconds, inEffect.Outcome = at(60), time.Time{}, nil, fault.OutcomeAborted
 	objectives := plan.Objectives{
 		PhaseObjectives: plan.PhaseObjectives{MinAchievedPercent: 100}, UnderFaults: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Hour)},
@@ -311,8 +307,8 @@ func TestEvaluate_InterruptedRun_IgnoresLaterFaultsAndEventsOverdueDuringAFault(
 	}{
 		"no fault was due":                  {objectives, at(35), nil, nil, 0, nil},
 		"no fault was due, events are lost": {objectives, at(35), nil, nil, 1, []string{"1 event was lost"}},
-		"a fault was ended":                 {plan.Objectives{}, at(60), []fault.Account{inEffect}, missed, 0, []string{ended}},
-		"a fault was ended, events are overdue": {
+		"a fault was in effect":             {plan.Objectives{}, at(60), []fault.Account{inEffect}, missed, 0, []string{ended}},
+		"a fault was in effect, with an objective for the achieved rate": {
 			plan.Objectives{PhaseObjectives: objectives.PhaseObjectives}, at(60), []fault.Account{inEffect}, missed, 0, []string{ended},
 		},
 		"events were overdue long after the fault": {
@@ -333,8 +329,8 @@ func TestEvaluate_InterruptedRun_IgnoresLaterFaultsAndEventsOverdueDuringAFault(
 	}
 }
 
-// The records of most occurrences were removed. Only their totals are left.
-func TestEvaluate_FaultRecordsRemoved_TotalsOfTheirOutcomesAreChecked(t *testing.T) {
+// One occurrence has a record. FaultHistory counts the other occurrences, but has no records of them.
+func TestEvaluate_FaultRecordsRemoved_OccurrencesWithoutRecordAreAlsoChecked(t *testing.T) {
 	t.Parallel()
 	kept := disturbance()
 	kept.RecoverySeconds = new(1.0)
@@ -342,11 +338,11 @@ func TestEvaluate_FaultRecordsRemoved_TotalsOfTheirOutcomesAreChecked(t *testing
 		total fault.Result
 		want  []string
 	}{
-		"all recovered":       {fault.Result{Recovered: 1000, SlowestSeconds: 30}, nil},
-		"one was aborted":     {fault.Result{Recovered: 1000, Aborted: 1}, []string{"1 of 1002 occurrences of fault crash did not take place as planned: the report does not contain these occurrences"}},
-		"one had no effect":   {fault.Result{Recovered: 1000, NotInjected: 1}, []string{"1 of 1002 occurrences of fault crash did not take place as planned"}},
-		"one was slow":        {fault.Result{Recovered: 1000, SlowestSeconds: 31}, []string{"recovery exceeded the objective of 30 s: an occurrence of crash took 31.0 s"}},
-		"one is not measured": {fault.Result{Recovered: 1000, NotRecovered: 1}, []string{"it is unknown whether recovery met the objective of 30 s for 1 earlier occurrence of crash"}},
+		"all recovered":                     {fault.Result{Recovered: 1000, SlowestSeconds: 30}, nil},
+		"one was aborted":                   {fault.Result{Recovered: 1000, Aborted: 1}, []string{"1 of 1002 occurrences of fault crash did not take place as planned: details are unknown, because the records of old occurrences were removed"}},
+		"one was not injected":              {fault.Result{Recovered: 1000, NotInjected: 1}, []string{"1 of 1002 occurrences of fault crash did not take place as planned"}},
+		"one was slow":                      {fault.Result{Recovered: 1000, SlowestSeconds: 31}, []string{"recovery exceeded the objective of 30 s: the recovery from an occurrence of crash took 31.0 s"}},
+		"one recovery is of unknown length": {fault.Result{Recovered: 1000, NotRecovered: 1}, []string{"it is unknown whether recovery met the objective of 30 s for 1 earlier occurrence of crash"}},
 	} {
 		e := Evidence{
 			Report: Report{AtRest: true}, Objectives: plan.Objectives{MaxRecovery: plan.Duration(30 * time.Second)}, Planned: []plan.Fault{{Name: "crash"}},
@@ -368,7 +364,7 @@ func TestEvaluate_FaultRecordWasRemoved_EventsDuringTheFaultStillCountAsUnderFau
 	checkReasons(t, "without a record", Evaluate(e), nil)
 }
 
-func TestCertainFailures_FailedFaultsAndExcessiveLag_AreIncluded(t *testing.T) {
+func TestCertainFailures_LateRecoveryAndExcessiveLag_AreIncluded(t *testing.T) {
 	t.Parallel()
 	objectives := plan.Objectives{
 		PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second), EndToEndP99: plan.Duration(time.Second), MinAchievedPercent: 100},
@@ -383,19 +379,19 @@ func TestCertainFailures_FailedFaultsAndExcessiveLag_AreIncluded(t *testing.T) {
 	}
 	e.Faults, e.Timeline = nil, nil
 	if got := Messages(CertainFailures(e)); len(got) != 0 {
-		t.Errorf("before anything is measured the reasons are %q", got)
+		t.Errorf("before anything is measured, the reasons are %q, want none", got)
 	}
 	e.Faults = []fault.Account{{Fault: "crash", Outcome: fault.OutcomeRecovering, InjectedAt: at(40), HealedAt: at(45), UnrecoveredSeconds: 9}}
 	if got := Messages(CertainFailures(e)); len(got) != 0 {
-		t.Errorf("before the time to recover is over the reasons are %q", got)
+		t.Errorf("before the time to recover is over, the reasons are %q, want none", got)
 	}
 	e.Faults[0].UnrecoveredSeconds = 11
 	if got := Messages(CertainFailures(e)); !slices.Equal(got, []string{"recovery exceeded the objective of 10 s: crash/0 had not recovered after 11.0 s"}) {
-		t.Errorf("after the time to recover the reasons are %q", got)
+		t.Errorf("after the time to recover is over, the reasons are %q", got)
 	}
 }
 
-func TestEvaluate_AbortedRun_Fails(t *testing.T) {
+func TestEvaluate_AbortedRun_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	e := Evidence{Report: Report{AtRest: true, DeadLettered: 1}, Objectives: plan.Objectives{AbortOnFailure: true}, Aborted: deadLetterMessage(1, nil)}
 	checkReasons(t, "aborted", Evaluate(e), []string{"the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered"})

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// rowSource is a timeline. It counts how many rows are read from it.
+// rowSource is a Timeline that counts how many rows are read.
 type rowSource struct {
 	rows []timeline.Row
 	read int
@@ -46,12 +46,12 @@ func TestTimelineReader_ReadsOnlyRowsThatMayHaveChanged(t *testing.T) {
 			}
 			same := func(a, b timeline.Row) bool { return a.Second == b.Second && a.Entry.Due == b.Entry.Due }
 			if !slices.EqualFunc(source.rows, rows, same) {
-				t.Fatalf("after %s the reader has %d other rows than the %d that are stored", time.Since(begin), len(rows), len(source.rows))
+				t.Fatalf("after %s, the %d rows of the reader differ from the %d stored rows", time.Since(begin), len(rows), len(source.rows))
 			}
 			reads++
 		}
 		if whole := reads * len(source.rows) / 2; source.read > whole/2 {
-			t.Errorf("%d rows were read, want less than half of the %d of whole reads", source.read, whole)
+			t.Errorf("%d rows were read, want less than half of the %d rows that reads of the whole timeline would return", source.read, whole)
 		}
 	})
 }
@@ -81,8 +81,6 @@ func TestTimelineReader_MergedRows_AppearOnce(t *testing.T) {
 	})
 }
 
-// While a simulation runs, the evidence so far may already show that the verdict will be FAIL. The simulation can then
-// be ended early.
 func TestEvidenceSoFar_ShowsFailuresThatAreFinal(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
@@ -131,7 +129,7 @@ func TestEvidenceSoFar_ShowsFailuresThatAreFinal(t *testing.T) {
 			plan.Objectives{MaxRecovery: plan.Duration(29 * time.Second)}, func(s int) bool { return s >= 20 && s < 55 },
 			[]fault.Record{pause}, []string{"recovery exceeded the objective of 29 s: stall/0 had not recovered after 30.0 s"},
 		},
-		"a recovery that goes on": {
+		"a recovery that has not ended": {
 			plan.Objectives{MaxRecovery: plan.Duration(20 * time.Second)}, func(s int) bool { return s >= 20 },
 			[]fault.Record{pause}, []string{"recovery exceeded the objective of 20 s: stall/0 had not recovered after 33.0 s"},
 		},
@@ -143,7 +141,7 @@ func TestEvidenceSoFar_ShowsFailuresThatAreFinal(t *testing.T) {
 			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(5 * time.Second)}}, func(int) bool { return false },
 			nil, []string{"generator lag is 5.90 s, beyond the objective of 5 s"},
 		},
-		"latencies may still become better": {
+		"a p99 that can still improve": {
 			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Millisecond)}}, func(int) bool { return true },
 			nil, []string{},
 		},

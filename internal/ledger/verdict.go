@@ -20,82 +20,83 @@ const (
 	Fail Outcome = "FAIL"
 )
 
-// Verdict says whether a simulation met all the conditions that apply to it, and if it did not, why.
+// Verdict says whether a simulation met all conditions that apply to the simulation.
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
-	// Reasons contains one sentence for each check that did not pass. It leaves out checks that could not be made
-	// because another check failed. It also leaves out a sentence that equals Evidence.Aborted, because the sentence of
-	// the check CheckRunLength contains that text. Even if the outcome is PASS, Reasons contains Evidence.Unchecked,
-	// and one sentence that names the checks that the verdict does not cover. Reasons is never nil.
+	// Reasons contains first the messages of the checks that did not pass, and then the sentences in
+	// Evidence.Unchecked. A message that only repeats Evidence.Aborted is left out. If the verdict does not cover some
+	// checks, the last reason names these checks. So a verdict with the outcome PASS can also have reasons. Reasons is
+	// never nil.
 	Reasons []string `json:"reasons"`
-	// Checks contains all checks that apply. A check whose failure can cause other checks to fail comes before them.
+	// Checks contains all checks that apply. A check whose failure can cause other checks to fail comes before those
+	// checks.
 	Checks []Check `json:"checks"`
 }
 
-// Evidence holds everything on which a verdict is based. A check applies unless the field that it needs is nil. If that
-// field is set but contains no data, the check does not pass.
+// Evidence holds everything on which a verdict is based. If the field that a check needs is nil, the check does not
+// apply. If the field is set but contains no data, the check does not pass.
 type Evidence struct {
-	// Report is the result of the audit. If ReportErr is set, Report is ignored.
+	// Report is the result of the audit, which reads the ledger. Report is ignored if ReportErr is set.
 	Report Report
-	// ReportErr is the error that occurred when the ledger was read.
+	// ReportErr is the error of the audit.
 	ReportErr  error
 	Objectives plan.Objectives
-	// Running means that the simulation was running while the ledger was read. Then the numbers in the report
-	// need not agree with each other.
+	// Running means that the simulation was running while the ledger was read. In this case, the numbers in Report need
+	// not agree with each other.
 	Running bool
-	// Depths counts the messages in the simulation's queues. InFlight counts the messages that processors hold.
-	// A count that could not be read is Unknown.
+	// Depths counts the messages in the simulation's queues. InFlight counts the messages that processors hold. A count
+	// that could not be read is Unknown.
 	Depths   broker.Depths
 	InFlight int64
-	// DeadReasons contains the reasons of the dead letters that were examined, which may not be all of them.
+	// DeadReasons contains the reasons of the examined dead letters. Further dead letters may exist.
 	DeadReasons []broker.ReasonCount
-	// Latencies contains the latencies in the timeline. It is nil if the timeline was not read. Timeline
-	// contains the rows from which the latencies were computed.
+	// The field Timeline contains the rows of the timeline. Latencies contains the latencies in these rows. Latencies
+	// is nil if the timeline was not read.
 	Latencies *Latencies
 	Timeline  []timeline.Row
 	// Planned contains the faults in the plan. Faults contains one account per occurrence of a fault. FaultHistory sums
-	// up earlier occurrences that have no account any more.
+	// up the earlier occurrences, which no longer have an account.
 	Planned      []plan.Fault
 	Faults       []fault.Account
 	FaultHistory fault.History
-	// Aborted says why the run was ended early. It is empty if the run was not ended early.
+	// If the run was ended early because of AbortOnFailure, Aborted describes the failure. Otherwise, Aborted is empty.
 	Aborted string
-	// Interrupted is when someone ended the run before the end of its schedule. It is zero if nobody did. The verdict
-	// says nothing about what was due later.
+	// Interrupted is the time at which someone ended the run before the end of its schedule. Interrupted is zero if the
+	// run was not interrupted. The verdict does not cover the events and faults that were due after this time.
 	Interrupted time.Time
-	// Entries and Exits say how many events were due by the schedule, and how many of these were missed.
+	// Entries and Exits say how many events were due by the schedule, and how many of these events were missed.
 	Entries, Exits *Schedule
-	// Load describes the events that were due according to the plan. It is nil if that is unknown, for example because
-	// the rates were edited during the run. If Load is nil, only the events that a running generator has counted are
-	// treated as due.
+	// Load describes the events that were due according to the plan. Load is nil if these events are unknown, for
+	// example because the rates were edited during the run. If Load is nil, only the events that a generator has
+	// counted as due are treated as due.
 	Load *Load
-	// Summaries is the number of summaries that the summary API stores. It is nil if the API cannot count the
+	// Summaries is the number of summaries that the summary API stores. Summaries is nil if the API cannot count the
 	// summaries of one simulation.
 	Summaries *SummaryCount
-	// Unchecked contains one sentence for each optional condition that could not be checked. The verdict can be PASS without
-	// these conditions.
+	// Unchecked contains one sentence for each optional condition that could not be checked. The verdict can be PASS
+	// although these conditions were not checked.
 	Unchecked []string
-	// LedgerOnly means that only the store and the queues were read. Then some checks cannot be made, for example those
-	// of faults, because the store does not contain the data for them. The verdict lists these checks as not measured,
-	// and can be PASS without them.
+	// LedgerOnly means that only the store and the queues were read. In this case, some checks cannot be made, because
+	// the store does not contain the data for these checks. Checks of faults are an example. The verdict lists these
+	// checks as not measured, but can still be PASS.
 	LedgerOnly bool
-	// Failures contains the errors that kept the simulation from running as planned. If there are any, the verdict is
-	// FAIL.
+	// Failures contains the errors that kept the simulation from running as planned. If there is an error, the verdict
+	// is FAIL.
 	Failures []error
 }
 
 // Schedule says how well the events of one type kept to their schedule.
 type Schedule struct {
 	// Due counts the events that were due by the schedule. Missed counts the due events that were never published,
-	// because they were skipped as too late or because no generator ran. It does not include Starved, which counts the
-	// due exits for which no plate was available.
+	// because they were skipped as too late or because no generator ran. Starved counts the due exits for which no
+	// plate was available. Missed does not include Starved.
 	Due, Missed, Starved int64
 	// Gap is the longest time in which events were due while no generator ran.
 	Gap time.Duration
 }
 
-// SummaryCount is the number of summaries of this simulation that the summary API stores, or the error that
-// occurred when the API was asked for this number.
+// SummaryCount is the number of summaries of this simulation that the summary API stores, or the error that occurred
+// when the API was asked for this number.
 type SummaryCount struct {
 	Held int64
 	Err  error
@@ -111,8 +112,7 @@ const Unknown = -1
 func Evaluate(e Evidence) Verdict {
 	made, uncovered := makeChecks(e, checks(&e))
 	v := Verdict{Outcome: Pass, Checks: made}
-	// The message of the check CheckRunLength already says why the run was ended early. So remove a reason that only
-	// repeats e.Aborted.
+	// Remove a reason that only repeats e.Aborted. The message of the check CheckRunLength already contains e.Aborted.
 	v.Reasons = slices.DeleteFunc(Messages(v.Checks), func(m string) bool { return m == e.Aborted })
 	v.Reasons = append(v.Reasons, e.Unchecked...)
 	if len(uncovered) > 0 {
@@ -129,20 +129,21 @@ func Evaluate(e Evidence) Verdict {
 // notCovered begins the sentence that names the checks that the verdict does not cover.
 const notCovered = "not checked, because the store does not contain the data: "
 
-// IsCaveat reports whether a reason only says what was not checked, and is not a cause of the verdict.
+// IsCaveat reports whether the given reason only says what was not checked. Such a reason is not a cause of the
+// verdict.
 func (v *Verdict) IsCaveat(reason string) bool {
 	return v.Outcome == Pass || strings.HasPrefix(reason, notCovered)
 }
 
-// CertainFailures returns the checks that have failed for good. If there is one, the running simulation is certain to
-// fail.
+// CertainFailures returns the failed checks of a running simulation that can no longer pass. If there is such a check,
+// the simulation is certain to fail.
 func CertainFailures(e Evidence) []Check {
 	e.Running = true
 	made, _ := makeChecks(e, slices.DeleteFunc(checks(&e), func(c check) bool { return !c.certain }))
 	return slices.DeleteFunc(made, func(c Check) bool { return c.Outcome != Failed })
 }
 
-// Messages returns the messages of checks, without empty ones. The result is never nil.
+// Messages returns the messages of checks, without empty messages. The result is never nil.
 func Messages(list []Check) []string {
 	all := []string{}
 	for _, c := range list {

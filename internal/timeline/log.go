@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// The store keeps rows in blocks. All rows of a block have the same width. A block covers an interval of blockRows
-// times that width. Old rows are merged into wider rows, so that the timeline of a simulation of any length takes a
-// bounded amount of memory.
+// blockRows is the maximum number of rows in a block. All rows of a block have the same width, so a block covers an
+// interval of blockRows times that width. Old rows are merged into wider rows, so that the timeline of a simulation of
+// any length takes a bounded amount of memory.
 const blockRows = 60
 
-// Tier is a resolution of the timeline: how much time each row covers until the rows reach a certain age.
+// Tier is a resolution of the timeline: the width of the rows, and the age up to which the rows keep this width.
 type Tier struct {
 	// Width is the width of the rows in seconds.
 	Width int64
-	// Keep is the age at which rows are merged into the wider rows of the next tier. 0 means that they are never
+	// Keep is the age at which rows are merged into the wider rows of the next tier. 0 means that the rows are never
 	// merged.
 	Keep time.Duration
 }
@@ -31,9 +31,8 @@ func Tiers() []Tier {
 	}
 }
 
-// settleTime is how long a compaction waits after the end of a minute before it merges the rows that all processes have
-// in that minute. The processes should deliver their rows in this time. If a row arrives later, a later compaction
-// merges it.
+// settleTime is the minimum time from the end of a minute until a compaction merges the rows of that minute. In this
+// time, all processes should deliver their rows. If a row arrives later, the next compaction merges the row.
 const settleTime = 2 * time.Minute
 
 // BlockID identifies a block. Tier is an index in the result of Tiers. Start is the Unix time at which the block
@@ -51,8 +50,8 @@ func blockOf(tier int, second int64) BlockID {
 // span returns how many seconds of the timeline one block of the given tier covers.
 func span(tier int) int64 { return blockRows * Tiers()[tier].Width }
 
-// MinuteOf returns the start of the minute that contains a second. The store keeps the rows of a minute together until
-// they are merged.
+// MinuteOf returns the start of the minute that contains the given Unix time. The store keeps the rows of a minute
+// together until a compaction merges these rows.
 func MinuteOf(second int64) int64 { return second - mod(second, blockRows) }
 
 // Block is a stored sequence of rows of one tier. Each row covers the same length of time: the width of the tier.
@@ -63,9 +62,9 @@ type Block struct {
 	Version string
 }
 
-// Minute contains the rows of one minute that have not been merged yet.
+// Minute contains the rows of one minute of the timeline that have not been merged yet.
 type Minute struct {
-	// Start is the Unix time at which the minute begins.
+	// Start is the Unix time at which this minute of the timeline begins.
 	Start int64
 	// Rows contains the rows of each process, by the name of the process.
 	Rows map[string][]Row
@@ -77,19 +76,19 @@ type Minute struct {
 type Storage interface {
 	// Generation returns a number that increases by 1 whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
-	// AppendRows stores rows of one process. Each row becomes part of the stored minute that contains it. A row
-	// replaces an existing row of the same process and second. A process sends its rows in chronological order. So if
-	// it already has a merged row for the same second or a later one, the new row is a repetition and is ignored.
+	// AppendRows stores rows of one process. A new row replaces a stored row of the same process and second. AppendRows
+	// ignores a row if Replace has already merged a row of this process for the same second or for a later second. The
+	// ignored row is a repetition, because each process sends its rows in chronological order.
 	AppendRows(ctx context.Context, process string, rows []Row) error
-	// Minutes returns the starts of the minutes that contain rows, as Unix times in any order.
+	// Minutes returns the start of each minute that has unmerged rows. The results are Unix times in any order.
 	Minutes(ctx context.Context) ([]int64, error)
 	// ReadMinute returns the rows of a minute.
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
 	// ReadBlocks returns the blocks of a tier that begin in [from, to), in any order.
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace stores r.Block, and deletes the rows that were merged into this block: those of r.Minute or of r.Sources.
-	// It changes nothing and returns false if the generation is no longer r.Generation, or if the stored version of
-	// r.Block, of r.Minute or of a block in r.Sources differs from the version in r.
+	// Replace stores r.Block, and deletes the rows that were merged into this block. These are the rows of r.Minute, or,
+	// if r.Minute is nil, the rows of r.Sources. Replace changes nothing and returns false if r.Generation is not the
+	// current generation, or if a version in r.Block, r.Minute or r.Sources is not the stored version.
 	Replace(ctx context.Context, r Replacement) (replaced bool, err error)
 }
 
@@ -97,23 +96,26 @@ type Storage interface {
 // into a block. Block.Rows are the rows after the step. Block.Version is the version of the stored block before the
 // step, so that Replace can detect a concurrent change.
 type Replacement struct {
-	// Generation is what Storage.Generation returned before any rows were read. It is needed because versions can recur.
-	// For example, the storage has 5 rows of a minute, and no block for this minute yet. Another compaction merges the 5
-	// rows into a new block, and moves the block to the next tier. A late process then appends 5 other rows to the minute.
-	// The minute has 5 rows again, and again there is no block. So the version of the minute and that of the block are the
-	// same as at first.
+	// Generation is what Storage.Generation returned before any rows were read. Replace needs it, because the versions of
+	// a minute and of its block can recur.
+	//
+	// For example, let the version of a minute be the number of its rows. Process A reads 5 rows of a minute, and finds no
+	// block for this minute. Process B merges the 5 rows into a new block, and then moves the rows of this block to the
+	// next tier. A late process appends 5 other rows to the minute. The minute has 5 rows again, and no block, so both
+	// versions are as process A read them. Without the field Generation, a call of Replace by process A would now store
+	// the first 5 rows twice, and delete the 5 late rows.
 	Generation int64
 	Block      Block
-	// Minute is the minute whose rows were merged into Block. It is nil if the blocks in Sources were merged instead.
+	// Minute is the minute whose rows were merged into Block. It is nil if blocks were merged instead.
 	Minute *Minute
 	// Sources are the blocks of the previous tier whose rows were merged into Block.
 	Sources []Block
 }
 
-// Log reads and compacts the rows in the storage.
+// Log appends, reads and compacts the rows in a Storage.
 type Log struct{ storage Storage }
 
-// NewLog returns a Log that stores its rows in the storage.
+// NewLog returns a Log of the rows in the given Storage.
 func NewLog(s Storage) Log { return Log{storage: s} }
 
 // Append adds rows of one process. Adding the same rows again has no effect.
@@ -124,11 +126,11 @@ func (l Log) Append(ctx context.Context, process string, rows []Row) error {
 	return l.storage.AppendRows(ctx, process, rows)
 }
 
-// Read returns the measurements in the interval [from, to), merged over all processes and in chronological order. It
-// includes rows that lie only partly in the interval. Old rows are wider than 1 s.
+// Read returns the measurements in the interval [from, to), merged over all processes and in chronological order. The
+// first row and the last row may extend beyond the interval, because old rows are wider than 1 s.
 func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
-	// If a concurrent compaction moves rows between two of the reads below, the result lacks these rows or contains
-	// them twice. Read again if the generation has changed.
+	// A compaction during the call of l.read can cause missing or repeated rows. A compaction changes the generation. So
+	// repeat the call if the generation has changed.
 	for range maxReads {
 		before, err := l.storage.Generation(ctx)
 		if err != nil {
@@ -144,13 +146,13 @@ func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
 			return between(mergeOverlapping(rows), from, to), nil
 		}
 	}
-	return nil, fmt.Errorf("read the timeline: it was compacted during each of %d reads; try again", maxReads)
+	return nil, fmt.Errorf("read the timeline: a compaction ran during each of %d attempts; try again", maxReads)
 }
 
 // maxReads is the maximum number of attempts of Read. An attempt fails if the timeline is compacted at the same time.
 const maxReads = 10
 
-// read returns the rows of all tiers, and the rows of minutes that are not merged into a tier yet.
+// read returns the rows of all blocks and minutes that can overlap the interval.
 func (l Log) read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	var all []Row
 	for tier := range Tiers() {
@@ -186,8 +188,8 @@ func between(rows []Row, from, to time.Time) []Row {
 	})
 }
 
-// mergeOverlapping sorts rows and merges those whose intervals overlap. Intervals overlap if a process delivered a row
-// late, when the rows of other processes for that time were already merged into a wider row.
+// mergeOverlapping sorts rows and merges the rows whose intervals overlap. Intervals can overlap if a process delivered
+// a row late, after the rows of other processes for that time had been merged into a wider row.
 func mergeOverlapping(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int {
 		if a.Second != b.Second {
@@ -206,7 +208,7 @@ func mergeOverlapping(rows []Row) []Row {
 	return merged
 }
 
-// merged merges the rows of a minute over all processes.
+// merged returns the rows of a minute, merged over all processes.
 func (m *Minute) merged() []Row {
 	var all []Row
 	for _, rows := range m.Rows {
@@ -216,7 +218,7 @@ func (m *Minute) merged() []Row {
 }
 
 // Compact merges old rows into wider rows. The given time determines which rows are old enough. Several processes may
-// call Compact at the same time, and any of them may be killed, because each replacement is atomic.
+// call Compact at the same time. A process may be killed during Compact, because each replacement is atomic.
 func (l Log) Compact(ctx context.Context, now time.Time) error {
 	if err := l.compactMinutes(ctx, now); err != nil {
 		return fmt.Errorf("compact the timeline: %w", err)
@@ -259,10 +261,10 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// compactTier merges blocks of a tier into blocks of the next tier when they are old enough.
+// compactTier merges those blocks of a tier that are old enough into blocks of the next tier.
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
-	// The block of the next tier that contains the horizon is not complete yet. Merge only the rows before this block.
+	// In the next tier, the block that contains the horizon is not complete yet. Merge only the rows before this block.
 	whole := blockOf(tier+1, horizon).Start
 	generation, err := l.storage.Generation(ctx)
 	if err != nil {
@@ -289,14 +291,14 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 		block.Rows = Merge(Tiers()[id.Tier].Width, rows...)
 		replaced, err := l.storage.Replace(ctx, Replacement{Generation: generation, Block: block, Sources: sources})
 		if err != nil || !replaced {
-			return err // if err is nil, another process is compacting the same tier
+			return err // err is nil if the timeline has changed: the next compaction tries again
 		}
 		generation++
 	}
 	return nil
 }
 
-// block reads a block. If the block does not exist yet, it returns an empty block.
+// block reads a block. If the block does not exist yet, the result is an empty block.
 func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	blocks, err := l.storage.ReadBlocks(ctx, id.Tier, id.Start, id.Start+1)
 	if err != nil {
@@ -308,16 +310,15 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	return blocks[0], nil
 }
 
-// repetitionTime is the longest outage after which the storage is certain to recognize repeated rows. After an outage,
-// a process sends again all rows that the storage has not acknowledged. For each process, the storage has a record of
-// the latest merged second. A row of this second or an earlier one is a repetition. If the outage affects only some
-// processes, the storage merges the rows of the other processes meanwhile. When it merges rows that are newer than a
-// record by more than repetitionTime, it may delete the record; see Horizon.
+// repetitionTime is the longest outage after which the storage certainly recognizes repeated rows. After an outage, a
+// process sends again all rows that the storage has not acknowledged. The storage has a record of the latest merged
+// second of each process. A row of this second or of an earlier second is a repetition. A record may be deleted when
+// rows are merged that are newer by more than repetitionTime; see Horizon.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a Unix time. For each process, the storage has a record of the latest merged second, by which it
-// recognizes repeated rows. When the storage merges the minute m, it may delete the records of seconds before Horizon.
-// Without such deletions, it would keep a record of every process that ever started.
+// Horizon returns a time limit for the records described at repetitionTime. When the storage merges the minute m, it
+// may delete the records of seconds before this Unix time. Without these deletions, the storage would keep a record of
+// every process that ever started.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns, for each process, the field Second of its latest row in the minute.

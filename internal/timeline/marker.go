@@ -13,8 +13,8 @@ import (
 const (
 	// MarkerInterval is the interval at which a process should call Marker.Observe.
 	MarkerInterval = 500 * time.Millisecond
-	// recentStage determines whether a process that starts during a stage adds the mark of that stage. It does so if the
-	// stage is younger than recentStage. If the stage is older, an earlier process has added the mark.
+	// recentStage is the maximum age of a stage that a process still marks if the process starts during this stage. If
+	// the stage is older, an earlier process has marked it.
 	recentStage = 10 * time.Second
 )
 
@@ -23,7 +23,7 @@ const (
 type Marker struct {
 	mark      func(Mark)
 	schedules []event.Type
-	observed  bool
+	observed  bool               // whether Observe was called before
 	next      map[event.Type]int // the next stage to mark
 }
 
@@ -37,7 +37,9 @@ func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 // not begun.
 func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	if start.IsZero() {
-		m.observed = true // this process runs before the first stage, so it must mark every stage, however old
+		// This process started before the first stage, so no earlier process has marked a stage. This process must mark
+		// every stage, even a stage that it notices late.
+		m.observed = true
 		return
 	}
 	for _, t := range m.schedules {
@@ -101,8 +103,9 @@ func MarksOf(rows []Row) []Mark {
 }
 
 // AddMarks returns rows with additional marks. It adds each mark to the row whose interval contains the time of the
-// mark. If there is no such row, AddMarks adds a row for that second, but only if the row overlaps the interval
-// [from, to). The rows and the marks must be in chronological order. AddMarks does not change its arguments.
+// mark. If there is no such row, AddMarks adds a row for the second that contains the mark, but only if the new row
+// overlaps the interval [from, to). The rows and the marks must be in chronological order. AddMarks does not change its
+// arguments.
 func AddMarks(rows []Row, from, to time.Time, marks ...Mark) []Row {
 	all := slices.Clone(rows)
 	var added []Row

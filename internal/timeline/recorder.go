@@ -24,17 +24,18 @@ type Sink interface {
 }
 
 const (
-	// interval is the time between two rows. compaction is the mean time between two compactions.
-	interval   = time.Second
+	// interval is the time between two measurements.
+	interval = time.Second
+	// compaction is the mean time between two compactions.
 	compaction = time.Minute
 	// sendTimeout is the timeout of one attempt to send rows to the sink.
 	sendTimeout = 10 * time.Second
-	// maxPending is the maximum number of rows that wait for the sink. At most one row is added per second, so
-	// the rows of at least one hour can wait. After that, the recorder drops the oldest rows. The events in dropped rows
-	// count as unmeasured.
+	// maxPending is the maximum number of rows that wait for the sink. The rows of at least one hour can wait, because at
+	// most one row is added per second. If more rows are added, the recorder drops the oldest rows. The events in dropped
+	// rows count as unmeasured.
 	maxPending = 3600
-	// maxAhead is how many seconds the latest row may be ahead of the clock. If it is further ahead, the clock was set
-	// back.
+	// maxAhead is how many seconds the latest row may be ahead of the clock. If the latest row is further ahead, the clock
+	// was set back.
 	maxAhead = 2
 )
 
@@ -60,13 +61,13 @@ type pendingRow struct {
 	Row
 }
 
-// NewRecorder returns a recorder for one process of a component. totals returns the measurements of the process. A
-// component that restarts is recorded as a new process.
+// NewRecorder returns a recorder for one process of a component. The function totals returns the measurements of the
+// process. A component that restarts is recorded as a new process.
 func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
 	return &Recorder{component: component, process: NewProcess(component), totals: totals, sink: sink, log: log}
 }
 
-// NewProcess returns a name for a process of a component. No other process has this name.
+// NewProcess returns a unique name for a process of a component.
 func NewProcess(component string) string { return component + "-" + rand.Text() }
 
 // Mark adds a Mark to the row of the current second.
@@ -78,8 +79,9 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Record stores marks of a process that has no Recorder. The marks must be in chronological order. process is a name that
-// NewProcess has returned. After an error, call Record again with the same name, so that no mark is stored twice.
+// Record stores marks of a process that has no Recorder. The marks must be in chronological order. The parameter named
+// process must be a result of NewProcess. To retry after an error, pass the same name again, so that no mark is stored
+// twice.
 func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error {
 	if len(marks) == 0 {
 		return nil
@@ -90,9 +92,8 @@ func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error
 	return sink.AppendTimeline(ctx, process, rows)
 }
 
-// Run records rows until ctx ends. It then measures once more, and sends the pending rows until all are sent or until
-// the context named closing ends. The error says how many seconds of the timeline were not sent. Run must be called
-// only once.
+// Run records rows until the first context ends. After that, Run measures a last time, and sends the pending rows until
+// all are sent or the second context ends. The error says how many rows were not sent. Run must be called only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup
@@ -110,7 +111,7 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 			r.measure(now)
 			select {
 			case due <- struct{}{}:
-			default: // a signal is still pending; when the sender receives that signal, it sends all rows
+			default: // one signal is enough, because the method send sends all pending rows
 			}
 		}
 	}
@@ -119,13 +120,14 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// untilNext returns the time from the given time until the next whole second. It first rounds the given time, because a
-// timer may fire a little early.
+// untilNext returns the time until the next measurement. The measurement is due one second after the whole second that
+// is nearest to now. untilNext rounds now, because a timer may fire a little early: if untilNext truncated now, the
+// next measurement would be due almost at once.
 func untilNext(now time.Time) time.Duration { return now.Round(interval).Add(interval).Sub(now) }
 
-// measure adds a pending row with the changes since the last row. It adds no row if nothing has changed. If the clock
-// was set back, this row and all later rows get the name of a new process, because the sink ignores a row that is
-// earlier than another row of the same process.
+// measure adds a pending row with the changes since the last row, unless nothing has changed. A sink may ignore a row
+// that is earlier than another row of the same process. So if the clock was set back, the new row and all later rows
+// get the name of a new process.
 func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
@@ -180,7 +182,8 @@ func (r *Recorder) flush(ctx context.Context) error {
 	}
 }
 
-// next returns the first pending rows that belong to the same process, and the name of this process.
+// next returns the process of the first pending row, and all pending rows that precede the first row of another
+// process.
 func (r *Recorder) next() (process string, rows []Row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,7 +196,8 @@ func (r *Recorder) next() (process string, rows []Row) {
 	return process, rows
 }
 
-// sent removes the pending rows of a process up to the given second. The first pending row must belong to this process.
+// sent removes the pending rows of a process up to and including the given second. The first pending row must belong to
+// this process.
 func (r *Recorder) sent(process string, last int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -231,7 +235,7 @@ func (r *Recorder) finish(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("store the last %d s of the timeline: %w", len(r.pending), err)
+			return fmt.Errorf("store the last %d rows of the timeline: %w", len(r.pending), err)
 		}
 	}
 }

@@ -60,8 +60,8 @@ type Events struct {
 	// in package processor. Errors contains the numbers of failures, by the stage of the pipeline.
 	Outcomes map[string]int64 `json:"outcomes,omitempty"`
 	Errors   map[string]int64 `json:"errors,omitempty"`
-	// Processing is the distribution of the durations of the attempts. EndToEnd is the distribution of the time from
-	// when an event was due until it took effect.
+	// Processing is the distribution of the durations of the attempts to process an event. EndToEnd is the distribution
+	// of the time from when an event was due until it took effect.
 	Processing histogram.Snapshot `json:"processing,omitzero"`
 	EndToEnd   histogram.Snapshot `json:"endToEnd,omitzero"`
 }
@@ -83,8 +83,8 @@ type Gauges struct {
 type Mark struct {
 	// At is the time of the event.
 	At time.Time `json:"at"`
-	// Kind is the type of the mark. Subject is the component or server that it is about. Message is a sentence for
-	// people.
+	// Kind is the type of the mark. Subject is the component or server that the mark is about. Message is a sentence
+	// for people.
 	Kind    MarkKind `json:"kind"`
 	Subject string   `json:"subject,omitempty"`
 	Message string   `json:"message,omitempty"`
@@ -120,7 +120,7 @@ const (
 // maxMarks is the maximum number of marks per row. Later marks are dropped.
 const maxMarks = 100
 
-// IsZero reports whether the row contains no measurements.
+// IsZero reports whether e contains no measurements.
 func (e Events) IsZero() bool {
 	return e.Due == 0 && e.Published == 0 && e.Confirmed == 0 && e.Matched == 0 && e.Starved == 0 && e.Missed == 0 &&
 		e.Lag == 0 && e.Redeliveries == 0 && e.Effects == 0 && len(e.Outcomes) == 0 && len(e.Errors) == 0 &&

@@ -13,7 +13,7 @@ import (
 func TestWatchServer_AvailabilityChanges_AddsOneMarkPerChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		hang := errors.New("hang") // the server does not answer
+		hang := errors.New("hang") // stands for a ping without an answer
 		results := []error{nil, errors.New("refused"), errors.New("refused"), nil, nil, hang, nil}
 		var got []Mark
 		start := time.Now()
@@ -21,8 +21,8 @@ func TestWatchServer_AvailabilityChanges_AddsOneMarkPerChange(t *testing.T) {
 		WatchServer(ctx, SubjectStore, func(ctx context.Context) error {
 			err := results[0]
 			if results = results[1:]; len(results) == 0 {
-				stop() // WatchServer must ignore the following error, because its context has ended
-				return errors.New("closed")
+				stop()
+				return errors.New("closed") // must be ignored, because the context of WatchServer has ended
 			}
 			if errors.Is(err, hang) {
 				<-ctx.Done()

@@ -19,7 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/histogram"
 )
 
-// fakeSink stores rows in memory, by second. It returns an error while broken is set.
+// fakeSink stores rows in memory, by second. While the field broken is true, AppendTimeline stores the rows but returns
+// an error.
 type fakeSink struct {
 	mu     sync.Mutex
 	broken bool
@@ -122,7 +123,7 @@ func TestRecorder_StartsInTheMiddleOfASecond_RowsContainTheEventsOfTheirSecond(t
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(600 * time.Millisecond)
 		sink, begin := &fakeSink{rows: map[int64]Row{}}, time.Now().Unix()
-		// The process measures 1 event in the first second, 2 in the next one, and so on.
+		// totals returns the number of events so far: 1 in the first second, 2 more in the next second, and so on.
 		totals := func() Row {
 			var n int64
 			for second := begin; second <= time.Now().Add(-time.Nanosecond).Unix(); second++ {
@@ -153,7 +154,7 @@ func TestRecorder_IdleSecond_StoresNoRow(t *testing.T) {
 			t.Fatal(err)
 		}
 		if total := sink.total(); len(sink.rows) != 1 || total.Entry.Effects != 3 || *total.Pool != 7 {
-			t.Errorf("a process that is idle after its first second has %d rows, in total %+v", len(sink.rows), total)
+			t.Errorf("a process that is idle after its first second has %d rows with the sum %+v", len(sink.rows), total)
 		}
 	})
 }
@@ -167,13 +168,13 @@ func TestRecorderRun_SinkFails_ReturnsAnError(t *testing.T) {
 		closing, end := context.WithTimeout(t.Context(), 15*time.Second)
 		defer end()
 		if err := recorder.Run(ctx, closing); err == nil {
-			t.Error("rows that were not handed over are not reported")
+			t.Error("Run returned no error, although it could not store the rows")
 		}
 	})
 }
 
-// appended is a Sink that records which rows it receives, as texts such as "processor 12: 3": the process,
-// the second and the number of effects.
+// appended is a Sink that records each received row as a text. For example, "p 12: 3" is a row of the process p for
+// second 12, with 3 effects.
 type appended struct{ rows []string }
 
 func (a *appended) AppendTimeline(_ context.Context, process string, rows []Row) error {
@@ -214,7 +215,7 @@ func TestRecorder_ClockIsAdjusted_RowsHaveTheNewTime(t *testing.T) {
 	}
 }
 
-func TestMergeRows_AlignsRowsToMultiplesOfTheWidth(t *testing.T) {
+func TestMerge_AlignsRowsToMultiplesOfTheWidth(t *testing.T) {
 	rows := []Row{{Second: -1}, {Second: 0}, {Second: 9}, {Second: 10, Width: 10}, {Second: 25}}
 	for i := range rows {
 		rows[i].Entry.Due = 1
@@ -231,7 +232,7 @@ func TestMergeRows_AlignsRowsToMultiplesOfTheWidth(t *testing.T) {
 	}
 }
 
-func TestSumRows_KeepsTheFirstOfEqualMarks(t *testing.T) {
+func TestSum_MarksDifferOnlyInTime_KeepsTheFirstMark(t *testing.T) {
 	at := func(ms int64, subject string) []Mark {
 		return []Mark{{At: time.UnixMilli(ms), Kind: MarkUnavailable, Subject: subject}}
 	}
@@ -241,7 +242,7 @@ func TestSumRows_KeepsTheFirstOfEqualMarks(t *testing.T) {
 	}
 }
 
-func TestSum_KeepsTheMarksOfEachOutage(t *testing.T) {
+func TestSum_TwoProcessesMarkTheSameOutage_KeepsTheFirstStartAndTheFirstEnd(t *testing.T) {
 	mark := func(ms int64, kind MarkKind) []Mark {
 		return []Mark{{At: time.UnixMilli(ms), Kind: kind, Subject: "store"}}
 	}
@@ -299,7 +300,7 @@ func TestAddMarks_AddsMarksToExistingOrNewRows(t *testing.T) {
 	}
 }
 
-func TestSumRows_DoesNotChangeItsArguments(t *testing.T) {
+func TestSum_DoesNotChangeItsArguments(t *testing.T) {
 	rows := []Row{
 		{Entry: Events{Outcomes: map[string]int64{"recorded": 1}}, Marks: []Mark{{Kind: MarkStarted}}},
 		{Entry: Events{Outcomes: map[string]int64{"recorded": 2}}, Marks: []Mark{{Kind: MarkStopped}}},
@@ -312,8 +313,8 @@ func TestSumRows_DoesNotChangeItsArguments(t *testing.T) {
 	}
 }
 
-// BenchmarkRecorder_Row measures the cost of one row of a busy process. That includes reading the totals, subtracting
-// the previous totals, and sending the row.
+// BenchmarkRecorder_Row measures the cost of one row of a busy process. The cost includes reading the totals,
+// subtracting the previous totals, and sending the row.
 func BenchmarkRecorder_Row(b *testing.B) {
 	var processing, endToEnd histogram.Histogram
 	var events int64
@@ -327,7 +328,7 @@ func BenchmarkRecorder_Row(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		events++
-		// The latencies vary by a factor of a thousand, so the histogram has more buckets than usual.
+		// The latencies vary by a factor of 512, so the histograms have more buckets than usual.
 		d := time.Millisecond << (events % 10)
 		processing.Observe(d)
 		endToEnd.Observe(2 * d)

@@ -1,4 +1,4 @@
-// Package agenttest starts processes, so that tests of agents can inject faults into them.
+// Package agenttest starts processes into which tests of agents inject faults.
 package agenttest
 
 import (
@@ -13,9 +13,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// Target is a process in its own mount namespace, like a process of a container.
+// Target is a process in its own mount namespace, like the process of a container.
 type Target struct {
-	// Path is the mount point of a file system that only the process and its children see.
+	// Path is a directory that is a mount point only in the mount namespace of the process.
 	Path string
 	PID  int
 
@@ -23,8 +23,8 @@ type Target struct {
 	err   error
 }
 
-// Start starts a command and kills it when the test ends. If the machine does not allow mount namespaces, Start
-// skips the test. If PARKING_TEST_REQUIRE is 1, Start fails the test instead.
+// Start runs a command in a new mount namespace, and kills the command when the test ends. If the machine does not
+// allow mount namespaces, Start skips the test, or fails the test if PARKING_TEST_REQUIRE is 1.
 func Start(t testing.TB, command ...string) *Target {
 	t.Helper()
 	s := &Target{Path: t.TempDir(), ended: make(chan struct{})}
@@ -33,7 +33,7 @@ func Start(t testing.TB, command ...string) *Target {
 		namespace = "-rm"
 	}
 	cmd := exec.Command("unshare", append([]string{namespace, "sh", "-ec", `mount --bind "$0" "$0"; exec "$@"`, s.Path}, command...)...)
-	// The process gets its own process group, so that the cleanup can kill its children too.
+	// The process leads a new process group, so that the cleanup also kills the children of the process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		missing(t, err)
@@ -47,10 +47,10 @@ func Start(t testing.TB, command ...string) *Target {
 		_ = syscall.Kill(-s.PID, syscall.SIGKILL) // an error means that the process has already ended
 		<-s.ended
 	})
-	polltest.Until(t, "the process has its mount", func() bool {
+	polltest.Until(t, "Target.Path is a mount point in the mount namespace of the process", func() bool {
 		select {
 		case <-s.ended:
-			missing(t, fmt.Errorf("the command unshare ended early: %w", s.err))
+			missing(t, fmt.Errorf("the command unshare ended before the directory was mounted: %w", s.err))
 		default:
 		}
 		mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", s.PID))
@@ -59,8 +59,7 @@ func Start(t testing.TB, command ...string) *Target {
 	return s
 }
 
-// missing skips the test, because a mount namespace cannot be created. If PARKING_TEST_REQUIRE is 1, missing fails the
-// test instead.
+// missing skips the test, or fails the test if PARKING_TEST_REQUIRE is 1.
 func missing(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
@@ -72,7 +71,7 @@ func missing(t testing.TB, err error) {
 // Ended returns a channel that is closed when the process has ended.
 func (s *Target) Ended() <-chan struct{} { return s.ended }
 
-// AwaitKilled waits until the process has ended. It fails the test if the cause was not SIGKILL.
+// AwaitKilled waits until the process has ended. It fails the test unless SIGKILL ended the process.
 func (s *Target) AwaitKilled(t testing.TB) {
 	t.Helper()
 	<-s.ended
