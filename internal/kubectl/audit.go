@@ -15,8 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// Audit is the ledger of a simulation. It also contains the verdict, the latencies and the objectives, which are
-// shown next to the ledger.
+// Audit contains the ledger of a simulation, and the verdict, latencies and objectives that are shown with the ledger.
 type Audit struct {
 	ledger.Verdict
 
@@ -27,12 +26,12 @@ type Audit struct {
 	// Running is true if the simulation is not complete. The numbers of a running simulation change while they are
 	// read, so they may not add up.
 	Running bool
-	// Notes say which data is missing from the audit, and why.
+	// Notes explain the limits of the audit, such as missing data and checks that are not possible yet.
 	Notes []string
 }
 
-// Audit reads the ledger of a simulation. For a complete simulation, it reads the report. For a running simulation, it
-// reads live data from a pod. If the report or the live data cannot be read, it reads the status.
+// Audit returns the audit of a simulation. For a complete simulation, Audit reads the report. For a running simulation,
+// Audit reads live data from a pod. If the report or the live data cannot be read, Audit uses the status.
 func (p *Plugin) Audit(ctx context.Context, name string) (*Audit, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -83,7 +82,7 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 		return nil, errors.New("the ledger has not been read yet")
 	}
 	a := &Audit{Simulation: manifest.ID(sim), Ledger: *state.Ledger, Objectives: objectivesOf(sim), Running: true}
-	// Read until one hour from now, because the clock of the pod may be ahead of the clock of this machine.
+	// The interval ends one hour in the future, because the clock of the pod may be ahead of the clock of this machine.
 	rows, err := s.fetch(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
 	latencies := ledger.LatenciesOf(rows, err, &a.Ledger)
 	a.Latencies = report.LatenciesOf(latencies)
@@ -92,7 +91,7 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 }
 
 // evaluate adds the verdict of a running simulation. This verdict is never PASS, because events may still be lost. The
-// evidence contains what is known in addition to the ledger.
+// parameter e contains the measurements that are not in the ledger.
 func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
 	e.Report, e.Objectives, e.Running, e.InFlight = a.Ledger, a.Objectives, true, ledger.Unknown
 	a.Verdict = ledger.Evaluate(e)
@@ -102,8 +101,8 @@ func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
 	a.Notes = append(a.Notes, "the simulation is not complete: its numbers were read while they changed, so they may not add up; lost events are named once it is complete")
 }
 
-// objectivesOf returns those objectives that can be checked before the simulation is complete. It omits objectives
-// that depend on faults, because only the operator knows when faults were injected.
+// objectivesOf returns the objectives that can be checked before the simulation is complete. It omits objectives that
+// depend on faults, because the audit of a running simulation does not read when faults were injected.
 func objectivesOf(sim *v1alpha1.ParkingSimulation) plan.Objectives {
 	resolved, errs := manifest.Resolve(sim)
 	if len(errs) > 0 {
@@ -123,8 +122,8 @@ func depthsOf(q *view.Queues) broker.Depths {
 	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
 }
 
-// auditOfStatus returns an audit with the data in the status. The parameter named missing says which more accurate data
-// cannot be read, and the parameter named reason says why.
+// auditOfStatus returns an audit with the data in the status. The parameter named missing says which other data cannot
+// be read, and the parameter named reason says why.
 func auditOfStatus(sim *v1alpha1.ParkingSimulation, missing string, reason error) (*Audit, error) {
 	l := sim.Status.Ledger
 	if l == nil {
@@ -151,7 +150,7 @@ func auditOfStatus(sim *v1alpha1.ParkingSimulation, missing string, reason error
 		at = l.ObservedTime.UTC().Format(time.RFC3339)
 	}
 	a.Notes = []string{missing + ": " + reason.Error(), "the numbers are those of the status, read at " + at}
-	if sim.Status.Verdict != "" { // the simulation is complete, but its report is missing
+	if sim.Status.Verdict != "" { // the simulation is complete
 		a.Running = false
 		a.Verdict = ledger.Verdict{Outcome: ledger.Outcome(sim.Status.Verdict), Reasons: sim.Status.Reasons, Checks: []ledger.Check{}}
 		return a, nil

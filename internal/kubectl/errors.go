@@ -33,7 +33,7 @@ func (p *Plugin) kubeconfigError(err error) error {
 			strings.Join(p.rules.GetLoadingPrecedence(), ", "))
 	}
 	if clientcmd.IsContextNotFound(err) {
-		// Do not show the original error. It also lists consequences of the missing context, such as a missing server.
+		// The message omits err, because err also lists consequences of the missing context, such as a missing server.
 		return inputErrorf("load the kubeconfig: the context that --context or current-context selects does not exist; 'kubectl config get-contexts' lists all")
 	}
 	return inputErrorf("load the kubeconfig: %w", err)
@@ -50,7 +50,8 @@ const simulationsResource = "parkingsimulations"
 // onSimulations returns the RBAC rule that allows a verb, such as get, on ParkingSimulation objects.
 func onSimulations(verb string) rule { return rule{v1alpha1.Group, simulationsResource, verb} }
 
-// onCore returns the RBAC rule that allows verbs on a resource of the core API group, such as pods.
+// onCore returns the RBAC rule that allows verbs on a resource of the core API group. The verbs are separated by
+// commas.
 func onCore(resource, verbs string) rule { return rule{"", resource, verbs} }
 
 // String returns the rule as it is written in a Role.
@@ -59,8 +60,8 @@ func (r rule) String() string {
 	return fmt.Sprintf("{apiGroups: [%q], resources: [%q], verbs: [%s]}", r.group, r.resource, verbs)
 }
 
-// explain adds to an error of the API server what the plugin was doing, and what the user can do. Its last argument
-// is the RBAC rule that allows the request.
+// explain adds two texts to an error of the API server: what the plugin was doing, and what the user can do. The
+// parameter named needed is the RBAC rule that allows the request.
 func (c *cluster) explain(err error, doing string, needed rule) error {
 	var unreachable *url.Error
 	var network net.Error
@@ -85,9 +86,9 @@ func (c *cluster) explain(err error, doing string, needed rule) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// isMissingRight reports whether the user's roles do not allow the request. The status code alone does not show
-// this, because admission can also forbid a request, for example if a quota is exceeded. The text of the error must
-// be examined, because an error of port forwarding has no status code.
+// isMissingRight returns true if the user's roles do not allow the request. It examines the text of the error for two
+// reasons. First, admission also uses the status code 403, for example if a quota is exceeded. Second, an error of port
+// forwarding has no status code.
 func isMissingRight(err error) bool {
 	text := err.Error()
 	return (apierrors.IsForbidden(err) || strings.Contains(text, " is forbidden: ")) && strings.Contains(text, " cannot ")

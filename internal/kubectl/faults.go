@@ -18,17 +18,17 @@ import (
 
 const (
 	// recoveryInterval is the minimum time between two reads of the timeline while the simulation is recovering from
-	// a fault. The interval grows with the time since the end of the fault.
+	// a fault. The actual interval grows with the time since the end of the fault.
 	recoveryInterval = 5 * time.Second
-	// The part of the timeline that is read begins baselineTime before the first fault. Package fault compares the time
-	// after a fault with up to 10 minutes before it. One more minute is a margin, because the rows of the timeline may
-	// be wide.
+	// baselineTime is how far before the first fault a read of the timeline begins. Package fault compares the
+	// measurements after a fault with those of up to 10 minutes before the fault. The eleventh minute is a margin,
+	// because one row of the timeline may cover many seconds.
 	baselineTime = 11 * time.Minute
 )
 
-// liveFaults computes how faults affect a running simulation. Processors do not know about faults, so liveFaults reads
-// the records of faults that the operator keeps in a ConfigMap, with the permissions of the user. The timeline shows
-// whether the simulation has recovered.
+// liveFaults computes how faults affect a running simulation. The pods that serve live data do not know about faults.
+// So liveFaults reads the operator's records of faults from a ConfigMap, with the permissions of the user. It reads
+// from the timeline whether the simulation has recovered from a fault.
 type liveFaults struct {
 	// The function read returns the records of a simulation's faults. The function rows returns a part of the
 	// simulation's timeline.
@@ -39,11 +39,11 @@ type liveFaults struct {
 
 	mu         sync.Mutex // guards the fields below
 	hasFailed  bool
-	readAt     time.Time
-	measuredAt time.Time
+	readAt     time.Time // the time of the last attempt to read the records
+	measuredAt time.Time // the time of the last attempt to read the timeline
 	records    faultRecords
-	timeline   []timeline.Row  // the timeline as it was at the time measuredAt
-	known      []fault.Account // the accounts that liveFaults.accounts returned last
+	timeline   []timeline.Row
+	known      []fault.Account // the latest result of liveFaults.accounts
 }
 
 // faultRecords is the part of the operator's records of faults that liveFaults needs.
@@ -52,12 +52,12 @@ type faultRecords struct {
 	History fault.History  `json:"history"`
 }
 
-// The method liveFaults creates a value of type liveFaults, which reads the timeline from the given source.
+// The method cluster.liveFaults returns a value of the type liveFaults, which reads the timeline from the given source.
 func (c *cluster) liveFaults(s *source, failed func(error)) *liveFaults {
 	return &liveFaults{read: c.faultRecords, rows: s.fetch, failed: failed}
 }
 
-// reset discards the faults of a simulation that was deleted.
+// reset discards the data of a deleted simulation.
 func (f *liveFaults) reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,8 +77,9 @@ func (c *cluster) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulat
 	return content, nil
 }
 
-// accounts returns, for each fault, its effect so far and whether the simulation has recovered from it. If new data
-// cannot be read, it uses the data from the last read.
+// accounts returns the effect of each fault so far, and whether the simulation has recovered from the fault. If the
+// last read was not recent, accounts reads the records and the timeline again. If a read fails, accounts uses the data
+// of the last successful read.
 func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if sim.Status.Faults == nil || sim.Status.StartTime == nil {
 		return nil
@@ -88,7 +89,8 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	f.readRecords(ctx, sim)
 	accounts := f.account(sim)
 	if from, ok := f.unmeasured(accounts); ok {
-		// Read the rows up to an hour in the future, because the clocks of the pods may be ahead of this machine.
+		// The interval ends one hour in the future, because the clock of a pod may be ahead of the clock of this
+		// machine.
 		if rows, err := f.rows(ctx, from, time.Now().Add(time.Hour)); err == nil {
 			f.timeline = rows
 		}
@@ -99,14 +101,14 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	return accounts
 }
 
-// latest returns the last result of the method accounts.
+// latest returns what liveFaults.accounts computed last. It reads no data.
 func (f *liveFaults) latest() []fault.Account {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.known
 }
 
-// readRecords reads the records of faults again if the last read was more than objectInterval ago.
+// readRecords reads the records of faults, unless the last read was less than objectInterval ago.
 func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) {
 	if time.Since(f.readAt) < objectInterval {
 		return
@@ -121,8 +123,7 @@ func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimul
 	}
 }
 
-// account computes, for each fault, its effect and whether the simulation has recovered from it. It uses the data
-// from the last read.
+// account computes the effects of all faults from the records and the timeline that were read last.
 func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	var end time.Time
 	if sim.Spec.Duration != nil {
@@ -133,8 +134,8 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	return fault.Accounts(f.records.Records, run)
 }
 
-// unmeasured reports whether the timeline must be read again, because the simulation may have recovered from a fault
-// since the last read. It also returns the time from which to read.
+// unmeasured returns true if the timeline must be read again, because the simulation may have recovered from a fault
+// since the last read. It also returns the start of the interval to read.
 func (f *liveFaults) unmeasured(accounts []fault.Account) (from time.Time, ok bool) {
 	i := slices.IndexFunc(accounts, func(a fault.Account) bool { return a.Outcome == fault.OutcomeRecovering })
 	if i < 0 {

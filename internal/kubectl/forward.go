@@ -64,8 +64,8 @@ func (c *cluster) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, erro
 // create.
 func forwardRule() rule { return onCore("pods/portforward", "get,create") }
 
-// dialer returns a dialer for a pod. It uses WebSockets. If the API server, or a proxy in front of it, does not
-// support WebSockets, it uses SPDY.
+// dialer returns a dialer for a pod. The dialer uses WebSockets. If the API server, or a proxy in front of the API
+// server, does not support WebSockets, the dialer uses SPDY.
 func (c *cluster) dialer(pod *corev1.Pod) (httpstream.Dialer, error) {
 	config := rest.CopyConfig(c.config)
 	config.APIPath, config.GroupVersion = "/api", &corev1.SchemeGroupVersion
@@ -99,7 +99,8 @@ type podTunnel struct {
 // Close implements tunnel.
 func (t *podTunnel) Close() error { return t.connection.Close() }
 
-// Dial implements tunnel. It succeeds even if no process listens on the port. In this case, the first read fails.
+// Dial implements tunnel. It succeeds even if no process listens on the port. In this case, the first read from the
+// connection fails.
 func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	headers := http.Header{}
 	headers.Set(corev1.PortHeader, strconv.Itoa(int(port)))
@@ -117,10 +118,11 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	}
 	c := &podConn{Stream: data, tunnel: t.connection, failure: failure, failed: make(chan string, 1)}
 	go func() {
-		message, _ := io.ReadAll(io.LimitReader(failure, maxFailure)) // a read error is ignored, because it also occurs on the data stream
+		// Ignore a read error: a broken connection also fails the data stream, whose reader gets the error.
+		message, _ := io.ReadAll(io.LimitReader(failure, maxFailure))
 		c.failed <- strings.TrimSpace(string(message))
 		if len(message) > 0 {
-			_ = data.Reset() // after an error, some servers keep the data stream open
+			_ = data.Reset() // some servers keep the data stream open after they report an error
 		}
 	}()
 	return c, nil
@@ -170,7 +172,7 @@ func (c *podConn) Close() error {
 	return err
 }
 
-// podAddr is used as the address of a pod, because the real address is unknown.
+// podAddr takes the place of a pod's address, which is unknown.
 type podAddr struct{}
 
 func (podAddr) Network() string { return "pod" }

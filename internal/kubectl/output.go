@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// These are the output formats. The empty string means text for people.
+// The output formats. Without a format, the output is text for people.
 const (
 	outputWide = "wide"
 	outputName = "name"
@@ -46,7 +46,7 @@ func (f *outputFlag) Set(s string) error {
 	return nil
 }
 
-// Type implements pflag.Value. Help texts show it in place of the value.
+// Type implements pflag.Value. Help texts show "--output format".
 func (f *outputFlag) Type() string { return "format" }
 
 // choices lists the allowed formats.
@@ -70,7 +70,7 @@ func (f *outputFlag) isText() bool { return f.format == "" || f.format == output
 // tablePadding is the number of spaces between the columns of a table.
 const tablePadding = 3
 
-// newTable returns a writer that aligns columns. The columns are separated by tabs.
+// newTable returns a writer that aligns columns. The caller must separate the columns by tabs.
 func newTable(out io.Writer) *tabwriter.Writer {
 	return tabwriter.NewWriter(out, 0, 0, tablePadding, ' ', 0)
 }
@@ -147,7 +147,7 @@ const none = "–"
 // age returns how long ago something happened, such as "5m".
 func age(at time.Time) string { return duration.HumanDuration(time.Since(at)) }
 
-// number formats a number. If n is nil, it returns the constant none.
+// number formats a number. It returns "–" if n is nil.
 func number[T int32 | int64](n *T) string {
 	if n == nil {
 		return none

@@ -26,11 +26,11 @@ const (
 	// data from a pod. There is no timeout for a whole response, because the connection to the cluster may be slow.
 	podAttempts = 3
 	podTimeout  = 4 * time.Second
-	// podTimelineTimeout replaces podTimeout for requests of a timeline. Before a pod sends anything, it may have to
-	// finish reading a timeline for another request, and must then read the requested one.
+	// podTimelineTimeout replaces podTimeout in requests for a timeline. Before a pod sends anything, the pod may have
+	// to finish reading a timeline for another request, and must then read the requested timeline.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
-	// avoidTime is the time after the failure of a pod during which the other pods are tried first.
+	// After a pod has failed, the other pods are tried first for avoidTime.
 	avoidTime = 15 * time.Second
 	// maxAnswer is the maximum size of a response in bytes. The largest responses are timelines of a few megabytes.
 	maxAnswer = 64 << 20
@@ -38,23 +38,23 @@ const (
 
 // podAccess lists the pods of a simulation and connects to them.
 type podAccess struct {
-	// list returns the pods of the simulation. open opens a tunnel to one of these pods.
+	// The function list returns the pods of the simulation. The function open opens a tunnel to one of these pods.
 	list func(ctx context.Context) ([]corev1.Pod, error)
 	open func(ctx context.Context, pod *corev1.Pod) (tunnel, error)
-	// connected is a callback that receives the name of the pod to which a tunnel was opened. It may be nil.
+	// The callback connected receives the name of each pod to which a tunnel was opened. It may be nil.
 	connected func(pod string)
 }
 
-// pages reads the live data of a simulation from the pods that serve its live page. It keeps a tunnel to one of
-// these pods. If this pod fails, it uses another pod. It is safe for concurrent use.
+// pages reads the live data of a simulation from the pods that serve its live page. It keeps a tunnel to one of these
+// pods, and switches to another pod if this pod fails. It is safe for concurrent use.
 type pages struct {
 	podAccess
 
 	client http.Client
-	// timelineTimeout replaces timeout for requests of a timeline. Tests set shorter timeouts than podTimelineTimeout
-	// and podTimeout.
+	// timelineTimeout applies to requests for a timeline, and the field timeout to all other requests. They are
+	// podTimelineTimeout and podTimeout, except in tests.
 	timeout, timelineTimeout time.Duration
-	// maxAnswer is the maximum size of a response in bytes. Tests set a smaller one.
+	// maxAnswer is the maximum size of a response in bytes. Tests set a smaller maximum.
 	maxAnswer int64
 
 	mu     sync.Mutex // mu guards the fields below
@@ -64,8 +64,8 @@ type pages struct {
 	failed map[string]time.Time
 }
 
-// newPages returns a reader of live data, which the caller must close. The transport keeps the default of requesting
-// compressed responses, because all data passes through the API server.
+// newPages returns a reader of live data, which the caller must close. The HTTP transport requests compressed responses
+// (its default), to reduce the load on the API server, through which all data passes.
 func newPages(a podAccess) *pages {
 	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, maxAnswer: maxAnswer, failed: map[string]time.Time{}}
 	p.client.Transport = &http.Transport{
@@ -84,7 +84,7 @@ func (c *cluster) pagesOf(namespace, name string, connected func(string)) *pages
 	})
 }
 
-// get requests a path and decodes the JSON response. If a pod does not respond, it tries other pods.
+// get sends a GET request and decodes the JSON response. If a pod does not respond, get tries other pods.
 func (p *pages) get(ctx context.Context, path string, into any) error {
 	var err error
 	for range podAttempts {
@@ -98,7 +98,7 @@ func (p *pages) get(ctx context.Context, path string, into any) error {
 	return err
 }
 
-// getOnce requests a path from one pod. The result named final is true if a request to another pod would not give a
+// getOnce sends a GET request to one pod. The result named final is true if a request to another pod would not give a
 // better result.
 func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -134,7 +134,7 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	}
 	if response.StatusCode != http.StatusOK {
 		var problem struct{ Detail string }
-		_ = json.Unmarshal(text, &problem) // if the answer has no detail, the error contains the status instead
+		_ = json.Unmarshal(text, &problem) // if the answer has no detail, the error contains the HTTP status instead
 		return true, &answerError{pod: p.current(), detail: cmp.Or(problem.Detail, response.Status)}
 	}
 	if err := (document.Format{}).DecodeKnown(text, into); err != nil {
@@ -149,8 +149,8 @@ type readerFunc func([]byte) (int, error)
 // Read implements io.Reader.
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-// silentError is the error of a request to a pod that has sent nothing for some time. Its value is the length of this
-// time.
+// silentError is the error of a request to a pod that has sent nothing for some time. The value of the error is the
+// length of this time.
 type silentError time.Duration
 
 func (e silentError) Error() string { return "the pod sent nothing for " + time.Duration(e).String() }
@@ -163,7 +163,7 @@ func orSilence(ctx context.Context, err error) error {
 	return err
 }
 
-// describe adds the name of the pod to an error. It removes the text that package http has added to the error.
+// describe adds the name of the pod to an error, and removes the text that package net/http has added.
 func (p *pages) describe(err error) error {
 	var input *InputError
 	var none *noPodError
@@ -188,7 +188,7 @@ func (p *pages) current() string {
 	return cmp.Or(p.pod, none)
 }
 
-// dial connects to the live page through the tunnel. It opens the tunnel first if necessary.
+// dial connects to the live page through the tunnel. If no tunnel is open, dial opens one first.
 func (p *pages) dial(ctx context.Context) (net.Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -200,7 +200,7 @@ func (p *pages) dial(ctx context.Context) (net.Conn, error) {
 	return p.tunnel.Dial(p.port)
 }
 
-// choose opens a tunnel to the first pod that candidates returns. The caller holds the mutex.
+// choose opens a tunnel to the first pod in the result of p.candidates. The caller holds the mutex.
 func (p *pages) choose(ctx context.Context) error {
 	pods, err := p.list(ctx)
 	if err != nil {
@@ -230,9 +230,8 @@ type candidate struct {
 }
 
 // candidates returns the running pods that serve the live page, in the order in which they are tried. Pods that have
-// not failed recently come before those that have. Within both groups, ready pods come first. Pods that are not ready
-// are tried too, because no processor is ready while a server is down, but the page of a processor may still show
-// earlier data.
+// failed recently come last. Within both groups, ready pods come first. While a server is down, no processor is ready,
+// but the page of a processor may still show earlier data. So pods that are not ready are tried too.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {
@@ -254,7 +253,7 @@ func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	return all
 }
 
-// pagePort returns the port on which a pod serves the live page. It returns false if the pod does not serve the
+// pagePort returns the port on which a pod serves the live page. The result ok is false if the pod does not serve the
 // page.
 func pagePort(pod *corev1.Pod) (number int32, ok bool) {
 	for i := range pod.Spec.Containers {
@@ -267,7 +266,7 @@ func pagePort(pod *corev1.Pod) (number int32, ok bool) {
 	return 0, false
 }
 
-// drop closes the tunnel after a failure, so that the next request tries another pod if there is one.
+// drop closes the tunnel after a failure. The next request then tries another pod, if there is another pod.
 func (p *pages) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -293,12 +292,12 @@ func (p *pages) Close() {
 	p.close()
 }
 
-// answerError is the error that a pod returns if it cannot read the simulation's servers.
+// answerError is an error that a pod returns, for example if the pod cannot read the simulation's servers.
 type answerError struct{ pod, detail string }
 
 func (e *answerError) Error() string { return "pod " + e.pod + ": " + e.detail }
 
-// noPodError is returned if no pod serves the live page.
+// noPodError means that no pod serves the live page.
 type noPodError struct{ pods []corev1.Pod }
 
 func (e *noPodError) Error() string {

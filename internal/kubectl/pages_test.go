@@ -56,7 +56,7 @@ type fakePods struct {
 	opened  []string
 }
 
-// serve starts one ready pod for each handler.
+// serve starts an HTTP server for each handler. Each server takes the place of a ready pod.
 func serve(t *testing.T, handlers map[string]http.Handler) *fakePods {
 	t.Helper()
 	f := &fakePods{servers: map[string]*httptest.Server{}}
@@ -95,7 +95,7 @@ func (f *fakePods) pages() *pages {
 }
 
 // tunnels returns the names of the pods to which tunnels were opened. There may be more tunnels than the requests need,
-// because the HTTP transport may open one in the background.
+// because the HTTP transport may open a tunnel in the background.
 func (f *fakePods) tunnels() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,11 +163,11 @@ func TestPagesGet_NoLiveData_ErrorSaysWhy(t *testing.T) {
 		pods *fakePods
 		want string
 	}{
-		"deleted":       {&fakePods{pods: []corev1.Pod{deleted}}, "pod deleted is being deleted"},
-		"no pods":       {&fakePods{}, "spec.processor.replicas is 0"},
-		"old operator":  {&fakePods{pods: []corev1.Pod{old}}, "update the operator"},
-		"pending":       {&fakePods{pods: []corev1.Pod{pending}}, "pod pending is not running: its phase is Pending"},
-		"a server down": {serve(t, map[string]http.Handler{"a": http.HandlerFunc(unavailable)}), "pod a: the state cannot be read now"},
+		"deleted":              {&fakePods{pods: []corev1.Pod{deleted}}, "pod deleted is being deleted"},
+		"no pods":              {&fakePods{}, "spec.processor.replicas is 0"},
+		"old operator":         {&fakePods{pods: []corev1.Pod{old}}, "update the operator"},
+		"pending":              {&fakePods{pods: []corev1.Pod{pending}}, "pod pending is not running: its phase is Pending"},
+		"a pod is unavailable": {serve(t, map[string]http.Handler{"a": http.HandlerFunc(unavailable)}), "pod a: the state cannot be read now"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +209,7 @@ func TestPagesGet_SlowConnection_ReadsTheWholeAnswer(t *testing.T) {
 func TestPagesGet_Timeline_HasALongerTimeoutThanOtherRequests(t *testing.T) {
 	t.Parallel()
 	if podTimelineTimeout <= view.MaxSilence {
-		t.Errorf("a pod is given up after %s, but may send nothing for %s", podTimelineTimeout, view.MaxSilence)
+		t.Errorf("the timeout is %s, but a pod may send nothing for %s", podTimelineTimeout, view.MaxSilence)
 	}
 	const timeout = 20 * time.Millisecond
 	late := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -271,12 +271,13 @@ func TestPagesGet_EndlessResponse_IsRejected(t *testing.T) {
 	}
 }
 
-// forwardingServer is a fake API server. It supports only port forwarding, and only over SPDY.
+// forwardingServer starts a fake API server and returns a cluster that uses this server. The server supports only port
+// forwarding, and only over SPDY.
 func forwardingServer(t *testing.T) *cluster {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || r.URL.Path != "/api/v1/namespaces/parking/pods/a/portforward" {
-			http.Error(w, "not this one", http.StatusBadRequest)
+			http.Error(w, "unexpected request", http.StatusBadRequest)
 			return
 		}
 		if _, err := httpstream.Handshake(r, w, []string{constants.PortForwardV1Name}); err != nil {
@@ -314,7 +315,7 @@ func forwardingServer(t *testing.T) *cluster {
 	}
 }
 
-// forward copies data between a stream and a port. The headers of the stream contain the port.
+// forward copies data between a stream and the port that the headers of the stream contain.
 func forward(s, failure httpstream.Stream) {
 	defer func() { _ = s.Close() }()
 	target, err := net.Dial("tcp", "127.0.0.1:"+s.Headers().Get(corev1.PortHeader))
@@ -346,11 +347,11 @@ func TestOpenTunnel_ForwardsRequestsToThePod(t *testing.T) {
 	page.Close()
 	err := p.get(t.Context(), "/v1/state", &got)
 	if err == nil || !strings.Contains(err.Error(), "pod a does not answer: nothing listens at the port") {
-		t.Errorf("without a listener the error is %v", err)
+		t.Errorf("the error for a port without a listener is %v", err)
 	}
 }
 
-// Package http wraps an error before a request and an error during a request in different ways.
+// Package http wraps an error of the connection once or twice, depending on when the error occurs.
 func TestPagesDescribe_WrappedPortError_MessageOmitsTheWrappers(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
@@ -463,7 +464,7 @@ func TestSourceTimeline_IntervalHasEndedBeforeTheRequest_ReturnsItsRows(t *testi
 	s := newSource(t, &v1alpha1.ParkingSimulation{}, nil, nil)
 	s.pages = p
 	now := time.Now()
-	for range 3 { // the first request reads the whole interval, and later ones only its end
+	for range 3 { // the first request reads the whole interval, and later requests read only its end
 		rows, err := s.Timeline(t.Context(), now.Add(-2*time.Minute), now.Add(-time.Minute))
 		if err != nil || len(rows) == 0 {
 			t.Fatalf("%d rows are read (%v)", len(rows), err)
@@ -493,7 +494,7 @@ func TestSource_LiveDataOfAMinute_IsTransferredCompressed(t *testing.T) {
 		w := httptest.NewRecorder()
 		page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/v1/timeline", http.NoBody))
 		if w.Code != http.StatusOK {
-			t.Fatalf("the timeline is answered %d", w.Code)
+			t.Fatalf("the request for the timeline returns status %d", w.Code)
 		}
 		first = received.Load()
 		for second := range 60 {
@@ -517,6 +518,6 @@ func TestSource_LiveDataOfAMinute_IsTransferredCompressed(t *testing.T) {
 	first, later := transfer(true)
 	t.Logf("the first hour has %d bytes, compressed %d; then %d bytes per second, compressed %d", plainFirst, first, plainLater/60, later/60)
 	if first*3 > plainFirst || later*3 > plainLater {
-		t.Errorf("a page receives %d bytes at first and %d in a minute, compressed %d and %d", plainFirst, plainLater, first, later)
+		t.Errorf("a page receives %d bytes at first and %d in a minute; with compression %d and %d", plainFirst, plainLater, first, later)
 	}
 }

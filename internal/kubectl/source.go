@@ -22,22 +22,22 @@ import (
 )
 
 const (
-	// objectInterval is the minimum time between two reads of the ParkingSimulation. Reading it more often is
-	// useless, because its status changes at most every few seconds.
+	// objectInterval is the minimum time between two reads of the ParkingSimulation. More frequent reads are useless,
+	// because the status changes at most every few seconds.
 	objectInterval = 3 * time.Second
-	// recentTime is the maximum age of recent rows. The live page requests recent rows repeatedly, so the source keeps
-	// them in memory. It does not keep older rows.
+	// recentTime is the maximum age of recent rows. The source keeps recent rows in memory, because the live page
+	// requests recent rows repeatedly.
 	recentTime = 3 * time.Minute
-	// Most requests for recent rows read from the pod only the rows of the last newestTime. They take older rows from
-	// memory, which reduces the load on the pod.
+	// newestTime is the maximum age of the newest rows. Most requests for recent rows read only the newest rows from a
+	// pod, and take the other rows from memory.
 	newestTime = 10 * time.Second
-	// Of every fullUpdateEvery requests for recent rows, one reads all requested rows from the pod. That request also
-	// finds rows that arrived late.
+	// One in fullUpdateEvery requests for recent rows reads all recent rows from a pod, to find rows that arrived late.
 	fullUpdateEvery = 15
 )
 
-// source implements view.Source for a simulation in the cluster. It reads measurements from the pods, and the
-// verdict from the status. Once the simulation is complete, it reads both from the report.
+// source implements view.Source for a simulation in the cluster. It reads measurements from the pods, and the verdict
+// from the status. Once there is a report, source reads the ledger and the faults from the report. If no pod responds,
+// source also reads the measurements from the report.
 type source struct {
 	// The function get reads the simulation. The function read reads the report of a simulation.
 	get  func(context.Context) (*v1alpha1.ParkingSimulation, error)
@@ -46,19 +46,20 @@ type source struct {
 	pages *pages
 	// faults computes how faults affect a running simulation. It is nil if the command does not show faults.
 	faults *liveFaults
-	// failures contains the failures of pods that have been observed. They become marks in the timeline.
+	// failures contains the observed failures of pods. Each failure becomes a mark in the timeline.
 	failures podfailure.Tracker
 
 	mu       sync.Mutex // mu guards the fields below
 	sim      *v1alpha1.ParkingSimulation
-	seen     time.Time // the time at which the simulation was last read
+	seen     time.Time // the time of the last attempt to read the simulation
 	document *report.Document
 	recent   map[int64]timeline.Row // the recent rows, by the second in which each row begins
 	updates  int
 	ahead    time.Duration // how far the clock of the pods is ahead of the clock of this machine
 }
 
-// source returns a view.Source that reads a simulation in the cluster. The caller must close the field named pages.
+// source returns a view.Source that reads a simulation in the cluster. The caller must close the field pages of the
+// result.
 func (c *cluster) source(sim *v1alpha1.ParkingSimulation, connected func(pod string)) *source {
 	return &source{
 		get: func(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
@@ -68,8 +69,8 @@ func (c *cluster) source(sim *v1alpha1.ParkingSimulation, connected func(pod str
 	}
 }
 
-// simulation returns the simulation. It reads the simulation again if the last read was at least objectInterval ago.
-// If the new read fails, it returns the result of the last successful one.
+// simulation returns the ParkingSimulation. It reads the object again if the last read was more than objectInterval
+// ago. If this read fails, simulation returns the result of the last successful read.
 func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,8 +86,7 @@ func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	return s.sim
 }
 
-// reset discards the data of a simulation that was deleted. Another simulation with the same name takes its place. The
-// caller holds the mutex.
+// reset discards the data of a simulation that was deleted and created again. The caller holds s.mu.
 func (s *source) reset() {
 	s.document, s.recent, s.updates = nil, nil, 0
 	if s.faults != nil {
@@ -94,7 +94,7 @@ func (s *source) reset() {
 	}
 }
 
-// reread reads the simulation again, no matter when it was read last.
+// reread reads the simulation again, even if the last read was recent.
 func (s *source) reread(ctx context.Context) *v1alpha1.ParkingSimulation {
 	s.mu.Lock()
 	s.seen = time.Time{}
@@ -102,8 +102,8 @@ func (s *source) reread(ctx context.Context) *v1alpha1.ParkingSimulation {
 	return s.simulation(ctx)
 }
 
-// now returns the time according to the clock of the pods, which may differ from the clock of this machine. Rows of the
-// timeline have the time of the pods.
+// now returns the time according to the clock of the pods, because rows of the timeline have the time of the pods. The
+// clock of this machine may differ.
 func (s *source) now() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +111,7 @@ func (s *source) now() time.Time {
 }
 
 // setClock records how far the clock of the pods is ahead of the clock of this machine. The parameter named at is the
-// current time by the clock of a pod. If this time is zero, setClock does nothing.
+// current time by the clock of a pod. If the parameter is the zero time, setClock does nothing.
 func (s *source) setClock(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,8 +120,8 @@ func (s *source) setClock(at time.Time) {
 	}
 }
 
-// report returns the report of a complete simulation. It returns nil if there is no report, if the report cannot be read,
-// or if another simulation has the name now.
+// report returns the simulation's report. It returns nil if there is no report yet, if the report cannot be read, or if
+// another simulation with the same name has replaced the simulation.
 func (s *source) report(ctx context.Context, sim *v1alpha1.ParkingSimulation) *report.Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,13 +170,13 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// isOther reports whether a state belongs to another simulation with the same name. This happens if the simulation was
+// isOther returns true if the state belongs to another simulation with the same name, because the simulation was
 // deleted and created again.
 func isOther(state *view.State, sim *v1alpha1.ParkingSimulation) bool {
 	return state.Run != "" && sim.UID != "" && state.Run != string(sim.UID)
 }
 
-// reportedState returns the state of a complete simulation, as its report shows it. It is used if no pod responds.
+// reportedState returns the state of a complete simulation according to the report. It is used if no pod responds.
 func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.State {
 	rate := func(r report.Rate) view.Generator {
 		return view.Generator{TargetRate: r.Target, AchievedRate: r.Achieved, Missed: r.Missed}
@@ -189,8 +189,8 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 }
 
 // addVerdict sets the verdict of the state. If the simulation is complete, addVerdict copies the verdict and the number
-// of unmeasured events from the status. If it is not complete, but is certain to fail according to the status, and the
-// state has no verdict, addVerdict sets the verdict FAIL.
+// of unmeasured events from the status. If the status says that a running simulation is certain to fail, addVerdict
+// sets the verdict FAIL, unless the state already has a verdict.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {
@@ -211,8 +211,8 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	if err != nil {
 		return nil, err
 	}
-	// Omit failures before the creation of the simulation, because they belong to a deleted simulation with the same
-	// name. Also omit failures after the completion of the simulation.
+	// Omit failures of pods before the creation of the simulation, because these failures belong to a deleted
+	// simulation with the same name. Also omit failures after the completion of the simulation.
 	sim := s.simulation(ctx)
 	until := time.Now().Add(time.Hour) // the pods' clocks may be ahead of this machine's clock
 	if t := sim.Status.CompletionTime; t != nil {
@@ -222,8 +222,7 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return timeline.AddMarks(rows, from, to, fault.Marks(s.accounts(ctx, sim))...), nil
 }
 
-// accounts returns the faults in the report. If there is no report, it returns the faults of the latest state that was
-// read for the live page.
+// accounts returns the faults in the report. If there is no report, accounts returns what s.State computed last.
 func (s *source) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if d := s.report(ctx, sim); d != nil {
 		return d.Faults
@@ -234,7 +233,7 @@ func (s *source) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) 
 	return s.faults.latest()
 }
 
-// rows returns the rows that the pods or the report contain.
+// rows returns rows of the timeline. It reads the rows from a pod. If no pod returns the rows, it reads the report.
 func (s *source) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	var rows []timeline.Row
 	var err error
@@ -259,7 +258,7 @@ func within(rows []timeline.Row, from, to time.Time) []timeline.Row {
 	})
 }
 
-// fetch requests rows of the timeline from a pod.
+// fetch reads rows of the timeline from a pod.
 func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	query := url.Values{"from": {from.UTC().Format(time.RFC3339)}, "to": {to.UTC().Format(time.RFC3339)}}
 	var answer struct{ Rows []timeline.Row }
@@ -267,13 +266,13 @@ func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row,
 	return answer.Rows, err
 }
 
-// update returns the rows of the past few minutes. It requests only the newest rows and keeps the older ones in
-// memory. Requesting all of them each time would put too much load on the API server while a live page is open.
+// update returns recent rows. It usually requests only the newest rows from a pod, and takes the older rows from
+// memory. If each request read all recent rows, an open live page would put too much load on the API server.
 func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	newest := s.now().Add(-newestTime)
 	s.mu.Lock()
 	since, run := from, s.sim.UID
-	const precision = time.Second // the request contains times in whole seconds
+	const precision = time.Second // the method fetch rounds times down to whole seconds
 	if s.updates%fullUpdateEvery != 0 && newest.After(from) && to.Sub(newest) > precision {
 		since = newest
 	}

@@ -51,8 +51,8 @@ func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"rows": within(d.rows, from, time.Now().Add(time.Hour))})
 }
 
-// newSource returns the source of a simulation. If data is nil, the simulation has no pod. If d is nil, it has no
-// report.
+// newSource returns the source of a simulation. If data is nil, the simulation has no pod. If d is nil, the simulation
+// has no report.
 func newSource(t *testing.T, sim *v1alpha1.ParkingSimulation, data *liveData, d *report.Document) *source {
 	t.Helper()
 	pods := &fakePods{}
@@ -128,11 +128,11 @@ func TestSource_NoPods_UsesTheReport(t *testing.T) {
 	}
 	sim.Status.Report, s.document = "", nil
 	if _, err := s.State(t.Context()); err == nil {
-		t.Error("there is a state without pods and report")
+		t.Error("State returns no error without pods and without a report")
 	}
 }
 
-func TestSourceTimeline_RepeatedRequests_ReadOnlyTheNewestRows(t *testing.T) {
+func TestSourceTimeline_RepeatedRequests_OnlyTheNewestRowsAreReadAgain(t *testing.T) {
 	t.Parallel()
 	data := &liveData{}
 	s := newSource(t, &v1alpha1.ParkingSimulation{}, data, nil)
@@ -174,7 +174,7 @@ func TestSourceTimeline_ClockOfThisMachineIsWrong_UsesTheClockOfThePod(t *testin
 	}
 }
 
-func TestSource_SimulationCreatedAgain_ShowsNothingOfTheEarlierOne(t *testing.T) {
+func TestSource_SimulationCreatedAgain_ShowsNoDataOfTheDeletedSimulation(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	earlier, document := completed()
@@ -294,7 +294,7 @@ func TestSourceState_RunningSimulation_ContainsFaults(t *testing.T) {
 	if err := c.Update(t.Context(), configMap()); err != nil {
 		t.Fatal(err)
 	}
-	s.faults.readAt = time.Time{} // makes the next call to the function account read the records again
+	s.faults.readAt = time.Time{} // makes the next call of s.State read the records of faults again
 	for range 3 {
 		if a := account(); a.Outcome != fault.OutcomeRecovered || a.RecoverySeconds == nil || *a.RecoverySeconds < 4 || *a.RecoverySeconds > 7 {
 			t.Errorf("a fault that ended is %+v", a)
@@ -438,7 +438,7 @@ func TestWatchPods_Forbidden_ReportsTheErrorOnce(t *testing.T) {
 
 // The pod is deleted without a grace period after the API server has ended the first watch. Later watches do not report
 // the deletion.
-func TestWatchPods_PodDeletedBetweenWatches_IsAFailure(t *testing.T) {
+func TestWatchPods_PodDeletedBetweenWatches_CountsAsPodFailure(t *testing.T) {
 	t.Parallel()
 	pod := newPod("processor-0", 8085, corev1.ConditionTrue)
 	pod.UID = "uid"
@@ -468,7 +468,7 @@ func TestWatchPods_PodDeletedBetweenWatches_IsAFailure(t *testing.T) {
 	<-done
 }
 
-func TestWatchSimulations_DeletedBetweenWatches_IsReported(t *testing.T) {
+func TestWatchSimulations_SimulationDeletedBetweenWatches_ReportsTheDeletion(t *testing.T) {
 	t.Parallel()
 	sim := started()
 	sim.UID = "uid"
@@ -505,6 +505,6 @@ func TestWatchSimulations_DeletedBetweenWatches_IsReported(t *testing.T) {
 		return nil
 	})
 	if !errors.Is(err, errDeleted) || !slices.Equal(shown, []bool{false, true}) {
-		t.Errorf("the simulation was shown %v, and the watch ends with %v", shown, err)
+		t.Errorf("the calls of show have deleted = %v, and the watch ends with %v", shown, err)
 	}
 }

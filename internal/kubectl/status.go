@@ -49,7 +49,7 @@ objectives, faults and verdict.`,
 			case len(args) == 0:
 				return p.list(ctx, c, f)
 			case f.allNamespaces:
-				return inputErrorf("-A lists the simulations of all namespaces: remove the name %q, or replace -A with -n and its namespace", args[0])
+				return inputErrorf("-A lists the simulations of all namespaces: remove the name %q, or replace -A with -n NAMESPACE", args[0])
 			}
 			return p.show(ctx, c, args[0], f)
 		}),
@@ -64,7 +64,7 @@ func registerAllNamespaces(cmd *cobra.Command, all *bool) {
 	cmd.Flags().BoolVarP(all, "all-namespaces", "A", false, "simulations of all namespaces")
 }
 
-// list prints all simulations of a namespace.
+// list prints all simulations of a namespace, or of all namespaces.
 func (p *Plugin) list(ctx context.Context, c *cluster, f statusFlags) error {
 	namespace := c.namespace
 	if f.allNamespaces {
@@ -235,12 +235,12 @@ func (c *cluster) podsOf(ctx context.Context, namespace, name string) ([]corev1.
 	return list.Items, nil
 }
 
-// details are those parts of the state of a simulation that other objects contain. If they cannot be read, the errors
-// say why.
+// details are the parts of a simulation's state that are not in the ParkingSimulation itself. If a part cannot be read,
+// its error says why.
 type details struct {
 	pods    []corev1.Pod
 	podsErr error
-	// checks are the checks in the report of a complete simulation. They are nil if there is no report.
+	// The field checks contains the checks in the simulation's report. It is nil if there is no report.
 	checks    []ledger.Check
 	checksErr error
 }
@@ -260,7 +260,6 @@ func (c *cluster) detailsOf(ctx context.Context, sim *v1alpha1.ParkingSimulation
 	return d
 }
 
-// writeStatus writes the state of a simulation.
 func writeStatus(out io.Writer, sim *v1alpha1.ParkingSimulation, d details) error {
 	sim, d.pods, d.checks = terminal.Cleaned(sim), terminal.Cleaned(d.pods), terminal.Cleaned(d.checks)
 	w := newTable(out)
@@ -317,7 +316,7 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 }
 
 // writeServers writes a table of the servers. The source of a server is the object or the URL that says how to reach
-// it, or "managed" if the operator runs it. The state is the reason of the server's condition.
+// the server, or "managed" if the operator runs the server. The state is the reason of the server's condition.
 func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nSERVER\tSOURCE\tSTATE\n")
 	for _, server := range []struct{ name, source, condition string }{
@@ -333,8 +332,8 @@ func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// writeFaults writes a table of the latest occurrences of faults. If the worst occurrence is an earlier one, it comes
-// first.
+// writeFaults writes a table of the latest occurrences of faults. If the worst occurrence is not among the latest, it
+// becomes the first row.
 func writeFaults(w io.Writer, faults *v1alpha1.FaultsStatus) {
 	if faults == nil {
 		return
@@ -352,7 +351,7 @@ func writeFaults(w io.Writer, faults *v1alpha1.FaultsStatus) {
 	}
 }
 
-// hitOf returns the name of the pod that was hit. If several were hit, it returns their number.
+// hitOf returns the name of the pod that a fault hit. If the fault hit several pods, hitOf returns the number of pods.
 func hitOf(f *v1alpha1.FaultStatus) string {
 	switch {
 	case f.HitCount == 0:
@@ -363,7 +362,7 @@ func hitOf(f *v1alpha1.FaultStatus) string {
 	return fmt.Sprintf("%d pods", f.HitCount)
 }
 
-// valueOf returns the value as text. It returns the text none if the value is nil, that is, was not measured.
+// valueOf returns the value as text. It returns "–" if the value is nil, that is, was not measured.
 func valueOf[T any](value *T) string {
 	if value == nil {
 		return orNone("")
@@ -473,8 +472,8 @@ type objective struct {
 	name, bound, measured string
 }
 
-// objectivesInStatus returns the objectives of a simulation, together with all measured values in the status. These
-// include the values for which the simulation has no objective, such as the latencies of the whole run.
+// objectivesInStatus returns the objectives of a simulation, together with all measured values in the status. It
+// includes values without an objective, such as the latencies of the whole run.
 func objectivesInStatus(sim *v1alpha1.ParkingSimulation) []objective {
 	spec := &sim.Spec.Objectives
 	var all []objective

@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-func TestSummaryAPIOf_NamesWhereSummariesAreStored(t *testing.T) {
+func TestSummaryAPIOf_ReturnsWhereSummariesAreStored(t *testing.T) {
 	t.Parallel()
 	for want, spec := range map[string]v1alpha1.SummaryAPISpec{
 		"managed":                    {Managed: &v1alpha1.ManagedSummaryAPI{}},
@@ -51,7 +51,7 @@ func checkClean(t *testing.T, what, text string) {
 	}
 }
 
-func TestStatus_TextOfTheCluster_CannotControlTheTerminal(t *testing.T) {
+func TestStatus_TextFromTheCluster_CannotControlTheTerminal(t *testing.T) {
 	t.Parallel()
 	sim := hostile()
 	var out strings.Builder
@@ -77,7 +77,7 @@ func TestStatus_TextOfTheCluster_CannotControlTheTerminal(t *testing.T) {
 		checkClean(t, format, out.String())
 	}
 	if sim.Status.Report != hostile().Status.Report {
-		t.Error("the simulation itself was changed")
+		t.Error("the printing changed the simulation")
 	}
 }
 
@@ -95,7 +95,7 @@ func allObjectives() *v1alpha1.ParkingSimulation {
 	return sim
 }
 
-func TestObjectivesInStatus_AreThoseOfTheVerdict(t *testing.T) {
+func TestObjectivesInStatus_EqualTheObjectivesOfTheVerdict(t *testing.T) {
 	t.Parallel()
 	sim := allObjectives()
 	resolved, errs := manifest.Resolve(sim)
@@ -146,7 +146,7 @@ func TestWriteStatus_ShowsEachObjectiveWithItsMeasuredValue(t *testing.T) {
 	}})
 	for _, want := range []string{"generator lag at most 3s 4.1s failed", "achieved rate under faults at least 95 % – " + string(ledger.NotMeasured)} {
 		if !strings.Contains(complete, want) || strings.Contains(complete, "data kept") {
-			t.Errorf("the status of a complete simulation lacks %q:\n%s", want, complete)
+			t.Errorf("the status of a complete simulation must contain %q and no invariants:\n%s", want, complete)
 		}
 	}
 	if got := shown(details{checksErr: errors.New("no report")}); !strings.Contains(got, "Not all measured values are shown: no report") {

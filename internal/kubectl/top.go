@@ -29,20 +29,20 @@ two seconds until Ctrl-C.
   P99               99th percentile of the end-to-end latency in the last 10 s
   BACKLOG           events that wait in queues, or that were confirmed but have not taken effect
   LOST              confirmed events that never took effect. It is known once a simulation is complete
-  VERDICT           PASS or FAIL. FAIL before the end means that it can no longer become PASS
+  VERDICT           PASS or FAIL. FAIL before the end means that the verdict cannot become PASS
 
 The numbers come from a processor pod of each simulation, through the API server. That needs the
-rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}. Without it, they
-come from the status: rates are then means since the start, and P99 is known only at the end.`
+rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}. Without this
+rule, the numbers come from the status. Rates are then means since the start, and P99 is known only
+at the end.`
 
 const (
-	// topInterval is the time between two updates of a terminal. topTimeout is the timeout for reading one
-	// simulation.
+	// topInterval is the time between two updates of the table. topTimeout is the timeout for reading one simulation.
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
-	// topWindow is the length of the most recent period, whose rates and latencies are shown. Processes write their
-	// rows up to reportDelay late. So if the rows of the last reportDelay are missing, this time does not lower the
-	// rates; see secondsOf.
+	// topWindow is the period that the rates and latencies in the table cover. reportDelay is the maximum delay with
+	// which a process writes a row. If the newest rows are missing, a rate covers only the rest of the period.
+	// Otherwise, the rate would be too low; see secondsOf.
 	topWindow   = 10 * time.Second
 	reportDelay = 2 * time.Second
 	// topConcurrency is the maximum number of simulations that are read at the same time.
@@ -68,7 +68,7 @@ func (p *Plugin) topCommand() *cobra.Command {
 		RunE: p.connected(func(ctx context.Context, c *cluster, args []string) error {
 			switch {
 			case f.allNamespaces && len(args) > 0:
-				return inputErrorf("-A shows the simulations of all namespaces: remove the name %q, or replace -A with -n and its namespace", args[0])
+				return inputErrorf("-A shows the simulations of all namespaces: remove the name %q, or replace -A with -n NAMESPACE", args[0])
 			case f.watch && f.noWatch:
 				return inputErrorf("--watch and --no-watch cannot be used together")
 			}
@@ -146,7 +146,7 @@ type TopRow struct {
 	ProcessingP99Seconds *float64 `json:"processingP99Seconds"`
 	Backlog              *int64   `json:"backlog"`
 	Lost                 *int64   `json:"lost"`
-	// Verdict is PASS or FAIL. It is empty as long as both are possible.
+	// Verdict is PASS or FAIL. It is empty while the verdict is not certain.
 	Verdict string `json:"verdict"`
 	// Live is true if the values come from a pod of the simulation, and false if they come from the status of the
 	// ParkingSimulation.
@@ -168,17 +168,17 @@ func (r Rates) String() string {
 	if r.Achieved != nil {
 		achieved = terminal.Rate(*r.Achieved)
 	}
-	if r.Target == nil { // no more events are due
+	if r.Target == nil {
 		return achieved
 	}
 	return achieved + " of " + terminal.Rate(*r.Target)
 }
 
-// meter measures simulations repeatedly. Between two measurements, it keeps a tunnel to one pod of each simulation.
+// meter measures simulations repeatedly. It keeps a tunnel to one pod of each simulation open between measurements.
 type meter struct {
 	c         *cluster
 	name      string // the simulation to measure; if "", all simulations are measured
-	namespace string // "" means all
+	namespace string // "" means all namespaces
 
 	mu      sync.Mutex
 	sources map[types.UID]*source
@@ -235,8 +235,8 @@ func (m *meter) simulations(ctx context.Context) ([]v1alpha1.ParkingSimulation, 
 	return list.Items, nil
 }
 
-// measureOne measures one simulation. It reads live data from a pod if the simulation is running, and the status
-// otherwise.
+// measureOne returns the row of one simulation. For a running simulation, measureOne reads live data from a pod. If the
+// simulation is not running, or if no pod can be read, measureOne uses the status.
 func (m *meter) measureOne(ctx context.Context, sim *v1alpha1.ParkingSimulation) TopRow {
 	row := rowOfStatus(sim)
 	if sim.Status.CompletionTime != nil || sim.Status.StartTime == nil || sim.DeletionTimestamp != nil {
@@ -251,7 +251,7 @@ func (m *meter) measureOne(ctx context.Context, sim *v1alpha1.ParkingSimulation)
 	return row
 }
 
-// sourceOf returns the source of a simulation, and keeps it for later measurements.
+// sourceOf returns the source of a simulation. The meter keeps the source for later measurements.
 func (m *meter) sourceOf(sim *v1alpha1.ParkingSimulation) *source {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -294,16 +294,17 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	return nil
 }
 
-// secondsOf returns for how many seconds of the interval [from, to) the data is complete. A second without a row
-// counts, because nothing happened in it. Two parts of the interval do not count: the seconds before the start of the
-// simulation, and the last seconds, whose rows may still be missing.
+// secondsOf returns the number of seconds in the interval [from, to) for which the data is complete. A second without a
+// row counts, because processes store no row for a second in which nothing happened. Two parts of the interval do not
+// count: the seconds before the start of the simulation, and the last seconds, whose rows may still be missing.
 func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
 	end := to.Add(-reportDelay)
 	if n := len(rows); n > 0 {
 		if newest := rows[n-1].End(); newest.After(end) {
 			end = newest
 		}
-		if oldest := rows[0].Start(); oldest.Before(from) { // the row covers more than one second
+		if oldest := rows[0].Start(); oldest.Before(from) {
+			// The rate includes all events of the oldest row, so the period must begin at the start of that row.
 			from = oldest
 		}
 	}
@@ -354,8 +355,8 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	return row
 }
 
-// missingEvents returns how many confirmed events have not taken effect. Indeterminate events took effect without a
-// recorded confirm. They count as confirmed, because otherwise each of them would offset a missing event.
+// missingEvents returns how many confirmed events have not taken effect. Indeterminate events, which took effect
+// without a recorded confirm, count as confirmed. Otherwise, each indeterminate event would offset a missing event.
 func missingEvents(l *v1alpha1.LedgerStatus) int64 {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)
@@ -372,7 +373,7 @@ func p99Of(l *v1alpha1.LatencySummary) *float64 {
 	return new(d.Seconds())
 }
 
-// lines renders rows as a table. If there are no rows, it says so.
+// lines renders rows as a table. If there are no rows, lines returns a message.
 func (m *meter) lines(rows []TopRow, f topFlags, columns int) []string {
 	if len(rows) == 0 {
 		return []string{noSimulations(m.namespace)}
@@ -380,8 +381,8 @@ func (m *meter) lines(rows []TopRow, f topFlags, columns int) []string {
 	return topLines(rows, f, columns)
 }
 
-// topLines renders rows as a table, with their notes below it. If the lines are wider than the given number of columns, it
-// wraps the notes, and moves the columns of the table closer together.
+// topLines renders rows as a table, with the notes of the rows below the table. If the lines are wider than the given
+// number of columns, topLines wraps the notes, and moves the columns of the table closer together.
 func topLines(rows []TopRow, f topFlags, columns int) []string {
 	rows = terminal.Cleaned(rows)
 	lines := tableLines(rows, f, tablePadding)
@@ -432,7 +433,7 @@ func tableLines(rows []TopRow, f topFlags, padding int) []string {
 	return strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 }
 
-// latencyText formats a latency. If seconds is nil, it returns the constant none.
+// latencyText formats a latency. It returns "–" if seconds is nil.
 func latencyText(seconds *float64) string {
 	if seconds == nil {
 		return none

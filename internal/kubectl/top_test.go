@@ -27,7 +27,7 @@ func started() *v1alpha1.ParkingSimulation {
 	return sim
 }
 
-func TestTop_NoSimulations_NamesTheNamespace(t *testing.T) {
+func TestTop_NoSimulations_MessageContainsTheNamespace(t *testing.T) {
 	t.Parallel()
 	m := newMeter(&cluster{namespace: "nope"}, "", false)
 	if got := m.lines(nil, topFlags{}, 80); len(got) != 1 || !strings.Contains(got[0], "in namespace nope") {
@@ -44,8 +44,10 @@ func TestTopMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 		At: time.Unix(now, 0), Entry: view.Generator{Rate: 40}, Ledger: &ledger.Report{Outstanding: 7},
 		Queues: view.Queues{Ready: new(int64(3)), Retrying: new(int64(1))},
 	}}
+	// Each row covers one second. Each of the last 10 rows counts 40 events. Each older row counts 1000 events, which
+	// must not affect the rate.
 	for ago := int64(60); ago > 0; ago-- {
-		published := int64(1000) // events older than 10 s do not affect the rate
+		published := int64(1000)
 		if ago <= 10 {
 			published = 40
 		}
@@ -59,7 +61,9 @@ func TestTopMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 	if !row.Live || *row.Entry.Target != 40 || *row.Backlog != 7 || row.Verdict != "" {
 		t.Errorf("the row is %+v", row)
 	}
-	if rate := *row.Entry.Achieved; rate < 40 || rate > 140 { // the window may include one row of 1000 entries
+	// The expected rate is 40. If the rate includes one older row, its 1000 events add 100 to the mean over 10 s; the
+	// test tolerates this error.
+	if rate := *row.Entry.Achieved; rate < 40 || rate > 140 {
 		t.Errorf("the rate of the entries is %v", rate)
 	}
 	if p99 := *row.EndToEndP99Seconds; p99 < 0.08 || p99 > 0.12 {
@@ -67,7 +71,7 @@ func TestTopMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 	}
 }
 
-// measured returns the row of a running simulation whose pod returns the given state and the given rows.
+// measured returns the table row of a running simulation whose pod serves the given state and rows.
 func measured(t *testing.T, state view.State, rows ...timeline.Row) TopRow {
 	t.Helper()
 	state.Ledger = &ledger.Report{}
@@ -78,7 +82,7 @@ func measured(t *testing.T, state view.State, rows ...timeline.Row) TopRow {
 	return row
 }
 
-func TestMeasure_FewRows_RateIsOverTheWholeWindow(t *testing.T) {
+func TestMeasure_RowsAreMissing_RateCoversTheTimeWithCompleteData(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_700_000_000, 0)
 	row := func(ago, published int64) timeline.Row {
@@ -89,12 +93,12 @@ func TestMeasure_FewRows_RateIsOverTheWholeWindow(t *testing.T) {
 		rows      []timeline.Row
 		low, high float64
 	}{
-		"one event":                {view.State{At: at}, []timeline.Row{row(5, 1)}, 0.1, 0.13},
-		"paused 6 s ago":           {view.State{At: at}, []timeline.Row{row(10, 20), row(9, 20), row(8, 20), row(7, 20)}, 8, 10},
-		"nothing":                  {view.State{At: at}, nil, 0, 0},
-		"started 4 s ago":          {view.State{At: at, StartedAt: at.Add(-4 * time.Second)}, []timeline.Row{row(4, 20), row(3, 20), row(2, 20)}, 20, 30},
-		"the last second is late":  {view.State{At: at}, []timeline.Row{row(10, 20), row(9, 20), row(8, 20), row(7, 20), row(6, 20), row(5, 20), row(4, 20), row(3, 20), row(2, 20)}, 20, 20},
-		"wide rows of a long past": {view.State{At: at}, []timeline.Row{{Second: at.Unix() - 20, Width: 20, Entry: timeline.Events{Published: 400}}}, 20, 20},
+		"one event":                  {view.State{At: at}, []timeline.Row{row(5, 1)}, 0.1, 0.13},
+		"paused 6 s ago":             {view.State{At: at}, []timeline.Row{row(10, 20), row(9, 20), row(8, 20), row(7, 20)}, 8, 10},
+		"no rows":                    {view.State{At: at}, nil, 0, 0},
+		"started 4 s ago":            {view.State{At: at, StartedAt: at.Add(-4 * time.Second)}, []timeline.Row{row(4, 20), row(3, 20), row(2, 20)}, 20, 30},
+		"no row for the last second": {view.State{At: at}, []timeline.Row{row(10, 20), row(9, 20), row(8, 20), row(7, 20), row(6, 20), row(5, 20), row(4, 20), row(3, 20), row(2, 20)}, 20, 20},
+		"one row of 20 s":            {view.State{At: at}, []timeline.Row{{Second: at.Unix() - 20, Width: 20, Entry: timeline.Events{Published: 400}}}, 20, 20},
 	} {
 		if rate := *measured(t, test.state, test.rows...).Entry.Achieved; rate < test.low || rate > test.high {
 			t.Errorf("%s: the rate is %v, want from %v to %v", name, rate, test.low, test.high)
@@ -157,7 +161,7 @@ parking/rush-hour: no live data: no processor runs`)
 	}
 }
 
-func TestTopLines_Wide_ShowTheProcessingLatency(t *testing.T) {
+func TestTopLines_OutputWide_ShowsTheProcessingLatency(t *testing.T) {
 	t.Parallel()
 	row := rowOfStatus(started())
 	row.ProcessingP99Seconds = new(0.004)

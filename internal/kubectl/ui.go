@@ -71,7 +71,7 @@ func (p *Plugin) ui(ctx context.Context, c *cluster, name string, f uiFlags) err
 	}
 	live := c.source(sim, func(pod string) { p.notef("connected to pod %s\n", pod) })
 	defer live.pages.Close()
-	live.faults = c.liveFaults(live, func(err error) { p.notef("the page shows no faults: %s\n", err) })
+	live.faults = c.liveFaults(live, func(err error) { p.notef("the page cannot show the faults: %s\n", err) })
 	if err := p.tryPage(ctx, live); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (p *Plugin) ui(ctx context.Context, c *cluster, name string, f uiFlags) err
 	go c.watchPods(watching, client.ObjectKeyFromObject(sim), &live.failures, live.now, func(err error) {
 		p.notef("some failures of pods may be missing from the page: %s\n", err)
 	})
-	log := slog.New(slog.DiscardHandler) // no log is needed, because the page shows when its data is old
+	log := slog.New(slog.DiscardHandler) // no log is needed, because the page itself warns if its data is old
 	page := view.New(view.Config{Version: p.Version, Interval: pageInterval, TimelineTimeout: timelineTimeout}, view.Dependencies{Source: live, Logger: log})
 	server, err := httpserver.Listen(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)), httpserver.Guard(nil, page), log)
 	if err != nil {

@@ -28,7 +28,7 @@ func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, 
 	if name != "" {
 		options = append(options, client.MatchingFields{"metadata.name": name})
 	}
-	shown := map[types.UID]*v1alpha1.ParkingSimulation{} // a new watch begins with all objects, even those that have not changed
+	shown := map[types.UID]*v1alpha1.ParkingSimulation{} // each new watch first reports all objects again, even unchanged objects
 	handle := func(e watch.Event) error {
 		sim, ok := e.Object.(*v1alpha1.ParkingSimulation)
 		if !ok {
@@ -51,8 +51,8 @@ func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, 
 const podsRetryInterval = 10 * time.Second
 
 // watchPods adds the failures of a simulation's pods to a Tracker until ctx ends. It uses the result of now() as the
-// time at which a deleted pod failed. That time is late if the pod was deleted while the watch was interrupted. If the
-// pods cannot be watched, watchPods retries. It calls failed() with the first error only.
+// time at which a deleted pod failed. That time is too late if the pod was deleted while the watch was interrupted. If
+// the pods cannot be watched, watchPods retries. It calls failed() with the first error only.
 func (c *cluster) watchPods(
 	ctx context.Context, simulation types.NamespacedName, failures *podfailure.Tracker, now func() time.Time, failed func(error),
 ) {
@@ -79,16 +79,17 @@ func (c *cluster) watchPods(
 	}
 }
 
-// objects contains the objects that a watch has reported and that it has not reported as deleted.
+// objects contains the objects that a watch has reported, except those that it has reported as deleted.
 type objects map[types.UID]client.Object
 
-// watch passes each event of the selected objects to handle, beginning with an event for each existing object. It keeps
-// the map named known up to date. When the API server ends the watch, this method starts another one. A new watch does
-// not report earlier deletions, so the method first passes a Deleted event for each known object that no longer exists.
+// watch passes each event of the selected objects to the function handle, beginning with an event for each existing
+// object. It keeps the map named known up to date. When the API server ends the watch, this method starts a new watch.
+// The new watch does not report deletions that happened before its start, so the method first passes a Deleted event
+// for each known object that no longer exists.
 //
-// watch returns when ctx ends, when handle returns an error, or when the objects cannot be watched. In the last case,
-// the error begins with the text in the parameter named doing. If the user lacks the permission, the error also names
-// the RBAC rule that grants it.
+// watch returns when ctx ends, when the function handle returns an error, or when the objects cannot be watched. In the
+// last case, the error begins with the text in the parameter named doing. If the user lacks the permission, the error
+// also names the RBAC rule that grants it.
 func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,
@@ -126,8 +127,8 @@ func (c *cluster) watch(
 	}
 }
 
-// missing returns the known objects that no longer exist. If it cannot list the objects, it returns nil: the next watch
-// fails for the same reason, or the next call finds the missing objects.
+// missing returns the known objects that no longer exist. If the objects cannot be listed, missing returns nil: either
+// the next watch fails for the same reason, or the next call of missing finds these objects.
 func (c *cluster) missing(ctx context.Context, list client.ObjectList, known objects, options ...client.ListOption) objects {
 	if len(known) == 0 {
 		return nil
@@ -137,7 +138,7 @@ func (c *cluster) missing(ctx context.Context, list client.ObjectList, known obj
 		return nil
 	}
 	gone := maps.Clone(known)
-	_ = meta.EachListItem(current, func(o runtime.Object) error { // fails only if the function does
+	_ = meta.EachListItem(current, func(o runtime.Object) error { // never fails: current is a list, and the function returns nil
 		if object, ok := o.(client.Object); ok {
 			delete(gone, object.GetUID())
 		}
@@ -146,7 +147,8 @@ func (c *cluster) missing(ctx context.Context, list client.ObjectList, known obj
 	return gone
 }
 
-// forEach calls handle with each event. It returns when the watch ends or when handle returns an error.
+// forEach passes each event to the function handle. It returns when the watch ends or when the function returns an
+// error.
 func forEach(events watch.Interface, handle func(watch.Event) error) error {
 	defer events.Stop()
 	for e := range events.ResultChan() {

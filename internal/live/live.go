@@ -1,7 +1,7 @@
-// Package live reports the state of a running simulation whose components are separate processes. It reads
-// everything from the store. So any process that can reach the store can use this package to serve the live page. It
-// reports no final verdict, because only the operator knows when a simulation is complete. But it reports failures
-// that are already certain.
+// Package live reports the state of a running simulation whose components are separate processes. The package reads the
+// counts of all components from the store, so any process that can reach the store can serve the live page. The package
+// reports failures that are already certain. It reports no final verdict, because only the operator knows when a
+// simulation is complete.
 package live
 
 import (
@@ -21,10 +21,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// lagTime is the length of the period whose longest lag is reported as the lag of a generator.
+// lagTime is the period over which State takes the lag of a generator: State reports the longest lag of the last 5 s.
 const lagTime = 5 * time.Second
 
-// Store contains those methods of a store that a Source calls.
+// Store contains the methods of a store that a Source calls.
 type Store interface {
 	store.Ledger
 	ledger.Timeline
@@ -60,7 +60,7 @@ func (s *Source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 }
 
 // State implements view.Source. It audits the ledger and reads the timeline. The first call reads the whole ledger and
-// the whole timeline. Later calls read only what may have changed.
+// the whole timeline. Later calls skip the parts that cannot have changed.
 func (s *Source) State(ctx context.Context) (view.State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +86,7 @@ func (s *Source) State(ctx context.Context) (view.State, error) {
 	if clock.over {
 		state.Phase = view.Draining
 	}
-	rates := report.RatesOf(rows) // the rates on the page equal those in the report
+	rates := report.RatesOf(rows) // the report uses the same function, so the live page shows the same rates
 	state.Entry = generatorOf(event.TypeEntry, rows, clock, clock.rate(p.Entry.Schedule, 0), rates.Entry)
 	state.Exit = generatorOf(event.TypeExit, rows, clock, clock.rate(p.Exit.Schedule, p.Exit.Delay()), rates.Exit)
 	if depths != nil {
@@ -98,7 +98,8 @@ func (s *Source) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// verdictSoFar returns FAIL and the reasons if the simulation is already certain to fail. It does not consider faults.
+// verdictSoFar returns FAIL and the reasons if the simulation is already certain to fail. It does not consider injected
+// faults.
 func verdictSoFar(p *plan.Plan, account *ledger.Report, rows []timeline.Row, depths *broker.Depths) view.Verdict {
 	e := ledger.EvidenceSoFar(p, account, rows, nil, nil)
 	if depths != nil {
@@ -116,7 +117,7 @@ type clock struct {
 	now     time.Time
 	elapsed time.Duration // time since the start, at most the duration of the simulation; 0 before the start
 	runs    bool          // whether the generators publish events
-	over    bool          // whether the duration of the simulation is over
+	over    bool          // whether the duration of the simulation has passed
 }
 
 func clockOf(p *plan.Plan, now time.Time) clock {
@@ -140,8 +141,8 @@ func (c clock) rate(s plan.Schedule, after time.Duration) float64 {
 	return float64(s.RateAt(c.elapsed - after))
 }
 
-// generatorOf adds up the counts of one event type. It does not merge the histograms, because merging would take
-// longer than all the rest of the function.
+// generatorOf adds up the counts of one event type. It does not merge the histograms of the rows, because merging takes
+// longer than the rest of the function.
 func generatorOf(t event.Type, rows []timeline.Row, c clock, rate float64, mean report.Rate) view.Generator {
 	g := view.Generator{Rate: rate, TargetRate: mean.Target, AchievedRate: mean.Achieved}
 	for i := range rows {

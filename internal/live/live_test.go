@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// site is a simulation whose state is in a store in memory.
+// site is a simulation whose state is in an in-memory store.
 type site struct {
 	store  *memory.Store
 	plan   *plan.Plan
@@ -83,7 +83,8 @@ func TestLiveState_SumsTheTimelineOfAllProcesses(t *testing.T) {
 func TestLiveState_MeanRates_AreThoseOfTheReport(t *testing.T) {
 	t.Parallel()
 	s := newSite(10 * time.Minute)
-	for ago := range 60 { // the simulation was running for only one of the 10 minutes; it was suspended in the rest
+	// The simulation started 10 minutes ago. It has run for only one minute, and was suspended the rest of the time.
+	for ago := range 60 {
 		s.append(t, "a", 5*time.Minute+time.Duration(ago)*time.Second, timeline.Row{Entry: timeline.Events{Due: 20, Published: 19}})
 	}
 	rows, err := s.source.Timeline(t.Context(), time.Unix(0, 0), time.Now())
@@ -123,7 +124,7 @@ func TestLiveState_DeadLetters_VerdictIsFailBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	s := newSite(time.Minute)
 	if v := s.state(t).Verdict; v.Outcome != "" || v.Final || len(v.Reasons) > 0 {
-		t.Errorf("the verdict of a simulation without faults is %+v", v)
+		t.Errorf("the verdict without dead letters is %+v", v)
 	}
 	s.depths = &broker.Depths{Ready: 5, Dead: 3}
 	got := s.state(t)

@@ -35,7 +35,7 @@ type series struct {
 
 // unit formats the values of a chart. It also chooses the scale of the value axis.
 type unit struct {
-	// tick formats a value for the axis. text formats a value for a sentence.
+	// The function tick formats a value for the axis. The function text formats a value for a sentence.
 	tick, text func(float64) string
 	// log makes the value axis logarithmic.
 	log bool
@@ -225,7 +225,7 @@ func timeTicks(a axis) []Tick {
 	return ticks
 }
 
-// path returns the SVG path of a line. The path has a gap wherever there is no value.
+// path returns the SVG path of a line. The path has a gap at each point without a value.
 func path(points []point, x, y axis) string {
 	var b strings.Builder
 	command := "M"
@@ -270,8 +270,8 @@ func hits(lines []series, x axis, u unit) []Hit {
 	return all
 }
 
-// nearest returns the point that is closest to a time. It ignores points that are further away than the given
-// distance.
+// nearest returns the value of the point that is closest to a time. It ignores points that are further away than the
+// given distance.
 func nearest(points []point, at, distance float64) (value float64, ok bool) {
 	for _, p := range points {
 		if d := math.Abs(p.x - at); d <= distance && !math.IsNaN(p.y) {
@@ -281,7 +281,7 @@ func nearest(points []point, at, distance float64) (value float64, ok bool) {
 	return value, ok
 }
 
-// shortNumber formats a number for an axis, such as 1.5k.
+// shortNumber formats a number for an axis. For example, 1500 becomes "1.5k".
 func shortNumber(v float64) string {
 	for _, unit := range []struct {
 		size   float64
@@ -294,7 +294,7 @@ func shortNumber(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
-// shortDuration formats seconds for an axis, such as 10 ms.
+// shortDuration formats a number of seconds for an axis. For example, 0.01 becomes "10 ms".
 func shortDuration(seconds float64) string {
 	for _, unit := range []struct {
 		size   time.Duration

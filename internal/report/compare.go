@@ -22,14 +22,14 @@ import (
 // Comparison lists the differences between two runs.
 type Comparison struct {
 	Version int `json:"version"`
-	// Regression reports whether at least one metric, at least one check or the verdict became worse.
+	// Regression is true if the verdict, a metric or a check became worse.
 	Regression bool  `json:"regression"`
 	Before     RunOf `json:"before"`
 	After      RunOf `json:"after"`
 	// Notes are sentences that say why the comparison may be misleading.
 	Notes   []string `json:"notes"`
 	Metrics []Change `json:"metrics"`
-	// Objectives contains each objective of at least one of the runs, with the values measured in both.
+	// Objectives contains every objective that at least one of the runs has, with the values measured in both runs.
 	Objectives []Values      `json:"objectives"`
 	Checks     []CheckChange `json:"checks"`
 	// Settings contains the settings that differ.
@@ -44,7 +44,7 @@ type RunOf struct {
 	Verdict    ledger.Outcome `json:"verdict"`
 }
 
-// StartText formats the start of the run.
+// StartText formats the start time of the run.
 func (r RunOf) StartText() string { return timeText(r.StartTime) }
 
 // Change describes how one metric differs between the runs.
@@ -52,20 +52,22 @@ type Change struct {
 	// Key identifies the metric on the command line. Name is its display name.
 	Key  string `json:"key"`
 	Name string `json:"name"`
-	// Before and After are the values of the metric, each over a whole run. The unit is seconds, a share or a
-	// count. Nil means that the value was not measured.
+	// Before and After are the values of the metric, each measured over a whole run. Each value is a number of seconds,
+	// a share or a count. Nil means that the value was not measured.
 	Before *float64 `json:"before"`
 	After  *float64 `json:"after"`
 	// Relative is the change divided by Before. It is nil if Before is 0 or if a value is missing.
 	Relative *float64 `json:"relative,omitempty"`
-	// Threshold is the tolerated relative change. Floor is the tolerated absolute change, in the unit of the metric.
-	// A change must exceed both to matter. Both are nil for a count, which must not increase at all.
+	// Threshold is the tolerated relative change. Floor is the tolerated absolute change, in the unit of the metric. A
+	// change matters only if it exceeds both. For a count, Threshold and Floor are nil, because no increase is
+	// tolerated.
 	Threshold *float64 `json:"threshold,omitempty"`
 	Floor     *float64 `json:"floor,omitempty"`
-	// P is the probability that the samples would differ by at least the observed amount if both runs behaved the same.
-	// It is nil if the outcome does not depend on the samples. Windows are the numbers of samples in the two runs. A
-	// sample is a window of the timeline or, in the metrics of recovery times, one recovery.
-	P       *float64      `json:"p,omitempty"`
+	// P is the p-value of the significance test: the probability that the samples would differ by at least the observed
+	// amount if both runs behaved the same. P is nil if the test was not made.
+	P *float64 `json:"p,omitempty"`
+	// Windows contains the number of samples in each of the two runs. For a recovery time, a sample is one recovery.
+	// For any other metric, a sample is one window of the timeline.
 	Windows [2]int        `json:"windows,omitzero"`
 	Outcome ChangeOutcome `json:"outcome"`
 	// Reason says what decided the outcome. It is empty if the value did not change.
@@ -80,20 +82,19 @@ type ChangeOutcome string
 
 // The possible outcomes of the comparison of a metric.
 const (
-	// Unchanged means that the change is within the threshold.
+	// Unchanged means that the change is within the threshold, or that the first run did not measure the metric.
 	Unchanged ChangeOutcome = "unchanged"
-	// Noise means that the change exceeds the threshold, but that the difference between the samples may be due to
-	// chance.
+	// Noise means that the change exceeds the threshold, but that the change may be due to chance.
 	Noise ChangeOutcome = "noise"
-	// Undecided means that the change exceeds the threshold, but that there are too few samples to distinguish it
-	// from noise.
+	// Undecided means that the reports do not show whether a change is real: there are too few samples, a run was cut
+	// short, or a report omits occurrences of faults.
 	Undecided  ChangeOutcome = "undecided"
 	Regression ChangeOutcome = "regression"
 	Improved   ChangeOutcome = "improved"
 )
 
-// CheckChange describes a check whose outcome differs between the runs. A run that did not make the check has the
-// outcome MissingCheck.
+// CheckChange describes a check whose outcome differs between the runs. If a run did not make the check, the outcome of
+// that run is MissingCheck.
 type CheckChange struct {
 	Name    string        `json:"name"`
 	Before  string        `json:"before"`
@@ -101,7 +102,7 @@ type CheckChange struct {
 	Outcome ChangeOutcome `json:"outcome"`
 }
 
-// MissingCheck is the outcome of a check that only the other run made.
+// MissingCheck stands for the outcome in a run that did not make the check.
 const MissingCheck = "missing"
 
 // Values are the values of a setting or an objective in both runs.
@@ -111,19 +112,19 @@ type Values struct {
 	After  string `json:"after"`
 }
 
-// metric defines a figure that Compare compares, and how to compare it.
+// metric defines one value that Compare compares, and how to compare this value.
 type metric struct {
 	key, name string
 	// total returns the value over a whole run. It returns false if the value was not measured.
 	total func(*Document) (float64, bool)
-	// thresholdKey is the key under which callers set the threshold. Several metrics may share it. By default it is
-	// the key of the metric.
+	// thresholdKey is the key under which callers set the threshold. Several metrics may share a thresholdKey. If it is
+	// empty, callers use the key of the metric.
 	thresholdKey string
-	// window returns the value of the metric in one window of the timeline. The values of all windows are the samples
-	// of the metric. The field is nil if the metric has no value per window.
+	// The function window returns the value of the metric in one window of the timeline. The values of all windows are
+	// the samples of the metric. The function is nil if the metric has no value per window.
 	window func(*timeline.Row) (float64, bool)
-	// recoveries returns the durations of all recoveries from one fault. They are the samples of the metric. The
-	// function is set only in the metrics of recovery times.
+	// The function recoveries returns the durations, in seconds, of all recoveries from one fault. These durations are
+	// the samples of a recovery time. The function is nil in all other metrics.
 	recoveries func(*Document) []float64
 	// threshold is the tolerated relative change, and floor is the tolerated absolute change.
 	threshold, floor float64
@@ -133,7 +134,8 @@ type metric struct {
 
 const (
 	percent = 0.01
-	// The default thresholds. Medians and shares vary less than tail latencies.
+	// The default thresholds. The thresholds of medians and of the shares of published events are lower than the
+	// others, because medians and shares vary less.
 	medianThreshold   = 15 * percent
 	tailThreshold     = 25 * percent
 	shareThreshold    = 2 * percent
@@ -146,7 +148,8 @@ const (
 	recoveryFloor = 5
 )
 
-// metrics returns the metrics that Compare compares in every run.
+// metrics returns the metrics that every comparison contains. The metrics of faults depend on the runs; see
+// faultMetrics.
 func metrics() []metric {
 	return slices.Concat(
 		latencyMetrics("end-to-end", "endToEnd", func(l *Latencies) *Latency { return l.EndToEnd }, endToEnd),
@@ -214,7 +217,7 @@ func rateMetrics() []metric {
 	return append(shares, lags...)
 }
 
-// countMetrics returns the metrics for the counts of the ledger that must not increase.
+// countMetrics returns a metric for each of the ledger's counts that must not increase.
 func countMetrics() []metric {
 	count := func(name, key string, n func(*ledger.Report) int64) metric {
 		return metric{key: key, name: name, text: countText, total: func(d *Document) (float64, bool) {
@@ -232,7 +235,8 @@ func countMetrics() []metric {
 	}
 }
 
-// ThresholdKeys returns the keys of the metrics whose thresholds can be changed.
+// ThresholdKeys returns the keys under which Compare accepts thresholds: the keys of all metrics except counts and
+// recovery times, and one key for the recovery times of all faults.
 func ThresholdKeys() []string {
 	var keys []string
 	for _, m := range metrics() {
@@ -243,14 +247,14 @@ func ThresholdKeys() []string {
 	return append(keys, recoveryKey)
 }
 
-// Compare returns the differences between two runs. The map thresholds overrides default thresholds: it contains
-// the tolerated relative change by the key of the metric.
+// Compare returns the differences between two runs. The map thresholds overrides default thresholds. Its keys are
+// elements of ThresholdKeys(). Its values are the tolerated relative changes, such as 0.1 for 10 %.
 func Compare(before, after *Document, thresholds map[string]float64) *Comparison {
 	c := &Comparison{
 		Version: Version, Before: runOf(before), After: runOf(after), runs: [2]*Document{before, after},
 		Objectives: objectives(before, after), Checks: changedChecks(before, after), Settings: changedSettings(before, after),
-		// A run that was cut short before a scheduled fault has the verdict FAIL. So ignore the verdict of a run that
-		// was cut short, and compare only its checks.
+		// A run that is cut short during a fault has the verdict FAIL. So if the second run was cut short, ignore its
+		// verdict and compare only its checks.
 		Regression: before.Outcome == ledger.Pass && after.Outcome != ledger.Pass && after.CutShort == "",
 	}
 	c.Notes = notesOn(c)
@@ -275,21 +279,22 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 	return c
 }
 
-// isMetricUnproved reports whether a metric may have changed only because a run was cut short. Such a change proves
+// isMetricUnproved reports whether the early end of a run can explain the change of a metric. Such a change proves
 // nothing.
 func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
 	if m.isCount() {
-		// A short run can lower a count of the ledger. It cannot make the count missing: a count is missing only if the
-		// ledger cannot be read or has lost data.
+		// A run that was cut short has fewer events, so lacking is true for a lower count. Such a run also has fewer
+		// faults, so lacking is true for a missing count of a fault. But lacking is false for a missing count of the
+		// ledger: that count is missing because the ledger cannot be read or has lost data.
 		lacking = change.Outcome == Improved || isFault && lacking
 	}
 	return c.isUnproved(isFault, lacking)
 }
 
-// isCheckUnproved reports whether a check may differ only because a run was cut short. Such a difference proves
-// nothing.
+// isCheckUnproved reports whether the early end of a run can explain the change of a check's outcome. Such a change
+// proves nothing.
 func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	isFault := ledger.ConcernsFault(check.Name)
 	lacking := check.After != string(ledger.Failed) &&
@@ -297,9 +302,9 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether a difference may exist only because a run was cut short. Such a run has fewer faults and
-// fewer events. isFault is true if the difference concerns a fault. lacking is true if the second run lacks a value or
-// has a lower count.
+// isUnproved reports whether the early end of a run can explain a difference between the runs. A run that was cut short
+// has fewer faults and fewer events. The parameter isFault is true if the difference concerns a fault. The parameter
+// lacking is true if fewer events in the second run can explain the difference.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -336,7 +341,7 @@ func (m *metric) compare(before, after *Document) Change {
 	return c
 }
 
-// assess sets the outcome of a change and its reason. Both runs must have measured the metric.
+// assess sets the outcome of a change, and the reason for the outcome. Both runs must have measured the metric.
 func (m *metric) assess(c *Change, before, after *Document) {
 	was, difference := *c.Before, *c.After-*c.Before
 	direction := Regression
@@ -355,7 +360,7 @@ func (m *metric) assess(c *Change, before, after *Document) {
 	case math.Abs(difference) <= m.floor:
 		c.Reason = "within " + m.text(m.floor)
 	case m.recoveries != nil && before.FaultsOmitted+after.FaultsOmitted > 0:
-		c.Outcome, c.Reason = Undecided, "a report does not list all occurrences"
+		c.Outcome, c.Reason = Undecided, "at least one of the two reports omits occurrences of faults"
 	default:
 		c.Outcome = m.significance(c, before, after, direction)
 		c.Reason = c.noise()
@@ -378,8 +383,9 @@ const (
 	// it still has about minWindows windows.
 	window     = 10
 	minWindows = 10
-	// alpha is the significance level: the probability of reporting a change if there is only noise. fewestWindows
-	// is the minimum number of samples per run with which the test can reach this level.
+	// alpha is the significance level of the Mann–Whitney U test: the probability that the test reports a change if
+	// there is only noise. fewestWindows is the minimum number of samples (windows or recoveries) per run with which
+	// the test can reach this level.
 	alpha         = 0.01
 	fewestWindows = 5
 	// maxGapRows limits the number of rows that fill gaps in the timeline.
@@ -391,9 +397,10 @@ const (
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
 // significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. If they
-// do, it returns the parameter direction, which is Regression or Improved; otherwise it returns Noise. If there are too
-// few samples for the test, it returns Undecided. Recovery times are an exception, because most runs have only a few of
-// them. For these, it then returns direction, so that only the threshold of the metric decides.
+// differ, significance returns the parameter direction, which is Regression or Improved. Otherwise, it returns Noise.
+//
+// If there are too few samples for the test, significance returns Undecided. Recovery times are an exception, because
+// most runs have only a few recoveries: if there are too few recoveries for the test, significance returns direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
@@ -421,8 +428,8 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	return direction
 }
 
-// Median returns the median of the given values. For an even number of values, this is the mean of the two in the middle.
-// Without values, it returns 0.
+// Median returns the median of the given values. For an even number of values, the median is the mean of the two middle
+// values. Without values, Median returns 0.
 func Median(values []float64) float64 {
 	n := len(values)
 	if n == 0 {
@@ -437,9 +444,9 @@ func windowOf(d *Document) int64 {
 	return min(max(int64(d.ElapsedSeconds)/minWindows, 1), window)
 }
 
-// widest returns the width of the widest row, in seconds. The windows of both runs must be at least that wide: a
-// maximum, for example of the lag, is usually larger in a wide row than in a narrow one, so the values of narrower
-// windows would not be comparable.
+// widest returns the width of the widest row, in seconds. The windows of both runs must be at least as wide as this
+// row. Otherwise, a row could be wider than its window, and the values would not be comparable: the maximum lag, for
+// example, is usually larger in a wide row than in a narrow row.
 func widest(rows []timeline.Row) int64 {
 	w := int64(1)
 	for i := range rows {
@@ -448,13 +455,13 @@ func widest(rows []timeline.Row) int64 {
 	return w
 }
 
-// windows returns the value of the metric in each window. It omits windows that extend beyond the schedule of the
-// run.
+// windows returns the value of the metric in each window. It omits windows that extend beyond the schedule of the run,
+// except the first window.
 func (m *metric) windows(d *Document, width int64) []float64 {
 	if len(d.Timeline) == 0 {
 		return nil
 	}
-	// Windows begin at the first row, so that only the last window can be shorter than the others.
+	// Begin the windows at the first row, so that only the last window can be shorter than the others.
 	first := d.Timeline[0].Second
 	rows := slices.Clone(d.Timeline)
 	for i := range rows {
@@ -466,7 +473,7 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 	filled := timeline.FillGaps(rows, max(width, last/maxGapRows), last)
 	for _, row := range timeline.Merge(width, filled...) {
 		if row.Second > 0 && float64(row.Second+width) > d.ElapsedSeconds {
-			continue // the window extends beyond the end of the schedule
+			continue
 		}
 		if v, ok := m.window(&row); ok {
 			values = append(values, v)
@@ -475,7 +482,7 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 	return values
 }
 
-// objectives returns each objective of at least one of the runs, with the values measured in both.
+// objectives returns every objective that at least one of the runs has, with the values measured in both runs.
 func objectives(before, after *Document) []Values {
 	all := []Values{}
 	for _, c := range ObjectiveLines(&before.Verdict) {
@@ -492,9 +499,9 @@ func objectives(before, after *Document) []Values {
 	return all
 }
 
-// changedChecks returns the checks whose outcomes differ between the runs, and those that only one of the runs made. A
-// check that passed and is now missing is a regression, because the second run does not show that the check still
-// passes.
+// changedChecks returns the checks whose outcomes differ between the runs. It includes checks that only one of the runs
+// made. If a check passed in the first run and is missing in the second run, the outcome is Regression, because nothing
+// shows that the check would still pass.
 func changedChecks(before, after *Document) []CheckChange {
 	was, is := outcomes(before), outcomes(after)
 	changed := []CheckChange{}
@@ -519,7 +526,7 @@ func changedChecks(before, after *Document) []CheckChange {
 	return changed
 }
 
-// outcomes returns the outcomes of the checks of a run by their names.
+// outcomes returns the outcomes of the checks of a run, keyed by the names of the checks.
 func outcomes(d *Document) map[string]string {
 	all := make(map[string]string, len(d.Checks))
 	for _, c := range d.Checks {
@@ -533,8 +540,8 @@ func isSameRun(a, b *Document) bool {
 	return a == b || a.Simulation == b.Simulation && !a.StartTime.IsZero() && a.StartTime.Equal(b.StartTime) && a.EndTime.Equal(b.EndTime)
 }
 
-// changedSettings returns the settings that differ between the runs. The name of a setting is its path in the
-// environment or the manifest.
+// changedSettings returns the settings that differ between the runs. The name of a setting is its path in the JSON form
+// of Document.Environment, such as manifest.spec.duration.
 func changedSettings(before, after *Document) []Values {
 	was, is := settings(before), settings(after)
 	paths := maps.Clone(was)
@@ -548,7 +555,8 @@ func changedSettings(before, after *Document) []Values {
 	return changed
 }
 
-// settings returns all values in the environment and the manifest. The keys are their paths.
+// settings returns all values in Document.Environment, which includes the manifest. The keys are the paths of the
+// values.
 func settings(d *Document) map[string]string {
 	all := map[string]string{}
 	text, err := json.Marshal(d.Environment)
@@ -589,8 +597,9 @@ func (c *Change) RelativeText() string {
 	return fmt.Sprintf("%+.1f %%", math.Round(100**c.Relative/tenth)*tenth+0) // + 0 turns -0 into 0
 }
 
-// ThresholdText formats the tolerated changes: the relative one as a percentage, and the absolute one if there is one.
-// It returns "any" for a count, because any increase of a count is a regression.
+// ThresholdText formats the thresholds that a change must exceed to matter: the relative threshold as a percentage, and
+// the absolute threshold unless it is 0. For a count, ThresholdText returns "any", because any increase is a
+// regression.
 func (c *Change) ThresholdText() string {
 	switch {
 	case c.Threshold == nil:
@@ -695,7 +704,7 @@ func (b *markdown) values(what string, all []Values) {
 	}
 }
 
-// HTML returns the comparison as a self-contained HTML page. Its charts show both runs.
+// HTML returns the comparison as a self-contained HTML page. The charts of the page show both runs.
 func (c *Comparison) HTML() ([]byte, error) {
 	p := newPage(c.runs[1], "Comparison: "+c.After.Simulation)
 	p.Comparison, p.Charts = c, c.charts()

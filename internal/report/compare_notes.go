@@ -12,8 +12,8 @@ import (
 // one difference names.
 const maxNamed = 5
 
-// notesOn returns the notes on a comparison. They say that both reports describe the same run, that a run was cut short,
-// or that the runs had different environments or settings.
+// notesOn returns the notes on a comparison. A note says that both reports describe the same run, that a run was cut
+// short, or that the runs had different environments or settings.
 func notesOn(c *Comparison) []string {
 	notes := []string{}
 	if isSameRun(c.runs[0], c.runs[1]) {
@@ -44,9 +44,9 @@ func isOneInMemory(before, after *Environment) bool {
 	return before.RabbitMQ != "" && after.RabbitMQ != "" && (before.RabbitMQ == InMemory) != (after.RabbitMQ == InMemory)
 }
 
-// changedEnvironment returns the versions of servers and the machines that differ between the runs. It omits unknown
-// values. It omits the versions of RabbitMQ and Redis if one of the runs used these servers and the other ran in
-// memory.
+// changedEnvironment returns what differs between the environments of the runs: the machines, and the versions of
+// Kubernetes, RabbitMQ and Redis. It omits a value that is unknown in one of the runs. It omits the versions of
+// RabbitMQ and Redis if one of the runs used these servers and the other ran in memory.
 func changedEnvironment(before, after *Environment) []Values {
 	all := []Values{
 		{"Kubernetes", before.Kubernetes, after.Kubernetes},
@@ -58,8 +58,9 @@ func changedEnvironment(before, after *Environment) []Values {
 	return slices.DeleteFunc(all, func(v Values) bool { return v.Before == "" || v.After == "" || v.Before == v.After })
 }
 
-// machines describes the sizes of machines, such as 3 × 4 CPUs, 16 GiB. It leaves out their names, because two runs on
-// the same cluster may use different nodes.
+// machines describes the sizes of machines. For example, "3 × 4 CPUs, 16 GiB" means three machines, each with 4 CPUs
+// and 16 GiB of memory. The text omits the names of the machines, because two runs on the same cluster may use
+// different nodes.
 func machines(nodes []Node) string {
 	counts := map[string]int{}
 	for _, n := range nodes {
@@ -76,7 +77,8 @@ func machines(nodes []Node) string {
 	return strings.Join(bounded(kinds), " and ")
 }
 
-// changedSpec returns the fields of spec that differ between the runs. It returns nil if a manifest is unknown.
+// changedSpec returns the fields below spec in the manifest that differ between the runs. It returns nil if the
+// manifest of a run is unknown.
 func changedSpec(c *Comparison) []Values {
 	if c.runs[0].Environment.Manifest == nil || c.runs[1].Environment.Manifest == nil {
 		return nil
@@ -90,7 +92,7 @@ func changedSpec(c *Comparison) []Values {
 	return changed
 }
 
-// listed returns a list of differences as text, each with its name and both values.
+// listed returns the differences as one text. The text contains the name and both values of each difference.
 func listed(all []Values) string {
 	var texts []string
 	for _, v := range all {
@@ -99,7 +101,7 @@ func listed(all []Values) string {
 	return strings.Join(bounded(texts), ", ")
 }
 
-// bounded returns at most maxNamed texts, followed by the number of texts that it omits.
+// bounded returns the first maxNamed texts. If there are more texts, it appends the number of omitted texts.
 func bounded(texts []string) []string {
 	if more := len(texts) - maxNamed; more > 0 {
 		return append(texts[:maxNamed:maxNamed], fmt.Sprintf("%d more", more))

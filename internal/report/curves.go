@@ -13,7 +13,8 @@ import (
 // curves contains the timeline of a run for the charts.
 type curves struct {
 	rows []timeline.Row
-	// start is the start of the run as a Unix time in seconds. end is the length of the run in seconds.
+	// The field start is the Unix time of the start of the run. The field end is the end of the timeline, in seconds
+	// after start.
 	start, end float64
 }
 
@@ -62,8 +63,8 @@ func gauge(value func(*timeline.Row) *int64) func(*timeline.Row) float64 {
 	}
 }
 
-// quantile returns a function that computes a quantile of the latencies in a row, in seconds. It includes both
-// entries and exits.
+// quantile returns a function that computes a quantile, in seconds, of the latencies of all entries and exits in a
+// timeline row.
 func quantile(q float64, of func(*timeline.Events) histogram.Snapshot) func(*timeline.Row) float64 {
 	return func(r *timeline.Row) float64 {
 		both := histogram.Merge(of(&r.Entry), of(&r.Exit))
@@ -87,7 +88,7 @@ func (c curves) percentiles(of func(*timeline.Events) histogram.Snapshot) []seri
 	}
 }
 
-// charts returns the charts of the report. They mark the given notes on the time axis.
+// charts returns the charts of the report. The charts mark the given notes on the time axis.
 func (d *Document) charts(notes []Note) []Chart {
 	c := curvesOf(d)
 	if len(c.rows) == 0 {
@@ -125,7 +126,7 @@ func (d *Document) charts(notes []Note) []Chart {
 		chart("Generator lag", "How late the generators are: the longest delay in each interval", lagUnit(), 0,
 			c.series("entries", "c1", lag(entry)), c.series("exits", "c2", lag(exit))),
 		chart("Outcomes", "Results of processing, per second", perSecond(), 0, c.outcomes()...),
-		chart("Available plates", "Vehicles that are parked and may leave. A draw is starved if no vehicle is available for an exit", events(), 0,
+		chart("Available plates", "Vehicles that are parked and may leave. A starved draw is an exit that was due, but was not published, because no vehicle was available", events(), 0,
 			c.series("available", "c1", gauge(func(r *timeline.Row) *int64 { return r.Pool })),
 			c.series("starved draws per second", "c3", rate(starved))),
 		chart("Errors", "Failed attempts per second, by stage of the pipeline", perSecond(), 0, c.errors()...),

@@ -13,11 +13,11 @@ type FaultLine struct {
 	// ID identifies the occurrence. Action says what was done to which target, such as "Kill Redis". Hit contains
 	// the names of the affected instances.
 	ID, Action, Hit string
-	// At is the time at which the fault took effect or was due, relative to the start of the run. Lasted is how
-	// long the fault was in effect.
+	// At is when the fault took effect, relative to the start of the run. If the fault never took effect, At is when it
+	// was due. Lasted is how long the fault was in effect.
 	At, Lasted string
 	Outcome    fault.Outcome
-	// Recovery is how long the recovery took. The fields after it are the measured effects of the fault.
+	// Recovery is how long the recovery took. The next six fields are the measured effects of the fault.
 	Recovery, PeakP99, PeakLag, PeakBacklog, Redeliveries, Duplicates, Lost string
 	// Message is the reason why the simulation did not recover. It is empty if the simulation recovered.
 	Message string
@@ -79,15 +79,16 @@ func hitOf(a *fault.Account) string {
 type TotalLine struct {
 	// Fault is the name of the fault. Action says what was done to which target.
 	Fault, Action string
-	// Occurrences is the number of occurrences. Each of the next five fields is the number of those with one outcome.
+	// Occurrences counts all occurrences. Injected counts the occurrences that took effect. Each of the next four
+	// fields counts the occurrences with the outcome that the field is named after.
 	Occurrences, Injected, Recovered, NotRecovered, NotInjected, Aborted string
 	// Mean and Slowest are the mean and the longest recovery time. Redeliveries and Duplicates are sums over all
 	// occurrences.
 	Mean, Slowest, Redeliveries, Duplicates string
 }
 
-// totals returns the totals of faults. A report of an earlier version does not contain them, so totals then adds up the
-// listed occurrences.
+// totals returns the totals of faults. If the report lacks them, because an earlier version wrote it, totals adds up
+// the listed occurrences.
 func (r *Run) totals() []fault.Total {
 	if len(r.FaultTotals) == 0 {
 		return fault.Totals(fault.History{}, r.Faults)
@@ -109,8 +110,8 @@ func (r *Run) OmittedFaults() string {
 }
 
 // FaultTotalLines formats the totals of faults. It returns nil if no fault occurred more than once, because the totals
-// would then repeat the occurrences. Reports of earlier versions have no totals. If such a report omits occurrences,
-// FaultTotalLines also returns nil, because the totals are unknown.
+// would then repeat the occurrences. It also returns nil if the totals are unknown, that is, if a report of an earlier
+// version has no totals and does not list all occurrences.
 func (r *Run) FaultTotalLines() []TotalLine {
 	if r.FaultsOmitted > 0 && len(r.FaultTotals) == 0 {
 		return nil
@@ -176,8 +177,8 @@ func (r *Run) faultLine(a *fault.Account) FaultLine {
 // Band is an interval of the time axis in which a fault disturbed the simulation. Charts shade it.
 type Band struct{ X, Width, Class, Label string }
 
-// bands returns up to two bands for each occurrence of a fault. One lasts from the injection of the fault until its
-// end. The other lasts from the end of the fault until the recovery of the simulation.
+// bands returns up to two bands for each occurrence of a fault. The first lasts from the injection of the fault until
+// the end of the fault. The second lasts from the end of the fault until the recovery of the simulation.
 func (c curves) bands(faults []fault.Account) []Band {
 	x := timeAxis(c.end)
 	var all []Band

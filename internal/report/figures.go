@@ -36,7 +36,7 @@ func (e Equation) Left() string {
 	return text
 }
 
-// Right formats the right side of the equation: the number of effects.
+// Right formats the right side of the equation e: the number of effects.
 func (e Equation) Right() string { return terminal.Count(e.Effects) }
 
 // Equations returns the equations that the counters of a ledger must satisfy.
@@ -124,7 +124,8 @@ func (l Latencies) LatencyLines() []LatencyLine {
 	return []LatencyLine{l.Processing.line("processing"), l.EndToEnd.line("end to end")}
 }
 
-// Unknown says how many latencies are unknown, such as "latencies of 17 events are unknown". It returns "" if none is.
+// Unknown says how many latencies are unknown, such as "latencies of 17 events are unknown". It returns "" if all are
+// known.
 func (l Latencies) Unknown() string {
 	switch l.Unmeasured {
 	case 0:
@@ -169,7 +170,7 @@ func (d *Document) Facts() []Fact {
 		{"start", timeText(d.StartTime)},
 		{"end", timeText(d.EndTime)},
 		{"elapsed", terminal.Clock(Seconds(d.ElapsedSeconds))},
-		{"time to come to rest", terminal.Duration(Seconds(d.DrainSeconds))},
+		{"drain time after the schedule", terminal.Duration(Seconds(d.DrainSeconds))},
 		{"parking", d.Environment.Parking},
 		{"RabbitMQ", d.Environment.RabbitMQ},
 		{"Redis", d.Environment.Redis},

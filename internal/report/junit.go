@@ -50,7 +50,7 @@ type junitCase struct {
 	Failure *junitProblem `xml:"failure"`
 	Error   *junitProblem `xml:"error"`
 	Skipped *junitProblem `xml:"skipped"`
-	// The field Out contains the measured value of a check that passed.
+	// Out contains the wanted and the measured value of a check that passed.
 	Out string `xml:"system-out,omitempty"`
 }
 
@@ -64,7 +64,7 @@ type junitProblem struct {
 // warnings become the output of the suite. The output of a test case shows what the check measured. A check without
 // data becomes an error. A check that was skipped because another check failed becomes a skipped test case.
 func (d *Document) JUnit() ([]byte, error) {
-	// An XML encoder replaces characters that XML does not allow, so escape them first.
+	// Escape the characters that XML does not allow. Otherwise, the XML encoder would replace each of them with U+FFFD.
 	figures := *d
 	figures.Timeline = nil // do not copy the timeline, which is large and does not appear in the XML
 	d = terminal.Cleaned(&figures)
@@ -85,7 +85,8 @@ func (d *Document) JUnit() ([]byte, error) {
 		suite.add(c)
 	}
 	if len(d.Checks) == 0 && d.Outcome != ledger.Pass {
-		// The file has no test cases so far. A program that reads such a file would treat the run as a success.
+		// Without a test case, programs that read the file would treat the run as a success. So add the verdict as a
+		// failed test case.
 		suite.add(ledger.Check{Kind: ledger.Invariant, Name: "verdict", Outcome: ledger.Failed, Want: string(ledger.Pass),
 			Got: string(d.Outcome), Message: strings.Join(d.Reasons, "; ")})
 	}
@@ -118,8 +119,8 @@ func (s *junitSuite) add(c ledger.Check) {
 	s.Cases = append(s.Cases, test)
 }
 
-// properties returns the values in the JSON form of the report, without the checks, the manifest and the timeline. The
-// name of a property is the path of its value.
+// properties returns the values in the JSON form of the report, without the checks, the reasons, the timeline and the
+// manifest. The name of a property is the path of its value.
 func (d *Document) properties() ([]junitProperty, error) {
 	figures := *d
 	figures.Checks, figures.Reasons, figures.Timeline, figures.Environment.Manifest = nil, nil, nil, nil

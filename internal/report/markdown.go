@@ -211,7 +211,8 @@ func (b *markdown) fence(text string) {
 }
 
 // escapeMarkdown escapes a text so that Markdown displays it literally, on one line. The text may come from anyone who
-// can publish events. Therefore it must not mention people or link to anything where the report is pasted.
+// can publish events. Therefore, wherever the report is pasted, the text must not become a link or mention people, as
+// @name does.
 func escapeMarkdown(text string) string {
 	var b strings.Builder
 	line := strings.Join(strings.Fields(terminal.Clean(text)), " ")

@@ -40,14 +40,14 @@ func ReadFile(path string) (*Document, error) {
 	return d, nil
 }
 
-// Read reads a report in JSON form of at most 64 MiB. It ignores unknown fields. It rejects a report that contradicts
-// itself, such as one with the verdict PASS but without checks, and one with values that no run can have.
+// Read reads a report in JSON form of at most 64 MiB. It ignores unknown fields. It rejects a report with values that
+// no run can have, and a report that contradicts itself, such as a report with the verdict PASS but without checks.
 func Read(r io.Reader) (*Document, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	switch {
 	case err != nil:
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			err = failed.Err // omit the path, because the caller adds it
+			err = failed.Err // omit the path, because the caller adds the path
 		}
 		return nil, err
 	case len(text) > maxSize:
@@ -68,7 +68,7 @@ func Read(r io.Reader) (*Document, error) {
 	}
 	switch {
 	case head.Version == nil || head.Verdict == nil:
-		return nil, errors.New(`not a report: the field "version" or "verdict" is missing; make one with 'parking simulate --report FILE.json'`)
+		return nil, errors.New(`not a report: the field "version" or "verdict" is missing; make a report with 'parking simulate --report FILE.json'`)
 	case *head.Version != Version:
 		return nil, fmt.Errorf("version %d of the report format is not supported: this program reads version %d; use the version of parking that wrote the report", *head.Version, Version)
 	}
@@ -161,15 +161,15 @@ func encode(v any, indent string) ([]byte, error) {
 	return terminal.CleanLines(b.Bytes()), err
 }
 
-// mergedWidths returns widths of timeline rows, in seconds. Bounded tries them in this order until the report is small
-// enough.
+// mergedWidths returns widths of timeline rows, in seconds. The method Bounded tries these widths in this order until
+// the report is small enough.
 func mergedWidths() []int64 {
 	return []int64{2, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600}
 }
 
 const (
-	// maxBoundedFaults is the number of occurrences to which Bounded shortens the list of faults. maxBoundedHit is the
-	// number of names to which it shortens the list of instances that were hit by an occurrence.
+	// When the method Bounded shortens lists, it keeps maxBoundedFaults occurrences of faults. For each occurrence, it
+	// keeps the names of maxBoundedHit instances that the fault has hit.
 	maxBoundedFaults = 200
 	maxBoundedHit    = 5
 )
@@ -178,7 +178,7 @@ const (
 // until the report is small enough:
 //
 //   - Keep only the worst occurrences of faults.
-//   - Shorten the lists of instances that were hit, if the report without its timeline exceeds half of the limit.
+//   - If the report without its timeline exceeds half of the limit, shorten the lists of instances that were hit.
 //   - Merge the rows of the timeline into wider and wider rows.
 //   - Omit the timeline.
 //   - Omit the manifest.
@@ -212,8 +212,8 @@ func (d *Document) keepWorstFaults() {
 	}
 }
 
-// abridgeHit keeps at most maxBoundedHit names of hit instances for each occurrence of a fault. It does so only if the
-// report without its timeline is larger than the given number of bytes.
+// abridgeHit shortens the lists of instances that were hit. It does nothing if the report without its timeline has at
+// most the given number of bytes.
 func (d *Document) abridgeHit(limit int) {
 	head := *d
 	head.Timeline = nil

@@ -104,8 +104,8 @@ func sample() *Document {
 	return &d
 }
 
-// addSampleMarks adds marks to the timeline of the sample. Some of them are so close together that their numbers share
-// a label in charts, such as 1–3.
+// addSampleMarks adds marks to the timeline of the sample. Some marks are so close together that their numbers share a
+// label in charts, such as 1–3.
 func addSampleMarks(rows []timeline.Row) {
 	mark := func(seconds float64, kind timeline.MarkKind, subject, message string) {
 		row := &rows[int(seconds)]
@@ -162,7 +162,7 @@ func TestReportDocument_RendersEveryFormatLikeItsGoldenFile(t *testing.T) {
 	}
 }
 
-func TestReportDocument_EmptyReport_RendersLikeItsGoldenFile(t *testing.T) {
+func TestReportDocument_EmptyReport_SaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	d := New(Run{Verdict: ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{"the ledger cannot be read"}}, Simulation: "s"}, Environment{}, nil)
 	html, err := d.HTML()
@@ -275,7 +275,7 @@ type schemaNode struct {
 }
 
 // compareSchema fails the test if the JSON encoding of a Go type has other fields or types than its schema, or if the
-// schema requires a field that the encoding may omit. It does not look into types with their own encoding.
+// schema requires a field that the encoding may omit. It does not look into types that encode themselves.
 func compareSchema(t *testing.T, root, s *schemaNode, of reflect.Type, path string) {
 	t.Helper()
 	if of.Kind() == reflect.Pointer {
@@ -496,7 +496,7 @@ func TestReadReport_AbsurdValue_ErrorNamesTheField(t *testing.T) {
 		{"ledger.matched", json.RawMessage("1e18"), "ledger.matched: Invalid value: 1e18: must be a whole number"},
 		{"ledger.missingEntries", -2e12, "ledger.missingEntries: Invalid value: -2000000000000"},
 		{"ledger.indeterminate", 12, "ledger.indeterminate: Invalid value: 12: the report contradicts itself"},
-		{"ledger.lost", 0, "ledger.lost: Invalid value: 0: the report contradicts itself: lostEvents names 1"},
+		{"ledger.lost", 0, "ledger.lost: Invalid value: 0: the report contradicts itself: the length of lostEvents is 1"},
 		{"ledger.dataLostAt", "9999-01-01T00:00:00Z", "ledger.dataLostAt: Invalid value"},
 		{"checks.0.outcome", "skipped", `checks[0].outcome: Unsupported value: "skipped"`},
 		{"checks.0.name", "", "checks[0].name: Required value"},
@@ -514,7 +514,7 @@ func TestReadReport_AbsurdValue_ErrorNamesTheField(t *testing.T) {
 		{"faults.0.injectedAt", "9999-01-01T00:00:00Z", "faults[0].injectedAt: Invalid value"},
 		{"faults.0.number", "one", `faults[0].number: Invalid value: "one": must be a whole number`},
 		{"faultsOmitted", -1, "faultsOmitted: Invalid value: -1"},
-		{"faultTotals.0.aborted", 7, "faultTotals: Invalid value: 11: must add up to 4, the number of occurrences in faults and faultsOmitted"},
+		{"faultTotals.0.aborted", 7, "faultTotals: Invalid value: 11: must add up to 4, the number of occurrences in the fields faults and faultsOmitted"},
 		{"timeline.1.t", 5, "timeline[1].t: Invalid value: 5: must not be before the end of the previous row"},
 		{"timeline.0.t", -5, "timeline[0].t: Invalid value: -5: must be a Unix time"},
 		{"timeline.59.t", 253370764800, "timeline[59].t: Invalid value: 253370764800: must be a Unix time"},
@@ -691,10 +691,10 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-// The operator always keeps the latest occurrences of faults, even mild ones. An omitted occurrence may be worse than a
-// listed one, so the report must not claim that it lists the worst ones. A document of an earlier version has no
-// totals. Its report must not mention totals.
-func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilderThanListedFaults(t *testing.T) {
+// The operator always keeps the latest occurrences of faults, even mild ones. So an omitted occurrence may be worse
+// than a listed one, and the report must not claim the opposite. A report of an earlier version has no totals of
+// faults, so its rendered text must not mention these totals.
+func TestRenderings_OmittedFaults_AreCountedButNotCalledMilderThanTheListedOnes(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "omits 3 occurrences. The listed occurrences include the worst ones.", "The totals include the omitted occurrences."
 	d := sample()
@@ -709,7 +709,7 @@ func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilderThanListedFaults(t
 		}
 		for name, text := range map[string]string{"HTML": string(html), "Markdown": string(d.Markdown())} {
 			if !strings.Contains(text, omitted) || strings.Contains(text, "not worse") || strings.Contains(text, "no worse") {
-				t.Errorf("%s does not say %q, or claims too much", name, omitted)
+				t.Errorf("%s does not say %q, or says that the omitted occurrences are not worse than the listed ones", name, omitted)
 			}
 			for _, shown := range []string{totals, "mean recovery"} {
 				if strings.Contains(text, shown) != hasTotals {
@@ -720,7 +720,7 @@ func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilderThanListedFaults(t
 	}
 }
 
-func TestRenderings_RunCutShort_IsMarked(t *testing.T) {
+func TestRenderings_RunCutShort_AllFormatsSaySo(t *testing.T) {
 	t.Parallel()
 	const want = "the run was cut short after 0:12 of 1:00 (stopped by a signal: interrupt)"
 	d := sample()
@@ -740,7 +740,7 @@ func TestRenderings_RunCutShort_IsMarked(t *testing.T) {
 	}
 }
 
-// endless is a reader that never reaches the end of its file.
+// endless is a reader that never returns io.EOF.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) {
@@ -785,11 +785,11 @@ func TestBoundedReport_LongRun_MergesTimelineRows(t *testing.T) {
 		t.Errorf("bounded to %d bytes, %v; want no timeline", len(text), err)
 	}
 	if _, err = d.Bounded(100); err == nil {
-		t.Error("a report that cannot be bounded is not an error")
+		t.Error("Bounded returns no error for a limit that is too small")
 	}
 }
 
-func TestBoundedReport_ManyFaults_KeepsTheWorst(t *testing.T) {
+func TestBoundedReport_ManyFaults_KeepsTheWorstFaults(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	worst := d.Faults[3]
@@ -815,7 +815,7 @@ func TestBoundedReport_ManyFaults_KeepsTheWorst(t *testing.T) {
 	}
 }
 
-func TestBounded_ManyInstancesHit_OmitsNames(t *testing.T) {
+func TestBoundedReport_FaultsHitManyInstances_OmitsNamesOfInstances(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	for i := range 1000 {
@@ -842,11 +842,11 @@ func TestBounded_ManyInstancesHit_OmitsNames(t *testing.T) {
 		t.Errorf("the line of the fault names %q", line.Hit)
 	}
 	if len(d.Faults[0].Hit) != want {
-		t.Error("the report itself was changed")
+		t.Error("Bounded changed the report itself")
 	}
 }
 
-func TestBounded_HugeManifest_IsOmitted(t *testing.T) {
+func TestBoundedReport_HugeManifest_OmitsTheManifest(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	d.Environment.Manifest = fmt.Appendf(nil, `{"spec":{"notes":%q}}`, strings.Repeat("x", 1<<20))
@@ -993,7 +993,7 @@ func TestRenderings_UntrustedText_CannotControlTheTerminalOrTheDocument(t *testi
 		}
 		switch {
 		case strings.HasPrefix(name, "JSON"):
-			continue // JSON quotes texts, so they cannot contain markup
+			continue // JSON has no markup
 		case name == "JUnit":
 			if err := xml.Unmarshal(rendered, &junitSuites{}); err != nil {
 				t.Errorf("%s: %v", name, err)

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// maxNumber limits durations in seconds, and rates in events per second. It is the largest power of ten for which
+	// maxNumber limits durations in seconds, and rates in events per second. It is the largest power of ten such that
 	// this number of seconds fits in a time.Duration.
 	maxNumber = 1e9
 	// maxCount limits counts of events. A timeline in a file of maxSize bytes has fewer than a million rows, so the sum
@@ -27,7 +27,7 @@ const (
 	maxNames = 1000
 )
 
-// earliest and latest limit all times in a report.
+// All times in a report must be between earliest() and latest().
 func earliest() time.Time { return time.Unix(0, 0).UTC() }
 func latest() time.Time   { return time.Date(2200, time.January, 1, 0, 0, 0, 0, time.UTC) }
 
@@ -51,7 +51,7 @@ func (d *Document) validateRanges() error {
 	return validateRange("", reflect.ValueOf(shown))
 }
 
-// validateChecks returns an error if the verdict is not the one that follows from the checks.
+// validateChecks returns an error if a check is invalid, or if the verdict does not follow from the checks.
 func (d *Document) validateChecks() error {
 	if len(d.Checks) > maxNames {
 		return field.TooMany("checks", len(d.Checks), maxNames)
@@ -112,7 +112,7 @@ func (d *Document) validateLedger() error {
 	case l == nil:
 		return nil
 	case int64(len(l.LostEvents)) > max(l.Lost, 0):
-		return contradiction("ledger.lost", l.Lost, fmt.Sprintf("lostEvents names %d", len(l.LostEvents)))
+		return contradiction("ledger.lost", l.Lost, fmt.Sprintf("the length of lostEvents is %d", len(l.LostEvents)))
 	case l.Indeterminate != l.IndeterminateEntries+l.IndeterminateMatched+l.IndeterminateUnmatched:
 		return contradiction("ledger.indeterminate", l.Indeterminate, "this number is not the sum of indeterminateEntries, indeterminateMatched and indeterminateUnmatched")
 	}
@@ -156,7 +156,7 @@ func (d *Document) validateFaults() error {
 		return field.TooMany("faults", len(names), maxNames)
 	}
 	if all := int64(len(d.Faults)) + d.FaultsOmitted; len(d.FaultTotals) > 0 && counted != all {
-		return field.Invalid("faultTotals", counted, fmt.Sprintf("must add up to %d, the number of occurrences in faults and faultsOmitted", all))
+		return field.Invalid("faultTotals", counted, fmt.Sprintf("must add up to %d, the number of occurrences in the fields faults and faultsOmitted", all))
 	}
 	return nil
 }
@@ -187,13 +187,13 @@ func outOfRange(path field.Path, value any, limit float64) error {
 	return field.Invalid(path, value, fmt.Sprintf("must be from 0 to %g", limit))
 }
 
-// mayBeNegative reports whether a number with the given name may be negative. Only differences may be.
+// mayBeNegative reports whether a number with the given name may be negative. Only differences may be negative.
 func mayBeNegative(name string) bool {
 	return slices.Contains([]string{"missingEntries", "missingMatched", "missingUnmatched"}, name)
 }
 
-// validateRange checks all numbers and times within a value. It returns an error for the first one that is out of
-// range.
+// validateRange checks all numbers and times within a value. It returns an error for the first number or time that is
+// out of range.
 func validateRange(path field.Path, v reflect.Value) error {
 	if v.IsZero() {
 		return nil
@@ -239,7 +239,8 @@ func validateKind(path field.Path, v reflect.Value) error {
 	}
 }
 
-// validateParts returns an error for the first number or time within a struct, a slice or a map that is out of range.
+// validateParts checks all numbers and times within a struct, a slice or a map. It returns an error for the first
+// number or time that is out of range.
 func validateParts(path field.Path, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Struct:

@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Clean returns a text as one line that a terminal displays as it is. It replaces line breaks and tabs with spaces, and
-// escapes all other invisible characters. For example, the character that begins ANSI sequences becomes \u001b, and the
-// one that reverses the direction of text becomes \u202e. Use it for text from files, servers and clusters.
+// Clean converts a text into one line that is safe to print on a terminal. It replaces line breaks and tabs with
+// spaces, and escapes all other invisible characters. For example, Clean replaces the escape character, with which ANSI
+// sequences begin, with \u001b. Use Clean for text from files, servers and clusters.
 func Clean(text string) string {
 	return escape(strings.NewReplacer("\r\n", " ", "\n", " ", "\t", " ").Replace(text))
 }
@@ -23,8 +23,8 @@ func CleanLines(text []byte) []byte {
 	return []byte(escape(string(text), '\n', '\t'))
 }
 
-// escape replaces invisible characters, except those in keep, with the escape sequences of JSON. With these sequences, a
-// JSON document keeps its meaning.
+// escape replaces invisible characters with the escape sequences of JSON, so that a JSON document keeps its meaning. It
+// does not replace the characters in the parameter keep.
 func escape(text string, keep ...rune) string {
 	isBad := func(c rune) bool { return !unicode.IsGraphic(c) && !slices.Contains(keep, c) }
 	if utf8.ValidString(text) && strings.IndexFunc(text, isBad) < 0 {
@@ -34,7 +34,7 @@ func escape(text string, keep ...rune) string {
 	for _, c := range text {
 		switch {
 		case !isBad(c):
-			b.WriteRune(c) // U+FFFD in place of an invalid byte
+			b.WriteRune(c) // if the byte is invalid, c is U+FFFD
 		case c > 0xffff:
 			high, low := utf16.EncodeRune(c)
 			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
@@ -45,8 +45,8 @@ func escape(text string, keep ...rune) string {
 	return b.String()
 }
 
-// Cleaned returns a deep copy of a value in which Clean has cleaned all strings. Unexported fields, byte slices and
-// functions are not copied: the result shares them with the value.
+// Cleaned returns a deep copy of a value. In the copy, each string s is replaced with Clean(s). Unexported fields, byte
+// slices and functions are not cleaned: the copy shares them with the original value.
 func Cleaned[T any](value T) T {
 	v := reflect.ValueOf(&value).Elem()
 	v.Set(cleaned(v))
@@ -75,7 +75,6 @@ func cleaned(v reflect.Value) reflect.Value {
 	return copied
 }
 
-// cleanParts replaces the fields, elements or entries in a copy of v by cleaned copies.
 func cleanParts(copied, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
@@ -105,8 +104,8 @@ func cleanParts(copied, v reflect.Value) {
 	}
 }
 
-// CleanWriter returns a writer that cleans each text with CleanLines before it writes the text to w. Each call of its
-// method Write must contain whole characters.
+// CleanWriter returns a writer that cleans its input with CleanLines and writes the result to w. Do not split a UTF-8
+// character between two calls of Write.
 func CleanWriter(w io.Writer) io.Writer { return cleanWriter{w} }
 
 type cleanWriter struct{ io.Writer }

@@ -28,13 +28,13 @@ const indexFile = "index.html"
 var assets = sync.OnceValue(func() map[string]asset {
 	entries, err := files.ReadDir("assets")
 	if err != nil {
-		return nil // never happens, because the directory is embedded in the binary
+		return nil // reading never fails, because the directory is embedded in the binary
 	}
 	all := map[string]asset{}
 	for _, entry := range entries {
 		content, err := files.ReadFile("assets/" + entry.Name())
 		if err != nil {
-			continue // never happens, because the file is embedded in the binary
+			continue // reading never fails, because the file is embedded in the binary
 		}
 		sum := sha256.Sum256(content)
 		all[entry.Name()] = asset{
@@ -66,8 +66,8 @@ func servePage(w http.ResponseWriter, r *http.Request) { serve(w, r, indexFile) 
 
 func serveAsset(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) }
 
-// serve responds with the file. Browsers may cache the file but must check before each use whether it has changed,
-// because a newer version of the program may be running at the same address.
+// serve responds with the file. A browser may cache the file. Before each use, the browser must check whether the file
+// has changed, because a newer version of the program may be running at the same address.
 func serve(w http.ResponseWriter, r *http.Request, name string) {
 	file, ok := assets()[name]
 	if !ok {

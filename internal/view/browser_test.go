@@ -41,25 +41,25 @@ import (
 )
 
 const (
-	// browserTimeout is the timeout of each test in the browser.
+	// browserTimeout is the timeout of each action in the browser.
 	browserTimeout = 10 * time.Minute
-	// screenshots is the directory of the images in the documentation. The tests write them only with
-	// PARKING_SCREENSHOTS=1.
+	// screenshots is the directory of the images in the documentation. The tests write the images only if the
+	// environment variable PARKING_SCREENSHOTS is 1.
 	screenshots = "../../docs/images"
 	// axe is the path of a script that checks the accessibility of a page. hack/web.sh downloads it.
 	axe = "../../.tools/web/node_modules/axe-core/axe.min.js"
 )
 
-// need returns the path of a program or file. If it is missing, need skips the test, or fails it if
-// PARKING_TEST_REQUIRE=1.
+// need returns the path of a program or file. If err is not nil, need skips the test. With PARKING_TEST_REQUIRE=1, it
+// fails the test instead.
 func need(t *testing.T, path string, err error) string {
 	t.Helper()
 	switch {
 	case err == nil:
 	case os.Getenv("PARKING_TEST_REQUIRE") == "1":
-		t.Fatalf("%v; hack/install-servers.sh installs it", err)
+		t.Fatalf("%v; run hack/install-servers.sh", err)
 	default:
-		t.Skipf("%v; hack/install-servers.sh installs it", err)
+		t.Skipf("%v; run hack/install-servers.sh", err)
 	}
 	return path
 }
@@ -99,7 +99,7 @@ func (w *site) start(s Source) {
 	go func() { _ = w.server.Serve(listener) }()
 }
 
-// stop ends the server without sending a last event to the clients, as a crash would.
+// stop simulates a crash of the server: the clients do not receive the final state.
 func (w *site) stop() { _ = w.server.Close() }
 
 // browser is a tab of a Chromium browser.
@@ -110,7 +110,6 @@ type browser struct {
 	console *console
 }
 
-// newBrowser starts Chromium.
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -163,7 +162,7 @@ func (c *console) record(event any) {
 	}
 }
 
-// take returns the errors and warnings since the last call. It omits errors about failed connections.
+// take returns the errors and warnings since the last call of take. It omits errors about failed connections.
 func (c *console) take() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,7 +177,6 @@ func (b *browser) forSubtest(t *testing.T) *browser {
 	return &browser{t: t, ctx: b.ctx, console: b.console}
 }
 
-// run runs a browser action and returns its value.
 func run[T any](b *browser, action chromedp.Action[T]) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, browserTimeout)
@@ -212,7 +210,7 @@ func (b *browser) until(what, expression string) {
 }
 
 // settles waits until a JavaScript expression returns an empty list of problems. The page draws over several frames, so
-// there may be problems for a short time. settles fails the test with the list if it is not empty after a minute.
+// there may be problems for a short time. settles fails the test if the list is not empty after a minute.
 func (b *browser) settles(what, problems string) {
 	b.t.Helper()
 	var found []string
@@ -235,7 +233,7 @@ func (b *browser) fits(width int64) {
 		"[document.documentElement.scrollWidth].filter(width => width > %d).map(width => 'it is ' + width + ' px wide')", width))
 }
 
-// open loads the live page of a site and waits until the page has received its first rows.
+// open loads the live page of a site and waits until the page has received at least the given number of rows.
 func (b *browser) open(w *site, rows int) {
 	b.t.Helper()
 	run(b, chromedp.Navigate("http://"+w.address+"/"))
@@ -249,15 +247,15 @@ func (b *browser) resize(width, height int64, theme string) {
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
 	})
-	// Wait until the page has redrawn its charts, which happens in one of the next frames.
+	// Wait longer than the page needs to redraw its charts, which takes several frames.
 	evaluate[bool](b, "new Promise(done => setTimeout(() => requestAnimationFrame(() => done(true)), 400))")
 }
 
 const text = "document.getElementById('%s').textContent"
 
-// TestLivePage_InChromium tests the live page in a browser. The name of each subtest says what the page must do. All
-// subtests share one browser, because starting a browser takes most of the time.
-func TestLivePage_InChromium(t *testing.T) {
+// TestLivePage_OpenedInChromium_ShowsTheSimulation tests the live page in a browser. The name of each subtest says what
+// the page must do. All subtests share one browser, because starting a browser takes most of the time.
+func TestLivePage_OpenedInChromium_ShowsTheSimulation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
 	}
@@ -266,16 +264,16 @@ func TestLivePage_InChromium(t *testing.T) {
 		name string
 		test func(*testing.T, *browser)
 	}{
-		{"Updates", testPageUpdates},
+		{"ShowsNewRows", testPageShowsNewRows},
 		{"SurvivesReconnect", testPageSurvivesReconnect},
 		{"SurvivesSleep", testPageSurvivesSleep},
-		{"AnotherRunResets", testPageAnotherRunResets},
+		{"DropsRowsOfAnEarlierRun", testPageDropsRowsOfAnEarlierRun},
 		{"SaysThatItsDataIsOld", testPageSaysThatItsDataIsOld},
-		{"PausedRunHasNoRate", testPagePausedRunHasNoRate},
+		{"PausedRunHasRateZero", testPagePausedRunHasRateZero},
 		{"LatencyHasAGapWhilePaused", testPageLatencyHasAGapWhilePaused},
 		{"HistoryStaysSmall", testPageHistoryStaysSmall},
 		{"MarksAreNotRepeated", testPageMarksAreNotRepeated},
-		{"WorksBelowAPrefix", testPageWorksBelowAPrefix},
+		{"WorksBelowAPathPrefix", testPageWorksBelowAPathPrefix},
 		{"ShowsFailure", testPageShowsFailure},
 		{"ShowsFaults", testPageShowsFaults},
 		{"ShowsEnd", testPageShowsEnd},
@@ -293,7 +291,7 @@ func TestLivePage_InChromium(t *testing.T) {
 		{"ClipsNoText", testPageClipsNoText},
 		{"ListsNotableEvents", testPageListsNotableEvents},
 		{"JoinsOverlappingBands", testPageJoinsOverlappingBands},
-		{"EndShowsLatenciesOfTheWholeRun", testPageEndShowsLatenciesOfTheWholeRun},
+		{"FinishedRunShowsLatenciesOfTheWholeRun", testPageFinishedRunShowsLatenciesOfTheWholeRun},
 		{"DrawsEveryUpdate", testPageDrawsEveryUpdate},
 		{"DoesNotFlicker", testPageDoesNotFlicker},
 		{"HeatMapShowsTheHistograms", testPageHeatMapShowsTheHistograms},
@@ -302,10 +300,10 @@ func TestLivePage_InChromium(t *testing.T) {
 		{"Screenshots", testPageScreenshots},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			// Report the errors on the console even after t.Fatal, because they may have caused the failure.
+			// Check the browser console even after t.Fatal, because it may show the cause of the failure.
 			defer func() {
 				for _, text := range b.console.take() {
-					t.Errorf("the console shows %s", text)
+					t.Errorf("the browser console shows %s", text)
 				}
 			}()
 			tt.test(t, b.forSubtest(t))
@@ -313,7 +311,7 @@ func TestLivePage_InChromium(t *testing.T) {
 	}
 }
 
-func testPageUpdates(t *testing.T, b *browser) {
+func testPageShowsNewRows(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	w := newSite(t, f)
 	b.open(w, 60)
@@ -330,13 +328,13 @@ func testPageUpdates(t *testing.T, b *browser) {
 	if n := evaluate[int](b, "document.querySelectorAll('#charts canvas').length"); n != 9 {
 		t.Errorf("there are %d charts, want 9", n)
 	}
-	// Check that the chart has lines. Without lines it would have only a few colors.
+	// A chart without lines has only a few colors.
 	colors := evaluate[int](b, `(() => {
 		const c = document.querySelector('#charts canvas'), data = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);
 		return new Set(data).size;
 	})()`)
 	if colors < 20 {
-		t.Errorf("the first chart has %d colors", colors)
+		t.Errorf("the first chart has %d colors, want 20 or more", colors)
 	}
 }
 
@@ -354,7 +352,7 @@ func testPageSurvivesReconnect(t *testing.T, b *browser) {
 	b.until("no row is missing", "document.getElementById('charts').dataset.rows == 67")
 }
 
-// testPageSurvivesSleep simulates a laptop that sleeps: connections die without an error, and the clock jumps.
+// testPageSurvivesSleep simulates a laptop that sleeps: connections go silent without an error, and the clock jumps.
 func testPageSurvivesSleep(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	w := newSite(t, f)
@@ -370,12 +368,12 @@ func testPageSurvivesSleep(t *testing.T, b *browser) {
 	b.until("the page is connected", fmt.Sprintf(text+" == ''", "connection"))
 }
 
-// silencer forwards connections to a server. It can silence all present connections: they stay open, but transfer no
-// data any more.
+// silencer forwards connections to a server, and numbers them from 1. It can silence all open connections: they stay
+// open, but transfer no data any more.
 type silencer struct {
 	address string
-	silent  atomic.Int64 // how many connections are silenced; these are the earliest ones
-	opened  atomic.Int64
+	silent  atomic.Int64 // connections with numbers from 1 to this value are silenced
+	opened  atomic.Int64 // how many connections were opened so far
 }
 
 func newSilencer(t *testing.T, server string) *silencer {
@@ -408,15 +406,15 @@ func newSilencer(t *testing.T, server string) *silencer {
 
 func (s *silencer) silence() { s.silent.Store(s.opened.Load()) }
 
-// forward copies data until the connection ends, and then ends the other connection. It drops the data of a silenced
-// connection, and does not end the other one.
+// forward copies data from one connection to another. When the first connection ends, forward closes the second. Once
+// the connections are silenced, forward drops all data, and leaves the second connection open.
 func (s *silencer) forward(number int64, from io.Reader, to io.WriteCloser) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
 		isSilent := number <= s.silent.Load()
 		if !isSilent {
-			_, _ = to.Write(buffer[:n]) // no error handling: if the connection has ended, the next read fails
+			_, _ = to.Write(buffer[:n]) // ignore the error: if the connection has ended, the next read fails
 		}
 		if err != nil {
 			if !isSilent {
@@ -427,7 +425,7 @@ func (s *silencer) forward(number int64, from io.Reader, to io.WriteCloser) {
 	}
 }
 
-func testPageAnotherRunResets(t *testing.T, b *browser) {
+func testPageDropsRowsOfAnEarlierRun(t *testing.T, b *browser) {
 	w := newSite(t, newFake("first", 60))
 	b.open(w, 60)
 	w.stop()
@@ -453,9 +451,9 @@ func testPageSaysThatItsDataIsOld(t *testing.T, b *browser) {
 	}
 }
 
-func testPagePausedRunHasNoRate(t *testing.T, b *browser) {
+func testPagePausedRunHasRateZero(t *testing.T, b *browser) {
 	f := newFake("run", 60)
-	f.state.Queues.InFlight = nil // in a cluster, the number of messages in flight is unknown
+	f.state.Queues.InFlight = nil // nil means unknown, as for a simulation in Kubernetes
 	b.open(newSite(t, f), 60)
 	tile := func(i int) string {
 		return fmt.Sprintf("document.querySelectorAll('#tiles .value')[%d].textContent", i)
@@ -478,9 +476,8 @@ func testPagePausedRunHasNoRate(t *testing.T, b *browser) {
 	b.until("the new row is there", "document.getElementById('charts').dataset.rows == 61")
 }
 
-// history is the first half of a JavaScript expression, which creates a History h and some helper functions. A test
-// appends the second half, which uses them and returns a result. For example, the helper row creates a row with n
-// events.
+// history is the first half of a JavaScript expression. It creates a History named h and helper functions. For example,
+// row(t, n) creates a row with n events at second t. A test appends the second half, which returns a result.
 const history = `import('/assets/history.js').then(({History}) => {
 	const h = new History(), row = (t, n, w = 1) => ({t, w, ready: 7, entry: {due: n, published: n, endToEnd: {sumNs: 1e6 * n, buckets: [[-60, n]]}}});
 	const rows = (from, to, n, w = 1) => Array.from({length: (to - from) / w}, (_, i) => row(from + i * w, n, w));
@@ -498,15 +495,15 @@ func testPageLatencyHasAGapWhilePaused(t *testing.T, b *browser) {
 			"h.add([row(1000, 1), row(1002, 1)]); return [h.x, h.column('entryRate'), h.column('endToEnd99').map(v => v === undefined)]",
 			"[[1000,1001,1002],[1,0,1],[false,true,false]]",
 		},
-		"a pause that lasts":   {"h.add(rows(1000, 1010, 50), 1100); return [h.end, h.recent('entryRate'), h.distribution('endToEnd', 10).total]", "[1095,0,0]"},
-		"late rows of a pause": {"h.add([row(1000, 1), row(1100, 1)]); h.add(rows(1001, 1100, 1)); return [h.rows.length, h.measured, total()]", "[101,101,101]"},
-		"wide rows":            {"h.add(rows(1000, 1100, 500, 10)); return [h.recent('entryRate'), h.distribution('endToEnd', 10).total]", "[50,500]"},
-		"a late second of a wide row": {
+		"a pause that has not ended":       {"h.add(rows(1000, 1010, 50), 1100); return [h.end, h.recent('entryRate'), h.distribution('endToEnd', 10).total]", "[1095,0,0]"},
+		"rows that arrive late fill a gap": {"h.add([row(1000, 1), row(1100, 1)]); h.add(rows(1001, 1100, 1)); return [h.rows.length, h.measured, total()]", "[101,101,101]"},
+		"wide rows":                        {"h.add(rows(1000, 1100, 500, 10)); return [h.recent('entryRate'), h.distribution('endToEnd', 10).total]", "[50,500]"},
+		"a late row in the time of a wide row": {
 			"h.add(rows(1000, 1100, 500, 10)); h.add([row(1005, 1)]); return [total(), h.distribution('endToEnd').total]", "[5000,5000]",
 		},
 	} {
 		if got := evaluate[string](b, history+tt.code+"; }).then(JSON.stringify)"); got != tt.want {
-			t.Errorf("%s: %s, want %s", name, got, tt.want)
+			t.Errorf("%s: the result is %s, want %s", name, got, tt.want)
 		}
 	}
 }
@@ -517,11 +514,11 @@ func testPageMarksAreNotRepeated(t *testing.T, b *browser) {
 		h.add([mark(1, 'unavailable'), mark(2, 'unavailable'), mark(3, 'available'), mark(4, 'available'), mark(5, 'unavailable')]);
 		return h.marks().map(m => Date.parse(m.at) / 1000); }).then(JSON.stringify)`
 	if got, want := evaluate[string](b, code), "[1,3,5]"; got != want {
-		t.Errorf("the marks are those of %s, want %s", got, want)
+		t.Errorf("the page shows marks at the seconds %s, want %s", got, want)
 	}
 }
 
-// testPageHistoryStaysSmall adds 20 h of rows, 10 min at a time.
+// testPageHistoryStaysSmall adds 7200 rows of 10 s each. The page must merge old rows, and must not lose events.
 func testPageHistoryStaysSmall(t *testing.T, b *browser) {
 	b.open(newSite(t, newFake("run", 60)), 60)
 	const code = history + `for (let t = 0; t < 72_000; t += 600) h.add(rows(t, t + 600, 10, 10));
@@ -531,8 +528,8 @@ func testPageHistoryStaysSmall(t *testing.T, b *browser) {
 	}
 }
 
-// testPageWorksBelowAPrefix serves the page under a path prefix, as a reverse proxy may do.
-func testPageWorksBelowAPrefix(t *testing.T, b *browser) {
+// testPageWorksBelowAPathPrefix serves the page under a path prefix, like a reverse proxy.
+func testPageWorksBelowAPathPrefix(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	v := New(Config{Interval: 100 * time.Millisecond}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
 	server := httptest.NewServer(http.StripPrefix("/runs/7", v))
@@ -549,7 +546,7 @@ func testPageShowsFailure(t *testing.T, b *browser) {
 	w := newSite(t, f)
 	b.open(w, 60)
 	if shown := evaluate[bool](b, "!document.getElementById('verdict').hidden"); shown {
-		t.Error("there is a verdict already")
+		t.Error("the page shows a verdict, but the state has none")
 	}
 	f.change(func(f *fake) {
 		f.state.Verdict = Verdict{Outcome: ledger.Fail, Reasons: []string{"3 events were dead-lettered", "2 exits were unexpectedly unmatched"}}
@@ -586,7 +583,7 @@ func testPageShowsFaults(t *testing.T, b *browser) {
 	b.until("the table is hidden", "document.getElementById('faults-panel').hidden")
 	// The fault and the recovery lasted 3 s each, so the charts shade two bands of equal width.
 	evaluate[bool](b, `(() => {
-		window.widths = new Map(); // of the latest rectangle in each color
+		window.widths = new Map(); // the width of the latest rectangle in each color
 		const fillRect = CanvasRenderingContext2D.prototype.fillRect;
 		CanvasRenderingContext2D.prototype.fillRect = function(x, y, width, height) {
 			window.widths.set(this.fillStyle, width);
@@ -610,7 +607,7 @@ func testPageShowsEnd(t *testing.T, b *browser) {
 	f.change(func(f *fake) { f.state.Phase, f.state.Verdict = Finished, Verdict{Outcome: ledger.Pass, Final: true} })
 	f.change(func(f *fake) { f.state.Unmeasured = new(int64(1029)) })
 	w.view.Close(t.Context())
-	if err := w.server.Shutdown(t.Context()); err != nil { // Shutdown sends the events that Close has queued, as in package httpserver
+	if err := w.server.Shutdown(t.Context()); err != nil { // waits until the events that View.Close has queued are sent
 		t.Fatal(err)
 	}
 	b.until("the page says how many events were not measured", "document.getElementById('facts').innerText.includes('not measured\\n1,029')")
@@ -663,14 +660,13 @@ func testPageBalancesTheLedger(t *testing.T, b *browser) {
 	} {
 		report.AtRest = tt.atRest
 		f.change(func(f *fake) { f.state.Ledger = new(report) })
-		b.settles(fmt.Sprintf("the balances if the run is at rest: %t", tt.atRest), fmt.Sprintf("[%s].filter(text => text !== %q)", balances, tt.want))
+		b.settles(fmt.Sprintf("the balances with AtRest=%t", tt.atRest), fmt.Sprintf("[%s].filter(text => text !== %q)", balances, tt.want))
 	}
 	if row := evaluate[string](b, "document.getElementById('ledger').tBodies[0].rows[1].innerText"); row != "matched exits\t10\tmatched\t7\t✗ 3 less" {
 		t.Errorf("the row of matched exits is %q", row)
 	}
 }
 
-// testPageMarksAllCharts checks that all charts draw the marks of the timeline.
 func testPageMarksAllCharts(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	b.resize(1280, 3000, "light") // a chart that is out of view is not drawn
@@ -693,7 +689,7 @@ func testPageMarksAllCharts(t *testing.T, b *browser) {
 	}
 }
 
-// testPageQuantilesAreThoseOfPackageHistogram compares the two implementations of histograms.
+// testPageQuantilesAreThoseOfPackageHistogram compares the histograms in JavaScript with those in Go.
 func testPageQuantilesAreThoseOfPackageHistogram(t *testing.T, b *browser) {
 	b.open(newSite(t, newFake("run", 60)), 60)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -738,9 +734,9 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 	w := newSite(t, newFake("run", 60))
 	b.open(w, 60)
 	evaluate[bool](b, "document.querySelector('#tiles .term').focus(), true")
-	b.until("the focus shows a meaning", "!document.getElementById('tip').hidden && document.getElementById('tip').textContent.length > 20")
+	b.until("the focus shows an explanation", "!document.getElementById('tip').hidden && document.getElementById('tip').textContent.length > 20")
 	run(b, chromedp.KeyEvent("\x1b"))
-	b.until("Escape hides it", "document.getElementById('tip').hidden")
+	b.until("Escape hides the explanation", "document.getElementById('tip').hidden")
 	// Every number on the page must have a label with an explanation.
 	missing := evaluate[[]string](b, `[...document.querySelectorAll('.progress, .tile, .facts > div, #ledger tbody tr, #totals tbody tr, #latencies tr > *:first-child:not(td), #ledger td:nth-child(3), #latencies thead th, #faults th, figure')]
 		.filter(e => {
@@ -748,7 +744,7 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 			return !(document.getElementById(id)?.textContent.length > 20);
 		}).map(e => e.textContent)`)
 	if len(missing) > 0 {
-		t.Errorf("these have no meaning: %q", missing)
+		t.Errorf("these elements have no explanation: %q", missing)
 	}
 	run(b, chromedp.Steps(chromedp.Click("#theme"), chromedp.Click("#theme")))
 	if theme := evaluate[string](b, "document.documentElement.dataset.theme"); theme != "dark" {
@@ -778,7 +774,8 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 	b.open(newSite(t, newFake("run", 60)), 60)
 	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 60")
 	const tip, hidden = "document.getElementById('tip').textContent", "document.getElementById('tip').hidden"
-	leave := func() { run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1)) } // move the pointer away from all numbers
+	// leave moves the pointer to the top left corner of the page. The page has no number in this corner.
+	leave := func() { run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1)) }
 	defer leave()
 	meanings := map[string]bool{}
 	all := evaluate[[]struct {
@@ -787,18 +784,17 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 	}](b, numbers)
 	for _, number := range all {
 		leave()
-		b.until("the previous meaning is hidden", hidden)
+		b.until("the previous explanation is hidden", hidden)
 		run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, number.X, number.Y))
 		if isHidden := evaluate[bool](b, hidden); isHidden {
-			t.Errorf("the pointer on %q shows no meaning", number.Text)
+			t.Errorf("the pointer on %q shows no explanation", number.Text)
 			continue
 		}
 		meanings[evaluate[string](b, tip)] = true
 	}
-	// Some numbers have the same meaning, such as the numbers in both columns of the totals, or the numbers of all lines
-	// of a chart. So there are fewer meanings than numbers.
+	// Some numbers share an explanation, for example the numbers of all lines of a chart.
 	if len(all) < 90 || len(meanings) < 50 {
-		t.Errorf("%d numbers have %d meanings", len(all), len(meanings))
+		t.Errorf("%d numbers have %d different explanations, want at least 90 numbers and 50 explanations", len(all), len(meanings))
 	}
 	for _, want := range []string{
 		"Time that a processor needs for one event, over the whole run. 90 % of the events took at most this long.",
@@ -806,7 +802,7 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 		"Time until latency and backlog were as before the fault.",
 	} {
 		if !meanings[want] {
-			t.Errorf("no number has the meaning %q, but %q", want, slices.Sorted(maps.Keys(meanings)))
+			t.Errorf("no number has the explanation %q; the explanations are %q", want, slices.Sorted(maps.Keys(meanings)))
 		}
 	}
 }
@@ -822,7 +818,7 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	b.resize(1280, 900, "light")
 	b.open(newSite(t, f), 60)
 	// Tab reaches every control. The control with the focus is visible and has an outline. In a group of radio buttons,
-	// Tab reaches only the checked one, and its label has the outline.
+	// Tab reaches only the checked button, and the label of this button has the outline.
 	evaluate[int](b, `window.unreached = new Set([...document.querySelectorAll('a[href], button, input:checked, [tabindex="0"]')].filter(e => e.checkVisibility())), unreached.size`)
 	if n := evaluate[int](b, "unreached.size"); n < 60 {
 		t.Errorf("the page has %d controls", n)
@@ -848,8 +844,8 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	if missing := evaluate[[]string](b, "[...unreached].map(e => e.outerHTML.slice(0, 150))"); len(missing) > 0 {
 		t.Errorf("Tab does not reach %q", missing)
 	}
-	// The arrow keys choose the period that the charts show. Enter on the button below the list shows all events of
-	// note.
+	// The arrow keys choose the period that the charts show. The Enter key presses the button below the list "Events of
+	// note". The list then shows all events.
 	evaluate[bool](b, "document.querySelector('#windows :checked').focus(), true")
 	run(b, chromedp.KeyEvent(kb.ArrowLeft))
 	if chosen := evaluate[string](b, "document.querySelector('#windows :checked').id"); chosen != "window-15-min" {
@@ -858,8 +854,7 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	evaluate[bool](b, "document.getElementById('all-marks').focus(), true")
 	run(b, chromedp.KeyEvent(kb.Enter))
 	b.until("all events of note are listed", "[...document.getElementById('marks').children].every(e => !e.hidden)")
-	// The arrow keys move the cursors of all charts to the same time. The constant legends is a script that returns
-	// this time from the legend of each chart.
+	// The arrow keys move the cursors of all charts to the same time. The legend of each chart shows this time.
 	const legends = "[...document.querySelectorAll('#charts .u-legend tr:first-child .u-value')].map(e => e.textContent)"
 	evaluate[bool](b, "document.querySelector('#charts .plot').focus(), true")
 	run(b, chromedp.Steps(chromedp.KeyEvent(kb.Home), chromedp.KeyEvent(kb.ArrowRight)))
@@ -872,7 +867,7 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 		t.Errorf("the key End leaves the cursors at %q", last)
 	}
 	run(b, chromedp.KeyEvent(kb.Escape))
-	// In the list of events of note, the arrow keys select an event.
+	// In the list "Events of note", the arrow keys select an event.
 	evaluate[bool](b, "document.getElementById('marks').focus(), true")
 	run(b, chromedp.KeyEvent(kb.ArrowDown))
 	b.until("the first event of note is chosen", "document.querySelector('#marks li')?.className.includes('chosen')")
@@ -882,7 +877,7 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	f.change(func(f *fake) {
 		f.rows[3].Marks = []timeline.Mark{{At: f.rows[3].Start(), Kind: timeline.MarkDown, Subject: "redis", Message: "late"}}
 	})
-	b.until("an event of note that becomes known late is in its place",
+	b.until("an event of note that is reported late is listed in chronological order",
 		"[...document.querySelectorAll('#marks li')].map(e => e.textContent).at(-2)?.endsWith('redis down: late')")
 }
 
@@ -904,7 +899,7 @@ func testPageSplitsLogarithmicAxes(t *testing.T, b *browser) {
 }
 
 // testPageDrawsLatenciesBelowAPowerOfTen shows a heat map whose axis begins at 96.4 ms. The chart library uPlot would
-// loop forever if it computed the ticks of such an axis, so the page computes them.
+// loop forever if it computed the ticks of such an axis, so the page computes the ticks.
 func testPageDrawsLatenciesBelowAPowerOfTen(t *testing.T, b *browser) {
 	var latencies histogram.Histogram
 	latencies.Observe(98 * time.Millisecond)
@@ -937,8 +932,8 @@ func testPageIsAccessible(t *testing.T, b *browser) {
 	}
 }
 
-// clipped is a JavaScript expression that returns a description of each visible text that is cut off, that can only be
-// read by scrolling sideways, or that is drawn outside of the box of an element around it.
+// clipped is a JavaScript expression that describes each visible text that is cut off, is drawn outside of an enclosing
+// element, or can be read only by scrolling.
 const clipped = `(() => {
 	const found = [], isScrolled = e => getComputedStyle(e).overflowX !== 'visible';
 	const report = (e, why) => found.push((e.id || e.className || e.tagName) + ' ' + why + ': ' + e.textContent.trim().slice(0, 60));
@@ -988,7 +983,7 @@ func testPageClipsNoText(t *testing.T, b *browser) {
 	}
 }
 
-// longTexts replaces texts and numbers with long ones.
+// longTexts makes a source return long texts and large numbers.
 func longTexts(f *fake) {
 	f.state.Simulation = "parking-lots-of-the-city-center.rush-hour-of-a-friday-in-december"
 	f.state.Queues = Queues{Ready: new(int64(25_123)), Retrying: new(int64(25_123)), DeadLetters: new(int64(1_234_567)), InFlight: new(int64(2_345))}
@@ -1042,8 +1037,9 @@ func testPageJoinsOverlappingBands(t *testing.T, b *browser) {
 	}
 }
 
-// testPageEndShowsLatenciesOfTheWholeRun checks that the key numbers of a finished run agree with its totals.
-func testPageEndShowsLatenciesOfTheWholeRun(t *testing.T, b *browser) {
+// testPageFinishedRunShowsLatenciesOfTheWholeRun checks that the tile "End-to-end p99" shows the p99 of the whole run
+// when the run has finished. Until then, the tile shows the p99 of the last seconds.
+func testPageFinishedRunShowsLatenciesOfTheWholeRun(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	b.open(newSite(t, f), 60)
 	const tile, total = "document.querySelectorAll('#tiles .value')[2].textContent", "document.querySelector('#latencies tbody').rows[0].cells[3].textContent"
@@ -1054,8 +1050,8 @@ func testPageEndShowsLatenciesOfTheWholeRun(t *testing.T, b *browser) {
 	b.until("the tile shows the p99 of the whole run", tile+" == "+total)
 }
 
-// testPageDrawsEveryUpdate sends 10 updates to a page with an hour of history. It sends the next update only when the
-// charts show the previous one, so the result does not depend on the speed of the machine.
+// testPageDrawsEveryUpdate sends 10 updates to a page with an hour of history. Before each further update, it waits
+// until the charts show the previous update. So the result does not depend on the speed of the machine.
 func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
 	w := newSite(t, f)
@@ -1068,7 +1064,7 @@ func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 }
 
 // testPageDoesNotFlicker checks that updates neither replace elements of the charts nor leave a heat map blank. It
-// looks at the heat maps after each frame, because only then do they have the content that the user sees.
+// examines the heat maps after each frame, because the user sees only complete frames.
 func testPageDoesNotFlicker(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	w := newSite(t, f)
@@ -1114,7 +1110,7 @@ func testPageDoesNotFlicker(t *testing.T, b *browser) {
 	}
 	t.Log(evaluate[string](b, "`${watch_.frames} frames, at least ${watch_.least} colored pixels`"))
 	if blank := evaluate[int](b, "watch_.blank"); blank > 0 {
-		t.Errorf("a heat map is blank after %d frames", blank)
+		t.Errorf("%d frames have a blank heat map", blank)
 	}
 	if n := evaluate[int](b, "watch_.replaced()"); n > 0 {
 		t.Errorf("%d elements of the charts were replaced", n)
@@ -1129,7 +1125,7 @@ type cell struct {
 	Color  string // the color of the cell, or "" if the cell is not painted
 }
 
-// heatMapCell points at a cell of the heat map of end-to-end latencies, and returns what the map shows there.
+// heatMapCell moves the pointer to a cell of the heat map of end-to-end latencies, and returns the content of the cell.
 func (b *browser) heatMapCell(second int64, latency time.Duration) cell {
 	b.t.Helper()
 	return evaluate[cell](b, fmt.Sprintf(`Promise.all([import('/assets/numbers.js'), import('/assets/histogram.js')]).then(([{seconds, timeOfDay}, {bucketOf, upperBound}]) => {
@@ -1141,16 +1137,15 @@ func (b *browser) heatMapCell(second int64, latency time.Duration) cell {
 			return legends();
 		};
 		over.dispatchEvent(new MouseEvent('mouseenter', {bubbles: true}));
-		// middle collects the pixels of an axis for which a condition holds. It returns one of them: a share of 0.5
-		// selects the one in the middle, and a share of 0.75 the one in the middle of the second half.
+		// middle returns one of the pixels for which a condition holds. The share 0.5 selects the pixel in the middle.
 		const middle = (length, holds, share) => {
 			const all = Array.from({length: Math.floor(length)}, (_, i) => i + 0.5).filter(holds);
 			return all[Math.floor(all.length * share)];
 		};
 		const index = bucketOf(%[2]g), range = seconds(upperBound(index - 1)) + ' to ' + seconds(upperBound(index)) + ':', time = timeOfDay(new Date(%[1]d * 1000));
-		// A cell begins at a whole second, but the legend rounds the time at the pointer to the nearest second. So it
-		// shows the start of this cell from the middle of the previous cell to the middle of this one. Take a pixel in
-		// the first half of this cell.
+		// A cell begins at a whole second, but the legend rounds the time at the pointer to the nearest second. So the
+		// legend shows the start of a cell from the middle of the previous cell to the middle of this cell. The share
+		// 0.75 selects a pixel in the first half of this cell.
 		const x = middle(box.width, x => point(x, box.height / 2)[0] === time, 0.75);
 		const y = middle(box.height, y => point(x, y)[1].startsWith(range), 0.5);
 		if (x == null || y == null) return {Legend: 'no cell for ' + time + ' and ' + range + ' ' + legends(), Color: ''};
@@ -1163,7 +1158,8 @@ func (b *browser) heatMapCell(second int64, latency time.Duration) cell {
 	})`, second, latency.Seconds()))
 }
 
-// testPageHeatMapShowsTheHistograms shows a run whose latencies are 10 ms. In the second half of the run, some are 1 s.
+// testPageHeatMapShowsTheHistograms shows a run in which all latencies are 10 ms, except for some latencies of 1 s in
+// the second half of the run.
 func testPageHeatMapShowsTheHistograms(t *testing.T, b *browser) {
 	const fast, slow = 10 * time.Millisecond, time.Second
 	f := newFake("run", 60)
@@ -1197,20 +1193,20 @@ func testPageHeatMapShowsTheHistograms(t *testing.T, b *browser) {
 		}
 		got := b.heatMapCell(second, slow)
 		if at < 30 && got != (cell{Legend: "0"}) {
-			t.Errorf("row %d, 1 s: the cell is %+v, want an empty one", at, got)
+			t.Errorf("row %d, 1 s: the cell is %+v, want an empty cell", at, got)
 		}
 		if at >= 30 && (got.Legend != "10" || got.Color == "" || got.Color == high || got.Color == low) {
 			t.Errorf("row %d, 1 s: the cell is %+v, want 10 events in a color between %s and %s", at, got, low, high)
 		}
 	}
 	if got := b.heatMapCell(f.rows[50].Second, 100*time.Millisecond); got != (cell{Legend: "0"}) {
-		t.Errorf("100 ms: the cell is %+v, want an empty one", got)
+		t.Errorf("100 ms: the cell is %+v, want an empty cell", got)
 	}
 }
 
-// testPageKeepsUp sends 10 updates per second to a page with an hour of history. It checks that the charts show all of
-// them in the end. The time per frame and the number of updates per frame depend on the machine, so the test only logs
-// them, together with the values for an idle page.
+// testPageKeepsUp sends 10 updates per second to a page with an hour of history. It checks that the charts show all
+// updates in the end. The time per frame and the number of updates per frame depend on the machine. So the test logs
+// these values but does not check them. For comparison, the test also logs the values for an idle page.
 func testPageKeepsUp(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
 	w := newSite(t, f)
@@ -1279,8 +1275,8 @@ func (b *browser) processorTime() map[string]float64 {
 	return times
 }
 
-// brokenWords is a JavaScript expression that returns the words of at most 20 letters that continue on a second line. A
-// line may end after a hyphen or a slash.
+// brokenWords is a JavaScript expression that returns the words that a line break splits. It ignores words of more than
+// 20 letters. Hyphens and slashes separate words, because a line break after a hyphen or a slash is permitted.
 const brokenWords = `(() => {
 	const found = [], texts = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
 	for (let node = texts.nextNode(); node; node = texts.nextNode()) {
@@ -1294,8 +1290,8 @@ const brokenWords = `(() => {
 	return found;
 })()`
 
-// testReportBreaksNoWord checks that the HTML pages of package report break no word across lines. It opens them as
-// files, like an email attachment.
+// testReportBreaksNoWord checks that no line break splits a word in the HTML pages of package report. It opens the
+// pages from files, because users open the pages as email attachments.
 func testReportBreaksNoWord(t *testing.T, b *browser) {
 	dir, err := filepath.Abs("../report/testdata")
 	if err != nil {
@@ -1305,7 +1301,7 @@ func testReportBreaksNoWord(t *testing.T, b *browser) {
 		run(b, chromedp.Navigate("file://"+filepath.Join(dir, page)))
 		loaded := evaluate[[]string](b, "performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'))")
 		if drawn := evaluate[int](b, "document.querySelectorAll('svg').length"); drawn == 0 || len(loaded) > 0 {
-			t.Errorf("%s has %d charts, and loads %q", page, drawn, loaded)
+			t.Errorf("%s has %d charts and loads %q, want some charts and no loaded files", page, drawn, loaded)
 		}
 		for _, width := range []int64{1920, 1280, 1000, 640, 400, 320} {
 			b.resize(width, 900, "light")
@@ -1315,7 +1311,6 @@ func testReportBreaksNoWord(t *testing.T, b *browser) {
 	}
 }
 
-// testPageScreenshots takes the screenshots for the documentation.
 func testPageScreenshots(t *testing.T, b *browser) {
 	if os.Getenv("PARKING_SCREENSHOTS") != "1" {
 		t.Skip("PARKING_SCREENSHOTS=1 writes the images of the documentation")
@@ -1332,7 +1327,8 @@ func testPageScreenshots(t *testing.T, b *browser) {
 			b.open(w, 1500)
 			height := evaluate[int64](b, "document.documentElement.scrollHeight")
 			b.resize(width, height, theme)
-			// While the pointer is on no chart, all legends except those of the two heat maps show values.
+			// The pointer is on no chart. In this case, the legends of the two heat maps show no values. All other
+			// legends show values once their charts are drawn.
 			b.until("all charts are drawn", "[...document.querySelectorAll('#charts .u-legend')].filter(l => l.textContent.includes('–')).length == 2")
 			image := run(b, chromedp.CaptureScreenshot())
 			if err := os.WriteFile(filepath.Join(screenshots, fmt.Sprintf("live-%s-%d.png", theme, width)), image, 0o644); err != nil {

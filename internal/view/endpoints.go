@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	// maxRows is the maximum number of rows in one response. If a timeline has more, old rows are merged, so that each
-	// covers a longer time.
+	// maxRows is the maximum number of rows in one response. If a timeline has more rows, old rows are merged into rows
+	// that cover a longer time.
 	maxRows = 8000
-	// partLength is the length of the interval that one call of the source reads, in order to bound the memory that the
-	// rows take before they are merged.
+	// partLength is the length of the parts in which a long timeline is read; see partEnd. Reading in parts limits the
+	// memory for rows that are not merged yet.
 	partLength = 6 * time.Hour
-	// clockDifference is how far rows may be in the future, because the clocks of two machines may differ.
+	// clockDifference is how far the time of a row may be in the future. The clocks of two machines may differ.
 	clockDifference = time.Hour
 )
 
@@ -37,10 +37,11 @@ func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	stream := v.stream(w, r)
 	defer stream.close()
-	_ = json.NewEncoder(stream).Encode(state) // a client that is gone needs no answer
+	_ = json.NewEncoder(stream).Encode(state) // ignore the error: it means that the client is gone
 }
 
-// serveTimeline responds with the rows in the interval [from, to). By default it responds with all rows.
+// serveTimeline responds with the rows in the interval of the query parameters "from" and "to". Without parameters, it
+// responds with all rows.
 func (v *View) serveTimeline(w http.ResponseWriter, r *http.Request) {
 	from, to, err := interval(r.URL.RawQuery)
 	if err != nil {
@@ -57,7 +58,7 @@ func (v *View) serveTimeline(w http.ResponseWriter, r *http.Request) {
 	stream := v.stream(w, r)
 	defer stream.close()
 	stream.limit(v.config.transferTimeout)
-	_ = stream.send(text) // a client that is gone needs no answer
+	_ = stream.send(text) // ignore the error: it means that the client is gone
 }
 
 // writeRows writes {"rows":[...]}. It encodes one row at a time, because a timeline can be several megabytes long.
@@ -80,8 +81,9 @@ func writeRows(w io.Writer, rows []timeline.Row) error {
 	return err
 }
 
-// spoolTimeline reads a timeline and encodes it. At most maxReads timelines are in memory at the same time, so further
-// calls wait up to maxWait. They do not wait for clients: the rows are released before the response is sent.
+// spoolTimeline reads a timeline and encodes it. The rows of at most maxReads timelines are in memory at the same time.
+// Further calls wait for up to maxWait. A slow client does not prolong this wait, because spoolTimeline releases the
+// rows before the response is sent to the client.
 func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode func(io.Writer, []timeline.Row) error) (*spool, error) {
 	waiting, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
@@ -96,7 +98,7 @@ func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode fun
 	return newSpool(v.spooled, func(w io.Writer) error { return encode(w, rows) })
 }
 
-// rows returns the rows in an interval. If there are more than maxRows, it merges old rows, so that each covers a
+// rows returns the rows in an interval. If there are more than maxRows, it merges old rows into rows that cover a
 // longer time. A row is old if it is more than keepTime older than the last row.
 func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	var all []timeline.Row
@@ -111,7 +113,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 		if err != nil {
 			return nil, err
 		}
-		if !begin.Equal(from) { // rows that begin before this part were read with the previous part
+		if !begin.Equal(from) { // omit the rows that begin before this part, because the previous part contains them
 			rows = slices.DeleteFunc(rows, func(r timeline.Row) bool { return r.Start().Before(begin) })
 		}
 		all = limit(append(all, rows...), maxRows)
@@ -126,9 +128,8 @@ func (v *View) read(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 	return v.source.Timeline(ctx, from, to)
 }
 
-// startFor returns the time at which the schedules started. The function partEnd needs this time to divide a long
-// interval into parts. startFor returns the zero time if the interval is at most partLength long, or if the schedules
-// have not started.
+// startFor returns the start of the schedules of the generators, which partEnd needs to divide a long interval into
+// parts. It returns the zero time if the interval is at most partLength long, or if the schedules have not started.
 func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, error) {
 	if to.Sub(from) <= partLength {
 		return time.Time{}, nil
@@ -137,10 +138,11 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd divides a timeline, which ends at the time to, into parts. It returns the end of the part that begins at the
-// given time. The parameter start is the time at which the schedules start. The timeline has few rows before that time,
-// so everything until one hour before start, rounded down to a whole hour, is one part. If start is zero, there is only
-// one part. Each part but the last ends at a whole hour, because no row extends across a whole hour.
+// partEnd returns the end of one part of the timeline. The parameter "begin" is the beginning of the part. The
+// parameter "to" is the end of the timeline. The parameter "start" is the result of startFor. If start is zero, the
+// whole timeline is one part. Otherwise the first part ends one to two hours before start. This part may be longer than
+// partLength, because there are few rows before start. The other parts are at most partLength long. Every part except
+// the last ends at a whole hour, because no row extends across a whole hour.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to
@@ -152,12 +154,12 @@ func partEnd(start, begin, to time.Time) time.Time {
 	return earlier(begin.Truncate(time.Hour).Add(partLength), to)
 }
 
-// limit merges rows until there are at most the given number. It leaves the rows of the latest hour as they are.
+// limit reduces the number of rows to the given maximum by merging rows. It does not merge the rows of the latest hour.
 func limit(rows []timeline.Row, most int) []timeline.Row {
 	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
 		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
-		// Merged rows end at multiples of width. If the horizon is also such a multiple, no merged row overlaps the rows
-		// of the latest hour.
+		// Merged rows end at multiples of width. Round the horizon down to such a multiple, so that no merged row
+		// overlaps the rows of the latest hour.
 		horizon -= horizon % width
 		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
 		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)
@@ -165,13 +167,13 @@ func limit(rows []timeline.Row, most int) []timeline.Row {
 	return rows
 }
 
-// maxWidth is the maximum width in seconds to which limit merges rows. The width begins at 10 s, and each step
-// multiplies it by 6. Even a run of many years has fewer than maxRows rows of this width.
+// maxWidth is the maximum width of merged rows, in seconds. The function limit begins with a width of 10 s, and
+// multiplies the width by 6 in each step. Even a run of many years has fewer than maxRows rows of the maximum width.
 const maxWidth = 10 * 6 * 6 * 6 * 6 * 6 * 6
 
-// interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It limits the end to
-// clockDifference after now, because there are no later rows, and a longer interval would cost more calls of the
-// source.
+// interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It limits the end of
+// the interval to clockDifference after the current time. No rows exist after this limit, and reading a longer interval
+// would take more calls of the source.
 func interval(query string) (from, to time.Time, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -183,7 +185,7 @@ func interval(query string) (from, to time.Time, err error) {
 		at, err := time.Parse(time.RFC3339, texts[0])
 		switch {
 		case name != "from" && name != "to":
-			return from, to, fmt.Errorf("the query has the unknown parameter %q; the parameters are from and to", excerpt.Of(name, 100))
+			return from, to, fmt.Errorf("the query has the unknown parameter %q; the known parameters are \"from\" and \"to\"", excerpt.Of(name, 100))
 		case len(texts) > 1:
 			return from, to, fmt.Errorf("the parameter %s is given more than once", name)
 		case err != nil:
@@ -195,7 +197,7 @@ func interval(query string) (from, to time.Time, err error) {
 		}
 	}
 	if !from.Before(to) {
-		return from, to, errors.New("the parameter from must be before the parameter to")
+		return from, to, errors.New(`the parameter "from" must be earlier than the parameter "to"`)
 	}
 	return from, earlier(to, latest), nil
 }
@@ -204,8 +206,8 @@ func interval(query string) (from, to time.Time, err error) {
 // contain names of servers that clients need not know.
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
-	// The read may have taken longer than the write deadline that guard has set. So set a new one for the response.
-	// Ignore the error: a ResponseWriter without a connection, as in tests, has no deadline.
+	// Set a new write deadline, because the old deadline may have passed while the source was read. Ignore the error: a
+	// ResponseWriter without a connection, as in tests, has no deadline.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout))
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")
 }

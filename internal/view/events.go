@@ -18,27 +18,28 @@ import (
 )
 
 const (
-	// lookback is how far back the feed looks for rows that have changed since it sent them. Rows change because the
-	// processes deliver their measurements of the same second at different times.
+	// lookback is how far back each poll looks for rows that have changed since the feed sent them. Rows change because
+	// the processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
-	// rereadInterval is the time between two reads of older rows. These reads find rows that a process stored late.
-	// Older rows ended more than lookback ago, but at most keepTime ago, because no process keeps unsent rows for
-	// longer. Each read covers an interval of the length rereadPart. This length is short, so that a read over a slow
-	// connection does not delay the newest rows for long.
+	// rereadInterval is the time between two reads of older rows. Older rows are the rows that ended at least lookback
+	// ago and at most keepTime ago. The feed reads older rows again, because a process may store its rows late.
 	rereadInterval = 6 * time.Second
-	rereadPart     = 2 * time.Minute
-	keepTime       = time.Hour
-	// rowsPerEvent is the maximum number of rows per event. It is small, so that a client that loses its connection
-	// must receive only a few rows again.
+	// rereadPart is the length of the interval that one read of older rows covers. The next read covers the next
+	// interval. The length is short, so that a read over a slow connection does not delay the newest rows for long.
+	rereadPart = 2 * time.Minute
+	// keepTime is about the longest time for which a process keeps rows that it could not store yet.
+	keepTime = time.Hour
+	// rowsPerEvent is the maximum number of rows per server-sent event. It is small, so that a client that loses its
+	// connection must receive only a few rows again.
 	rowsPerEvent = 200
 )
 
 // serveEvents sends server-sent events until the client disconnects:
 //
 //	state      a State
-//	rows       an array of timeline.Row; each row replaces an earlier row for the same second. It is empty if the timeline
-//	           was read and has not changed
-//	heartbeat  nothing
+//	rows       an array of timeline.Row. Each row replaces the client's row for the same second, if any. An empty
+//	           array means that the timeline was read and has not changed
+//	heartbeat  an empty object
 //
 // For a new client, the stream begins with the state and all rows. For a client that resumes, it begins with the state
 // and the rows since the last event that the client received. The header Last-Event-ID or the query parameter "after"
@@ -108,8 +109,8 @@ func (v *View) begin(r *http.Request, s *stream) error {
 	return s.flush()
 }
 
-// withHeartbeats calls a function that may take a long time. Meanwhile, it sends heartbeats, so that the client does
-// not consider the connection broken.
+// withHeartbeats calls a function, and sends heartbeats until the function returns. Without heartbeats, the client
+// would consider the connection broken.
 func (v *View) withHeartbeats(s *stream, do func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- do() }()
@@ -140,7 +141,7 @@ func since(r *http.Request, run string) time.Time {
 	return time.Unix(unix, 0).Add(-lookback)
 }
 
-// writeUpdate sends an update to the client at once.
+// writeUpdate sends an update to the client immediately.
 func (s *stream) writeUpdate(u *update) error {
 	if err := writeEvents(s, u); err != nil {
 		return err
@@ -148,7 +149,7 @@ func (s *stream) writeUpdate(u *update) error {
 	return s.flush()
 }
 
-// heartbeat sends an event without data.
+// heartbeat sends a heartbeat event, whose data is an empty object.
 func (s *stream) heartbeat() error {
 	if _, err := io.WriteString(s, "event: heartbeat\ndata: {}\n\n"); err != nil {
 		return err
@@ -158,16 +159,17 @@ func (s *stream) heartbeat() error {
 
 // poller finds the rows that clients do not have yet.
 type poller struct {
-	reread time.Duration // time between two reads of older rows
+	reread time.Duration // time between two reads of older rows; see rereadInterval
 
 	mu    sync.Mutex // guards the fields below
 	run   string
-	begun bool // the first client has received its rows
-	// The field sent maps the second of each recent row to a hash of the row as it was last sent.
+	begun bool // whether the method begin has recorded the rows that the first client receives when it connects
+	// The field sent maps the start of each recent row, as a Unix time, to a hash of the row as it was last sent.
 	sent map[int64]uint64
-	// readUntil is the time of the latest successful read of the newest rows. It is zero before the first one.
+	// readUntil is the time of the latest successful read of the newest rows, or zero if there was no such read.
 	readUntil time.Time
-	// part is the start of the interval of older rows that is read next. nextPart is the time at which to read it.
+	// The field part is the start of the interval that the next read of older rows covers. This read takes place at the
+	// time nextPart or later.
 	part, nextPart time.Time
 }
 
@@ -199,8 +201,8 @@ func (v *View) poll(ctx context.Context) *update {
 	return u
 }
 
-// reset clears the record of the rows that clients have received. Call it before the first poll after a time without
-// clients.
+// reset clears the record of the rows that clients have received. It must be called before the first poll after a time
+// without clients.
 func (p *poller) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -209,8 +211,8 @@ func (p *poller) reset() {
 }
 
 // begin records the rows that the first client receives when it connects, so that a poll does not send these rows
-// again. If a poll has already recorded a row of the same second, that record stays. When further clients connect,
-// begin does nothing: a poll must still send the rows that these clients receive but the first client lacks.
+// again. If a poll has already recorded a row of the same second, that record stays. For each later client, begin does
+// nothing: the first client may lack rows that the later client receives, so a poll must still send these rows.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,9 +230,10 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// from returns the time from which rows must be read: lookback before now or before the latest successful read,
-// whichever is earlier. The rows of a whole outage must be read, because the processes store them after the store is
-// available again. The result is at most keepTime before now, because no process keeps rows for longer.
+// from returns the start of the interval that a poll must read. The start is the duration lookback before the latest
+// successful poll, or before the parameter now if no poll has succeeded. So the first poll after an outage of the store
+// also reads the rows of the outage, which the processes store late. The start is at most keepTime before the parameter
+// now.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -254,14 +257,14 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older returns the next part of the past hour whose rows must be read again. The result due is false if no read is due
-// yet; see rereadInterval. The parameter clock is the time of this machine, which determines whether a read is due. The
-// parameter now is the time that State.now has returned, at which the past hour ends.
+// older returns the interval that the next read of older rows covers, and whether that read is due; see rereadInterval.
+// The parameter clock is the time of this machine. It determines whether the read is due. The parameter now is the
+// result of State.now. It determines which rows are older rows.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.nextPart.IsZero() {
-		p.nextPart = clock.Add(p.reread) // the first read is not due yet, because the first client has just received all rows
+		p.nextPart = clock.Add(p.reread) // do not read older rows yet: the first client receives them when it connects
 	}
 	if clock.Before(p.nextPart) {
 		return from, to, false
@@ -281,8 +284,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// changed returns the rows that were not sent before, or that have changed since they were sent. It remembers them as
-// sent.
+// changed returns the rows that were not sent before, or that have changed since they were sent. It records the
+// returned rows as sent.
 func (p *poller) changed(run string, rows []timeline.Row) []timeline.Row {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -306,12 +309,12 @@ func (p *poller) changed(run string, rows []timeline.Row) []timeline.Row {
 // hashOf returns a hash of the JSON form of a row.
 func hashOf(row *timeline.Row) uint64 {
 	h := fnv.New64a()
-	_ = json.NewEncoder(h).Encode(row) // cannot fail: a row can always be encoded, and a hash accepts all data
+	_ = json.NewEncoder(h).Encode(row) // Encode never fails, because every row has a JSON form
 	return h.Sum64()
 }
 
-// writeEvents writes the events of an update. The identifier of an event with rows consists of the run and the second of
-// the last row. An event without rows has no identifier.
+// writeEvents writes the events of an update. The identifier of an event with rows consists of the run, and of the
+// field Second of the last row. An event without rows has no identifier.
 func writeEvents(w io.Writer, u *update) error {
 	if err := writeEvent(w, "state", "", u.state); err != nil {
 		return err
@@ -328,9 +331,9 @@ func writeEvents(w io.Writer, u *update) error {
 }
 
 func writeEvent(w io.Writer, kind, id string, data any) error {
-	text, err := json.Marshal(data) // one line: JSON escapes line breaks in strings
+	text, err := json.Marshal(data) // the result is a single line, because JSON escapes line breaks in strings
 	if err != nil {
-		return err // json.Marshal never fails here, because every field has a JSON form
+		return err // Marshal never fails, because every field has a JSON form
 	}
 	if id != "" {
 		id = "id: " + id + "\n"

@@ -41,7 +41,6 @@ func listen(t *testing.T, base, after string) (*http.Response, func() (message, 
 	return response, messages(response.Body)
 }
 
-// messages returns a function that reads the next event.
 func messages(body io.Reader) func() (message, error) {
 	reader := bufio.NewReader(body)
 	return func() (message, error) {
@@ -66,7 +65,7 @@ func messages(body io.Reader) func() (message, error) {
 	}
 }
 
-// receive reads events until it receives one of the given kind. It skips events whose list of rows is empty.
+// receive reads events until it receives an event of the given kind. It skips events whose list of rows is empty.
 func receive(t *testing.T, next func() (message, error), kind string) message {
 	t.Helper()
 	for {
@@ -129,7 +128,7 @@ func TestEventStream_NewAndChangedRows_AreSent(t *testing.T) {
 	}
 }
 
-func TestEventStream_ClientReconnects_ReceivesOnlyLaterRows(t *testing.T) {
+func TestEventStream_ClientReconnects_ReceivesOnlyRowsThatItMayLack(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 600)
 	base := serveHTTP(t, newView(f))
@@ -142,10 +141,10 @@ func TestEventStream_ClientReconnects_ReceivesOnlyLaterRows(t *testing.T) {
 		id   string
 		want int
 	}{
-		"the rows since then, and those that may have changed": {last.id, int(lookback.Seconds()) + 1},
-		"all rows for another run":                             {"other@" + strings.TrimPrefix(last.id, "run@"), rowsPerEvent},
-		"all rows for an invalid identifier":                   {"run@-5", rowsPerEvent},
-		"all rows for an identifier without a second":          {"run@", rowsPerEvent},
+		"later rows, and earlier ones that may have changed": {last.id, int(lookback.Seconds()) + 1},
+		"all rows for another run":                           {"other@" + strings.TrimPrefix(last.id, "run@"), rowsPerEvent},
+		"all rows for an invalid identifier":                 {"run@-5", rowsPerEvent},
+		"all rows for an identifier without a time":          {"run@", rowsPerEvent},
 	} {
 		_, next := listen(t, base, tt.id)
 		if rows := rowsOf(t, receive(t, next, "rows")); len(rows) != tt.want {
@@ -165,8 +164,7 @@ func TestEventStream_SourceFails_SendsHeartbeats(t *testing.T) {
 	receive(t, next, "state")
 }
 
-// slowSource is a source that takes a long time to read its timeline from the beginning: until the channel release is
-// closed.
+// slowSource is a source that delays each read of the whole timeline until the channel in the field release is closed.
 type slowSource struct {
 	*fake
 	release chan struct{}
@@ -198,12 +196,12 @@ func TestEventStream_SlowSource_SendsHeartbeatsUntilTheTimelineIsRead(t *testing
 	receive(t, next, "rows")
 }
 
-func TestEventStream_TimelineTakesLongerThanManyUpdates_ClientStaysConnected(t *testing.T) {
+func TestEventStream_ReadingTheTimelineOutlastsManyUpdateIntervals_ClientStaysConnected(t *testing.T) {
 	t.Parallel()
 	source := slowSource{newFake("run-1", 3), make(chan struct{})}
 	v := New(Config{Interval: 10 * time.Millisecond, TimelineTimeout: time.Hour}, Dependencies{Source: source, Logger: slog.New(slog.DiscardHandler)})
 	_, next := listen(t, serveHTTP(t, v), "")
-	for published := int64(1); published <= 60; published++ { // a new state in each round makes the feed send an update
+	for published := int64(1); published <= 60; published++ {
 		source.change(func(f *fake) { f.state.Entry.Published = published })
 		var before int
 		source.change(func(f *fake) { before = f.reads })
@@ -240,7 +238,7 @@ func TestPoller_PollBeforeTheFirstClientHasItsRows_NoRowIsSentTwice(t *testing.T
 	}
 }
 
-func TestFeed_ClientJoinsAfterAllHaveLeft_StartsAgain(t *testing.T) {
+func TestFeed_ClientJoinsAfterAllClientsHaveLeft_FeedStartsAgain(t *testing.T) {
 	t.Parallel()
 	starts := 0
 	f := &feed{poll: func(context.Context) *update { return nil }, start: func() { starts++ }, interval: time.Hour, maxClients: 2}
@@ -283,7 +281,7 @@ func receiveSeconds(t *testing.T, next func() (message, error), rows []timeline.
 	}
 }
 
-func TestEventStream_LongOutageOfTheStore_SendsTheRowsOfTheOutageLater(t *testing.T) {
+func TestEventStream_LongOutageOfTheStore_RowsOfTheOutageAreSentAfterTheOutage(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 60)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
@@ -349,10 +347,10 @@ func TestEventStream_TooManyClients_RespondsWithStatus503(t *testing.T) {
 	}
 	response, _ := listen(t, base, "")
 	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
-		t.Fatalf("the fourth client is answered %s", response.Status)
+		t.Fatalf("the fourth client received the status %s", response.Status)
 	}
 	_ = first.Body.Close()
-	polltest.Until(t, "a client that left makes room", func() bool {
+	polltest.Until(t, "a new client is accepted after another client has left", func() bool {
 		response, _ := listen(t, base, "")
 		return response.StatusCode == http.StatusOK
 	})
@@ -375,7 +373,7 @@ func TestEventStream_SlowClient_IsDisconnected(t *testing.T) {
 		defer v.feed.mu.Unlock()
 		return v.feed.stop != nil
 	}
-	polltest.Until(t, "the client is connected, so that the source was polled", func() bool {
+	polltest.Until(t, "the source is polled, because the client is connected", func() bool {
 		var calls int
 		f.change(func(f *fake) { calls = f.calls })
 		return calls > 0
@@ -407,11 +405,10 @@ func TestViewClose_SendsTheLastStateAndEndsTheStreams(t *testing.T) {
 	}
 	response, _ := listen(t, base, "")
 	if response.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a client after the end is answered %s", response.Status)
+		t.Errorf("a client that connects after Close received the status %s", response.Status)
 	}
 }
 
-// countingReader counts the bytes that were read.
 type countingReader struct {
 	io.Reader
 
@@ -534,7 +531,7 @@ func TestFeed_ClientIsMuchTooSlow_IsDisconnected(t *testing.T) {
 	}
 	other := f.join()
 	if other == nil {
-		t.Fatal("the client still takes the place of another one")
+		t.Fatal("the disconnected client still counts as a client")
 	}
 	f.leave(c)
 	f.leave(other)

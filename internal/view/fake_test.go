@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// fake is a source with the generated data of a simulation. Every read of the same second returns the same row.
+// fake is a source with the generated data of a simulation.
 type fake struct {
 	mu    sync.Mutex
 	state State
@@ -24,11 +24,11 @@ type fake struct {
 	err   error
 	// Only State returns stateErr, and only Timeline returns timelineErr.
 	stateErr, timelineErr error
-	// calls and reads count the calls of State and Timeline.
+	// The field calls counts the calls of State. The field reads counts the calls of Timeline.
 	calls, reads int
 }
 
-// newFake returns a source whose run started some seconds ago and has one row per second.
+// newFake returns a source whose run started the given number of seconds ago, and has one row per second.
 func newFake(run string, seconds int) *fake {
 	now := time.Now()
 	f := &fake{state: State{
@@ -70,7 +70,7 @@ func fakeFaults(start time.Time, length int) []fault.Account {
 	}
 }
 
-// fakeRow generates the row of a second. There is an outage in the middle of the run.
+// fakeRow generates row i of a run of the given length in seconds. The run has an outage in the middle.
 func fakeRow(second int64, i, length int) timeline.Row {
 	r := rand.New(rand.NewPCG(uint64(second), 1))
 	share := float64(i) / float64(max(length, 1))
@@ -116,7 +116,7 @@ func fakeEvents(r *rand.Rand, due, published int64, slow float64) timeline.Event
 	}
 }
 
-// account computes the rates and the ledger in the state from the rows.
+// account computes the rates and the ledger from the rows, and stores both in the field state.
 func (f *fake) account() {
 	total := timeline.Sum(f.rows...)
 	seconds := float64(max(len(f.rows), 1))
@@ -147,7 +147,7 @@ func (f *fake) grow() {
 	f.state.At = time.Unix(next, 0)
 }
 
-// change calls a function that modifies the source. Meanwhile the source cannot be read.
+// change calls a function that modifies the source. Reads of the source wait until the function returns.
 func (f *fake) change(change func(*fake)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxBehind is the maximum number of rows that wait for a client to receive them. A client that is further behind is
+// maxBehind is the maximum number of rows that are waiting to be sent to one client. If there are more, the client is
 // disconnected. An outage of the store does not disconnect clients: the first poll after the outage reads the rows of
 // at most about an hour, which are fewer than maxBehind.
 const maxBehind = maxRows
@@ -25,8 +25,8 @@ type update struct {
 	rows    []timeline.Row
 }
 
-// client collects what one client has not received yet. A client that is slower than the feed skips states, but no rows.
-// The mutex of the feed guards all fields.
+// client collects the data that must still be sent to one client. A client that is slower than the feed receives every
+// row, but not every state. The mutex of the feed guards all fields.
 type client struct {
 	// wake receives a value when there is something to send, or when the client must be disconnected.
 	wake chan struct{}
@@ -67,7 +67,7 @@ type feed struct {
 	interval   time.Duration
 	maxClients int
 
-	polling sync.Mutex // locked by poll, so that only one poll runs at a time
+	polling sync.Mutex // held during a poll, so that only one poll runs at a time
 
 	mu      sync.Mutex
 	clients map[*client]bool
@@ -75,8 +75,8 @@ type feed struct {
 	closed  bool
 }
 
-// join adds a client. It returns nil if there are too many clients or the feed is closed. Otherwise the caller must call
-// leave.
+// join adds a client. It returns nil if there are too many clients or the feed is closed. Otherwise the caller must
+// later remove the client with f.leave.
 func (f *feed) join() *client {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -110,8 +110,8 @@ func (f *feed) leave(c *client) {
 	}
 }
 
-// take returns what a client has not received yet, or nil if there is nothing. If the result named ended is true, the
-// caller must send the update, if any, and then disconnect the client.
+// take returns the data that must still be sent to a client, or nil if there is none. If the result named ended is
+// true, the caller must send this data, if any, and then disconnect the client.
 func (f *feed) take(c *client) (u *update, ended bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

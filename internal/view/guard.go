@@ -27,13 +27,13 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 const maxQuery = 512
 
 // guard returns a handler that calls the handler named next only for GET and HEAD requests whose query has at most
-// maxQuery bytes. It does not check which site sends a request, because httpserver.Guard does that. It also limits the
-// time for sending the response.
+// maxQuery bytes. The returned handler also limits the time for sending the response. It does not check which site
+// sends a request, because httpserver.Guard does that.
 func (v *View) guard(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		control := http.NewResponseController(w)
-		// This fails only in tests, which use no real connection.
+		// SetWriteDeadline fails only in tests, which use no real connection.
 		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout))
 		defer func() {
 			_ = control.Flush()                       // flush while the deadline still limits the write

@@ -99,33 +99,33 @@ func TestView_HostileRequest_ReturnsNoData(t *testing.T) {
 				t.Parallel()
 				response := send(t, address, fmt.Sprintf(tt.request, endpoint))
 				if response == nil {
-					t.Fatal("there is no answer")
+					t.Fatal("there is no response")
 				}
 				if status := fmt.Sprint(response.StatusCode); !strings.Contains(tt.statuses, status) {
 					t.Errorf("the status is %s, want %s", status, tt.statuses)
 				}
 				if to := response.Header.Get("Location"); to != "" && (!strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") || strings.HasPrefix(to, "/\\")) {
-					t.Errorf("the answer leads to %s", to)
+					t.Errorf("the response redirects to %s", to)
 				}
 				if response.StatusCode == http.StatusOK {
 					return // the body may be a stream of events, which never ends
 				}
 				body, _ := io.ReadAll(response.Body)
 				if strings.Contains(string(body), "rush-hour") || strings.Contains(string(body), `"t":`) || strings.Contains(string(body), "root:") {
-					t.Errorf("the answer is %.200q", body)
+					t.Errorf("the body of the response is %.200q", body)
 				}
 			})
 		}
 	}
 }
 
-func TestEventStream_InvalidEventID_IsAnsweredWithAllRows(t *testing.T) {
+func TestEventStream_InvalidEventID_SendsAllRows(t *testing.T) {
 	t.Parallel()
 	base := serveHTTP(t, newView(newFake("run", 30)))
 	for _, id := range []string{"run@9223372036854775807", "run@99999999999999999999", "run@1e9", "@", "run@-1", strings.Repeat("x", 10_000)} {
 		_, next := listen(t, base, id)
 		if rows := rowsOf(t, receive(t, next, "rows")); len(rows) != 30 {
-			t.Errorf("%.30q is answered with %d rows", id, len(rows))
+			t.Errorf("the response to the event ID %.30q has %d rows", id, len(rows))
 		}
 	}
 }
@@ -259,7 +259,7 @@ func TestView_SpoolIsFull_RespondsWithStatus503(t *testing.T) {
 		w := httptest.NewRecorder()
 		v.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost"+path, http.NoBody))
 		if text := w.Body.String(); w.Code != http.StatusServiceUnavailable || !strings.Contains(text, "cannot be read now") {
-			t.Errorf("%s is answered %d %.300q", path, w.Code, text)
+			t.Errorf("%s: the response has the status %d and the body %.300q", path, w.Code, text)
 		}
 		if !v.spooled.TryAcquire(spoolChunk) {
 			t.Fatalf("%s: the memory is still reserved", path)
@@ -294,7 +294,7 @@ func TestView_SourceFailsAfterTheWriteTimeout_RespondsWithStatus503(t *testing.T
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("the answer is %s", response.Status)
+		t.Errorf("the response has the status %s", response.Status)
 	}
 }
 
@@ -308,7 +308,7 @@ func TestView_SourceDoesNotRespond_RequestsShareOneCall(t *testing.T) {
 			w := httptest.NewRecorder()
 			v.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/v1/state", http.NoBody))
 			if w.Code != http.StatusServiceUnavailable {
-				t.Errorf("the answer is %d", w.Code)
+				t.Errorf("the response has the status %d", w.Code)
 			}
 		})
 	}

@@ -45,7 +45,7 @@ func readOpenAPI(t *testing.T) openAPI {
 	return d
 }
 
-func TestOpenAPI_HasEveryDataPath(t *testing.T) {
+func TestOpenAPI_DescribesEveryDataPathOfTheLivePage(t *testing.T) {
 	t.Parallel()
 	var documented []string
 	for path, operations := range readOpenAPI(t).Paths {
@@ -60,10 +60,10 @@ func TestOpenAPI_HasEveryDataPath(t *testing.T) {
 	}
 }
 
-func TestOpenAPI_HasEveryField(t *testing.T) {
+func TestOpenAPI_DescribesEveryFieldOfTheResponses(t *testing.T) {
 	t.Parallel()
 	d := readOpenAPI(t)
-	row := fakeRow(1, 3, 6) // a row of the outage, with errors and a mark
+	row := fakeRow(1, 3, 6) // a row with errors and a mark
 	row.Width = 10
 	e := &row.Exit
 	e.Due, e.Starved, e.Missed, e.Errors, e.Lag = 1, 1, 1, map[string]int64{"post": 1}, 1
@@ -145,7 +145,7 @@ func (d *openAPI) compare(s schema, value any, at string) (faults []string) {
 		for name, member := range v {
 			property, ok := s.Properties[name]
 			if !ok && s.Properties != nil {
-				faults = append(faults, at+" has the undocumented "+name)
+				faults = append(faults, at+" has the undocumented field "+name)
 			}
 			faults = append(faults, d.compare(property, member, at+"."+name)...)
 		}

@@ -20,9 +20,9 @@ const (
 // errSpoolFull is returned if too many clients receive timelines slowly.
 var errSpoolFull = errors.New("too many timelines are being sent")
 
-// spool holds a compressed response until it is sent. So a client that receives it slowly uses little memory, and does
-// not delay the reading of the next timeline. The field budget limits the bytes of all spools together. The owner of a
-// spool must call free.
+// spool holds a compressed response until the client has received it. So a slow client takes little memory of this
+// process, and does not delay the reading of the next timeline. The field budget limits the bytes of all spools
+// together. The owner of a spool must call the method free.
 type spool struct {
 	budget *semaphore.Weighted
 	chunks [][]byte
@@ -61,7 +61,7 @@ func (s *spool) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// Read implements io.Reader. It frees each chunk that was read.
+// Read implements io.Reader. It frees each chunk that has been read completely.
 func (s *spool) Read(p []byte) (int, error) {
 	for len(s.chunks) > 0 && len(s.chunks[0]) == 0 {
 		s.chunks[0] = nil // otherwise, the array of the slice would keep the chunk in memory
@@ -76,7 +76,7 @@ func (s *spool) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// free frees the chunks that were not read.
+// free frees the chunks that have not been read.
 func (s *spool) free() {
 	s.budget.Release(int64(len(s.chunks)) * spoolChunk)
 	s.chunks = nil

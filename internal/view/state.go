@@ -36,7 +36,7 @@ type State struct {
 	// At is the time at which the state was read. StartedAt is the time at which the schedules began.
 	At        time.Time `json:"at"`
 	StartedAt time.Time `json:"startedAt,omitzero"`
-	// DurationSeconds is the length of the schedules. 0 means that they have no end.
+	// DurationSeconds is the length of the schedules. 0 means that the schedules have no end.
 	DurationSeconds float64 `json:"durationSeconds"`
 
 	Verdict    Verdict    `json:"verdict"`
@@ -51,7 +51,7 @@ type State struct {
 	// Ledger is the audit of the ledger so far.
 	Ledger *ledger.Report `json:"ledger"`
 	// Unmeasured is the number of events that took effect but are missing from the latencies. It is nil until the run
-	// has finished, because before that the latest measurements are not stored yet.
+	// has finished, because the latest measurements of an unfinished run are not stored yet.
 	Unmeasured *int64 `json:"unmeasured"`
 }
 
@@ -64,9 +64,9 @@ func (s *State) now() time.Time {
 	return s.At
 }
 
-// Verdict is the verdict. Before the run ends, it contains what is already certain.
+// Verdict says whether the run passes or fails. Before the run ends, it contains what is already certain.
 type Verdict struct {
-	// Outcome is PASS or FAIL. It is empty as long as it is undecided.
+	// Outcome is PASS, FAIL, or empty while the verdict is undecided.
 	Outcome ledger.Outcome `json:"outcome,omitempty"`
 	// Final is true if the verdict is based on the audit at the end of the run.
 	Final bool `json:"final"`
@@ -74,7 +74,7 @@ type Verdict struct {
 	Reasons []string `json:"reasons"`
 }
 
-// Objectives are the objectives of the simulation. A latency of 0 means that there is no objective for it.
+// Objectives are the objectives of the simulation. A latency of 0 means that there is no objective for this latency.
 type Objectives struct {
 	ProcessingP99Seconds float64 `json:"processingP99Seconds"`
 	EndToEndP99Seconds   float64 `json:"endToEndP99Seconds"`
@@ -121,7 +121,7 @@ type Queues struct {
 	Pool *int64 `json:"pool"`
 }
 
-// A state must be small, because each update sends it to all clients.
+// These constants limit the size of a state, because each update sends the state to all clients.
 const (
 	// maxFaults is the maximum number of faults in a state.
 	maxFaults = 100
@@ -130,8 +130,8 @@ const (
 )
 
 // cachedState caches the state of a source for the time maxAge, so that many callers cause only one call of the source.
-// It also caches an error. Otherwise, callers that wait for a source that does not respond would call it one after
-// another.
+// It also caches an error. Otherwise, if the source does not respond, all waiting callers would call the source one
+// after another.
 type cachedState struct {
 	source  Source
 	version string
@@ -154,7 +154,7 @@ func (c *cachedState) get(ctx context.Context) (State, error) {
 	return c.state, c.err
 }
 
-// fetch calls the source. It completes the call even if ctx ends, because other callers wait for the result too.
+// fetch calls the source. It completes the call even if ctx ends, because other callers may wait for the result too.
 func (c *cachedState) fetch(ctx context.Context) (State, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stateTimeout)
 	defer cancel()

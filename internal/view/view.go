@@ -1,14 +1,14 @@
 // Package view serves the live page of one simulation. It also serves the page's data as JSON and as server-sent
 // events.
 //
-// The page does not poll; it receives events. All clients share one poll of the source, which runs only while there
-// are clients. A client that is slower than the updates receives every row of the timeline, but not every state of the
-// simulation. A client that is much too slow is disconnected. It reconnects and resumes after the last row that it
+// The page does not poll; it receives events. One loop polls the source for all clients, and runs only while there are
+// clients. A client that is slower than the updates receives every row of the timeline, but not every state of the
+// simulation. A client that falls too far behind is disconnected. It reconnects and resumes after the last row that it
 // received.
 //
-// Only a few timelines are read at the same time; further requests wait. A slow client does not delay these requests:
-// its timeline is completely read, encoded and compressed before it is sent. All timelines that are being sent take at
-// most maxSpooled bytes together.
+// Only one timeline is read at a time; further requests wait. A slow client does not delay these requests: its timeline
+// is completely read, encoded and compressed before it is sent. All timelines that are being sent take at most
+// maxSpooled bytes together.
 package view
 
 import (
@@ -46,8 +46,8 @@ type Config struct {
 	TimelineTimeout time.Duration
 
 	// heartbeat is the longest time between two events. writeTimeout is the timeout of each write to a client.
-	// transferTimeout is the timeout for sending a whole timeline. reread is the time between two reads of older rows.
-	// Tests set shorter ones.
+	// transferTimeout is the timeout for sending a whole timeline. reread is the time between two reads of older rows;
+	// its default is rereadInterval. Only tests set these fields.
 	heartbeat, writeTimeout, transferTimeout, reread time.Duration
 }
 
@@ -64,13 +64,13 @@ const (
 	// stateTimeout is the timeout for reading the state from the source.
 	stateTimeout = 10 * time.Second
 	// maxReads is the maximum number of timelines that are read at the same time. It is 1, because the timeline of a
-	// long run takes much memory, and a processor pod, which serves the page in a cluster, has little. Other requests
-	// for a timeline wait for up to maxWait. See also maxSpooled.
+	// long run takes much memory. In a cluster, a processor pod serves the page, and such a pod has little memory.
+	// Other requests for a timeline wait for up to maxWait. See also maxSpooled.
 	maxReads = 1
 	maxWait  = 5 * time.Second
-	// MaxSilence is the maximum time from a request for a timeline until the View begins to send the timeline. It applies
-	// to the default timeouts and a timeline of at most 6 hours. A longer timeline is read in several parts, and each
-	// further part may add defaultTimelineTimeout.
+	// MaxSilence is the maximum time from a request for a timeline until the View begins to send the timeline, with the
+	// default timeouts and a timeline of at most 6 hours. A longer timeline is read in several parts, and each further
+	// part can add defaultTimelineTimeout.
 	MaxSilence = maxWait + defaultTimelineTimeout
 )
 
@@ -80,8 +80,8 @@ type Dependencies struct {
 	Logger *slog.Logger
 }
 
-// View is the HTTP handler of the live page and its data. Serve it behind httpserver.Guard: it does not check
-// which host a request is for, or which site sends it.
+// View is the HTTP handler of the live page and its data. Serve a View behind httpserver.Guard, because a View checks
+// neither the header Host nor the origin of a request.
 type View struct {
 	config Config
 	source Source
@@ -146,7 +146,7 @@ func (v *View) Routes() []httpserver.Route {
 }
 
 // Close sends the last state and the last rows to all clients that receive events, and then ends their connections.
-// After that, clients can no longer receive events, but all other paths still respond.
+// After that, clients can no longer receive events, but the other paths still respond.
 func (v *View) Close(ctx context.Context) {
 	v.state.expire()
 	v.feed.close(ctx)

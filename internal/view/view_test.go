@@ -25,7 +25,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// newView returns the View of a source. It updates its clients often.
+// newView returns a View of the source s, with short intervals.
 func newView(s Source) *View {
 	return New(
 		Config{Interval: 100 * time.Millisecond, MaxClients: 8, heartbeat: 50 * time.Millisecond},
@@ -33,7 +33,7 @@ func newView(s Source) *View {
 	)
 }
 
-// serveHTTP starts an HTTP server with a handler and returns its URL.
+// serveHTTP starts an HTTP server that serves the View v, and returns the URL of the server.
 func serveHTTP(t *testing.T, v *View) string {
 	t.Helper()
 	server := httptest.NewServer(v)
@@ -67,14 +67,14 @@ func TestView_PathAndQuery_DetermineStatusAndBody(t *testing.T) {
 		"a long query of a path without parameters": {to("/v1/state?" + strings.Repeat("x", 1000)), 414, "longer"},
 		"an invalid time":                        {to("/v1/timeline?from=yesterday"), 400, "RFC 3339"},
 		"an unknown parameter":                   {to("/v1/timeline?since=2026-01-01T00:00:00Z"), 400, "unknown parameter"},
-		"a parameter twice":                      {to("/v1/timeline?to=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z"), 400, "more than once"},
-		"an interval that ends before it begins": {to("/v1/timeline?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z"), 400, "before"},
+		"a parameter that is given twice":        {to("/v1/timeline?to=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z"), 400, "more than once"},
+		"an interval that ends before it begins": {to("/v1/timeline?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z"), 400, "must be earlier"},
 		"an invalid query":                       {to("/v1/timeline?%zz"), 400, "the query string of the URL is invalid"},
 		"a file that does not exist":             {to("/assets/passwd"), 404, "does not exist"},
-		"a path out of the directory":            {to("/assets/..%2f..%2fview.go"), 404, "does not exist"},
+		"a path that leaves the directory":       {to("/assets/..%2f..%2fview.go"), 404, "does not exist"},
 		"a path with a null byte":                {to("/assets/app.js%00"), 404, "does not exist"},
 		"a directory":                            {to("/assets/"), 404, ""},
-		"another path":                           {to("/v1/other"), 404, ""},
+		"an unknown path":                        {to("/v1/other"), 404, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestView_PathAndQuery_DetermineStatusAndBody(t *testing.T) {
 			w := httptest.NewRecorder()
 			v.ServeHTTP(w, tt.request)
 			if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.body) {
-				t.Errorf("the answer is %d %.300q, want %d with %q", w.Code, w.Body, tt.status, tt.body)
+				t.Errorf("the response is %d %.300q, want %d with %q", w.Code, w.Body, tt.status, tt.body)
 			}
 		})
 	}
@@ -96,13 +96,13 @@ func TestView_MethodsOtherThanGETAndHEAD_AreRejected(t *testing.T) {
 			w := httptest.NewRecorder()
 			v.ServeHTTP(w, httptest.NewRequest(method, "http://localhost"+path, strings.NewReader("{}")))
 			if w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
-				t.Errorf("%s %s is answered %d with Allow %q", method, path, w.Code, w.Header().Get("Allow"))
+				t.Errorf("%s %s: the response has the status %d and the header Allow %q, want 405 and GET, HEAD", method, path, w.Code, w.Header().Get("Allow"))
 			}
 		}
 		w := httptest.NewRecorder()
 		v.ServeHTTP(w, httptest.NewRequest(http.MethodHead, "http://localhost"+path, http.NoBody))
 		if w.Code != 200 {
-			t.Errorf("HEAD %s is answered %d", path, w.Code)
+			t.Errorf("HEAD %s: the response has the status %d, want 200", path, w.Code)
 		}
 	}
 }
@@ -121,7 +121,7 @@ func TestView_EveryResponse_HasTheSecurityHeaders(t *testing.T) {
 		v.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost"+path, http.NoBody))
 		for name, want := range want {
 			if got := w.Header().Values(name); !slices.Equal(got, want) {
-				t.Errorf("%s has %s %q, want %q", path, name, got, want)
+				t.Errorf("%s: the header %s is %q, want %q", path, name, got, want)
 			}
 		}
 	}
@@ -136,7 +136,7 @@ func TestView_SourceFails_ResponseDoesNotContainTheError(t *testing.T) {
 		w := httptest.NewRecorder()
 		v.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost"+path, http.NoBody))
 		if w.Code != 503 || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "10.0.0.1") {
-			t.Errorf("%s is answered %d %q", path, w.Code, w.Body)
+			t.Errorf("%s: the response is %d %q, want 503 with Retry-After and without the error", path, w.Code, w.Body)
 		}
 	}
 }
@@ -153,7 +153,7 @@ func TestView_ManyRequestsForTheState_CallTheSourceOnce(t *testing.T) {
 	}
 }
 
-func TestView_LongTimeline_IsMergedIntoWiderRows(t *testing.T) {
+func TestView_TimelineHasMoreThanMaxRows_OldRowsAreMerged(t *testing.T) {
 	t.Parallel()
 	f := &fake{}
 	for i := range int64(3 * maxRows) {
@@ -164,7 +164,7 @@ func TestView_LongTimeline_IsMergedIntoWiderRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	if total := timeline.Sum(rows...); len(rows) > maxRows || total.Entry.Published != 3*maxRows {
-		t.Errorf("%d rows have %d events, want at most %d with %d", len(rows), total.Entry.Published, maxRows, 3*maxRows)
+		t.Errorf("%d rows have %d events, want at most %d rows with %d events", len(rows), total.Entry.Published, maxRows, 3*maxRows)
 	}
 	for i := range rows {
 		if i > 0 && rows[i].Start().Before(rows[i-1].End()) {
@@ -173,12 +173,12 @@ func TestView_LongTimeline_IsMergedIntoWiderRows(t *testing.T) {
 	}
 	for _, row := range rows[len(rows)-3600:] {
 		if row.Width > 1 {
-			t.Fatalf("a row of the last hour is %d s wide", row.Width)
+			t.Fatalf("a row of the last hour is %d s wide, want 1 s", row.Width)
 		}
 	}
 }
 
-// longest is a source that records the longest interval that a single call has read.
+// longest is a source that records the longest time range of a call. It ignores calls that return no rows.
 type longest struct {
 	*fake
 
@@ -208,30 +208,30 @@ func TestView_TimelineOfALongRun_IsReadInParts(t *testing.T) {
 		t.Errorf("%d rows from %d to %d, want those of the source", len(rows), rows[0].Second, rows[len(rows)-1].Second)
 	}
 	if l.interval > partLength {
-		t.Errorf("%s were read at once", l.interval)
+		t.Errorf("one call reads an interval of %s", l.interval)
 	}
 }
 
-func TestView_TimelineUntilTheFarFuture_IsReadUntilNow(t *testing.T) {
+func TestView_TimelineUntilTheFarFuture_IsReadWithFewCallsOfTheSource(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 20)
 	w := httptest.NewRecorder()
 	newView(f).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/v1/timeline?to=9999-12-31T00:00:00Z", http.NoBody))
 	if w.Code != 200 || f.reads > 3 {
-		t.Errorf("the answer is %d after %d reads of the source", w.Code, f.reads)
+		t.Errorf("the response has the status %d after %d reads of the source, want 200 after at most 3 reads", w.Code, f.reads)
 	}
 }
 
-func TestView_StateCannotBeRead_LongTimelineIsNotRead(t *testing.T) {
+func TestView_StateCannotBeRead_IntervalLongerThanPartLengthIsNotRead(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 20)
 	f.stateErr = errSecret
 	if rows, err := newView(f).rows(t.Context(), time.Unix(0, 0), time.Now()); err == nil || f.reads > 0 {
-		t.Errorf("%d rows, error %v, after %d reads of the timeline", len(rows), err, f.reads)
+		t.Errorf("%d rows, error %v, after %d reads of the timeline, want an error and no read", len(rows), err, f.reads)
 	}
 }
 
-// getRaw returns the response to a request with the given Accept-Encoding, and its body as it was sent.
+// getRaw sends a request with the given Accept-Encoding. It returns the response and its body, without decompression.
 func getRaw(t *testing.T, url, accepted string) (*http.Response, []byte) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
@@ -259,10 +259,10 @@ func TestView_ClientAcceptsGzip_ReceivesTheSameDataCompressed(t *testing.T) {
 		plain, want := getRaw(t, base+path, "identity")
 		compressed, body := getRaw(t, base+path, "gzip")
 		if got := plain.Header.Get("Content-Encoding") + compressed.Header.Get("Content-Encoding"); got != "gzip" {
-			t.Errorf("%s: the encodings are %q, want that only the second response is compressed", path, got)
+			t.Errorf("%s: the encodings of both responses are %q, want gzip for the second response only", path, got)
 		}
 		if vary := plain.Header.Get("Vary"); vary != "Accept-Encoding" {
-			t.Errorf("%s: the header Vary is %q", path, vary)
+			t.Errorf("%s: the header Vary is %q, want Accept-Encoding", path, vary)
 		}
 		reader, err := gzip.NewReader(bytes.NewReader(body))
 		if err != nil {
@@ -296,7 +296,7 @@ func TestAcceptsGzip_EachHeader_ReturnsWhetherGzipIsAccepted(t *testing.T) {
 	}
 }
 
-func TestView_FaultThatHitManyInstances_IsAbbreviated(t *testing.T) {
+func TestView_FaultThatHitManyInstances_ListsOnlySomeInstances(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 1)
 	f.state.Faults = make([]fault.Account, 2)
@@ -310,7 +310,7 @@ func TestView_FaultThatHitManyInstances_IsAbbreviated(t *testing.T) {
 	}
 	want := []fault.Account{{Hit: f.state.Faults[1].Hit, HitOmitted: 995}, {Hit: f.state.Faults[1].Hit}}
 	if diff := cmp.Diff(want, state.Faults); diff != "" {
-		t.Errorf("the instances differ (-want +got):\n%s", diff)
+		t.Errorf("the instances of the faults differ (-want +got):\n%s", diff)
 	}
 }
 
@@ -339,7 +339,7 @@ func TestAssets_AreSmallAndComplyWithTheContentSecurityPolicy(t *testing.T) {
 			const ofFile = `<script src="assets/[a-z]+\.js"( defer| type="module")?></script>`
 			rest := regexp.MustCompile(ofFile).ReplaceAll(file.content, nil)
 			if bad := regexp.MustCompile(`(?i)</?script|<style|\sstyle=|\son[a-z]+=|javascript:|https?://`).Find(rest); bad != nil {
-				t.Errorf("%s has %q", name, bad)
+				t.Errorf("%s contains the forbidden text %q", name, bad)
 			}
 		}
 		if file.contentType == "" {
@@ -369,6 +369,6 @@ func TestAssets_Unchanged_AreNotSentAgain(t *testing.T) {
 	}
 	_ = again.Body.Close()
 	if again.StatusCode != http.StatusNotModified {
-		t.Errorf("the second answer is %s", again.Status)
+		t.Errorf("the second response has the status %s, want 304", again.Status)
 	}
 }

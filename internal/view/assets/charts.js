@@ -7,7 +7,7 @@ import {term} from './tooltip.js';
 
 const uPlot = window.uPlot;
 
-// specs says what each chart shows. unit selects the axis: rates and counts are linear, latencies logarithmic.
+// specs says what each chart shows. unit selects the axis: logarithmic for latencies, otherwise linear.
 const specs = [
   {
     title: 'Rates', unit: 'rate',
@@ -52,7 +52,8 @@ const specs = [
   },
   {
     title: 'Available plates', unit: 'count',
-    meaning: 'Vehicles that are parked and may leave. An exit that finds none is starved.',
+    meaning: 'Vehicles that are parked and may leave. A starved draw is an exit that was due, but was not published, ' +
+      'because no vehicle was available.',
     lines: [['available', 'pool', '--blue'], ['starved draws per second', 'starved', '--red']],
   },
 ];
@@ -95,7 +96,7 @@ export class Charts {
     this.#create();
   }
 
-  // show selects the period: the last seconds, or everything.
+  // show selects the period: the last window seconds, or everything if window is Infinity.
   show(window) {
     this.window = window;
     this.changed();
@@ -116,7 +117,7 @@ export class Charts {
 
   // #draw draws what is out of date and visible. A frame ends after a few milliseconds, so that the page stays
   // responsive. The next frame continues with the chart at which this one ended: if updates arrive faster than all charts
-  // can be drawn, each chart skips some of them, and none is left behind.
+  // can be drawn, each chart skips some updates, but all charts are drawn regularly.
   #draw() {
     this.frame = null;
     const begin = performance.now(), x = this.#range(), n = this.charts.length, first = this.next;

@@ -194,7 +194,7 @@ export class Latencies {
       table.append(element('tr', '', heading, ...cells));
       return cells;
     };
-    this.endToEnd = row('end to end', 'Time from when an event was due to its effect, over the whole run.');
+    this.endToEnd = row('end to end', 'Time between the due time of an event and its effect, over the whole run.');
     this.processing = row('processing', 'Time that a processor needs for one event, over the whole run.');
   }
 
