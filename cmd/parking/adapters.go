@@ -15,11 +15,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// The timeouts are variables, so that tests can set longer ones for a busy machine.
+// The timeouts are variables, so that tests on a busy machine can set longer timeouts.
 var (
 	// connectTimeout limits the time that a command waits at startup for the servers to respond.
 	connectTimeout = 5 * time.Second
-	// purgeTimeout limits how long the removal of a simulation's queues or keys from one server may take.
+	// purgeTimeout limits the time for removing a simulation's queues or keys from one server. It also limits the time
+	// for declaring the queues.
 	purgeTimeout = 30 * time.Second
 )
 
@@ -27,8 +28,8 @@ var (
 type adapters struct {
 	broker *wiring.Broker
 	store  *wiring.Store
-	// brokerFlag and storeFlag are the names of the flags, of the environment variables, or of the fields of the plan file
-	// that select the servers. Error messages begin with them.
+	// Each of brokerFlag and storeFlag names the flag, the environment variable or the field of the plan file that
+	// selects the server. Error messages begin with this name.
 	brokerFlag, storeFlag string
 }
 
@@ -41,14 +42,13 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, "rabbitmq", "redis")
 }
 
-// openAdapters opens the adapters for RabbitMQ and Redis. The adapter for a server that no flag selects works in
-// memory. openAdapters does not connect to servers.
+// openAdapters opens the adapters for RabbitMQ and Redis. If the plan refers to no RabbitMQ server, the broker is in
+// memory. If the plan refers to no Redis server, the store is in memory. openAdapters does not connect to servers.
 func openAdapters(p *plan.Plan, o wiring.Options, f serverFlags) (adapters, error) {
 	return openNamedAdapters(p, o, f.rabbitmqSource(), f.redisSource())
 }
 
-// openNamedAdapters opens adapters as openAdapters does. Its errors begin with the name of the invalid flag or
-// field.
+// openNamedAdapters opens the same adapters as openAdapters. Its errors begin with brokerFlag or storeFlag.
 func openNamedAdapters(p *plan.Plan, o wiring.Options, brokerFlag, storeFlag string) (adapters, error) {
 	b, err := wiring.OpenBroker(p, o)
 	if err != nil {
@@ -70,12 +70,13 @@ func (a adapters) readyChecks() []httpserver.Check {
 			}
 			return a.broker.CheckQueue(ctx)
 		}},
-		{Name: httpserver.CheckRedis, Check: a.store.CheckWritable}, // a ping is not enough, because a server that accepts no writes answers pings
+		// A ping is not enough, because a server that rejects writes still answers pings.
+		{Name: httpserver.CheckRedis, Check: a.store.CheckWritable},
 	}
 }
 
 // connect checks that RabbitMQ and Redis respond. If a server does not respond, the error names the flag or the field
-// that selects it, and says what the user can do.
+// that selects this server, and says what the user can do.
 func (a adapters) connect(ctx context.Context) error {
 	return errors.Join(both(
 		func() error { return a.reachBroker(ctx) },
@@ -83,7 +84,7 @@ func (a adapters) connect(ctx context.Context) error {
 	))
 }
 
-// both calls two functions at the same time, and returns their errors.
+// both invokes two functions concurrently, and returns their errors.
 func both(forBroker, forStore func() error) (brokerErr, storeErr error) {
 	var calls sync.WaitGroup
 	calls.Go(func() { brokerErr = forBroker() })
@@ -92,7 +93,7 @@ func both(forBroker, forStore func() error) (brokerErr, storeErr error) {
 	return brokerErr, storeErr
 }
 
-// reachBroker checks that RabbitMQ responds. See connect.
+// reachBroker checks that RabbitMQ responds. Its error begins with brokerFlag.
 func (a adapters) reachBroker(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -102,7 +103,7 @@ func (a adapters) reachBroker(ctx context.Context) error {
 	return nil
 }
 
-// reachStore checks that Redis responds. See connect.
+// reachStore checks that Redis responds. Its error begins with storeFlag.
 func (a adapters) reachStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -112,8 +113,8 @@ func (a adapters) reachStore(ctx context.Context) error {
 	return nil
 }
 
-// requireConnection calls connect and marks its error as bad input, unless a server was reached but cannot serve
-// requests at the moment.
+// requireConnection calls the method connect and marks its error as bad input. If a server is reachable but cannot
+// serve requests at the moment, requireConnection does not mark the error.
 func (a adapters) requireConnection(ctx context.Context) error {
 	return badInputUnlessNotReady(a.connect(ctx))
 }
@@ -134,7 +135,7 @@ func (a adapters) checkStore(ctx context.Context) error {
 	return badInput(fmt.Errorf("%s: %w", a.storeFlag, err))
 }
 
-// checkUnused returns an error if a server already has queues or keys of a simulation with this name.
+// checkUnused returns an error if a server already has queues or keys of a simulation with the given name.
 func (a adapters) checkUnused(ctx context.Context, simulation string) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -166,8 +167,9 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	return err
 }
 
-// removeQueues deletes the simulation's queues, unless the broker works in memory. It leaves queues that belong to
-// another owner, and returns an error that says so. If the plan has no owner, it removes the queues of any owner.
+// removeQueues deletes the simulation's queues, unless the broker is in memory. If the queues belong to another
+// simulation of the same name, removeQueues keeps the queues and returns an error. If the adapters were opened with a
+// plan that has no owner, removeQueues deletes the queues of every simulation with this name.
 func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	if a.broker.InMemory() {
 		return nil
@@ -176,7 +178,7 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-// removeKeys deletes the simulation's keys under the same conditions as removeQueues deletes queues.
+// removeKeys is like removeQueues, but deletes the simulation's keys in the store.
 func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil
@@ -185,7 +187,8 @@ func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-// keptForeign returns an error that says what was not removed, or nil if everything was removed.
+// keptForeign returns an error that lists the queues or keys of another simulation, which were kept. If foreign is
+// empty, keptForeign returns nil.
 func keptForeign(foreign purge.Foreign, simulation string) error {
 	if foreign == (purge.Foreign{}) {
 		return nil

@@ -198,7 +198,7 @@ func checkReport(p *plan.Plan, a adapters, r ledger.Report) error {
 	return nil
 }
 
-// notes says why the result may be inaccurate.
+// notes returns the reasons why the result may be inaccurate.
 func notes(a adapters, seen observation) (notes []string) {
 	switch {
 	case seen.moved:
@@ -209,11 +209,10 @@ func notes(a adapters, seen observation) (notes []string) {
 	return notes
 }
 
-// observation is the result of reading the ledger, then the queues, then the ledger again. If the two readings of the
-// ledger differ, the simulation is still running.
+// observation is the result of three reads: of the ledger, of the queues, and of the ledger a second time.
 type observation struct {
 	depths broker.Depths
-	// moved is true if the two readings of the ledger differ.
+	// moved is true if the two reads of the ledger differ. In this case the simulation is still running.
 	moved bool
 	// held is true if processors may have unacknowledged events whose summaries the summary API has not accepted yet.
 	held bool
@@ -224,7 +223,7 @@ func (o observation) atRest() bool {
 	return !o.moved && !o.held && max(o.depths.Ready, 0)+max(o.depths.Retry, 0) == 0
 }
 
-// observe reads the ledger, waits, then reads the queues and the ledger again.
+// observe reads the ledger, waits, and reads the queues. Then it reads the ledger a second time.
 func observe(ctx context.Context, a adapters) (observation, error) {
 	auditor := ledger.NewAuditor(a.store)
 	before, err := auditor.Audit(ctx, ledger.Options{})

@@ -22,7 +22,7 @@ func TestAudit_WrongNumberOfPartitions_IsBadInput(t *testing.T) {
 	with := func(partitions int) string {
 		return manifestFile(t, fmt.Sprintf("{rabbitmq: {partitions: %d}, exit: {minStay: 100ms}}", partitions))
 	}
-	// The manifest of this simulation, the constant busy, sets 2 partitions, so 1 and 3 are wrong.
+	// This simulation has 2 partitions, so the audits with 1 and 3 partitions must be rejected.
 	simulateUntilBusy(t, "--rabbitmq-uri", amqp, "--redis-uri", redis, "--simulation", name, "--keep")
 	for _, partitions := range []int{1, 3} {
 		got := parking(t, "audit", "-f", with(partitions), "--simulation", name, "--redis-uri", redis)
@@ -55,8 +55,8 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	for _, more := range [][]string{nil, {"--rabbitmq-uri", s.amqp}} {
 		args := append([]string{"audit", "-f", file, "--simulation", s.plan.Simulation, "--output", "json", "--redis-uri", s.redis}, more...)
 		var r auditResult
-		// An audit reads the ledger twice. On a busy machine, both reads sometimes return the same ledger. The audit
-		// then does not report that the simulation is running, so the test repeats the audit.
+		// To detect a running simulation, an audit reads the ledger twice. On a busy machine, both reads sometimes
+		// return the same ledger, so the test repeats the audit.
 		eventually(ctx, t, "the simulation is seen to run", func() error {
 			if r = checkAudit(t, parking(t, args...)); !r.Running {
 				return fmt.Errorf("it is at rest: %t, reasons %q", r.Ledger.AtRest, r.Reasons)
@@ -77,9 +77,9 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	terminate(ctx, t, append(s.Generators(), append(s.Processors, s.Summaries)...)...)
 }
 
-// The store does not know which faults were injected, or when the schedules began. If the audit omitted the checks that
-// need this, its PASS would look like that of the rehearsal.
-func TestAudit_Rehearsal_NamesTheChecksThatItCannotMake(t *testing.T) {
+// The store does not contain the injected faults or the start time of the schedules, so the audit cannot make the
+// checks that need this data. If the audit did not name these checks, they would seem to have passed.
+func TestAudit_ManifestWithFaults_NamesTheChecksThatTheAuditCannotMake(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	name := servers.Name(t)
@@ -128,7 +128,6 @@ func TestSimulate_ReadOnlyRedisUser_IsBadInput(t *testing.T) {
 	checkNoPassword(t, got, uri)
 }
 
-// A server that responds but is out of memory is a failure, not bad input.
 func TestSimulate_RedisOutOfMemory_ExitsWithFailure(t *testing.T) {
 	t.Parallel()
 	full := servers.NewRedis(t, servers.RedisOptions{Config: []string{"maxmemory 1"}})

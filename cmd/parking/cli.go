@@ -127,7 +127,7 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	return exitFailed
 }
 
-// outputError returns err if a write to stdout has failed with it, and nil otherwise.
+// outputError returns err if err is the error of a failed write to stdout, and nil otherwise.
 func (c *cli) outputError(err error) error {
 	if failed, ok := errors.AsType[*fs.PathError](err); ok && failed.Op == "write" && failed.Path == c.stdout.Name() {
 		return err
@@ -135,7 +135,8 @@ func (c *cli) outputError(err error) error {
 	return nil
 }
 
-// helpWriter writes the output of cobra, such as the help, to stdout. It keeps the first error, because cobra ignores it.
+// helpWriter writes the output of cobra, such as the help, to stdout. It keeps the first write error, because cobra
+// ignores write errors.
 type helpWriter struct {
 	file *os.File
 	err  error
@@ -149,7 +150,7 @@ func (w *helpWriter) Write(p []byte) (int, error) {
 }
 
 func (c *cli) printError(err error) {
-	// If stderr is broken, nothing can report that.
+	// Ignore the error, because nothing can report a broken stderr.
 	_, _ = fmt.Fprintln(c.stderr, c.program()+": "+terminal.Clean(excerpt.OneLine(err.Error())))
 }
 
@@ -166,9 +167,9 @@ func (e *runError) Unwrap() error { return e.err }
 // errVerdict is the error of a command that has already printed the verdict FAIL. It makes the exit code 1.
 var errVerdict = errors.New("the verdict is FAIL")
 
-// badInput marks an error as one that the user can fix. The cause is on the command line, in the environment, in a
-// file, or in the permissions of an account. It returns nil if err is nil. It marks an error that is caused by too many
-// open files as a failure, because the input may be correct.
+// badInput marks an error that the user can fix. The cause is on the command line, in the environment, in a file, or
+// in the permissions of an account. If err is nil, badInput returns nil. If too many open files cause the error,
+// badInput marks the error as a failure instead, because the input may be correct.
 func badInput(err error) error {
 	if err == nil {
 		return nil
@@ -176,8 +177,9 @@ func badInput(err error) error {
 	return &runError{err: err, badInput: binding.ExplainFiles(err) == ""}
 }
 
-// badInputUnlessNotReady marks an error as bad input. The error comes from a server, a file or an API that the user has
-// named. If it matches an ErrNotReady, it is not marked, because then the name and the credentials are correct.
+// badInputUnlessNotReady marks an error of a server, a file or an API as bad input, because the user has named the
+// server, file or API. If the error matches ErrNotReady of package broker, store or summary, the name and the
+// credentials are correct. In this case, badInputUnlessNotReady does not mark the error.
 func badInputUnlessNotReady(err error) error {
 	for _, notReady := range []error{broker.ErrNotReady, store.ErrNotReady, summary.ErrNotReady} {
 		if errors.Is(err, notReady) {
@@ -196,8 +198,8 @@ func listenError(err error, remedy string) error {
 	return badInput(fmt.Errorf("%w; %s", err, remedy))
 }
 
-// runs returns a function for cobra that calls f. If the error of f is not marked as bad input, it marks the error
-// as a failure.
+// runs returns a function for cobra that calls f. The returned function marks an error of f as a failure, unless the
+// error is already marked.
 func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		err := f(cmd.Context())
@@ -209,9 +211,8 @@ func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) erro
 	}
 }
 
-// interruptible calls f and returns its result. If ctx ends first, it returns the error of ctx at once, while f
-// continues in the background until the process exits. Use it for work that cannot be canceled, such as reading
-// stdin.
+// interruptible calls f and returns its result. If ctx ends first, interruptible returns the error of ctx at once, and
+// f continues in the background. Use interruptible for work that cannot be canceled, such as reading stdin.
 func interruptible[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -295,7 +296,7 @@ func (l *logLevel) Set(s string) error {
 	return errors.New("must be debug, info, warn or error")
 }
 
-// values implements enumeration.
+// values returns the valid values, for completion in shells.
 func (*logLevel) values() []string { return []string{"debug", "info", "warn", "error"} }
 
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.

@@ -16,7 +16,7 @@ import (
 
 const compareHelp = `Compare two reports that 'parking simulate --report FILE.json' recorded.
 
-A metric has become worse if it changed by more than its threshold, and if the difference
+A metric has regressed if it became worse by more than its threshold, and if the difference
 exceeds the noise within the runs. Lost events, events counted twice, unexpectedly unmatched
 exits, dead letters and faults without recovery have no noise: any increase is a regression. It
 is also a regression if a check passed before but now fails or is missing, or if the verdict
@@ -190,7 +190,7 @@ func (t thresholdFlags) Set(s string) error {
 	return nil
 }
 
-// values implements enumeration. It returns the prefixes of valid values, such as METRIC=.
+// values returns the prefixes of valid values, such as METRIC=, for completion in shells.
 func (t thresholdFlags) values() []string {
 	var all []string
 	for _, key := range report.ThresholdKeys() {

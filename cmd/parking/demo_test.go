@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// The libraries for Kubernetes and for servers would make the first build of the demo much longer.
+// The client libraries of Kubernetes, RabbitMQ, Redis and databases would make the demo's first build much longer.
 func TestDemoBuild_Dependencies_ContainNoClientsOfServers(t *testing.T) {
 	t.Parallel()
-	const tags = "nooperator,noservers" // those of the target demo in the Makefile
+	const tags = "nooperator,noservers" // the build tags of the Makefile target "demo"
 	output, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", tags, ".").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -64,10 +64,10 @@ func jsonFields(path string, t reflect.Type) (fields []string) {
 	}
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "-" { // package json omits this field
+		if name == "-" { // package json omits a field with this tag
 			continue
 		}
-		// An embedded struct has no JSON name, so the paths of its fields do not contain its name.
+		// An embedded struct has no JSON name, so it adds nothing to the paths of its fields.
 		fields = append(fields, jsonFields(strings.Trim(path+"."+name, "."), f.Type)...)
 	}
 	return fields
@@ -92,8 +92,8 @@ func (s *recordingRegistry) Register(c prometheus.Collector) error {
 	return s.Registry.Register(c)
 }
 
-// families gathers the metrics of this project, by name. It fails the test if a metric has no series, because the
-// labels of such a metric cannot be read.
+// families returns the metrics of this project by name. If a metric has no series, families fails the test, because
+// the labels of such a metric cannot be read.
 func (s *recordingRegistry) families(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 	gathered, err := s.Gather()
@@ -108,7 +108,7 @@ func (s *recordingRegistry) families(t *testing.T) map[string]*dto.MetricFamily 
 	}
 	for _, name := range s.described {
 		if families[name] == nil {
-			t.Errorf("%s has no series: make the test create one", name)
+			t.Errorf("%s has no series: make the test create a series", name)
 		}
 	}
 	return families
@@ -230,7 +230,7 @@ func generatedSection(t *testing.T, path, name string) (before, section, after s
 	return before, section, end + after
 }
 
-// planOfServers returns a plan that refers to servers. The tests do not connect to them.
+// planOfServers returns a plan that refers to servers. No test connects to these servers.
 func planOfServers(t *testing.T) *plan.Plan {
 	t.Helper()
 	return planWith(t, func(p *plan.Plan) {
@@ -286,5 +286,5 @@ func registerSummaries(t *testing.T, s *recordingRegistry) {
 		t.Fatal(err)
 	}
 	request := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/stats", http.NoBody)
-	api.ServeHTTP(httptest.NewRecorder(), request) // the request creates a series of the histogram
+	api.ServeHTTP(httptest.NewRecorder(), request) // without a request, the histogram of request durations has no series
 }

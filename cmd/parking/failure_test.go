@@ -20,7 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// A proxy that answers in place of the API, or a locked database, does not mean that the command line is wrong.
+// If a proxy answers in place of the API, or if the database is locked, the command line may be correct. So the command
+// must not exit with exitBadInput.
 func TestCommands_DestinationOfSummariesIsNotReady_ExitWithFailure(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -42,15 +43,15 @@ func TestCommands_DestinationOfSummariesIsNotReady_ExitWithFailure(t *testing.T)
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// The environment of the tests may set NO_PROXY to a value that bypasses the proxy.
+			// Replace NO_PROXY, because the environment of the tests may contain a value that bypasses the proxy.
 			env := append(tt.env, "NO_PROXY=none.invalid")
 			checkFailure(t, parkingWith(t, env, append(tt.args, "--http", "127.0.0.1:0")...), tt.want)
 		})
 	}
 }
 
-// checkFailure checks that a command has exited with exitFailed before the simulation started, and has printed only one
-// line. The line must contain all given texts, but no password.
+// checkFailure checks that a command has exited with exitFailed and has printed only one line, to stderr. The line must
+// contain all given texts, but no password.
 func checkFailure(t *testing.T, got ended, want []string) {
 	t.Helper()
 	if got.code != exitFailed || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 {
@@ -99,8 +100,8 @@ func lockedDatabase(t *testing.T) string {
 	return path
 }
 
-// The first socket that a connection to a host name needs is that of the DNS client. If the process has too few file
-// descriptors for this socket, the error must not blame the host name.
+// To connect to a host name, a process first opens the socket of the DNS client. If no file descriptor is free for this
+// socket, the error must not blame the host name.
 func TestSimulate_TooFewFileDescriptors_ExitsWithFailure(t *testing.T) {
 	t.Parallel()
 	database := []string{"--summaries-db", filepath.Join(t.TempDir(), "summaries.db")}
@@ -120,7 +121,8 @@ func TestSimulate_TooFewFileDescriptors_ExitsWithFailure(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// A released program contains only the Go resolver. The C resolver would report that the host does not exist.
+			// Use the Go resolver, as in a released program. Without a free file descriptor, the C resolver reports
+			// that the host does not exist.
 			env := []string{freeFiles + "=" + strconv.Itoa(tt.free), "GODEBUG=netdns=go"}
 			got := parkingWith(t, env, append([]string{"simulate", "--duration", "1s", "--http", ""}, tt.args...)...)
 			checkFailure(t, got, []string{tt.want, "ulimit -n"})
@@ -139,7 +141,8 @@ func (b rejectingBroker) Declare(context.Context) error { return b.err }
 
 func (rejectingBroker) Delete(context.Context) error { return nil }
 
-// Package rabbitmq decides which errors of RabbitMQ match broker.ErrConfig.
+// Only an error that matches broker.ErrConfig is bad input. The tests of package rabbitmq check which errors match
+// broker.ErrConfig.
 func TestSessionDeclare_RabbitMQRejectsTheDeclaration_IsBadInputOnlyIfTheConfigurationIsInvalid(t *testing.T) {
 	t.Parallel()
 	rejection := func(code int) error { return &amqp091.Error{Code: code, Reason: "the reason", Server: true} }
@@ -205,20 +208,21 @@ func TestPurge_RabbitMQRejectsTheUser_ErrorContainsTheRemedy(t *testing.T) {
 	control("set_permissions", "narrow", "^foo", ".*", ".*")
 	checkFailure(t, purge(), []string{"exchange parking." + name, "ACCESS_REFUSED", "grant the user the permissions to configure, write and read"})
 	control("set_permissions", "narrow", ".*", ".*", ".*")
-	// RabbitMQ closes the connection if the limit is exceeded. The log may also report that, so stderr may have two lines.
+	// RabbitMQ closes the connection of a user who exceeds max-channels. The tested command may also log the closed
+	// connection, so its stderr may have two lines.
 	control("set_user_limits", "narrow", `{"max-channels": 0}`)
 	limited := purge()
 	if _, text, _ := strings.Cut(limited.stderr, "parking: "); limited.code != exitFailed ||
 		!strings.Contains(text, "number of channels opened for user 'narrow'") || !strings.Contains(text, "raise max-channels") {
-		t.Errorf("without a channel: exit code %d, want %d and the remedy: %s", limited.code, exitFailed, limited.stderr)
+		t.Errorf("the user may open no channel: exit code %d, want %d and the remedy: %s", limited.code, exitFailed, limited.stderr)
 	}
 	control("clear_user_limits", "narrow", "all")
 	if got := purge(); got.code != exitOK || !strings.Contains(got.stdout, "removed exchange and queues") {
-		t.Errorf("with all rights: exit code %d: %s%s", got.code, got.stdout, got.stderr)
+		t.Errorf("with all permissions: exit code %d: %s%s", got.code, got.stdout, got.stderr)
 	}
 }
 
-func TestPurge_RabbitMQDoesNotRun_RemovesKeysAndNamesRabbitMQ(t *testing.T) {
+func TestPurge_RabbitMQDoesNotRun_RemovesKeysAndErrorNamesRabbitMQ(t *testing.T) {
 	t.Parallel()
 	closed, redis, name := servers.FreeAddress(t), servers.RedisURI(t), servers.Name(t)
 	servers.RemoveKeys(t, name)

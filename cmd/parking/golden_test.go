@@ -106,7 +106,7 @@ func unread() report.Run {
 func unmeasured() report.Run {
 	r := passed()
 	r.LatencySeconds = report.LatenciesOf(&ledger.Latencies{})
-	const message = "end-to-end p99 is unknown, so the objective of 1 s is not met: no event was measured"
+	const message = "end-to-end p99 is unknown, so the objective of 1 s counts as not met: no event was measured"
 	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{message}, Checks: []ledger.Check{
 		{Name: ledger.CheckEndToEnd, Kind: ledger.Objective, Outcome: ledger.NotMeasured, Want: "at most 1 s", Message: message},
 	}}
@@ -255,8 +255,8 @@ func TestWindowRates_AreMeansOverTwoSeconds(t *testing.T) {
 	}
 
 	// Here, observations are 5 s apart. A window always contains at least two observations, so this window is 5 s long.
-	// The schedule ends 1 s after the beginning of the window. Until then, 1000 events are due, so the mean target rate
-	// is 200/s.
+	// The schedule ends 1 s after the beginning of the window. In that second, 1000 events are due. So the mean target
+	// rate over the 5 s is 200/s.
 	w = window{}
 	for i, due := range []int64{0, 5000, 6000} {
 		p := simulate.Progress{At: time.Unix(int64(5*i), 0)}

@@ -14,7 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-const pluginReportHelp = `Render the report of a complete simulation. The operator writes it to the ConfigMap NAME-report.
+const pluginReportHelp = `Render the report of a completed simulation. The operator stores this report in the ConfigMap
+NAME-report.
 
 The formats:
   html   one self-contained page with charts. It needs no network
@@ -37,7 +38,7 @@ func (c *cli) pluginReportCommand(plugin *kubectl.Plugin) *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
 		Use:               "report NAME",
-		Short:             "Render the report of a complete simulation as HTML, Markdown, JUnit XML, JSON or a table",
+		Short:             "Render the report of a completed simulation as HTML, Markdown, JUnit XML, JSON or a table",
 		Long:              pluginReportHelp,
 		Example:           pluginReportExamples,
 		Args:              arguments("NAME"),
@@ -69,10 +70,10 @@ func (c *cli) renderReport(d *report.Document, format reportFormat, toStdout boo
 	return render(d, format)
 }
 
-const pluginCompareHelp = `Compare two runs. Each is the name of a complete simulation in the cluster, or a file that
-ends in .json with a recorded report.
+const pluginCompareHelp = `Compare two runs. Each argument is the name of a completed simulation in the cluster, or the path
+of a .json file that contains a recorded report.
 
-A metric has become worse if it changed by more than its threshold, and if the difference
+A metric has regressed if it became worse by more than its threshold, and if the difference
 exceeds the noise within the runs. 'parking compare --help' says more.
 
 Exit codes:
@@ -124,15 +125,16 @@ func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 	return cmd
 }
 
-// isReportFile reports whether an argument is the path of a file with a report, and not the name of a simulation.
+// isReportFile reports whether an argument is the path of a recorded report. Otherwise the argument is the name of a
+// simulation.
 func isReportFile(name string) bool { return strings.EqualFold(filepath.Ext(name), ".json") }
 
-// anyReport returns a report. If the argument ends in .json, it is the path of a file with the report. Otherwise it
-// is the name of a simulation in the cluster.
+// anyReport returns the report of a run. A name that ends in .json is the path of a recorded report. Any other name is
+// the name of a simulation in the cluster.
 func anyReport(ctx context.Context, plugin *kubectl.Plugin, name string) (*report.Document, error) {
 	if !isReportFile(name) {
 		if strings.ContainsAny(name, `/\`) {
-			return nil, badInput(errors.New(name + " is neither the name of a simulation nor a file that ends in .json"))
+			return nil, badInput(errors.New(name + " is neither the name of a simulation nor the path of a .json file"))
 		}
 		return plugin.Report(ctx, name)
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// kubectlParking runs a command line of the kubectl plugin and waits for it to end.
+// kubectlParking runs the kubectl plugin under the given program name, and waits for it to end.
 func kubectlParking(t *testing.T, name, kubeconfig string, args ...string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -51,22 +51,22 @@ func TestKubectl_Errors_SetTheExitCode(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		"unknown command":       {"parke", exitBadInput, `unknown command "parke"`},
-		"missing name":          {"pause", exitBadInput, "the argument NAME is missing; see 'kubectl parking pause --help'"},
-		"invalid format":        {"status -o csv", exitBadInput, "must be json, yaml, wide or name"},
-		"no cluster":            {"status", exitBadInput, "no cluster is configured in " + empty + ": name a kubeconfig"},
-		"unknown context":       {"status --server https://127.0.0.1:1 --context nope", exitBadInput, "'kubectl config get-contexts' lists all"},
-		"invalid name":          {"status --server https://127.0.0.1:1 Bad/Name", exitBadInput, `"Bad/Name" is not the name of a simulation`},
-		"invalid names":         {"pause --server https://127.0.0.1:1 good ../x", exitBadInput, `"../x" is not the name of a simulation`},
-		"invalid name to audit": {"audit --server https://127.0.0.1:1 x/y", exitBadInput, `"x/y" is not the name of a simulation`},
-		"invalid name to read":  {"report --server https://127.0.0.1:1 X", exitBadInput, `"X" is not the name of a simulation`},
-		"invalid namespace":     {"status --server https://127.0.0.1:1 -n A", exitBadInput, `"A" is not a valid name of a namespace`},
-		"missing report":        {"compare missing.json other.json", exitBadInput, "no such file"},
-		"unwritable file":       {"report --server https://127.0.0.1:1 x --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},
-		"unwritable comparison": {"compare a b --server https://127.0.0.1:1 --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},
-		"unreachable to report": {"report --server https://127.0.0.1:1 x", exitFailed, "cannot reach the API server"},
-		"unreachable":           {"status --server https://127.0.0.1:1", exitFailed, "cannot reach the API server"},
-		"URI as the user":       {"status --server https://127.0.0.1:1 --as https://issuer.example#ann", exitFailed, "cannot reach the API server"},
+		"unknown command":         {"parke", exitBadInput, `unknown command "parke"`},
+		"missing name":            {"pause", exitBadInput, "the argument NAME is missing; see 'kubectl parking pause --help'"},
+		"invalid format":          {"status -o csv", exitBadInput, "must be json, yaml, wide or name"},
+		"no cluster":              {"status", exitBadInput, "no cluster is configured in " + empty + ": name a kubeconfig"},
+		"unknown context":         {"status --server https://127.0.0.1:1 --context nope", exitBadInput, "'kubectl config get-contexts' lists all"},
+		"invalid name":            {"status --server https://127.0.0.1:1 Bad/Name", exitBadInput, `"Bad/Name" is not the name of a simulation`},
+		"invalid names":           {"pause --server https://127.0.0.1:1 good ../x", exitBadInput, `"../x" is not the name of a simulation`},
+		"invalid name for audit":  {"audit --server https://127.0.0.1:1 x/y", exitBadInput, `"x/y" is not the name of a simulation`},
+		"invalid name for report": {"report --server https://127.0.0.1:1 X", exitBadInput, `"X" is not the name of a simulation`},
+		"invalid namespace":       {"status --server https://127.0.0.1:1 -n A", exitBadInput, `"A" is not a valid name of a namespace`},
+		"missing report":          {"compare missing.json other.json", exitBadInput, "no such file"},
+		"unwritable file":         {"report --server https://127.0.0.1:1 x --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},
+		"unwritable comparison":   {"compare a b --server https://127.0.0.1:1 --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},
+		"unreachable for report":  {"report --server https://127.0.0.1:1 x", exitFailed, "cannot reach the API server"},
+		"unreachable for status":  {"status --server https://127.0.0.1:1", exitFailed, "cannot reach the API server"},
+		"URI as the user":         {"status --server https://127.0.0.1:1 --as https://issuer.example#ann", exitFailed, "cannot reach the API server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -122,9 +122,8 @@ func TestKubectl_CompletesCommandLines(t *testing.T) {
 	}
 }
 
-// users is an API server with two simulations and four users. One simulation is complete, the other one is running. The
-// user ann has the viewer role. The user ben has the viewer role and may also forward ports. The user dan has the editor
-// role. The user eve has no permissions.
+// users is an API server with four users. The user ann has the viewer role. The user ben has the viewer role and may
+// also forward ports. The user dan has the editor role. The user eve has no permissions.
 type users struct {
 	*apiserver.Cluster
 
@@ -152,7 +151,7 @@ func newUsers(t *testing.T) *users {
 	return u
 }
 
-// bind grants a role to users in the namespace.
+// bind grants users a role in the namespace.
 func (u *users) bind(role string, users ...string) {
 	u.T.Helper()
 	b := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: u.Namespace, Name: role}}
@@ -315,7 +314,7 @@ func TestKubectl_UserMayOnlyGetSimulations_OutputNamesTheMissingRule(t *testing.
 		"report nightly":           {exitBadInput, configMaps},
 		"compare nightly nightly":  {exitBadInput, configMaps},
 		"audit nightly":            {exitBadInput, configMaps},
-		"status rush-hour":         {exitOK, pods}, // without this rule, status omits only the pods
+		"status rush-hour":         {exitOK, pods}, // without the permission to list pods, status omits only the pods
 		"top rush-hour":            {exitOK, pods},
 		"status --watch":           {exitBadInput, watch},
 		"status rush-hour --watch": {exitBadInput, watch},
@@ -341,7 +340,7 @@ func TestKubectl_LiveData_NeedsTheUIRole(t *testing.T) {
 			t.Errorf("%s as a viewer: %+v", line, got)
 		}
 	}
-	// The API server has no kubelet, so port forwarding fails, but not because of missing permissions.
+	// The cluster has no kubelet, so port forwarding fails, but not because of missing permissions.
 	got = u.run(t, "ben", "ui rush-hour")
 	if strings.Contains(got.stderr, "forbidden") || !strings.Contains(got.stderr, "pod rush-hour-processor-0 does not answer") {
 		t.Errorf("with the role: %+v", got)
@@ -418,7 +417,7 @@ func TestKubectl_PurgeWithoutPermissionToListEvents_NamesTheRule(t *testing.T) {
 	}
 }
 
-func TestKubectl_AllNamespaces_ListsTheSimulationsOfEach(t *testing.T) {
+func TestKubectl_AllNamespaces_ListsTheSimulationsOfEachNamespace(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	other := &users{Cluster: apiserver.New(t)}
@@ -454,7 +453,7 @@ func TestKubectl_AllNamespaces_ListsTheSimulationsOfEach(t *testing.T) {
 	await(other.Namespace, "nightly")
 }
 
-// rowsByNamespace returns a map from the first cell of each line of a table, the namespace, to the line.
+// rowsByNamespace returns the lines of a table by namespace. The namespace is the first cell of a line.
 func rowsByNamespace(table string) map[string]string {
 	rows := map[string]string{}
 	for line := range strings.Lines(table) {

@@ -129,10 +129,10 @@ func (f *operatorFlags) check() error {
 		return badInput(fmt.Errorf("--image-pull-policy: must be Always, IfNotPresent or Never, got %q", f.pullPolicy))
 	}
 	if f.cleanupTimeout.Duration <= 0 {
-		return badInput(fmt.Errorf("--cleanup-timeout: %s must be above 0s", f.cleanupTimeout))
+		return badInput(fmt.Errorf("--cleanup-timeout: must be above 0s, got %s", f.cleanupTimeout))
 	}
 	if f.workers < 1 {
-		return badInput(fmt.Errorf("--workers is %d: it must be at least 1", f.workers))
+		return badInput(fmt.Errorf("--workers: must be at least 1, got %d", f.workers))
 	}
 	for _, image := range []struct{ flag, value string }{
 		{"image", f.images.Parking}, {"rabbitmq-image", f.images.RabbitMQ}, {"redis-image", f.images.Redis},
@@ -150,7 +150,8 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	}
 	c.saveMemory()
 	f.images.PullPolicy = corev1.PullPolicy(f.pullPolicy)
-	// Call GetConfig before the library gets a logger. Otherwise, the library also logs a part of the error.
+	// Call GetConfig before SetLogger. Otherwise, controller-runtime logs a part of the error, in addition to the
+	// complete error that this command prints.
 	config, err := ctrl.GetConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err):
@@ -195,8 +196,8 @@ const leaderElectionID = "operator.simulation.parking.dev"
 // A leader exits if it cannot renew its Lease within renewDeadline. This time must be long enough for the API server
 // to restart or to recover from an overload.
 //
-// When a leader stops normally, it releases its Lease at once. If it cannot do so, for example because its node fails,
-// another operator waits for leaseDuration.
+// When a leader stops normally, it releases its Lease at once. If the leader cannot release the Lease, for example
+// because its node fails, another replica waits for leaseDuration before it takes the Lease.
 const (
 	leaseDuration = 60 * time.Second
 	renewDeadline = 45 * time.Second
@@ -205,8 +206,10 @@ const (
 
 // podLock returns a lock for leader election whose identity is the name of the pod. With this identity, an operator
 // that restarts after a crash still holds its Lease. The old process cannot use the Lease any more, because a container
-// restarts only after its process has ended. podLock returns nil if leader election is disabled, or if the name of the
-// pod or the namespace of the Lease is unknown. In the latter case, the manager uses a random identity.
+// restarts only after its process has ended.
+//
+// If leader election is disabled, podLock returns nil. If the name of the pod or the namespace of the Lease is unknown,
+// podLock also returns nil, and the manager uses a random identity.
 func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.Interface, error) {
 	namespace := cmp.Or(f.leaderNamespace, f.namespace)
 	if !f.leaderElect || pod == "" || namespace == "" {

@@ -44,11 +44,12 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// lot is a cluster that consists of an API server without nodes, and of an operator in a separate process.
+// lot is a test cluster without nodes. It has only an API server, and an operator in a separate process.
 type lot struct {
 	*apiserver.Cluster
 
-	// log is the path of the operator's log file. metrics is the address of the operator's metrics endpoint.
+	// The field log is the path of the operator's log file. The field metrics is the address of the operator's metrics
+	// endpoint.
 	log, metrics string
 }
 
@@ -73,8 +74,8 @@ func (l *lot) startOperator(args ...string) {
 	l.process(l.log, []string{"KUBECONFIG=" + file(l.T, "kubeconfig", string(l.KubeConfig))}, args...)
 }
 
-// process starts a command in a separate process. The process is stopped when the test calls stop, at the latest when
-// the test ends. It must exit with code 0.
+// process starts a command in a separate process. The returned function stops the process. If the test does not call
+// this function, the process is stopped when the test ends. The exit code must be 0.
 func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 	l.T.Helper()
 	output, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -129,8 +130,8 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 }
 
 // mountPlan does what a kubelet does for a mounted ConfigMap: it copies the simulation's plan to a file, and updates
-// the file until the test ends. It returns the path of the file. The function edit can change the plan before each
-// write, for example the addresses of servers.
+// the file until the test ends. It returns the path of the file. Before each write, the function edit can change the
+// plan, for example the addresses of servers.
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""
@@ -222,7 +223,7 @@ func TestOperator_RealServers_RunsASimulation(t *testing.T) {
 	l.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
 	l.Expect(sim, "StoreReady", metav1.ConditionTrue, "Ready")
 	l.MakeWorkloadsReady()
-	l.Eventually("the ledger to move", func() error {
+	l.Eventually("the ledger counts processed events", func() error {
 		if err := l.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
 			return err
 		}
@@ -235,7 +236,7 @@ func TestOperator_RealServers_RunsASimulation(t *testing.T) {
 	for _, stop := range generators {
 		stop()
 	}
-	l.Eventually("the operator to stop the generators", func() error {
+	l.Eventually("the operator has stopped the generators", func() error {
 		l.MakeWorkloadsReady()
 		c := meta.FindStatusCondition(sim.Status.Conditions, "Complete")
 		if err := l.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil || c.Reason == "StoppingGenerators" {
@@ -257,10 +258,10 @@ func TestOperator_RealServers_RunsASimulation(t *testing.T) {
 	unexpected := slices.DeleteFunc(slices.Clone(status.Reasons), isLate)
 	if status.Verdict != verdict || len(unexpected) > 0 || status.Latency == nil ||
 		status.Latency.Processing == nil || status.Latency.Processing.P99.Value() <= 0 || !strings.Contains(met.Message, string(status.Latency.EndToEnd.P99)) {
-		t.Errorf("the status is %+v, want %s with latencies, and these in the message %q", status, verdict, met.Message)
+		t.Errorf("the status is %+v, want verdict %s, latencies, and the end-to-end p99 in the message %q", status, verdict, met.Message)
 	}
 	if l := status.Ledger; l.Lost == nil || *l.Lost != 0 || l.EntriesConfirmed == 0 || l.EntriesConfirmed != l.EntriesRecorded || l.Matched == 0 || l.Matched != l.SummariesStored {
-		t.Errorf("the ledger is %+v, want it to balance", l)
+		t.Errorf("the ledger is %+v, want a ledger that balances", l)
 	}
 	const metric = `parking_simulation_%s{namespace=%q,simulation="rush"%s} %d`
 	for _, want := range []string{
@@ -286,7 +287,7 @@ func TestOperator_RealServers_RunsASimulation(t *testing.T) {
 	l.AwaitEvent(sim, "CleanedUp", id)
 }
 
-// exports waits until the metrics endpoint of the operator returns the given sample.
+// exports returns an error if the metrics endpoint of the operator does not return the given sample.
 func (l *lot) exports(want string) error {
 	request, err := http.NewRequestWithContext(l.T.Context(), http.MethodGet, "http://"+l.metrics+"/metrics", http.NoBody)
 	if err != nil {
@@ -302,7 +303,7 @@ func (l *lot) exports(want string) error {
 		return err
 	}
 	if !strings.Contains(body.String(), want+"\n") {
-		return errors.New("it is not there")
+		return errors.New("the sample is missing")
 	}
 	return nil
 }
@@ -337,11 +338,11 @@ func TestOperator_SimulationDeleted_FollowsDeletionPolicy(t *testing.T) {
 	})
 	unreachable := l.Expect(orphan, "BrokerReady", metav1.ConditionFalse, "Unreachable")
 	if !strings.Contains(unreachable.Message, "nowhere") {
-		t.Errorf("the message is %q, want the Secret named", unreachable.Message)
+		t.Errorf("the message is %q, want the name of the Secret", unreachable.Message)
 	}
 	l.gone(orphan)
 	if note := l.AwaitEvent(orphan, "CleanupAbandoned", "parking."+manifest.ID(orphan)); !strings.Contains(note, "/nowhere)") {
-		t.Errorf("the event says %q, want where something may be left", note)
+		t.Errorf("the event says %q, want the Secret of the server on which data may remain", note)
 	}
 }
 
@@ -413,19 +414,19 @@ func TestOperator_Passwords_AppearOnlyInSecrets(t *testing.T) {
 	for where, text := range texts {
 		const least = 2000
 		if len(text) < least {
-			t.Errorf("%s are only %q", where, text)
+			t.Errorf("%s: the text is only %q", where, text)
 		}
 		for whose, password := range secrets {
 			for _, form := range []string{password, url.QueryEscape(password), base64.StdEncoding.EncodeToString([]byte(password))} {
 				if at := strings.Index(text, form); password != "" && at >= 0 {
-					t.Errorf("%s hold the password of %s: …%s", where, whose, text[max(0, at-200):at])
+					t.Errorf("%s: the text contains the password of %s, after: …%s", where, whose, text[max(0, at-200):at])
 				}
 			}
 		}
 	}
 }
 
-// objects returns all objects in the namespace as YAML. It includes events, but not Secrets.
+// objects returns all objects in the namespace, except Secrets, as YAML.
 func (l *lot) objects() string {
 	l.T.Helper()
 	server, err := discovery.NewDiscoveryClientForConfig(l.Config)
@@ -523,13 +524,13 @@ func TestPodLock_IdentityIsThePodName(t *testing.T) {
 		name  string
 		flags operatorFlags
 		pod   string
-		want  string // namespace/name of the Lease, and the identity of its holder; empty without a lock
+		want  string // namespace/name of the Lease, and the identity of its holder; empty if podLock returns nil
 	}{
 		{"in a pod", operatorFlags{leaderElect: true, namespace: "system"}, "operator-0", "system/operator.simulation.parking.dev operator-0"},
-		{"another namespace", operatorFlags{leaderElect: true, namespace: "system", leaderNamespace: "leases"}, "operator-0", "leases/operator.simulation.parking.dev operator-0"},
+		{"the Lease is in another namespace than the pod", operatorFlags{leaderElect: true, namespace: "system", leaderNamespace: "leases"}, "operator-0", "leases/operator.simulation.parking.dev operator-0"},
 		{"outside a pod", operatorFlags{leaderElect: true, leaderNamespace: "leases"}, "", ""},
-		{"no namespace", operatorFlags{leaderElect: true}, "operator-0", ""},
-		{"no election", operatorFlags{namespace: "system"}, "operator-0", ""},
+		{"the namespace of the Lease is unknown", operatorFlags{leaderElect: true}, "operator-0", ""},
+		{"leader election is disabled", operatorFlags{namespace: "system"}, "operator-0", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -549,7 +550,7 @@ func TestPodLock_IdentityIsThePodName(t *testing.T) {
 	}
 }
 
-// optionsOf returns the options that follow from flags of the command operator.
+// optionsOf parses flags of 'parking operator' and returns the resulting options of the manager.
 func optionsOf(t *testing.T, args ...string) controllers.ManagerOptions {
 	t.Helper()
 	f, cmd := &operatorFlags{}, &cobra.Command{}
@@ -578,12 +579,12 @@ func TestOperatorOptions_FlagsAboutTemplates_ReachTheController(t *testing.T) {
 	}
 }
 
-// A busy API server, or one that restarts, does not respond for some time. The operator must not end in that time.
+// An API server that is busy or restarts does not respond for some time. The operator must not exit during this time.
 func TestLeaderElection_Times_AllowForAnAPIServerThatRestarts(t *testing.T) {
 	t.Parallel()
 	m := optionsOf(t).Manager
 	if m.LeaseDuration == nil || m.RenewDeadline == nil || m.RetryPeriod == nil {
-		t.Fatal("options leaves a time of leader election at the manager's default")
+		t.Fatal("the options leave a time of leader election at the manager's default")
 	}
 	lease, renew, retry := *m.LeaseDuration, *m.RenewDeadline, *m.RetryPeriod
 	if renew < 45*time.Second || lease <= renew+retry {

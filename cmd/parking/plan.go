@@ -58,7 +58,7 @@ const planExamples = `  # What does a rate need?
   # Check a manifest
   parking plan -f rush-hour.yaml`
 
-// formatManifest is the output format of a plan as manifests.
+// formatManifest is the output format in which a plan is printed as manifests.
 const formatManifest reportFormat = "manifest"
 
 type planFlags struct {
@@ -73,7 +73,7 @@ type planFlags struct {
 	output                    formatFlag
 }
 
-// memoryFlag is a flag value: a number of bytes, written as a quantity.
+// memoryFlag is a flag value: a number of bytes, written as a Kubernetes quantity.
 type memoryFlag string
 
 // String implements pflag.Value.
@@ -81,7 +81,7 @@ func (m *memoryFlag) String() string { return string(*m) }
 
 // Set implements pflag.Value.
 func (m *memoryFlag) Set(text string) error {
-	const least = 1 << 30 // 1 GiB, because RabbitMQ alone needs half of that
+	const least = 1 << 30 // minimum memory of a node: 1 GiB, because the RabbitMQ pod alone requests at least 512 MiB
 	if q, err := v1alpha1.Quantity(text).ParseWhole(); err != nil || q.Value() < least {
 		return errors.New("must be a quantity of at least 1Gi, such as 32Gi")
 	}
@@ -93,7 +93,7 @@ func (m *memoryFlag) Set(text string) error {
 func (m *memoryFlag) Type() string { return "size" }
 
 func (m *memoryFlag) bytes() int64 {
-	q := resource.MustParse(string(*m)) // does not panic: the default is valid, and Set validates other texts
+	q := resource.MustParse(string(*m)) // cannot panic, because the default is valid and Set validates other texts
 	return q.Value()
 }
 
@@ -160,7 +160,8 @@ const (
 // rateRange says which values the flag --rate accepts.
 func rateRange() string { return fmt.Sprintf("must be from 1 to %d events per second", mostPlanned) }
 
-// check checks the flags. It needs to know which of them the user has set.
+// check validates the flags. The parameter changed is a function that reports whether the user has set the flag with
+// the given name.
 func (f *planFlags) check(changed func(string) bool) error {
 	if err := f.checkSource(changed); err != nil {
 		return err
@@ -239,8 +240,9 @@ func (f *planFlags) readCosts() (*sizing.Costs, error) {
 	return costs, nil
 }
 
-// complete sets the remaining fields of the request. With -f, it reads the rates and servers from the manifest and
-// returns the manifest. Otherwise it uses the flags and returns nil.
+// complete sets those fields of f.request that no flag sets directly. With -f, complete takes the rates and servers
+// from the manifest, and returns the manifest. Without -f, complete takes the rates and servers from flags, and returns
+// nil.
 func (f *planFlags) complete(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
 	r := &f.request
 	r.Node.MemoryBytes = f.nodeMemory.bytes()
@@ -265,7 +267,7 @@ func (f *planFlags) complete(ctx context.Context) (*v1alpha1.ParkingSimulation, 
 	return resolved.Simulation, nil
 }
 
-// planOutput is the output of the command plan.
+// planOutput is the output of 'parking plan'.
 type planOutput struct {
 	*sizing.Result
 
@@ -299,14 +301,15 @@ func (c *cli) printPlan(f *planFlags, checked bool, output planOutput) error {
 	return c.print(planTable(&output, checked, newTable(c.stdout)))
 }
 
-// planTable formats a plan as a table. If checked is true, the plan was made for a manifest, and the table also lists
-// the shortages of this manifest.
+// planTable formats a plan as a table. If the parameter checked is true, the plan was made for a manifest, and the
+// table also lists the values of this manifest that are too small.
 func planTable(output *planOutput, checked bool, t *table) []string {
 	r := output.Result
 	t.add("", "  "+t.palette.Head(planTitle(r)))
 	t.paragraph(" ", planSubtitle(r))
 	t.add("")
-	const textFrom = 99 // all columns but the first contain numbers
+	// The function aligned right-aligns the columns 1 to textFrom-1. Here, these are all columns except column 0.
+	const textFrom = 99
 	t.add(aligned(podRows(r), textFrom)...)
 	t.add("")
 	t.add(aligned(totalRows(r), 1)...)
@@ -324,7 +327,7 @@ func planTable(output *planOutput, checked bool, t *table) []string {
 }
 
 func planTitle(r *sizing.Result) string {
-	return fmt.Sprintf("%s events/s: %s entries/s and %s exits/s, of which %d %% finish a visit", terminal.Count(r.Total.EventsPerSecond),
+	return fmt.Sprintf("%s events/s: %s entries/s and %s exits/s; %d %% of the exits finish a visit", terminal.Count(r.Total.EventsPerSecond),
 		terminal.Count(r.Request.EntriesPerSecond), terminal.Count(r.Request.ExitsPerSecond), r.Request.MatchPercent)
 }
 
@@ -414,7 +417,7 @@ func shortageRows(all []shortage) [][]string {
 	return rows
 }
 
-// mebibytes and gibibytes format a number of bytes. Small numbers have one decimal.
+// mebibytes and gibibytes format a number of bytes.
 func mebibytes(bytes float64) string { return amount(bytes/(1<<20)) + " MiB" }
 
 func gibibytes(bytes int64) string { return amount(float64(bytes)/(1<<30)) + " GiB" }
@@ -427,7 +430,7 @@ func amount(n float64) string {
 	return terminal.Count(int64(n + .5))
 }
 
-// cpuQuantity formats a number of cores as a quantity, such as 250m.
+// cpuQuantity formats a number of cores as a Kubernetes quantity, such as 250m.
 func cpuQuantity(cores float64) string {
 	q := resource.NewMilliQuantity(int64(cores*1000+.5), resource.DecimalSI)
 	return q.String()

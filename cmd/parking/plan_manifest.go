@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// requestOf sets those fields of a request that follow from the rates and servers in a manifest.
+// requestOf sets those fields of the sizing request that the manifest determines.
 func requestOf(r *sizing.Request, sim *v1alpha1.ParkingSimulation, p *plan.Plan) {
 	r.EntriesPerSecond, r.ExitsPerSecond = peak(p)
 	r.MatchPercent = p.Exit.MatchPercent
@@ -71,7 +71,7 @@ type shortage struct {
 	Needs string `json:"needs"`
 }
 
-// shortages returns the fields of a manifest that provide less than its plan requires.
+// shortages returns the fields of a manifest whose values are less than the sizing result requires.
 func shortages(sim *v1alpha1.ParkingSimulation, r *sizing.Result) []shortage {
 	spec := &sim.Spec
 	all := []shortage{}
@@ -123,12 +123,12 @@ func serverShortages(field string, storage v1alpha1.StorageSpec, resources *v1al
 	return all
 }
 
-// notSet stands for a CPU or memory request that the manifest omits. The operator's default then applies, which suits only
-// low rates.
+// notSet stands for a CPU or memory request that the manifest omits.
 const notSet = "not set"
 
-// resourceShortages compares the requests and the memory limit of a component with its plan. If a resource has neither
-// a request nor a limit, this is a shortage, because the operator's default suits only low rates.
+// resourceShortages compares the requests and the memory limit in a manifest with the planned pods of a component. If
+// the manifest sets neither the request nor the limit of a resource, the operator uses a default. This is also a
+// shortage, because the default suits only low rates.
 func resourceShortages(field string, r *v1alpha1.ResourceRequirements, p *sizing.Pods) []shortage {
 	var all []shortage
 	if r == nil {
@@ -195,7 +195,7 @@ func marshalManifest(sim *v1alpha1.ParkingSimulation) ([]byte, error) {
 	return yaml.Marshal(object)
 }
 
-// plannedSimulation returns the simulation with the given index in the result of a sizing.
+// plannedSimulation returns the simulation with the given index in a sizing result.
 func plannedSimulation(r *sizing.Result, index int) *v1alpha1.ParkingSimulation {
 	planned := &v1alpha1.ParkingSimulation{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.Kind}}
 	spec := &planned.Spec
@@ -221,8 +221,8 @@ func part(total int64, simulations, index int) int32 {
 	return int32(share)
 }
 
-// setPods writes the planned pods of one component into a spec that does not configure these pods yet. If a server is
-// external, the spec refers to a Secret that the user must create.
+// setPods writes the planned pods of one component into a spec. For an external server or database, setPods writes a
+// reference to a Secret. The user must create this Secret.
 func setPods(spec *v1alpha1.ParkingSimulationSpec, p *sizing.Pods, external sizing.External) {
 	replicas, resources := new(int32(p.Replicas)), resourcesOf(p)
 	storage := v1alpha1.StorageSpec{Size: new(v1alpha1.Quantity(memoryQuantity(p.DiskBytes)))}
@@ -265,12 +265,14 @@ func resourcesOf(p *sizing.Pods) *v1alpha1.ResourceRequirements {
 	return r
 }
 
-// memoryLimit returns the memory limit of a pod, or 0 for no limit. It never returns a limit below the operator's
-// default limit.
+// memoryLimit returns the memory limit of a pod, or 0 for no limit. A limit is never below the operator's default
+// limit.
 func memoryLimit(p *sizing.Pods) int64 {
 	const mebibyte = 1 << 20
 	switch p.Component {
-	case sizing.RabbitMQ: // RabbitMQ blocks publishers when it uses a third of the limit
+	case sizing.RabbitMQ:
+		// RabbitMQ blocks publishers when its memory reaches about half of the limit. Before version 4, this threshold
+		// is about a third. With four times the request as the limit, both thresholds are above the request.
 		return max(4*p.MemoryRequest, 1024*mebibyte)
 	case sizing.Redis:
 		// No limit: with a limit, the operator would set maxmemory to 70 % of the limit, and Redis would reject writes

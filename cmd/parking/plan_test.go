@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sizing"
 )
 
-// planText runs the command plan and returns its output. It fails the test if the command fails.
+// planText runs 'parking plan' and returns its output.
 func planText(t *testing.T, args ...string) string {
 	t.Helper()
 	got := parking(t, append([]string{"plan"}, args...)...)
@@ -57,9 +57,9 @@ func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 	return all
 }
 
-// The manifests of a plan are valid, and their rates add up to the planned rate. If the command then checks the first
-// manifest, it finds no shortages.
-func TestPlanCommand_Manifest_IsValidAndHasNoShortages(t *testing.T) {
+// The manifests that -o manifest prints are valid, and their rates add up to the planned rate. If 'parking plan -f'
+// checks the first of these manifests, it finds no value that is too small.
+func TestPlanCommand_ManifestOutput_IsValidAndSufficesForItsRates(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 101, 9_999, 40_000, 1_000_000} {
 		for _, flags := range [][]string{nil, {"--rabbitmq-nodes", "3"}, {"--external-servers"}, {"--max-stay", "1m", "--duration", "90s", "--match-percent", "100"}} {
@@ -89,7 +89,7 @@ func TestPlanCommand_Manifest_IsValidAndHasNoShortages(t *testing.T) {
 	}
 }
 
-func TestPlanCommand_File_ListsValuesThatAreTooSmall(t *testing.T) {
+func TestPlanCommand_ManifestFile_ListsValuesThatAreTooSmall(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "small.yaml")
 	text := `apiVersion: simulation.parking.dev/v1alpha1
@@ -311,8 +311,7 @@ func costsTable(t *testing.T) string {
 	return out.String()
 }
 
-// ratesTable returns a table of what the command plans for several rates, such as pods, CPU and memory. The rates are
-// 100 to 1,000,000 events per second.
+// ratesTable returns a table of the plans for several rates, from 100 to 1,000,000 events per second.
 func ratesTable(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder
@@ -331,7 +330,7 @@ func ratesTable(t *testing.T) string {
 	return out.String()
 }
 
-// nodesTable returns a table of the nodes that a million events per second need, for nodes with few and with many cores.
+// nodesTable returns a table of the number of nodes that a million events per second need, by cores per node.
 func nodesTable(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder
@@ -343,7 +342,7 @@ func nodesTable(t *testing.T) string {
 	return out.String()
 }
 
-// partitionsTable returns a table of the latest measurement, with one row for each measured number of partitions.
+// partitionsTable returns a table of the measurements in partitions.json, with one row for each number of partitions.
 func partitionsTable(t *testing.T) string {
 	t.Helper()
 	var s sizing.Scaling

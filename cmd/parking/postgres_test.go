@@ -57,8 +57,8 @@ func TestSummariesMigrate_CopiesAnSQLiteFileAndCanBeRepeated(t *testing.T) {
 	})
 }
 
-// Wrong credentials and a wrong database name are bad input. A server that merely has no free connections is not, so
-// the exit code is exitFailed.
+// Wrong credentials and a wrong database name are bad input. A lack of free connections is a failure, because the input
+// may be correct.
 func TestSummariesMigrate_ServerRejectsConnection_ExitCodeSaysWhetherTheInputIsWrong(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
@@ -81,7 +81,6 @@ func TestSummariesMigrate_ServerRejectsConnection_ExitCodeSaysWhetherTheInputIsW
 	migrate(uri, exitFailed, "has no free connections")
 }
 
-// The flags and the Secret are the only sources of credentials and settings.
 func TestSummariesMigrate_VariablesOfPostgreSQLClients_AreIgnored(t *testing.T) {
 	t.Parallel()
 	for _, variable := range []string{"PGSERVICE=nosuch", "PGSSLMODE=bogus", "PGOPTIONS=-c search_path=nosuch", "PGTARGETSESSIONATTRS=standby"} {
@@ -104,7 +103,7 @@ func TestSummaries_PostgresRejectsThePassword_IsNotReadyAndSaysWhy(t *testing.T)
 	awaitUnready(ctx, t, address, "rejects the credentials; correct the user name and the password")
 }
 
-// The readiness check times out before the connection attempt does. So it reports the error of an earlier attempt.
+// The readiness check has a shorter timeout than a connection attempt, so it reports the error of an earlier attempt.
 func TestSummaries_PostgresIsSilent_IsNotReadyAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -119,22 +118,22 @@ func TestSummaries_PostgresIsSilent_IsNotReadyAndSaysWhy(t *testing.T) {
 	awaitUnready(ctx, t, address, silent.Addr().String()+"/d does not answer in time")
 }
 
-// newerSchema is an SQL statement that makes the schema look like one of a newer version of parking. isNewer is what
-// parking says about such a schema.
+// newerSchema is an SQL statement that makes the schema look like that of a newer version of the program. isNewer is a
+// part of the error message about such a schema.
 const (
 	newerSchema = "INSERT INTO parking_schema_version (version_id, is_applied) VALUES (99, true)"
 	isNewer     = "the tables have schema version 99, but this version of parking supports versions up to"
 )
 
-// Each fault occurs while the process runs. The process is ready again after the repair. The operator copies the reason
-// into the condition SummaryAPIReady.
+// Each fault occurs while the process runs. The operator copies the reason of the failed readiness check into the
+// condition SummaryAPIReady.
 func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
 	tests := []struct {
 		name string
-		// inject and repair are SQL statements of the superuser in the database of the process. The test replaces USER
-		// with the name that the user and the database share.
+		// inject and repair are SQL statements that the superuser executes in the database of the tested process. The
+		// test replaces USER with the user name of the process, which is also the name of the database.
 		inject, repair []string
 		want           string
 	}{
@@ -142,8 +141,8 @@ func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T
 			[]string{"ALTER ROLE USER CONNECTION LIMIT 0", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'USER'"},
 			[]string{"ALTER ROLE USER CONNECTION LIMIT -1"},
 			"has no free connections; raise max_connections or the connection limit of the user"},
-		// If a table is missing, the process reads the schema version again: a newer version of parking may have
-		// changed the tables.
+		// If a table is missing, the process reads the schema version again, because a newer version of the program may
+		// have changed the tables.
 		{"a newer schema with other tables",
 			[]string{newerSchema, "ALTER TABLE summaries RENAME TO visits"},
 			[]string{"ALTER TABLE visits RENAME TO summaries", "DELETE FROM parking_schema_version WHERE version_id = 99"},
@@ -212,7 +211,7 @@ func TestSummaries_PostgresDiskFullAtStart_IsNotReadyAndSaysWhyUntilTheRepair(t 
 	awaitReady(ctx, t, address)
 }
 
-// A retry cannot help, so the process does not wait for another schema.
+// No retry can succeed, so the process exits instead of waiting.
 func TestSummaries_PostgresHasNewerSchemaAtStart_ExitsAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)
@@ -273,7 +272,6 @@ func awaitUnready(ctx context.Context, t *testing.T, address, want string) {
 	})
 }
 
-// The URI may come from the environment, and the credentials from a directory, as for RabbitMQ and Redis.
 func TestPostgresFlags_URIFromEnvironmentAndSecretDirFromFlag_UsesBoth(t *testing.T) {
 	t.Parallel()
 	f := postgresFlags{ref: plan.BindingRef{SecretDir: "dir"}, changed: func(string) bool { return false }}

@@ -28,8 +28,8 @@ processors may share the queues.
 While Redis or the summary API is down, the processor keeps its deliveries and retries. On
 SIGTERM it stops consuming, finishes and settles the deliveries that it holds, and exits.
 
-With --page it also serves the live page of the whole simulation. 'kubectl parking ui' connects
-to that port of a processor pod. The page is read-only.`
+With --page it also serves the live page of the whole simulation at the given address. The page
+is read-only. 'kubectl parking ui' connects to the page of a processor pod.`
 
 func (c *cli) processCommand() *cobra.Command {
 	var flags serviceFlags
@@ -102,8 +102,8 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 // pageInterval is the interval at which the live page is updated. It equals the interval of the timeline.
 const pageInterval = time.Second
 
-// pageConnections is the maximum number of open connections to the live page of a processor. Only a few people watch it,
-// and a pod has little memory.
+// pageConnections is the maximum number of open connections to the live page of a processor. It is low, because few
+// people watch the page and a pod has little memory.
 const pageConnections = 128
 
 // livePage listens on the given address. The returned function serves the live page there until ctx ends. If the
@@ -156,8 +156,9 @@ func (q *polledQueues) gauges() timeline.Gauges {
 	return timeline.Gauges{Ready: &d.Ready, Retrying: &d.Retry, DeadLetters: &d.Dead}
 }
 
-// awaitStore sends requests to the store until the store responds or ctx ends. The store itself logs that it is
-// unavailable. Without these requests, a processor without work would log an outage only when the first event arrives.
+// awaitStore sends requests to the store until the store responds or ctx ends. If a request fails, the adapter of
+// the store logs the outage. Without these requests, an idle processor would log an outage only when the first event
+// arrives.
 func awaitStore(ctx context.Context, s *wiring.Store) {
 	retries := backoff.Backoff{First: 100 * time.Millisecond, Last: time.Second}
 	for {

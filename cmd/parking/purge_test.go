@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// A user who passes the output of 'kubectl get -o yaml' to purge wants to remove all queues and keys of this name. If
-// purge used the UID in the manifest as the owner, it would leave those of a later simulation with the same name.
+// A user may pass the output of 'kubectl get -o yaml' to purge. If purge used the UID in this manifest as the owner,
+// purge would not remove the queues and keys of other simulations with the same name.
 func TestPurge_ManifestFromCluster_IgnoresItsUID(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sim.yaml")
@@ -66,7 +66,7 @@ func (s purgedStore) Purge(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// recordingBroker is a broker that records in deletedFirst whether its queues were removed before the keys.
+// recordingBroker is a broker that records in deletedFirst whether its queues were removed before the store's keys.
 type recordingBroker struct {
 	broker.Broker // nil, because the removal calls only the methods below
 
@@ -74,14 +74,14 @@ type recordingBroker struct {
 }
 
 func (b recordingBroker) Delete(context.Context) error {
-	// If the keys were removed in the background, the removal would be complete after this sleep. The sleep takes no
-	// time, because the test runs in a synctest bubble.
+	// If purgeServers removed queues and keys concurrently, it would remove the keys during this sleep, and the test
+	// would fail.
 	time.Sleep(time.Second)
 	*b.deletedFirst = !*b.keysPurged
 	return nil
 }
 
-// A processor that still receives messages would create keys again.
+// If purge removed the keys first, a processor that still receives messages would create keys again.
 func TestPurge_BothServersRespond_RemovesQueuesBeforeKeys(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -94,8 +94,8 @@ func TestPurge_BothServersRespond_RemovesQueuesBeforeKeys(t *testing.T) {
 	})
 }
 
-// besideHungBroker returns adapters for a broker that does not respond, and for a store that does. The returned bool
-// becomes true when the store is purged.
+// besideHungBroker returns adapters for a broker that does not respond, and for a store that responds. The returned
+// bool becomes true when the store is purged.
 func besideHungBroker() (adapters, *bool) {
 	purged := new(bool)
 	return adapters{

@@ -43,7 +43,7 @@ const reportExamples = `  # Record a report, then render it
 // outputFlag is the name of the flag that selects the output format.
 const outputFlag = "output"
 
-// reportFormat is an output format of reports.
+// reportFormat is an output format. Each command accepts only some of the formats.
 type reportFormat string
 
 const (
@@ -52,10 +52,10 @@ const (
 	formatMarkdown reportFormat = "md"
 	formatJUnit    reportFormat = "xml"
 	formatTable    reportFormat = "table"
-	formatYAML     reportFormat = "yaml" // the command report does not support YAML, but other commands do
+	formatYAML     reportFormat = "yaml" // the command report does not accept this format
 )
 
-// render renders a report in a format. Its tables have no colors and no maximum width.
+// render renders a report in a format. A table has no colors and no maximum width.
 func render(d *report.Document, f reportFormat) ([]byte, error) {
 	switch f {
 	case formatHTML:
@@ -70,7 +70,7 @@ func render(d *report.Document, f reportFormat) ([]byte, error) {
 	return d.JSON()
 }
 
-// formatFlag is a flag value that accepts a subset of the report formats.
+// formatFlag is the value of a flag that selects an output format.
 type formatFlag struct {
 	format  reportFormat
 	allowed []reportFormat
@@ -91,7 +91,7 @@ func (f *formatFlag) Set(s string) error {
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (f *formatFlag) Type() string { return "format" }
 
-// values implements enumeration.
+// values returns the valid values, for completion in shells.
 func (f *formatFlag) values() []string {
 	names := make([]string, len(f.allowed))
 	for i, format := range f.allowed {
@@ -138,8 +138,8 @@ func (c *cli) reportCommand() *cobra.Command {
 	return cmd
 }
 
-// completeReports returns the shell completion of a command whose arguments are paths of recorded reports. It suggests
-// nothing after maxArgs arguments.
+// completeReports returns the shell completion of a command whose arguments are paths of recorded reports. After
+// maxArgs arguments, the completion suggests nothing.
 func completeReports(maxArgs int) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) >= maxArgs {
@@ -154,8 +154,8 @@ func registerOutputFile(cmd *cobra.Command, path *string) {
 	_ = cmd.MarkFlagFilename("output-file") // cannot fail, because the flag exists
 }
 
-// checkOutput returns an error if the output file cannot be written, or if it is one of the reports that the command
-// reads.
+// checkOutput returns an error if the output file cannot be written, or if this file is one of the reports that the
+// command reads.
 func checkOutput(path string, reports ...string) error {
 	if path == "" {
 		return nil
@@ -171,8 +171,8 @@ func checkOutput(path string, reports ...string) error {
 	return nil
 }
 
-// sameFile reports whether two paths lead to the same regular file. If a file does not exist, sameFile compares the
-// paths.
+// sameFile reports whether two paths lead to the same regular file. If one of the files does not exist, sameFile
+// compares the paths.
 func sameFile(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
@@ -232,8 +232,8 @@ func (c *cli) output(path string, text []byte) error {
 	return badInput(document.WriteFile(path, text))
 }
 
-// reportFiles is a flag value. It contains the paths of the files that the report is written to. The flag can be
-// repeated.
+// reportFiles is the value of a flag that can be repeated. It contains the paths of the files that the report is
+// written to.
 type reportFiles []string
 
 // String implements pflag.Value.
@@ -271,7 +271,7 @@ func formatOf(path string) (reportFormat, error) {
 	return "", errors.New("the file name must end in .html, .json, .md or .xml")
 }
 
-// check returns an error if any of the files cannot be written, or if it is the manifest.
+// check returns an error if one of the files cannot be written, or is the same file as the manifest.
 func (r reportFiles) check(manifest string) error {
 	for _, path := range r {
 		if manifest != "" && manifest != "-" && sameFile(path, manifest) {
@@ -284,7 +284,7 @@ func (r reportFiles) check(manifest string) error {
 	return nil
 }
 
-// write writes the report to all files. If one of them fails, it still writes the others.
+// write writes the report to all files. If a file cannot be written, the method continues with the next file.
 func (r reportFiles) write(d *report.Document) error {
 	var errs []error
 	for _, path := range r {
@@ -300,11 +300,12 @@ func (r reportFiles) write(d *report.Document) error {
 	return errors.Join(errs...)
 }
 
-// environmentTimeout limits the time for asking the servers for their versions. It is short because the versions are
-// not essential: they are only shown in the report.
+// environmentTimeout limits the time for asking the servers for their versions. The timeout is short, because the
+// versions are not essential.
 const environmentTimeout = 5 * time.Second
 
-// environment describes this machine and the servers for a report. It omits values that it cannot determine.
+// environment returns the part of a report that describes this machine and the servers. Values that cannot be
+// determined are omitted.
 func (a adapters) environment(ctx context.Context, sim *v1alpha1.ParkingSimulation, log *slog.Logger) report.Environment {
 	ctx, cancel := context.WithTimeout(ctx, environmentTimeout)
 	defer cancel()
@@ -343,8 +344,8 @@ func thisMachine() report.Node {
 // timelineTimeout limits the time for reading the timeline.
 const timelineTimeout = 30 * time.Second
 
-// readTimeline reads the recorded measurements of a simulation from the store. It returns nil if the store does not
-// respond.
+// readTimeline reads the recorded measurements of a simulation from the store. If the store does not respond,
+// readTimeline returns nil.
 func (a adapters) readTimeline(ctx context.Context, log *slog.Logger) []timeline.Row {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timelineTimeout)
 	defer cancel()

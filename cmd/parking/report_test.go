@@ -29,17 +29,18 @@ import (
 // sampleReport is the path of a recorded report in which every section has content.
 const sampleReport = "../../internal/report/testdata/report.json"
 
-// TestReport_AllFormats_HaveTheSameFigures sets each number and time of a report to a value that is easy to recognize.
-// JUnit and JSON must contain each of these figures. Every other format must show a figure in the same form or omit it.
-// docs/reports.md must list the omitted figures and the formats that omit them. The limits of objectives are not
-// figures: the texts of the checks contain them.
+// TestReport_AllFormats_HaveTheSameFigures sets each number and time of a report, one after the other, to a value that
+// is easy to recognize. JUnit and JSON must contain each of these figures. The table, Markdown and HTML may omit a
+// figure, but those that show it must show the same text. docs/reports.md must list the omitted figures and the formats
+// that omit them. The test skips the limits of objectives: instead of these numbers, the table, Markdown and HTML show
+// the texts of the checks.
 func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Timeline = nil // apart from JSON, only charts show the timeline, and this test does not check charts
+	d.Timeline = nil // JUnit does not contain the timeline
 	textFormats := []reportFormat{formatTable, formatMarkdown, formatHTML}
 	shown := map[string][]reportFormat{}
 	for _, atRest := range []bool{true, false} {
@@ -52,13 +53,13 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 			if got := junitProperties(t, rendered(t, d, formatJUnit))[path]; got != recorded {
 				t.Errorf("JUnit has %q for %s, want %q", got, path, recorded)
 			}
-			// Do not use report.Read: it would reject the figures of this test, which contradict each other.
+			// Do not use report.Read: the figures of this test contradict each other, so report.Read would reject them.
 			var read report.Document
 			if err := json.Unmarshal([]byte(rendered(t, d, formatJSON)), &read); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(d, &read); diff != "" {
-				t.Errorf("the JSON form with another %s differs (-report +JSON):\n%s", path, diff)
+				t.Errorf("the JSON form with a changed %s differs from the report (-report +JSON):\n%s", path, diff)
 			}
 			path = regexp.MustCompile(`\.\d+\.`).ReplaceAllString(path, "[].")
 			if shown[path] == nil {
@@ -94,12 +95,12 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(documentedOmissions(t), omitted); diff != "" {
-		t.Errorf("docs/reports.md lists other figures that formats leave out (-documented +omitted):\n%s", diff)
+		t.Errorf("docs/reports.md does not list the figures that formats leave out (-documented +omitted):\n%s", diff)
 	}
 }
 
-// forEachFigure calls f with the path and the value of each number and time within a value, including those that the
-// JSON form omits. It skips the limits of objectives.
+// forEachFigure calls f with the path and the value of each number and time in v. Zero values that JSON omits are
+// included. The limits of objectives are skipped.
 func forEachFigure(v reflect.Value, path string, f func(path string, figure reflect.Value)) {
 	switch v.Interface().(type) {
 	case plan.Objectives:
@@ -124,7 +125,7 @@ func forEachFigure(v reflect.Value, path string, f func(path string, figure refl
 			if name == "-" { // no format contains this field
 				continue
 			}
-			if name != "" { // the fields of an embedded struct, which has no name, belong to the outer JSON object
+			if name != "" { // an embedded struct has no name: JSON puts its fields into the outer object
 				within = strings.TrimPrefix(path+"."+name, ".")
 			}
 			forEachFigure(v.Field(i), within, f)
@@ -133,7 +134,7 @@ func forEachFigure(v reflect.Value, path string, f func(path string, figure refl
 }
 
 // recognizable sets a figure to a value that occurs nowhere else in the report. It returns the text of this value in
-// JSON, and all forms in which a format may show it.
+// JSON, and all texts with which the other formats may show the value.
 func recognizable(d *report.Document, figure reflect.Value) (recorded string, forms []string) {
 	if figure.Kind() == reflect.Pointer {
 		figure.Set(reflect.New(figure.Type().Elem()))
@@ -263,7 +264,7 @@ func TestReportCommand_InvalidInput_IsRejected(t *testing.T) {
 
 func TestSimulate_NoLivePage_ReportMarksAMissedObjectiveOnce(t *testing.T) {
 	t.Parallel()
-	// There are ten times as many exits as entries, so most of them find no plate.
+	// There are ten times as many exits as entries. So most exits find no parked vehicle and are not published.
 	manifest := manifestFile(t, `{duration: 3s, entry: {rate: 50}, exit: {rate: 500, matchPercent: 100, minStay: 0s}, objectives: {minAchievedPercent: 90}}`)
 	path := filepath.Join(t.TempDir(), "r.json")
 	if got := parking(t, "simulate", "-f", manifest, "--http", "", "--output", "json", "--report", path); got.code != exitFailed {
@@ -315,8 +316,8 @@ func TestSimulate_FourReportFlags_WritesEachFormat(t *testing.T) {
 	if e := d.Environment; e.RabbitMQ != "in memory" || e.Redis != "in memory" || e.Parking == "" || len(e.Nodes) != 1 || e.Nodes[0].CPUs < 1 || len(e.Manifest) == 0 {
 		t.Errorf("the environment is %+v", e)
 	}
-	// If the recorded manifest lacked the defaults, a comparison with a run whose manifest has them would list each
-	// default as a difference.
+	// The recorded manifest must contain the defaults. Otherwise, a comparison with a run whose manifest sets them
+	// explicitly would list each default as a difference.
 	for _, want := range []string{`"kind":"ParkingSimulation"`, `"rate":200`, `"duration":"2s"`} {
 		if !strings.Contains(strings.Join(strings.Fields(string(d.Environment.Manifest)), ""), want) {
 			t.Errorf("the manifest in the report has no %s: %s", want, d.Environment.Manifest)
@@ -328,7 +329,7 @@ func TestSimulate_FourReportFlags_WritesEachFormat(t *testing.T) {
 	agree(t, printed, dir)
 }
 
-// agree checks that all reports of a run have the verdict, the entries and the latencies that the run printed.
+// agree checks that all reports of a run have the same verdict, number of entries and latencies as the printed report.
 func agree(t *testing.T, printed report.Document, dir string) {
 	t.Helper()
 	texts := map[string]string{"r.table": parking(t, "report", filepath.Join(dir, "r.json"), "-o", "table").stdout}
@@ -415,7 +416,7 @@ func TestCompareCommand_WritesTheComparisonAndSetsTheExitCode(t *testing.T) {
 		}
 	}
 	if got := parking(t, "compare", sampleReport, sampleReport); got.code != exitOK || !strings.Contains(got.stdout, "no change beyond") || !strings.Contains(got.stdout, "note: both reports describe the same run") {
-		t.Errorf("of equal reports: exit code %d, stdout %q", got.code, got.stdout)
+		t.Errorf("equal reports: exit code %d, stdout %q", got.code, got.stdout)
 	}
 	for want, args := range map[string][]string{
 		"the argument AFTER.json is missing":         {"compare", sampleReport},
@@ -478,7 +479,7 @@ func TestReportTable_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-func TestReportTable_TooManyFaults_SaysThatTheWorstOneIsListed(t *testing.T) {
+func TestReportTable_TooManyFaults_SaysHowManyAreOmitted(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)
 	if err != nil {
@@ -491,7 +492,7 @@ func TestReportTable_TooManyFaults_SaysThatTheWorstOneIsListed(t *testing.T) {
 	}
 	listed := len(d.Faults) - maxFaultLines
 	for omitted, want := range map[int64]string{
-		0: fmt.Sprintf("and %d more, no worse than those listed", listed), 3: fmt.Sprintf("and %d more; the worst one is listed", listed+3),
+		0: fmt.Sprintf("and %d more, no worse than those listed", listed), 3: fmt.Sprintf("and %d more; the worst fault is listed above", listed+3),
 	} {
 		d.FaultsOmitted, d.FaultTotals = omitted, nil
 		if text := strings.Join(reportTable(d, &table{columns: unlimited}), "\n"); !strings.Contains(text, want) {

@@ -65,7 +65,7 @@ func planFlag(cmd *cobra.Command, path *string) {
 	_ = cmd.MarkFlagFilename("plan", "json")
 }
 
-// service is a long-running command. The function that creates it sets all fields.
+// service is a long-running command.
 type service struct {
 	flags    serviceFlags
 	log      *slog.Logger
@@ -73,7 +73,8 @@ type service struct {
 	ready    []httpserver.Check
 	// routes are additional HTTP routes, such as the API of the summary service.
 	routes []httpserver.Route
-	// The function work does the work of the service until ctx ends. Then it must return within the grace period.
+	// The function work does the work of the service until ctx ends. The function must return within the grace period
+	// after the end of ctx.
 	work func(ctx context.Context) error
 }
 
@@ -93,18 +94,18 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// closingTime is the part of the grace period that is reserved for closing connections. If a fifth of the grace period
-// is shorter, only this fifth is reserved.
+// closingTime is the part of the grace period that is reserved for closing connections. At most a fifth of the grace
+// period is reserved.
 const closingTime = 5 * time.Second
 
-// workTime is the time that a process has to finish its work after SIGTERM: the grace period without the time that is
+// workTime is the time that a process has to finish its work after SIGTERM: the grace period minus the time that is
 // reserved for closing connections.
 func (f *serviceFlags) workTime() time.Duration {
 	return f.grace.Duration - min(f.grace.Duration/5, closingTime)
 }
 
-// gcPercent lets the heap grow to five times its live size. The live size is only a few megabytes. By default, the heap
-// may only double, and garbage collection takes a tenth of the CPU time at high rates.
+// gcPercent lets the heap grow to five times the size of the live heap. The live heap is only a few megabytes. With
+// Go's default of 100, garbage collection takes a tenth of the CPU time at high event rates.
 const gcPercent = 400
 
 // setGCPercent applies gcPercent, unless the environment variable GOGC is set.
@@ -114,8 +115,8 @@ func setGCPercent() {
 	}
 }
 
-// run does the service's work and serves HTTP until ctx ends. From then on, /readyz fails, while /healthz and
-// /metrics are served until the work is complete.
+// run does the service's work and serves HTTP. When ctx ends, /readyz begins to fail. /healthz and /metrics are served
+// until the remaining work is complete.
 func (s service) run(ctx context.Context) error {
 	setGCPercent()
 	stopping := httpserver.Check{Name: "process", Check: func(context.Context) error {
@@ -155,7 +156,8 @@ func (s service) run(ctx context.Context) error {
 	return errors.Join(err, <-served)
 }
 
-// withinGrace calls work and waits for it to return. After ctx ends, it waits no longer than the grace period.
+// withinGrace calls the function work and waits until the function returns. After the end of ctx, withinGrace waits at
+// most for the grace period.
 func withinGrace(ctx context.Context, grace flagvalue.Duration, work func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- work(ctx) }()
@@ -174,7 +176,7 @@ func withinGrace(ctx context.Context, grace flagvalue.Duration, work func(contex
 	}
 }
 
-// profiles returns the routes below /debug/pprof/. It returns nil if enabled is false.
+// profiles returns the routes below /debug/pprof/. If the parameter enabled is false, profiles returns nil.
 func profiles(enabled bool) []httpserver.Route {
 	if !enabled {
 		return nil
@@ -187,7 +189,7 @@ func profiles(enabled bool) []httpserver.Route {
 	}
 }
 
-// closeAndLog closes c at the end of a process. If that fails, it logs the error.
+// closeAndLog closes c at the end of a process. If closing fails, closeAndLog logs the error.
 func closeAndLog(log *slog.Logger, name string, c io.Closer) {
 	if err := c.Close(); err != nil {
 		log.Warn("Failed to close a connection or file", "what", name, "error", err)

@@ -27,7 +27,7 @@ const (
 type serverFlags struct {
 	rabbitmq, redis plan.BindingRef
 	// rabbitmqVariable and redisVariable are the names of the environment variables from which the URIs were read. They
-	// are "" if the URIs are flags.
+	// are "" if flags set the URIs.
 	rabbitmqVariable, redisVariable string
 	// changed reports whether the user has set a flag on the command line.
 	changed func(flag string) bool
@@ -42,18 +42,19 @@ func (f *serverFlags) register(cmd *cobra.Command) {
 		directory  *string
 		flag, name string
 	}{{&f.rabbitmq.SecretDir, flagRabbitMQSecret, "RabbitMQ"}, {&f.redis.SecretDir, flagRedisSecret, "Redis"}} {
-		flags.StringVar(secret.directory, secret.flag, "", "`directory` with files for "+secret.name+": username, password, ca.crt, tls.crt, tls.key; and uri, if no URI is given")
+		flags.StringVar(secret.directory, secret.flag, "", "`directory` with files for "+secret.name+": username, password, ca.crt, tls.crt, tls.key; if no URI is given, also uri")
 		_ = cmd.MarkFlagDirname(secret.flag) // cannot fail, because the flag exists
 	}
 }
 
-// uriList is the value of a flag that may be repeated: URIs separated by commas.
+// uriList is the value of a flag: URIs separated by commas. If the flag is repeated, the URIs of all its values are
+// used.
 type uriList string
 
 // String returns "", because help must not print a URI that contains a password.
 func (l *uriList) String() string { return "" }
 
-// Set adds a URI, or a list of URIs.
+// Set adds one URI, or a list of URIs. The value "" removes all URIs that were added before.
 func (l *uriList) Set(value string) error {
 	if *l != "" && value != "" {
 		value = string(*l) + "," + value
@@ -76,12 +77,12 @@ func (f *serverFlags) fromEnvironment(getenv func(string) string) {
 	}
 }
 
-// rabbitmqSource returns the flag or the environment variable with which the user has selected RabbitMQ.
+// rabbitmqSource returns the name of the flag or of the environment variable with which the user has selected RabbitMQ.
 func (f *serverFlags) rabbitmqSource() string {
 	return sourceOf(f.rabbitmq, f.rabbitmqVariable, flagRabbitMQ, flagRabbitMQSecret)
 }
 
-// redisSource returns the flag or the environment variable with which the user has selected Redis.
+// redisSource returns the name of the flag or of the environment variable with which the user has selected Redis.
 func (f *serverFlags) redisSource() string {
 	return sourceOf(f.redis, f.redisVariable, flagRedis, flagRedisSecret)
 }
@@ -105,7 +106,7 @@ func (f *serverFlags) check() error {
 		}
 		source, err := wiring.Source(server.service, server.ref)
 		if err != nil {
-			continue // the URI is invalid: the error is returned later, when the adapter is opened
+			continue // the URI is invalid: opening the adapter will return this error
 		}
 		if _, err := source(); err != nil {
 			return fmt.Errorf("--%s: %w", server.flag, err)
@@ -131,9 +132,9 @@ func (f *serverFlags) selection() string {
 	return strings.Join(flags, " ")
 }
 
-// sourceOf returns the flag or the environment variable with which the user has selected a server. The parameter
-// variable is the name of the environment variable from which the URI was read, or "" if a flag gives the URI. The
-// parameters uri and secret are the names of the flags for the URI and for the directory with the Secret.
+// sourceOf returns the name of the flag or of the environment variable with which the user has selected a server. The
+// parameter variable is the name of the environment variable from which the URI was read, or "" if a flag gives the
+// URI. The parameters uri and secret are the names of the flags for the URI and for the directory with the Secret.
 func sourceOf(ref plan.BindingRef, variable, uri, secret string) string {
 	switch {
 	case ref.URI == "" && ref.SecretDir != "":
@@ -162,7 +163,7 @@ func (p *privateFlag) Set(s string) error {
 	return nil
 }
 
-// values implements enumeration.
+// values returns the only valid value, for completion in shells.
 func (*privateFlag) values() []string { return []string{"private"} }
 
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.

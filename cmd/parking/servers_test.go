@@ -37,7 +37,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// planWith returns a plan with high rates and a unique name. The function change can modify the plan.
+// planWith returns a plan with high rates and a unique name. If the function change is not nil, it modifies the plan.
 func planWith(t *testing.T, change func(*plan.Plan)) *plan.Plan {
 	t.Helper()
 	p := &plan.Plan{
@@ -79,7 +79,6 @@ func TestSimulate_OnServers_PassesAndRemovesItsQueuesAndKeys(t *testing.T) {
 	}
 }
 
-// The manifest injects faults into private servers, which are processes on this machine. No event may be lost.
 func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 	t.Parallel()
 	servers.Program(t, "redis-server", "run hack/install-servers.sh")
@@ -106,8 +105,8 @@ func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 	}
 }
 
-// simulateUntilFaultsAreOver runs a simulation until the given number of faults have occurred and are over. Then it stops
-// the simulation. Because it does not rely on times, it works on slow machines too.
+// simulateUntilFaultsAreOver starts a simulation, waits until the given number of faults are over, and stops the
+// simulation. With a fixed duration, the test would fail on slow machines.
 func simulateUntilFaultsAreOver(t *testing.T, faults int, args ...string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -160,13 +159,13 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 			if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 {
 				t.Errorf("ledger is %+v, verdict %q", l, r.Reasons)
 			}
-			// If faults hit different processes, they may take effect in a different order than scheduled.
+			// Sort by the scheduled times, because faults can take effect in a different order than scheduled.
 			slices.SortStableFunc(r.Faults, func(a, b fault.Account) int { return cmp.Compare(a.AtSeconds, b.AtSeconds) })
 			var got []string
 			for _, f := range r.Faults {
 				var indexes []int
 				for _, instance := range f.Hit {
-					// An instance whose name has no index is the only one, so its index is 0.
+					// An instance whose name has no index is the only instance, so its index is 0.
 					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:])
 					indexes = append(indexes, index)
 				}
@@ -181,7 +180,8 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 
 func TestSimulate_FaultOnExternalServer_IsRejected(t *testing.T) {
 	t.Parallel()
-	closed := servers.FreeAddress(t) // no server listens: the command rejects the faults before it connects
+	// No server listens at this address, because the command must reject the fault before it connects.
+	closed := servers.FreeAddress(t)
 	for _, tt := range []struct{ target, flag, address, remedy string }{
 		{"Redis", "--redis-uri", "redis://" + closed, "run with --servers private"},
 		{"RabbitMQ", "--rabbitmq-uri", "amqp://" + closed, "run with --servers private"},
@@ -210,7 +210,7 @@ func TestSimulate_ProcessorFaultWithExternalServers_IsInjected(t *testing.T) {
 	}
 }
 
-func TestSimulate_WrongPassword_ErrorDoesNotQuoteIt(t *testing.T) {
+func TestSimulate_WrongPassword_ErrorOmitsThePassword(t *testing.T) {
 	t.Parallel()
 	for flag, uri := range map[string]string{"--rabbitmq-uri": servers.AMQPURI(t), "--redis-uri": servers.RedisURI(t)} {
 		u, err := url.Parse(uri)
@@ -231,7 +231,7 @@ func TestSimulate_WrongPassword_ErrorDoesNotQuoteIt(t *testing.T) {
 	}
 }
 
-func TestAudit_AfterSimulateKeep_ReturnsTheSameLedger(t *testing.T) {
+func TestAudit_AfterSimulateWithFlagKeep_ReportsTheSameLedger(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	name := servers.Name(t)
@@ -257,8 +257,8 @@ func TestAudit_AfterSimulateKeep_ReturnsTheSameLedger(t *testing.T) {
 	}
 }
 
-// simulateUntilBusy runs a simulation until summaries are stored, stops it, and checks the result. Because it does
-// not rely on times, it works on slow machines too.
+// simulateUntilBusy starts a simulation, waits until summaries are stored, stops the simulation, and checks the result.
+// With a fixed duration, the test would fail on slow machines.
 func simulateUntilBusy(t *testing.T, args ...string) (ended, report.Document) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -295,11 +295,10 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 	}
 	refused("queues")
 	if r := checkAudit(t, parking(t, on("audit", "-f", manifestFile(t, busy), "--output", "json")...)); r.Outcome != ledger.Pass || fmt.Sprint(r.Ledger) != fmt.Sprint(*kept.Ledger) {
-		t.Errorf("the ledger that was kept is %+v, was %+v", r.Ledger, kept.Ledger)
+		t.Errorf("the kept ledger is %+v, want %+v", r.Ledger, kept.Ledger)
 	}
 
-	// Purge one server, then the other one. A new simulation with the same name must be rejected until both are
-	// purged.
+	// Purge only RabbitMQ first. The name must remain in use until Redis is purged too.
 	purged := parking(t, "purge", "--simulation", name, "--rabbitmq-uri", amqp)
 	if purged.code != exitOK || !strings.Contains(purged.stdout, "removed exchange and queues of "+name) {
 		t.Errorf("exit code %d: %s%s", purged.code, purged.stdout, purged.stderr)
@@ -328,7 +327,7 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	servers.RemoveKeys(t, name)
 	removeQueues(t, amqp, name)
 	type end struct {
-		other int // index of the process that is still running
+		other int // index of the other process, which is still running
 		ended
 	}
 	ends := make(chan end, 2)
@@ -353,8 +352,9 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	}
 }
 
-// Each simulation reserves the name in its own Redis. Only the mark of the owner in RabbitMQ then tells them apart. Both
-// sessions look for existing queues before one of them declares its queues.
+// Each simulation reserves the name in its own Redis, so both reservations succeed. Both sessions look for existing
+// queues before either session declares queues, so neither session finds queues. Only the owner that the first session
+// records in RabbitMQ reveals the conflict.
 func TestSessionDeclare_SimulationOfTheSameNameHasAnotherRedis_IsRejected(t *testing.T) {
 	t.Parallel()
 	amqp, name, log := servers.VHostURI(t), servers.Name(t), slog.New(slog.DiscardHandler)
@@ -382,7 +382,7 @@ func TestSessionDeclare_SimulationOfTheSameNameHasAnotherRedis_IsRejected(t *tes
 		t.Errorf("the error is %v, want %v as bad input", err, broker.ErrOtherOwner)
 	}
 	if len(queuesOf(t, amqp, name, 2)) == 0 {
-		t.Error("the rejected simulation has removed the queues of the other one")
+		t.Error("the rejected simulation has removed the queues of the other simulation")
 	}
 }
 
@@ -405,7 +405,7 @@ func TestPurge_EmptyFlag_OverridesTheEnvironmentVariable(t *testing.T) {
 		t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
 	}
 	if keys := keysOf(t, redis, name); len(keys) != 1 {
-		t.Errorf("the server has %q, want %s still", keys, key)
+		t.Errorf("the server has the keys %q, want %s", keys, key)
 	}
 }
 
@@ -453,7 +453,7 @@ func TestSimulate_RabbitMQUserWithoutPermissions_IsBadInput(t *testing.T) {
 	t.Log(got.stderr)
 }
 
-// If a queue has the name of one of the simulation's queues, but different settings, it belongs to another program.
+// A queue with the name of one of the simulation's queues, but with other settings, belongs to another program.
 func TestSimulateAndPurge_QueueOfAnotherProgram_IsNotDeleted(t *testing.T) {
 	t.Parallel()
 	uri, redis, name := servers.VHostURI(t), servers.RedisURI(t), servers.Name(t)
@@ -484,7 +484,7 @@ func TestSimulateAndPurge_QueueOfAnotherProgram_IsNotDeleted(t *testing.T) {
 	}
 }
 
-// amqpConnection returns a connection to the broker. It is closed when the test ends.
+// amqpConnection returns a connection to the broker. The connection is closed when the test ends.
 func amqpConnection(t *testing.T, uri string) *amqp091.Connection {
 	t.Helper()
 	connection, err := amqp091.Dial(uri)
@@ -515,7 +515,8 @@ func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []str
 		}
 	}
 	for _, name := range names {
-		channel, err := connection.Channel() // the server closes the channel if the queue does not exist
+		// Open one channel per queue, because the server closes the channel if the queue does not exist.
+		channel, err := connection.Channel()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -671,8 +672,8 @@ func TestSimulate_SecondSignal_PrintsWhatRemainsOnServers(t *testing.T) {
 	}
 }
 
-// loseOneEntry makes an entry event look lost by clearing its bit in the store. It returns the identifier of the
-// event.
+// loseOneEntry clears the bit of one entry event in the store, so that the event counts as lost. It returns the
+// identifier of this event.
 func loseOneEntry(t *testing.T, uri, simulation string) string {
 	t.Helper()
 	client := redisClient(t, uri)
@@ -710,7 +711,8 @@ func startProcesses(ctx context.Context, t *testing.T) *processes {
 	return startProcessesWith(ctx, t, func(*plan.Plan) {})
 }
 
-// startProcessesWith is like startProcesses. The function change can modify the plan.
+// startProcessesWith is like startProcesses, but first passes the plan to the function change, which can modify the
+// plan.
 func startProcessesWith(ctx context.Context, t *testing.T, change func(*plan.Plan)) *processes {
 	t.Helper()
 	s := &processes{amqp: servers.VHostURI(t), redis: servers.RedisURI(t)}
@@ -836,7 +838,8 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	// If a request to Redis timed out, the processor would repeat it, and the repetition would count as a duplicate.
+	// Use a long timeout. If a request to Redis timed out, the processor would repeat the request, and the repetition
+	// would count as a duplicate.
 	s := startProcessesWith(ctx, t, func(p *plan.Plan) { p.Redis.URI += "?read_timeout=1m" })
 	for _, p := range s.Processors {
 		eventually(ctx, t, p.Name+" works", func() error {
@@ -853,9 +856,10 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	if r.Outcome != ledger.Pass {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	// RabbitMQ redelivers an event that took effect but was not acknowledged, and the event counts as a duplicate. A
-	// terminating processor must not cause this. A processor may cause it if it loses its connection, for example on a
-	// busy machine. Its log then contains "connection lost".
+	// If an event took effect but was not acknowledged, RabbitMQ redelivers the event, and the event counts as a
+	// duplicate. A terminating processor must not cause duplicates. A processor that loses its connection, for example
+	// on a busy machine, may cause duplicates. So the test accepts duplicates if a processor has logged "connection
+	// lost".
 	var logs strings.Builder
 	for _, p := range s.Processors {
 		log, err := os.ReadFile(p.Log())
@@ -865,7 +869,7 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 		logs.Write(log)
 	}
 	if n := r.Ledger.DuplicatesSuppressed; n != 0 && !strings.Contains(logs.String(), "connection lost") {
-		t.Errorf("%d events had taken effect but were not settled; the processors logged:\n%s", n, logs.String())
+		t.Errorf("%d events had taken effect but were not acknowledged; the processors logged:\n%s", n, logs.String())
 	}
 	if r.Ledger.Indeterminate != 0 {
 		t.Errorf("%d events were not confirmed when their generator had ended", r.Ledger.Indeterminate)
@@ -919,7 +923,8 @@ func TestGenerateCommand_ServersRestart_TimelineHasMarks(t *testing.T) {
 		})
 	}
 	awaitMarks("entry generator started")
-	// RabbitMQ may lose a queue for good if it is killed while it creates the queue. So wait until all queues confirm events.
+	// If RabbitMQ is killed while it creates a queue, the queue can be lost for good. So wait until RabbitMQ has
+	// confirmed events in every queue of the generator.
 	eventually(ctx, t, "events are confirmed", func() error {
 		rows, err := store.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
 		if err != nil {
@@ -929,13 +934,14 @@ func TestGenerateCommand_ServersRestart_TimelineHasMarks(t *testing.T) {
 		for i := range rows {
 			confirmed += rows[i].Entry.Confirmed
 		}
-		const enough = 100 // events of all partitions together; each partition then has some, because plates spread evenly
+		const enough = 100 // enough to reach every partition, because plates are spread evenly over the partitions
 		if confirmed < enough {
 			return fmt.Errorf("%d are confirmed, want %d", confirmed, enough)
 		}
 		return nil
 	})
-	// RabbitMQ takes several seconds to start. Redis is down during this time.
+	// RabbitMQ takes several seconds to start. Redis stays down for these seconds, so the generator notices the outage
+	// of Redis.
 	if err := errors.Join(redis.Kill(), rabbitmq.Kill(), rabbitmq.Start(ctx)); err != nil {
 		t.Fatal(err)
 	}
@@ -1056,7 +1062,7 @@ func keysOf(t *testing.T, uri, simulation string) []string {
 	return keys
 }
 
-func TestPlanWith_ReturnsAValidPlan(t *testing.T) {
+func TestPlanWith_NilChange_ReturnsAValidPlanThatNamesNoServers(t *testing.T) {
 	t.Parallel()
 	if err := wiring.RequireServers(planWith(t, nil)); err == nil {
 		t.Error("a plan without servers is accepted")

@@ -121,7 +121,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	}
 	f.manifest.register(cmd)
 	f.servers.register(cmd)
-	cmd.Flags().Var(&f.private, flagServers, "private starts a RabbitMQ and a Redis from installed packages, for this run only")
+	cmd.Flags().Var(&f.private, flagServers, "start a RabbitMQ and a Redis from installed packages, for this run only")
 	flags := cmd.Flags()
 	flags.Var(&f.output, "output", "output format: table or json")
 	flags.Var(&f.duration, "duration", "how long to publish events (default: the duration of the manifest, otherwise until Ctrl-C)")
@@ -140,12 +140,12 @@ func (c *cli) simulateCommand() *cobra.Command {
 	return cmd
 }
 
-// defaultSimulateHTTP is the default address for HTTP. If its port is in use, the command simulate listens on a free
-// port instead.
+// defaultSimulateHTTP is the default address for HTTP. If its port is in use, 'parking simulate' listens on a free port
+// instead.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
-// plan derives the plan from the manifest and the flags. It also returns notes for the user: those that the method
-// override returns, and the warnings about the manifest.
+// plan derives the plan from the manifest and the flags. It also returns notes for the user: the notes from f.override,
+// and the warnings about the manifest.
 func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, notes []string, err error) {
 	if err := f.check(); err != nil {
 		return nil, nil, err
@@ -164,7 +164,7 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 	}
 	p := resolved.Plan
 	p.StartTime = time.Time{}
-	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis // with --servers private, the URIs are set once the servers have started
+	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis // with --servers private, the URIs are set after the servers have started
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
 		// Make the name unique, so that the ledger does not count events of an earlier simulation.
@@ -186,7 +186,7 @@ func (f *simulateFlags) check() error {
 	case f.seedChosen && f.seed < 0:
 		return fmt.Errorf("--seed: must not be negative, got %d", f.seed)
 	case f.open && f.http == "":
-		return errors.New("--open: there is no live page to open without an HTTP address: remove --http or give it an address")
+		return errors.New("--open: there is no live page, because --http is empty: omit --http, or give it an address")
 	case f.private != "" && f.servers.any():
 		return errors.New("--servers: private servers cannot be combined with servers that other flags select: remove --servers or the other flags")
 	case f.keep && !f.servers.any():
@@ -225,7 +225,7 @@ func (f *simulateFlags) checkSummaryURL() error {
 	}
 	address, err := source()
 	if err == nil && address.URI.User != nil {
-		err = errors.New("must not contain a user name or password: put them into the files username and password of a directory, and name the directory with --summary-secret")
+		err = errors.New("must not contain a user name or password: put the credentials into the files username and password of a directory, and name the directory with --summary-secret")
 	}
 	return err
 }
@@ -307,8 +307,8 @@ func durationOf(flag flagvalue.Duration) *v1alpha1.Duration {
 	return v1alpha1.NewDuration(flag.Duration)
 }
 
-// used returns a text that says which server the simulation uses. It names the flag or the environment variable that
-// selects this server. If none does, it names one that selects a different server.
+// used returns a text that says which server the simulation uses, and which flag or environment variable selects this
+// server. If the simulation works in memory, the text names a flag with which the user can select a server.
 func (f *simulateFlags) used(what string, isSelected bool, source string) string {
 	switch {
 	case f.private != "":
@@ -352,7 +352,7 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 		err = errors.Join(err, f.reports.write(&document))
 	}
 	if f.keep {
-		_, _ = fmt.Fprintln(c.stderr, session.kept()) // if stderr is broken, nothing can report that
+		_, _ = fmt.Fprintln(c.stderr, session.kept()) // ignore the error, because nothing can report a broken stderr
 	} else if left := session.purge(ctx); left != nil {
 		return errors.Join(err, left)
 	}
@@ -405,7 +405,7 @@ func (o *outputFormat) Set(s string) error {
 	return errors.New("must be table or json")
 }
 
-// values implements enumeration.
+// values returns the valid values, for completion in shells.
 func (*outputFormat) values() []string { return []string{string(outputTable), string(outputJSON)} }
 
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
@@ -479,7 +479,7 @@ func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimula
 	}
 	if f.simulation != "" {
 		resolved.Plan.Simulation = f.simulation
-		// Only the new name can be invalid, because manifest.Resolve returns valid plans.
+		// manifest.Resolve returns valid plans, so only the name given by --simulation can be invalid.
 		if err := resolved.Plan.Validate(); err != nil {
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}

@@ -27,8 +27,8 @@ const (
 	summaryAPIName = "summary-api"
 )
 
-// checkTargets returns an error if a fault targets a server that this command did not start itself, because other
-// programs may use such a server too.
+// checkTargets returns an error if a fault targets an external server. Such faults are not allowed, because other
+// programs may use the server.
 func (f *simulateFlags) checkTargets(p *plan.Plan) error {
 	const orPrivate = ", or run with --servers private"
 	external := make(map[plan.FaultTarget]string)
@@ -87,13 +87,14 @@ func externalTarget(flag, remedy string) string {
 }
 
 // occurrenceInterval is the interval at which a faultLog looks for faults that have begun or ended. recoveryInterval is
-// the interval at which it looks for recoveries.
+// the interval at which a faultLog looks for recoveries.
 const (
 	occurrenceInterval = 100 * time.Millisecond
 	recoveryInterval   = time.Second
 )
 
-// faultLog writes a line when a fault begins, when it ends, and when its outcome is known. It is safe for concurrent use.
+// faultLog writes a line when a fault begins, when a fault ends, and when the outcome of a fault is known. It is safe
+// for concurrent use.
 type faultLog struct {
 	out io.Writer
 
@@ -101,8 +102,8 @@ type faultLog struct {
 	written map[faultEvent]bool
 }
 
-// faultEvent identifies one line of a faultLog. The text of a line does not identify it, because the text changes when
-// more becomes known, for example about the time to recover.
+// faultEvent identifies one line of a faultLog. The text of a line cannot identify the line, because the text may
+// change, for example when the recovery is measured again.
 type faultEvent struct {
 	id   string // the ID of the occurrence
 	kind eventKind
@@ -118,8 +119,8 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch polls the run until ctx ends, and writes each line once. The functions occurrences and soFar return the run
-// with its faults so far. The function occurrences must return at once. The function soFar also determines the
+// watch writes the lines of the log until ctx ends. The parameters occurrences and soFar are functions that return the
+// run with its faults up to this moment. A call of occurrences must return at once. A call of soFar also determines the
 // recoveries, and may wait for a server.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
 	var recoveries sync.WaitGroup
@@ -129,7 +130,7 @@ func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soF
 }
 
 // write writes the lines that have not been written yet: first the beginnings and ends of faults in chronological
-// order, then the outcomes, which have no time.
+// order, then the outcomes.
 func (l *faultLog) write(r report.Run) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,8 +168,9 @@ func (l *faultLog) write(r report.Run) {
 	}
 }
 
-// faultEvents returns one line for each kind of event of one occurrence of a fault. A line is empty if its event has
-// not happened. The line of the outcome has no time, because a recovery is detected only some seconds later.
+// faultEvents returns the lines about one occurrence of a fault. The index of a line is its eventKind. A line is empty
+// if its event has not happened. The line about the outcome shows no time, because a recovery is detected only some
+// seconds after the recovery.
 func faultEvents(start time.Time, a *fault.Account) (lines [faultOutcome + 1]string) {
 	at := func(at time.Time, what string) string {
 		return fmt.Sprintf("%s fault %s %s", terminal.Clock(max(at.Sub(start), 0)), a.ID(), what)

@@ -29,7 +29,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// session contains everything that the command simulate opens. openSession sets all fields.
+// session contains everything that 'parking simulate' opens.
 type session struct {
 	flags      simulateFlags
 	plan       *plan.Plan
@@ -42,7 +42,7 @@ type session struct {
 }
 
 // openSession opens and checks everything that the simulation needs, so that errors occur before the first event is
-// published. It prints the names of slow steps to out while they are in progress.
+// published. While a private server starts, openSession writes the name of this server to out.
 func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolved, out io.Writer, log *slog.Logger) (s *session, err error) {
 	p := resolved.Plan
 	p.Owner = rand.Text()
@@ -79,7 +79,7 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 		Processors:   int(*resolved.Simulation.Spec.Processor.Replicas),
 		DrainTimeout: p.DrainTimeout.D(),
 		// The queue depths of the in-memory broker include unacknowledged deliveries. The depths that RabbitMQ reports
-		// do not.
+		// exclude these deliveries.
 		DepthsHoldInFlight: s.adapters.broker.InMemory(),
 	}
 	deps := simulate.Dependencies{
@@ -104,7 +104,8 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 	return s, err
 }
 
-// declare declares the exchange and the queues. If that fails, it removes the simulation's queues and keys.
+// declare declares the exchange and the queues. If the declaration fails, declare removes the simulation's queues and
+// keys.
 func (s *session) declare(ctx context.Context) error {
 	declaring, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
@@ -117,13 +118,13 @@ func (s *session) declare(ctx context.Context) error {
 		err = badInput(err)
 	}
 	left := s.purge(ctx)
-	// The purge also fails if the user has no permission to delete queues. If checkUnused then finds no queues and
-	// keys, no data remains, so do not report the failed purge.
+	// If the user has no permission to delete queues, the purge fails even if there are no queues. So ignore a failed
+	// purge if checkUnused finds neither queues nor keys.
 	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
 		return err
 	}
 	if ctx.Err() != nil {
-		return left // omit err, which a signal from the user has caused
+		return left // omit err, because the user has caused it with a signal
 	}
 	return errors.Join(err, left)
 }
@@ -151,7 +152,8 @@ func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log
 	return nil
 }
 
-// describe returns labels with their values, such as addresses. The command prints them at the start.
+// describe returns the lines that the command prints at the start. Each line has a label and a value, such as an
+// address.
 func (s *session) describe() [][2]string {
 	lines := [][2]string{
 		{"broker", s.adapters.broker.Address},
@@ -200,11 +202,11 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 }
 
 // purge removes the simulation's queues and keys from its servers, even if ctx has ended. If one server does not
-// respond, purge still removes the data from the other one, and the error lists the data that may remain. The order
-// does not matter, because no part of the simulation is running any more.
+// respond, purge still removes the data from the other server, and the error lists the data that may remain. Queues and
+// keys can be removed concurrently, because no part of the simulation is running any more.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
-		return nil // private servers end with this process, and their data with them
+		return nil // nothing to do, because private servers and their data are removed when this process ends
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
 	defer cancel()
@@ -244,8 +246,8 @@ func (s *session) leftBehind(queues, keys bool) error {
 	return fmt.Errorf("%s of %s may remain; remove them with 'parking purge %s'", what, s.plan.Simulation, flags)
 }
 
-// kept returns a message about the data that --keep leaves on servers. The message contains the commands that audit
-// the data and remove it.
+// kept returns a message about the data that --keep leaves on servers. The message contains the commands that audit and
+// remove the data.
 func (s *session) kept() string {
 	what, flags := s.onServers(true, true)
 	lines := []string{fmt.Sprintf("Kept %s of %s.", what, s.plan.Simulation)}
@@ -259,8 +261,9 @@ func (s *session) kept() string {
 	return strings.Join(append(lines, "  remove:  parking purge "+flags), "\n")
 }
 
-// onServers describes the simulation's queues, its keys, or both. The description is "" if all adapters work in memory.
-// onServers also returns the command line flags that select the simulation on these servers.
+// onServers describes the simulation's queues, its keys, or both, with the addresses of their servers. The description
+// is "" if all adapters work in memory. onServers also returns the command line flags that select the simulation on the
+// servers.
 func (s *session) onServers(queues, keys bool) (what, flags string) {
 	var parts []string
 	var servers serverFlags
@@ -287,15 +290,16 @@ func (s *session) close(log *slog.Logger) {
 	}
 }
 
-// summaries is the destination of summaries. It is either a summary service in this process or an external API.
+// The type summaries is the destination of visit summaries. It is either a summary service in this process or an
+// external API.
 type summaries struct {
 	poster processor.Poster
-	// countStored returns the number of summaries of this simulation that the summary service stores. It is nil if the
-	// summaries are sent to an external API.
+	// countStored returns the number of summaries of this simulation that the summary service stores. countStored is
+	// nil if the summaries are sent to an external API.
 	countStored func(context.Context) (int64, error)
 	// routes are the HTTP routes of the summary service. There are no routes for an external API.
 	routes []httpserver.Route
-	// destination names the destination of the summaries, for the output of the command.
+	// destination is the text that the command prints as the destination: an address, a path, or "in memory".
 	destination string
 	close       func(*slog.Logger)
 }
@@ -333,7 +337,7 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 }
 
 // serveSummaries returns a summary service that uses a database. The database may contain summaries of other
-// simulations. The service closes it.
+// simulations. The service closes the database.
 func serveSummaries(ctx context.Context, database summary.Database, destination string, o wiring.Options) (*summaries, error) {
 	service, err := summary.New(database, o.Registerer, o.Logger)
 	if err != nil {
@@ -351,8 +355,8 @@ func serveSummaries(ctx context.Context, database summary.Database, destination 
 		poster: service,
 		countStored: func(ctx context.Context) (int64, error) {
 			now, err := service.Stats(ctx)
-			// The growth of the database is too large if another process also stores summaries. The number that this
-			// process has created is too large if the database has lost some. So use the smaller number.
+			// The growth of the database also counts summaries that other processes have stored. service.Created() also
+			// counts summaries that the database has lost. So use the smaller number.
 			return min(now.Count-before.Count, service.Created()), err
 		},
 		routes:      []httpserver.Route{{Pattern: "/", Handler: api}},

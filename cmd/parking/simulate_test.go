@@ -35,8 +35,8 @@ func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
 	checkPassed(t, got)
 }
 
-// passedButSchedules reports whether all checks passed, except the check that events were published on schedule. A
-// busy machine may be too slow to publish on schedule.
+// passedButSchedules reports whether every check passed, apart from the checks of the schedules. A busy machine may be
+// too slow to publish events on schedule.
 func passedButSchedules(got ended, r report.Document) bool {
 	late := false
 	for _, check := range r.Checks {
@@ -51,8 +51,8 @@ func passedButSchedules(got ended, r report.Document) bool {
 	return (got.code == exitOK) != late && (r.Outcome == ledger.Pass) != late
 }
 
-// checkPassed checks that the verdict is PASS. It also checks that the numbers of the ledger add up, independently
-// of the verdict.
+// checkPassed checks that the simulation passed all checks, except those of the schedules; see passedButSchedules. It
+// also checks that the numbers of the ledger add up.
 func checkPassed(t *testing.T, got ended) report.Document {
 	t.Helper()
 	r := got.result(t)
@@ -79,8 +79,8 @@ func checkPassed(t *testing.T, got ended) report.Document {
 			t.Errorf("%s: %d, want %d", equation.name, equation.left, equation.right)
 		}
 	}
-	// On a busy machine, a short simulation may end before any parked vehicle can exit. Then the verdict is FAIL, and
-	// the counts of exits may be 0.
+	// On a busy machine, a short simulation may end before any parked vehicle can exit. In this case, the verdict is
+	// FAIL, and the counts of exits can be 0.
 	if kept := r.Outcome == ledger.Pass; l.EntriesConfirmed == 0 || kept && (l.Matched == 0 || l.UnmatchedExpected == 0) {
 		t.Errorf("nothing happened: %+v", l)
 	}
@@ -114,7 +114,7 @@ func TestSimulate_FirstSignal_EndsWithAVerdict(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			address := servers.FreeAddress(t)
-			// At a low rate, few events are due at the moment of the signal, so few events remain unpublished.
+			// With low rates, nearly all due events are already published when this test interrupts the simulation.
 			r := start(ctx, t, "simulate", "-f", manifestFile(t, calm), "--duration", "10m", "--output", "json", "--http", address)
 			untilBusy(ctx, t, address)
 			if err := r.cmd.Process.Signal(signal); err != nil {
@@ -127,7 +127,8 @@ func TestSimulate_FirstSignal_EndsWithAVerdict(t *testing.T) {
 	}
 }
 
-// untilBusy waits until a simulation has stored summaries. It reads the metrics at the simulation's HTTP address.
+// untilBusy waits until the simulation with the given HTTP address has stored summaries. It also checks that the
+// simulation serves metrics.
 func untilBusy(ctx context.Context, t *testing.T, address string) {
 	t.Helper()
 	eventually(ctx, t, "summaries are stored", func() error {
@@ -234,7 +235,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	// The API accepts no summary, so the queues never become empty and the drain does not end.
+	// The API accepts no summary, so the queues never become empty, and the drain ends only at its timeout.
 	address := servers.FreeAddress(t)
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
 	eventually(ctx, t, "posts fail", func() error {
@@ -244,13 +245,13 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 		}
 		return err
 	})
-	// The first signal starts the drain, which would last until its timeout. The next signal ends the process at once.
+	// The first signal starts the drain. The next signal ends the process at once.
 	signalUntilEnd(ctx, t, r, syscall.SIGINT)
 	if code := r.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
 		t.Errorf("exit code %d, want %d", code, 128+int(syscall.SIGINT))
 	}
 	if !strings.HasSuffix(r.stderr.String(), "\nparking: the simulation was stopped before it had a verdict\n") {
-		t.Errorf("stderr does not end with that:\n%s", r.stderr.String())
+		t.Errorf("stderr does not end with the reason:\n%s", r.stderr.String())
 	}
 }
 
@@ -277,7 +278,7 @@ func TestSimulate_SummariesDB_KeepsSummariesForTheNextProcess(t *testing.T) {
 	t.Parallel()
 	db := t.TempDir() + "/summaries.db"
 	var matched int64
-	for range 2 { // the second process finds the summaries of the first one
+	for range 2 { // the second process finds the summaries of the first process
 		got := parking(t, "simulate", "-f", manifestFile(t, busy), "--duration", "2s", "--output", "json", "--http", "", "--summaries-db", db)
 		matched += checkPassed(t, got).Ledger.Matched
 	}
@@ -335,7 +336,7 @@ func TestSimulate_ManifestOnStdin_IsRead(t *testing.T) {
 	}
 }
 
-// eventually is a retry loop: it calls f until f returns no error. It fails the test if ctx ends earlier.
+// eventually calls f until f returns no error. If ctx ends first, eventually fails the test.
 func eventually(ctx context.Context, t *testing.T, what string, f func() error) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -346,7 +347,8 @@ func eventually(ctx context.Context, t *testing.T, what string, f func() error) 
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil || reason == nil { // a later error may only say that ctx has ended
+		// If f fails because ctx has ended, the error of f does not say what is wrong. So keep the previous error.
+		if ctx.Err() == nil || reason == nil {
 			reason = err
 		}
 		select {
@@ -357,7 +359,7 @@ func eventually(ctx context.Context, t *testing.T, what string, f func() error) 
 	}
 }
 
-// get returns the body of an HTTP response. It returns an error if the status is not 200.
+// get sends a GET request and returns the body of the response. If the status is not 200, get returns an error.
 func get(ctx context.Context, url string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -375,7 +377,7 @@ func get(ctx context.Context, url string) (string, error) {
 	return string(body), err
 }
 
-func TestSimulateFlags_IgnoredFields_NotesSayWhatIsUsed(t *testing.T) {
+func TestSimulateFlags_IgnoredFields_NotesSayWhatIsUsedInstead(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		flags simulateFlags
@@ -434,7 +436,7 @@ fault stall/0 (Pause Redis): Recovered: As before
 	}
 }
 
-func TestFaultLog_TwoFaultsOverlap_WritesTheirEventsInTheOrderOfTime(t *testing.T) {
+func TestFaultLog_TwoFaultsOverlap_WritesTheirEventsInChronologicalOrder(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
@@ -456,8 +458,8 @@ func TestFaultLog_TwoFaultsOverlap_WritesTheirEventsInTheOrderOfTime(t *testing.
 	}
 }
 
-// If a server does not respond, only the log lines about recoveries are delayed, not those about the beginning of
-// faults.
+// While a server does not respond, no recovery can be determined. Nevertheless, the log must say at once that a fault
+// begins.
 func TestFaultLogWatch_ServerDoesNotRespond_WritesThatTheFaultBegins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

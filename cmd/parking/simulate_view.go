@@ -126,8 +126,8 @@ type rates struct {
 	target, now float64
 }
 
-// rates returns the mean of the scheduled rate and the mean of the actual rate. Both are computed over the same
-// window, so they can be compared even while the rate changes.
+// rates returns the mean of the scheduled rate and the mean of the actual rate. Both means cover the same window, so
+// the two rates are comparable even while the scheduled rate changes.
 func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	first, last := w.seen[0], w.seen[len(w.seen)-1]
 	elapsed := last.At.Sub(first.At).Seconds()
@@ -297,7 +297,7 @@ func (s snapshot) latencies(p terminal.Palette, columns int) []string {
 	}
 }
 
-// measured formats a percentile or a mean of latencies. If no latency was measured, it returns a text that says so.
+// measured formats a percentile or a mean of latencies. If no latency was measured, it returns report.Unmeasured.
 func measured(of histogram.Snapshot, figure time.Duration) string {
 	if of.Count() == 0 {
 		return report.Unmeasured
@@ -329,7 +329,7 @@ func (s snapshot) line() string {
 	if d := s.Depths; d != nil {
 		waiting = terminal.Count(d.Ready + d.Retry + s.InFlight)
 	}
-	return text + fmt.Sprintf(", waiting %s, starved %s, lag %s, processing p99 %s, end to end p99 %s, memory %s",
+	return text + fmt.Sprintf(", waiting %s, starved draws %s, lag %s, processing p99 %s, end to end p99 %s, memory %s",
 		waiting, terminal.Count(s.Exits.Starved),
 		terminal.Duration(max(s.Entries.Lag, s.Exits.Lag)), p99(s.Done.Processing()),
 		p99(s.Done.EndToEnd()), terminal.Bytes(s.memory))

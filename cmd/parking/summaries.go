@@ -16,8 +16,8 @@ import (
 const summariesHelp = `Serve the REST API that stores the summaries of finished visits in an SQLite file or a PostgreSQL
 database. Each summary is stored once, and is on disk before the API answers. Several processes can
 share a PostgreSQL database. While PostgreSQL cannot be used, /readyz fails and says why. All
-settings come from the URI and the directory: variables such as PGPASSWORD, and files such as
-~/.pgpass, are ignored.
+settings for PostgreSQL come from the URI and the directory of --database-secret: variables such as
+PGPASSWORD, and files such as ~/.pgpass, are ignored.
 
 Endpoints:
   POST /v1/summaries     store one summary (JSON) or many (application/x-ndjson)
@@ -69,7 +69,8 @@ func (c *cli) summaries(ctx context.Context, flags serviceFlags, pg *postgresFla
 	s.routes = []httpserver.Route{{Pattern: "/", Handler: api}}
 	s.ready = []httpserver.Check{{Name: "database", Check: summaries.Ready}}
 	s.work = func(ctx context.Context) error {
-		<-ctx.Done() // when ctx has ended, the HTTP server still finishes the current requests
+		// The HTTP server does the work. After this function has returned, the server finishes the current requests.
+		<-ctx.Done()
 		return nil
 	}
 	return s.run(ctx)

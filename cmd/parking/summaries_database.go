@@ -29,7 +29,7 @@ const (
 // postgresFlags select a PostgreSQL database.
 type postgresFlags struct {
 	ref plan.BindingRef
-	// variable is the name of the environment variable from which the URI was read. It is "" if a flag gives the URI.
+	// variable is the name of the environment variable from which the URI was read, or "" if a flag gives the URI.
 	variable string
 	schema   string
 	// changed reports whether the user has set a flag on the command line.
@@ -40,20 +40,20 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	f.changed = flags.Changed
 	flags.StringVar(&f.ref.URI, flagDatabaseURI, "", "`URI` of a PostgreSQL database, postgres:// or postgresql:// (default $"+envDatabase+")")
-	flags.StringVar(&f.ref.SecretDir, flagDatabaseSecret, "", "`directory` with files for PostgreSQL: username, password, ca.crt, tls.crt, tls.key; and uri, or host, port and database, if no URI is given")
+	flags.StringVar(&f.ref.SecretDir, flagDatabaseSecret, "", "`directory` with files for PostgreSQL: username, password, ca.crt, tls.crt, tls.key; if no URI is given, also either uri, or host, port and database")
 	flags.StringVar(&f.schema, flagDatabaseSchema, "", "`name` of the PostgreSQL schema for the tables; created if it does not exist (default: the user's schema, usually public)")
 	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // cannot fail, because the flag exists
 }
 
 // fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file.
-// If --database-secret names a directory, the files in it complete the URI.
+// The files in the directory of --database-secret complete the URI.
 func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {
 		f.ref.URI, f.variable = getenv(envDatabase), envDatabase
 	}
 }
 
-// source returns the flag or the environment variable with which the user has selected PostgreSQL.
+// source returns the name of the flag or of the environment variable with which the user has selected PostgreSQL.
 func (f *postgresFlags) source() string {
 	return sourceOf(f.ref, f.variable, flagDatabaseURI, flagDatabaseSecret)
 }
@@ -98,7 +98,8 @@ func (f *postgresFlags) binding() (binding.Source, error) {
 }
 
 // unsetPostgresVariables removes the variables of PostgreSQL clients, such as PGPASSWORD and PGSERVICE, from the
-// environment of this process. The PostgreSQL library would use them for everything that the binding does not contain.
+// environment of this process. The PostgreSQL library would use these variables for all settings that the binding does
+// not contain.
 func unsetPostgresVariables() {
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
@@ -107,9 +108,9 @@ func unsetPostgresVariables() {
 	}
 }
 
-// openDatabaseOf opens the PostgreSQL database that the flags or the environment select. If they select none, it opens
-// the SQLite file. If PostgreSQL cannot be used at the moment, openDatabaseOf logs the reason. Until PostgreSQL can be
-// used, the process is not ready, and each request tries to use PostgreSQL again.
+// openDatabaseOf opens the PostgreSQL database that a flag or the environment selects. If neither selects a PostgreSQL
+// database, openDatabaseOf opens the SQLite file. If PostgreSQL cannot be used at the moment, openDatabaseOf logs the
+// reason. Until PostgreSQL can be used, the process is not ready, and each request tries to use PostgreSQL again.
 func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, file string) (summary.Database, error) {
 	pg.fromEnvironment(c.getenv)
 	switch {

@@ -45,8 +45,8 @@ type table struct {
 	palette terminal.Palette
 	// columns is the maximum width of a line in characters.
 	columns int
-	// moving is true if the numbers were read while they changed. In this case the numbers of the ledger may not add
-	// up.
+	// The field moving is true if the simulation is running. In this case, the numbers of the ledger change while they
+	// are read, so the numbers may not add up.
 	moving bool
 	lines  []string
 }
@@ -69,8 +69,7 @@ func (t *table) add(lines ...string) {
 	}
 }
 
-// paragraph adds a wrapped text after a mark, such as a check mark. It indents all further lines so that they align
-// with the first line.
+// paragraph adds a text after a sign such as ✓. If the text is wrapped, all its lines have the same indentation.
 func (t *table) paragraph(mark, text string) {
 	indent := terminal.Width(mark) + 1
 	for i, line := range terminal.Wrap(text, max(t.columns-indent, 1)) {
@@ -108,8 +107,8 @@ func (t *table) notes(notes []string) {
 	}
 }
 
-// These are the widths of the columns. The constant bothSides is the width of a line with two names, two figures and a
-// mark.
+// These are the widths of the columns of the ledger. The constant bothSides is the width of a line with two names, two
+// figures, and the sign ✓ or ✗ at its end.
 const (
 	leftName, leftFigure   = 25, 17
 	rightName, rightFigure = 22, 10
@@ -117,8 +116,8 @@ const (
 	bothSides              = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
-// ledger adds a table with the numbers of published events and of events that took effect, side by side. If the store
-// has lost data, these numbers are incomplete, and ledger adds nothing.
+// ledger adds the numbers of the ledger to the table. If the store has lost data, these numbers are incomplete, and the
+// method adds nothing.
 func (t *table) ledger(r ledger.Report) {
 	if !r.DataKept() {
 		return
@@ -137,8 +136,8 @@ func (t *table) ledger(r ledger.Report) {
 	t.lost(r)
 }
 
-// equation writes both sides of an equation between numbers of the ledger, and marks whether they are equal. If they
-// differ, the ledger does not balance.
+// equation adds both sides of an equation between numbers of the ledger. The sign ✓ means that both sides are equal,
+// and the sign ✗ means that the sides differ.
 func (t *table) equation(e report.Equation) {
 	mark := t.palette.Good("✓")
 	switch {
@@ -159,7 +158,7 @@ func pair(name1, figure1, name2, figure2 string) string {
 		terminal.PadRight(name2, rightName) + terminal.PadLeft(figure2, rightFigure)
 }
 
-// single formats one name and its figure on a line. It is used for narrow terminals.
+// single formats a line with one name and its figure, for narrow terminals.
 func single(name, figure string) string {
 	return terminal.PadRight(name, leftName) + terminal.PadLeft(figure, leftFigure)
 }
@@ -228,12 +227,12 @@ func (t *table) objectives(v *ledger.Verdict) {
 	}
 }
 
-// maxFaultLines is the maximum number of faults that the table lists. A fault that is injected repeatedly counts
-// each time.
+// maxFaultLines is the maximum number of occurrences of faults that the table lists.
 const maxFaultLines = 20
 
-// faults lists the injected faults. If there are too many, it lists those with the worst outcomes. If the terminal is too
-// narrow or a name is too long, each fault takes two lines instead of one.
+// faults adds the occurrences of faults to the table. If there are more than maxFaultLines occurrences, the method adds
+// only the occurrences with the worst outcomes. If the terminal is too narrow or a name is too long, each occurrence
+// takes two lines instead of one line.
 func (t *table) faults(r *report.Run) {
 	shown := *r
 	shown.Faults = fault.Worst(r.Faults, maxFaultLines)
@@ -265,8 +264,8 @@ func (t *table) faults(r *report.Run) {
 	}
 	if omitted := int64(len(r.Faults)-len(lines)) + r.FaultsOmitted; omitted > 0 {
 		rest := " more, no worse than those listed"
-		if r.FaultsOmitted > 0 { // omitted occurrences may be worse than some of the listed ones
-			rest = " more; the worst one is listed"
+		if r.FaultsOmitted > 0 { // an occurrence that the report omits may be worse than some listed occurrences
+			rest = " more; the worst fault is listed above"
 		}
 		t.add("    and " + terminal.Count(omitted) + rest)
 	}
@@ -275,7 +274,8 @@ func (t *table) faults(r *report.Run) {
 // These are the widths of the columns of a row on a wide terminal.
 const nameWidth, figureWidth = 22, 14
 
-// row formats a row of a table: a name and up to four figures. Its columns are narrower on narrow terminals.
+// row formats a row of a table: a name and up to four figures. The parameter columns is the width of the terminal. On a
+// narrow terminal, the cells are narrower.
 func row(columns int, name string, figures ...string) string {
 	nameWidth, figureWidth := nameWidth, figureWidth
 	if columns < nameWidth+4*figureWidth {
