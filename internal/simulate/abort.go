@@ -15,10 +15,10 @@ import (
 // watchInterval is the interval between two checks of whether a run is already certain to fail.
 const watchInterval = time.Second
 
-// watch adds a mark to the timeline for each check that has failed for good. It returns when ctx ends. If
-// abortOnFailure is set in the plan, watch also calls the function stop at the first such check. stop makes the
-// generators stop. watch does not call stop after the context named generating has ended, because the generators are
-// then stopping already.
+// watch adds a mark to the timeline for each check of the verdict that is certain to fail. It returns when ctx ends. If
+// abortOnFailure is set in the plan, watch also calls the function stop at the first such check, so that the generators
+// stop. watch does not call stop after the context named generating has ended, because the generators are then stopping
+// already.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
@@ -39,16 +39,16 @@ func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	})
 }
 
-// evidence returns the evidence for the verdict on a simulation that is still running. r is the latest audit of
-// its ledger.
+// evidence returns the evidence for the verdict on the simulation while it is still running. The parameter r is the
+// latest audit of its ledger.
 func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evidence {
 	rows, accounts, err := s.accountsSoFar(ctx)
 	return ledger.EvidenceSoFar(&s.config.Plan, r, rows, err, accounts)
 }
 
-// SoFar returns the start of the run, and what the faults have done to the simulation so far. While a fault is in
-// effect, SoFar does not read the timeline, because the store may be the target. In this case, the accounts of the
-// faults do not say whether the simulation has recovered.
+// SoFar returns the start time of the run, and what the faults have done to the simulation so far. While a fault is in
+// effect, SoFar does not read the timeline, because the store may be the target of the fault. In this case, the
+// accounts of the faults do not say whether the simulation has recovered.
 func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
@@ -61,8 +61,8 @@ func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	return r
 }
 
-// Occurrences returns the start of the run, and an account of each occurrence of a fault so far. It does not read the
-// timeline from the store, so the accounts do not say whether the simulation has recovered.
+// Occurrences returns the start time of the run, and an account of each occurrence of a fault so far. It does not read
+// the timeline from the store, so the accounts do not say whether the simulation has recovered.
 func (s *Simulation) Occurrences() report.Run {
 	r := report.Run{Faults: fault.Accounts(s.Faults(), fault.Run{})}
 	if start := s.started.Load(); start != nil {
@@ -73,7 +73,7 @@ func (s *Simulation) Occurrences() report.Run {
 
 // accountsSoFar returns the timeline so far, and what the faults have done to the simulation so far. With a plan that
 // has neither faults nor a maximum lag, the timeline cannot show that the simulation will fail. Then accountsSoFar does
-// not read it, and rows is nil.
+// not read the timeline, and rows is nil.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

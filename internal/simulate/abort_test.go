@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_EndsTheRunOnceFailureIsCertain(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Plan.Duration = plan.Duration(time.Hour)
@@ -35,8 +35,8 @@ func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T
 }
 
 // Redis is paused from second 5 to second 15. The fault "crash" is due at second 6, but must wait for the end of the
-// pause. At second 8 it is due again, so its first occurrence can no longer be injected, and the verdict is certain to
-// be FAIL. The generators do not stop at once, because Redis is still paused.
+// pause. At second 8 the fault is due again, so its first occurrence can no longer be injected, and the verdict is
+// certain to be FAIL. The generators do not stop at once, because Redis is still paused.
 func TestSimulationRun_AbortOnFailure_EndsTheRunAndItsFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestSimulationRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) 
 
 // A recovery is confirmed only 5 s after latency and backlog have returned to their previous level. These 5 s do not
 // count towards the recovery time.
-func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheFiveSecondsOfConfirmation(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheTimeToConfirmTheRecovery(t *testing.T) {
 	t.Parallel()
 	for objective, want := range map[time.Duration]struct {
 		outcome ledger.Outcome
@@ -143,11 +143,11 @@ func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheFiveSecondsOfConfir
 }
 
 // Without measurements before the fault, it is unknown whether the simulation has recovered.
-func TestSimulationRun_AbortOnFailure_NoBaseline_FailsOnlyAtTheEnd(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_RecoveryIsUnknown_FailsOnlyAtTheEnd(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*plan.Plan){
-		"nothing is measured before": func(p *plan.Plan) { p.Faults[0].At = plan.Duration(time.Second) },
-		"nothing is published":       func(p *plan.Plan) { p.Entry.Rate, p.Exit.Rate = 0, 0 },
+		"nothing is measured before the fault": func(p *plan.Plan) { p.Faults[0].At = plan.Duration(time.Second) },
+		"nothing is published":                 func(p *plan.Plan) { p.Entry.Rate, p.Exit.Rate = 0, 0 },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := rehearsal(t, pause(10*time.Second, time.Second))
@@ -205,7 +205,7 @@ func TestSimulationRun_GeneratorIsKilled_ItsEventsCountAsMissed(t *testing.T) {
 	}
 }
 
-func TestSimulationRun_WithoutFaults_MissesNoEvent(t *testing.T) {
+func TestSimulationRun_WithoutFaults_PublishesEveryDueEvent(t *testing.T) {
 	t.Parallel()
 	for _, arrivals := range []plan.Arrivals{plan.ArrivalsUniform, plan.ArrivalsPoisson} {
 		for _, rate := range []int64{1, 5, 100} {

@@ -14,51 +14,53 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// process is a generator or a processor, which a component runs. S is the type of its counts.
+// process is a generator or a processor that a component runs. S is the type of the counts of the process.
 type process[S any] interface {
 	Run(ctx context.Context) error
 	Stats() S
 	Totals() timeline.Row
 }
 
-// life is the state of one process of a component. If a fault restarts the component, the next process gets another
-// value of this type.
+// life is the state of one process of a component. Each process has its own life value.
 type life struct {
-	// gate is the gate.Gate through which all calls of the process pass. It is nil if the plan has no faults.
+	// gate is the gate.Gate through which all calls of the process to the broker, the store and the summary API pass.
+	// It is nil if the plan has no faults.
 	gate *gate.Gate
-	// metrics registers the metrics of the process. They are unregistered when the next process replaces this one.
+	// The field metrics registers the metrics of the process. These metrics are unregistered before the component
+	// creates its next process.
 	metrics *metricsScope
-	// restarted is true if the process replaces one that a fault has ended.
+	// restarted is true if the process replaces a process that a fault has ended.
 	restarted bool
 
-	// stop ends the process. The channel ended is closed when the process has ended. The channel replaced is closed
-	// when the next process has been created.
+	// stop ends the process. The field ended is a channel that is closed when the process has ended. The field replaced
+	// is a channel that is closed when the next process has been created.
 	stop            context.CancelCauseFunc
 	ended, replaced chan struct{}
 }
 
-// errRestart is the cause of the cancellation with which a component stops its process gracefully, in order to
-// start another one.
+// errRestart is the cancellation cause for a graceful stop of a process that the component will replace.
 var errRestart = errors.New("restart")
 
-// component runs a process. When a fault has ended the process, it starts another one. It implements
+// component runs a process. When a fault has ended the process, component starts another process. component implements
 // fault.Instance.
 type component[P process[S], S any] struct {
 	name       string
 	create     func(*life) (P, error)
 	registerer prometheus.Registerer
-	// hasFaults is true if the plan has faults. Each process then needs a gate.
+	// hasFaults is true if the plan has faults. Each process then needs a gate, with which a fault blocks or rejects
+	// the calls of the process.
 	hasFaults bool
-	// merge adds the counts of a process to the sum of the counts of all earlier processes.
+	// merge adds the counts of the last process to the sum of the counts of all earlier processes.
 	merge func(before, last S) S
 
-	// over is closed when Run has returned. After that, no further process starts.
+	// over is closed when Run returns. After that, no process starts.
 	over chan struct{}
 
 	mu      sync.Mutex
 	current P
 	life    *life
-	// pastCounts is the sum of the counts of all earlier processes. pastTotals is the sum of their measurements.
+	// pastCounts and pastTotals are the sums of the counts and of the measurements of all earlier processes. pastCounts
+	// is nil if the current process is the first.
 	pastCounts *S
 	pastTotals timeline.Row
 }
@@ -101,7 +103,7 @@ func (c *component[P, S]) totals() timeline.Row {
 	return timeline.Sum(c.pastTotals, c.current.Totals())
 }
 
-// begin creates a process. If restarted is true, that process replaces the previous one.
+// begin creates a process. If restarted is true, the created process replaces a process that a fault has ended.
 func (c *component[P, S]) begin(restarted bool) error {
 	l := &life{
 		metrics: &metricsScope{Registerer: c.registerer}, restarted: restarted,
@@ -132,7 +134,7 @@ func (c *component[P, S]) begin(restarted bool) error {
 }
 
 // Run runs the process until ctx ends or until the process ends by itself. If a fault ends the process, Run starts
-// another one. It returns the error of the last process, or nil if ctx ends while no process is running.
+// another process. Run returns the error of the last process, or nil if ctx ends while no process is running.
 func (c *component[P, S]) Run(ctx context.Context) error {
 	defer close(c.over)
 	for {
@@ -153,8 +155,8 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 		case <-start.C:
 		case <-ctx.Done():
 			start.Stop()
-			// This is not an error. The broker redelivers the messages that the ended process had not finished. Events
-			// that it had published without a confirm count as indeterminate.
+			// It is not an error if the run ends before another process starts. The broker redelivers the messages that
+			// the ended process did not settle. The unconfirmed events of the ended process count as indeterminate.
 			return nil
 		}
 		if err := c.begin(true); err != nil {
@@ -178,8 +180,8 @@ func (c *component[P, S]) alive() (*life, error) {
 	return nil, fmt.Errorf("the %s is not running", c.name)
 }
 
-// Stop implements fault.Instance. It ends the process, and Run starts another one. If crash is true, the process does
-// not drain, and its gate rejects the calls that its goroutines still make.
+// Stop implements fault.Instance. It ends the process, and Run starts another process. If crash is true, the process
+// ends without finishing its work, and the gate rejects all further calls of the process.
 func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	l, err := c.alive()
 	if err != nil {
@@ -197,8 +199,8 @@ func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (start
 	return func(ctx context.Context) error { return c.awaitReplacement(ctx, l) }, nil
 }
 
-// awaitReplacement waits until the component has created the process that replaces the ended process l. It returns an
-// error if the component stops without a replacement.
+// awaitReplacement waits until the component has created the process that replaces the process of l. It returns an
+// error if Run returns without creating such a process, or if ctx ends.
 func (c *component[P, S]) awaitReplacement(ctx context.Context, l *life) error {
 	select {
 	case <-l.replaced:
@@ -211,7 +213,7 @@ func (c *component[P, S]) awaitReplacement(ctx context.Context, l *life) error {
 	case <-l.replaced:
 		return nil
 	default:
-		return errors.New("the schedule ended before the instance had stopped")
+		return errors.New("the schedule ended before the instance could start")
 	}
 }
 

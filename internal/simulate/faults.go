@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/simulate/gate"
 )
 
-// behind returns the dependencies for one process. If the process has a gate, all calls to these dependencies
-// pass through it.
+// behind returns the dependencies for one process. If the process has a gate, all calls to the returned broker, store
+// and summary API pass through the gate.
 func (d Dependencies) behind(l *life) Dependencies {
 	d.Registerer = l.metrics
 	if l.gate != nil {
@@ -27,8 +27,8 @@ func (d Dependencies) behind(l *life) Dependencies {
 	return d
 }
 
-// injector returns an injector of faults, which contains the instances of all possible targets. It returns an error if
-// one of the faults in the plan cannot be injected.
+// injector returns an injector for faults of all targets. It returns an error if a fault in the plan cannot be
+// injected.
 func (s *Simulation) injector() (*fault.Instances, error) {
 	instances := make(map[plan.FaultTarget][]fault.Instance)
 	maps.Copy(instances, s.deps.Targets.Instances)
@@ -45,8 +45,9 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 
 // rehearsing represents the goroutine that injects the faults of the plan.
 type rehearsing struct {
-	// finish waits until all faults of the plan have ended. When ctx ends, or immediately if abort is true, it ends the
-	// faults that are in effect, and no more faults are injected.
+	// finish waits until all faults of the plan have ended. If ctx ends first, finish cancels the faults: it ends
+	// the faults that are in effect, and no further faults are injected. If abort is true, finish cancels the faults
+	// immediately.
 	finish func(ctx context.Context, abort bool)
 }
 
@@ -85,11 +86,12 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// settleInterval is how often final accounts of faults are saved. It is much shorter than the time after which the
-// timeline merges its one-second rows, because accounts are computed from one-second rows.
+// settleInterval is the interval between two calls of the method settle. It is much shorter than the age at which the
+// timeline merges its one-second rows, because settle needs the one-second rows.
 const settleInterval = time.Minute
 
-// settle saves those accounts of faults that can no longer change.
+// settle saves the accounts that can no longer change. An account (type fault.Account) describes what one occurrence of
+// a fault did to the simulation.
 func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
 	rows, err := s.live.timeline(ctx)
 	if err != nil {
@@ -98,7 +100,8 @@ func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
 	runner.Settle(fault.RunSoFar(rows, s.endOfSchedule()))
 }
 
-// endOfSchedule returns the time at which the generators stop, or zero if that is unknown.
+// endOfSchedule returns the time at which the generators stop. It returns the zero time if the simulation has not
+// started, or if the plan has no duration.
 func (s *Simulation) endOfSchedule() time.Time {
 	if start := s.started.Load(); start != nil && s.config.Plan.Duration > 0 {
 		return start.Add(s.config.Plan.Duration.D())
@@ -114,8 +117,8 @@ func (s *Simulation) Faults() []fault.Record {
 	return nil
 }
 
-// account extends the evidence for the verdict: it adds which faults were planned, and what each occurrence did
-// to the simulation.
+// account adds the faults to the evidence for the verdict: which faults were planned, and what each occurrence of a
+// fault did to the simulation.
 func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Planned = s.config.Plan.Faults
 	run := fault.Run{Rows: e.Timeline, End: end, Ended: true, Aborted: e.Aborted != ""}
@@ -125,11 +128,11 @@ func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Faults = fault.Accounts(s.Faults(), run)
 }
 
-// mergeGenerators adds the counts of a generator to the sum of the counts of the generators that it has
-// replaced.
+// mergeGenerators adds up the counts of generators that ran one after the other. The parameter before is the sum of the
+// counts of all generators before the last generator.
 func mergeGenerators(before, last generator.Stats) generator.Stats {
 	sum := last
-	sum.Run = before.Run // keep the first run, which identifies the simulation on the live page
+	sum.Run = before.Run // the identifier of the first generator's run identifies the simulation on the live page
 	sum.Due += before.Due
 	sum.Published += before.Published
 	sum.Confirmed += before.Confirmed
@@ -162,7 +165,7 @@ func sumGenerators(a, b generator.Stats) generator.Stats {
 	return sum
 }
 
-// inFlight returns the number of deliveries that the processors hold, that is, have received and not settled.
+// inFlight returns the number of deliveries that the processors have received but not yet settled.
 func (s *Simulation) inFlight() int64 {
 	var n int64
 	for _, p := range s.processor.processes() {
@@ -171,7 +174,7 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns the length, in seconds, of the period over which AchievedRate is averaged.
+// publishing returns the number of seconds over which AchievedRate is averaged: Published divided by AchievedRate.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
 func rate(dividend, divisor float64) float64 {
@@ -181,8 +184,8 @@ func rate(dividend, divisor float64) float64 {
 	return dividend / divisor
 }
 
-// mergeProcessors adds the counts of a processor to the sum of the counts of the processors that it has
-// replaced.
+// mergeProcessors adds up the counts of processors that ran one after the other. The parameter before is the sum of the
+// counts of all processors before the last processor.
 func mergeProcessors(before, last processor.Stats) processor.Stats {
 	return processor.Stats{Entry: mergeTypes(before.Entry, last.Entry), Exit: mergeTypes(before.Exit, last.Exit)}
 }

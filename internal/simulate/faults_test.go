@@ -21,7 +21,7 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// rehearsal returns an in-memory simulation. Faults can hit its servers as well as its components.
+// rehearsal returns the setup of an in-memory simulation with the given faults.
 func rehearsal(t *testing.T, faults ...plan.Fault) *setup {
 	t.Helper()
 	p := testPlan()
@@ -77,9 +77,7 @@ func repeated(target plan.FaultTarget, action plan.FaultAction) plan.Fault {
 	return f
 }
 
-// TestSimulationRun_WithFaults_LosesNothing checks that no event is lost and none takes effect twice, whatever fault is
-// injected.
-func TestSimulationRun_WithFaults_LosesNothing(t *testing.T) {
+func TestSimulationRun_RepeatedFault_EachEventTakesEffectOnce(t *testing.T) {
 	t.Parallel()
 	for _, target := range targets() {
 		for _, action := range actions() {
@@ -113,23 +111,21 @@ func TestSimulationRun_WithFaults_LosesNothing(t *testing.T) {
 	}
 }
 
-// TestSimulationRun_WithAllFaults_LosesNothing injects faults into all components and servers at the same time. Some
-// instances are hit by several of the faults.
-func TestSimulationRun_WithAllFaults_LosesNothing(t *testing.T) {
+func TestSimulationRun_FaultsInAllComponents_EachEventTakesEffectOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var all []plan.Fault
 		for i, target := range targets() {
 			all = append(all, repeated(target, actions()[i%5]), repeated(target, actions()[(i+1)%5]))
 		}
-		r := run(t, rehearsal(t, all...)) // the verdict may be FAIL, because the generators may miss their schedule
+		r := run(t, rehearsal(t, all...)) // do not check the verdict: it is FAIL if the generators miss their schedule
 		if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 || l.Matched == 0 {
 			t.Errorf("ledger is %+v, verdict %q", l, r.Reasons)
 		}
 	})
 }
 
-func TestNewSimulation_FaultWithoutTarget_Fails(t *testing.T) {
+func TestNewSimulation_FaultWithoutTarget_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	o := rehearsal(t, repeated(plan.TargetRabbitMQLeader, plan.ActionKill))
 	o.Targets.Instances = nil
@@ -138,7 +134,7 @@ func TestNewSimulation_FaultWithoutTarget_Fails(t *testing.T) {
 	}
 }
 
-func TestSimulationRun_ComponentWithoutReplicas_DoesNoWorkAndCannotBeHit(t *testing.T) {
+func TestSimulationRun_ComponentWithoutReplicas_DoesNoWorkAndGetsNoFault(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		target   plan.FaultTarget
@@ -177,7 +173,7 @@ func TestSimulationRun_ComponentWithoutReplicas_DoesNoWorkAndCannotBeHit(t *test
 	}
 }
 
-// inert is a server on which faults have no effect.
+// inert is a server that a fault cannot stop: every call of Stop fails.
 type inert struct{ fault.Instance }
 
 func (inert) Name() string { return "redis" }
@@ -186,7 +182,7 @@ func (inert) Stop(context.Context, bool, uint64) (func(context.Context) error, e
 	return nil, errors.New("the process does not end")
 }
 
-func TestSimulationRun_FaultHasNoEffect_Fails(t *testing.T) {
+func TestSimulationRun_InjectionOfFaultFails_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
@@ -198,12 +194,12 @@ func TestSimulationRun_FaultHasNoEffect_Fails(t *testing.T) {
 	})
 }
 
-// hasty is a store that reports effects as durable too early.
+// hasty is a store that does not wait until effects are durable.
 type hasty struct{ store.Store }
 
 func (hasty) WaitDurable(context.Context, int, store.Mark) error { return nil }
 
-func TestSimulationRun_AcknowledgementBeforeDurability_Fails(t *testing.T) {
+func TestSimulationRun_AcknowledgementBeforeDurability_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
@@ -216,7 +212,7 @@ func TestSimulationRun_AcknowledgementBeforeDurability_Fails(t *testing.T) {
 	})
 }
 
-func TestSimulationRun_StoreWithoutAppendOnlyFileCrashes_Fails(t *testing.T) {
+func TestSimulationRun_CrashErasesTheStore_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
@@ -256,13 +252,14 @@ func (s sluggish) Stop(ctx context.Context, _ bool, _ uint64) (started func(cont
 	}, err
 }
 
-// TestSimulationRun_BrokerIsDownAtTheEnd_ReadsTheLedger crashes a broker, which starts again only after the end of the
-// schedule, or never. Meanwhile a fault restarts a generator. The generator waits for the broker before it stops, so it
-// does not start again before the schedule ends. These waits must not use up the time that the audit needs.
-func TestSimulationRun_BrokerIsDownAtTheEnd_ReadsTheLedger(t *testing.T) {
+// TestSimulationRun_BrokerIsDownAtTheEnd_StillReadsTheLedgerInTime crashes the broker. The broker starts again only after the end
+// of the schedule, or never. Meanwhile, a second fault restarts a generator. The generator cannot stop without the
+// broker, so no generator replaces it before the schedule ends. The wait for the broker must leave enough time for the
+// audit.
+func TestSimulationRun_BrokerIsDownAtTheEnd_StillReadsTheLedgerInTime(t *testing.T) {
 	t.Parallel()
 	for down, want := range map[time.Duration]string{
-		15 * time.Second: "restart/0: The fault was ended early: entry-generator-0 did not start again: the schedule ended before the instance had stopped",
+		15 * time.Second: "restart/0: The fault was ended early: entry-generator-0 did not start again: the schedule ended before the instance could start",
 		time.Hour:        "crash/0: The fault was ended early: ",
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -287,7 +284,7 @@ func TestSimulationRun_BrokerIsDownAtTheEnd_ReadsTheLedger(t *testing.T) {
 	}
 }
 
-func TestSimulationRun_ServerRestartsTooSlowly_Fails(t *testing.T) {
+func TestSimulationRun_RecoveryExceedsTheObjective_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	for down, want := range map[time.Duration]string{
 		500 * time.Millisecond: "",
@@ -318,7 +315,7 @@ func (sham) Pause(context.Context) (release func() error, err error) {
 
 func (s sham) Isolate(ctx context.Context) (release func() error, err error) { return s.Pause(ctx) }
 
-func TestSimulationRun_FaultIsReportedButNotInjected_Fails(t *testing.T) {
+func TestSimulationRun_InjectorReportsAFaultThatHadNoEffect_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	for _, target := range []plan.FaultTarget{plan.TargetRedis, plan.TargetRabbitMQ} {
 		for _, action := range []plan.FaultAction{plan.ActionPause, plan.ActionIsolate} {
@@ -378,7 +375,7 @@ func TestSimulationRun_ContextEnds_InjectsNoFurtherFault(t *testing.T) {
 	})
 }
 
-func TestSimulationRun_WithFaults_ExportsTheirResultsAsMetrics(t *testing.T) {
+func TestSimulationRun_WithFault_ExportsResultOfFaultAsMetrics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(8 * time.Second)})

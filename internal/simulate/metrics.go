@@ -30,7 +30,8 @@ func (m faultMetrics) Collect(samples chan<- prometheus.Metric) {
 	defer cancel()
 	accounts, final := m.simulation.live.faults()
 	if !final {
-		_, accounts, _ = m.simulation.accountsSoFar(ctx) // without the timeline, recovery is unknown
+		// Ignore the error. The accounts then lack only what the timeline shows, such as the recovery.
+		_, accounts, _ = m.simulation.accountsSoFar(ctx)
 	}
 	m.Metrics.Collect(samples, fault.Results(fault.Totals(fault.History{}, accounts)))
 }

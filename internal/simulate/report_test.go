@@ -18,7 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-// reportOf runs a simulation with two faults and returns its report. It ends the simulation early after the given time.
+// reportOf runs a simulation with two faults and returns its report. It stops the simulation after the given time at
+// the latest.
 func reportOf(t *testing.T, stop time.Duration) *report.Document {
 	t.Helper()
 	var d report.Document
@@ -37,7 +38,7 @@ func reportOf(t *testing.T, stop time.Duration) *report.Document {
 		}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), stop, errors.New("stopped"))
 		defer cancel()
-		s.observed.recordLags(time.Hour, time.Hour) // one hour is longer than any lag in the timeline
+		s.observed.recordLags(time.Hour, time.Hour) // the report must contain the lags of the timeline, not these lags
 		r := s.Run(ctx)
 		rows, err := ledger.ReadTimeline(t.Context(), o.Store)
 		if err != nil {

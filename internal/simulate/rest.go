@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// restPoll is the interval between polls after the schedule has ended, until all events are processed.
+	// restPoll is the interval between two polls of comeToRest.
 	restPoll = 50 * time.Millisecond
 	// restStable is how long the queues must stay empty before confirmed events that have not taken effect
 	// count as lost. A single poll is not sufficient, because a message that moves from one queue to another
@@ -24,23 +24,23 @@ const (
 	lastPollTimeout = time.Second
 )
 
-// rest is the state of the simulation after comeToRest has waited for all events to be processed.
+// rest is the state of the simulation when comeToRest returns.
 type rest struct {
-	// reached says whether the simulation has come to rest: the queues are empty, and the processors hold no
-	// deliveries. It is false if comeToRest returned early.
+	// reached is true if the simulation has come to rest: the queues are empty, and the processors hold no deliveries.
+	// It is false if comeToRest returned early.
 	reached bool
-	// dataLost is true if the store has lost data. Then it would make no sense to wait for the lost events.
+	// dataLost is true if the store has lost data. comeToRest then returns early, because events whose data is lost may
+	// never take effect.
 	dataLost bool
-	// depths counts the messages that are still in the queues. inFlight counts those that processors still
-	// hold.
+	// depths counts the messages in the queues. inFlight counts the messages that the processors hold.
 	depths   broker.Depths
 	inFlight int64
 	errs     []error // why the simulation did not come to rest, or why it is unknown whether it did
 }
 
-// comeToRest waits until the queues are empty and the processors hold no deliveries. If some events have not taken
-// effect by then, it waits until this state has lasted for restStable. It returns early if ctx ends, if the processors
-// stop, or if the store has lost data.
+// comeToRest waits until the queues are empty and the processors hold no deliveries. If some events have then not taken
+// effect, comeToRest waits for these events until the queues and the processors have been empty for restStable. It
+// returns early if ctx ends, if the processors stop, or if the store has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()
@@ -83,8 +83,8 @@ func (s *Simulation) timedOut(ctx context.Context) rest {
 	return r
 }
 
-// poll returns the current state. complete is true if every confirmed event has taken effect and the summary API has
-// accepted every summary, so that nothing more can happen.
+// poll returns the current state. The result complete is true if every confirmed event has taken effect and the summary
+// API has accepted every summary.
 func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest, complete bool) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
@@ -101,7 +101,7 @@ func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest,
 	return r, err == nil && report.Outstanding == 0 && report.Outbox == 0
 }
 
-// count counts the messages that are in the queues, and those that processors hold.
+// count returns how many messages are in the queues, and how many messages the processors hold.
 func (s *Simulation) count(ctx context.Context) rest {
 	r := rest{inFlight: s.inFlight()}
 	var err error

@@ -1,5 +1,5 @@
-// Package simulate runs a complete simulation in one process. It runs the generators and the processors, and
-// makes the audit at the end. The caller provides the broker, the store and the summary API.
+// Package simulate runs a complete simulation in one process. It runs the generators and the processors, and audits the
+// ledger at the end. The caller provides the broker, the store and the summary API.
 package simulate
 
 import (
@@ -33,53 +33,53 @@ import (
 const DefaultDrainTimeout = 5 * time.Minute
 
 const (
-	// overrun is the time after the end of the schedule at which the generators are stopped by force. They stop by
-	// themselves earlier, unless they are blocked because the broker or the store does not respond.
+	// overrun is the time from the end of the schedule until the generators are stopped by force. Generators stop
+	// earlier by themselves, unless the broker or the store does not respond.
 	overrun = 2 * time.Second
-	// maxClosing limits the time that is reserved for stopping the processors, and also the time that is
-	// reserved for the audit. Both times are parts of the drain timeout. Each is also limited to an eighth of
-	// the drain timeout.
+	// maxClosing is the maximum of Config.closingTime.
 	maxClosing = 5 * time.Second
-	// minAudit is the minimum time for the audit. Without an audit, there is no result.
+	// minAudit is the minimum time for the audit, even if the drain timeout is shorter.
 	minAudit = 5 * time.Second
-	// recordTimeout is how long it may take to store the remaining rows of the timeline.
+	// recordTimeout is the timeout for storing the last rows of the timeline.
 	recordTimeout = time.Second
 )
 
 // Config is the configuration of a simulation.
 type Config struct {
-	// Plan is the plan of the simulation. For each event type, there is one generator that does the work of all
-	// replicas, unless a fault targets the generators of this type. Without replicas, nothing is published.
+	// Plan is the plan of the simulation. If a fault targets the generators of an event type, one generator runs for
+	// each replica. Otherwise, one generator does the work of all replicas. If an event type has 0 replicas, no events
+	// of this type are published.
 	Plan plan.Plan
-	// Processors is the number of processors to run if a fault targets processors. Otherwise, one processor does
-	// the work of all. If the number is 0, no processor runs.
+	// Processors is the number of processors. If the number is 0, no processor runs. If the number is positive and no
+	// fault targets processors, a single processor does the work of all.
 	Processors int
-	// DepthsHoldInFlight is true if the broker counts a message as ready until it is settled. Then the number
-	// of ready messages includes the messages that processors hold.
+	// DepthsHoldInFlight is true if the broker counts a message as ready until the message is settled. The broker's
+	// number of ready messages then includes the messages that the processors hold.
 	DepthsHoldInFlight bool
-	// DrainTimeout is the time from the end of the schedule, or of the context, within which the result is available.
-	// In this time, the remaining events are processed, the processors are stopped, and the ledger is audited. If the
-	// timeout is short, the result may take some seconds longer, because the audit always gets at least 5 s. 0 means
-	// DefaultDrainTimeout.
+	// DrainTimeout is the maximum time from the end of the schedule until Run returns. If the context ends before the
+	// schedule, DrainTimeout counts from the end of the context. In this time, the remaining events are processed, the
+	// processors are stopped, and the ledger is audited. If the timeout is short, Run may take a few seconds longer,
+	// because the audit always gets at least 5 s. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
 // closingTime returns the time that is reserved for stopping the processors. The same time is reserved for the audit.
-// At an eighth of the drain timeout each, at least three quarters are left for processing the remaining events.
+// Each of the two times is at most an eighth of the drain timeout, so that at least three quarters of the drain timeout
+// are left for the remaining events.
 func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
 
-// restTime returns how long the simulation waits for all events to be processed: the drain timeout without the two
-// reserved times.
+// restTime returns how long the simulation waits for all events to be processed: the drain timeout minus the times that
+// are reserved for stopping the processors and for the audit.
 func (c *Config) restTime() time.Duration { return c.DrainTimeout - 2*c.closingTime() }
 
 // Dependencies are what a simulation needs to run. All fields are required except SummariesHeld and Targets.
-// The simulation does not close any of them.
+// The simulation does not close its dependencies.
 type Dependencies struct {
 	Broker broker.Broker
 	Store  store.Store
 	Poster processor.Poster
-	// SummariesHeld returns how many summaries of this simulation the summary API stores. It is nil if the API
-	// cannot count them.
+	// SummariesHeld returns how many summaries of this simulation the summary API stores. It is nil if the summary API
+	// cannot count summaries.
 	SummariesHeld func(context.Context) (int64, error)
 	Registerer    prometheus.Registerer
 	Logger        *slog.Logger
@@ -95,7 +95,8 @@ type Simulation struct {
 	exits     *group[*generator.Generator, generator.Stats]
 	instances *fault.Instances
 	recorder  *timeline.Recorder
-	// objectives creates the marks of missed objectives.
+	// The field objectives adds a mark to the timeline when an objective is missed or another check of the verdict
+	// fails.
 	objectives *ledger.ObjectiveMarker
 
 	started  atomic.Pointer[time.Time]
@@ -103,7 +104,8 @@ type Simulation struct {
 	phase    atomic.Int32
 	observed observed
 	live     live
-	// aborted is the reason why the run was ended early. It is nil if the run was not ended early.
+	// aborted is the message of the failed check for which the run was aborted (see abortOnFailure). It is nil if the
+	// run was not aborted.
 	aborted atomic.Pointer[string]
 }
 
@@ -151,8 +153,8 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	return s, errors.Join(refused, s.registerFaults(), s.processor.begin(), s.entries.begin(), s.exits.begin())
 }
 
-// instancesOf returns how many instances of a component to run. replicas is the number of replicas of the
-// component in the plan.
+// instancesOf returns how many instances of a component to run. The parameter replicas is the configured number of
+// replicas of the component.
 func instancesOf(p *plan.Plan, target plan.FaultTarget, replicas int) int {
 	if slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Target == target }) {
 		return replicas
@@ -166,8 +168,8 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 	config := processor.Config{
 		Partitions:  p.Partitions,
 		Concurrency: p.Processor.Concurrency,
-		// At the end of the simulation, the processor is stopped after all events are processed, or after the wait for
-		// them has timed out. In both cases, only the deliveries in progress remain, for which a short time is enough.
+		// The processor is stopped only after the simulation has waited for all events. Then only the deliveries in
+		// progress remain, for which a short time is enough.
 		DrainTimeout: c.closingTime(),
 	}
 	return processor.New(config, processor.Dependencies{
@@ -184,8 +186,8 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 // createGenerator is the type of generator.NewEntry and generator.NewExit.
 type createGenerator func(generator.Config, generator.Dependencies) (*generator.Generator, error)
 
-// newGenerator creates a generator. If the generator replaces one that a fault has ended, it continues the same
-// schedule.
+// newGenerator creates a generator. If this generator replaces a generator that a fault has ended, the new generator
+// continues the schedule of the old generator.
 func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.Generator, error) {
 	p, d := s.config.Plan, s.deps.behind(l)
 	if l.restarted {
@@ -197,9 +199,9 @@ func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.G
 	)
 }
 
-// Run runs the simulation until the duration in the plan has passed or ctx ends. Then it waits until all events
-// are processed, audits the ledger, and returns the result. If an error occurs, it becomes a reason for the
-// verdict FAIL in the result. The queues must have been declared. Run must be called only once.
+// Run runs the simulation until the duration in the plan has passed or ctx ends. Then Run waits until all events are
+// processed, audits the ledger, and returns the result. An error becomes a reason for the verdict FAIL in the result.
+// The caller must declare the queues before Run, and must call Run only once.
 func (s *Simulation) Run(ctx context.Context) report.Run {
 	start := time.Now()
 	s.started.Store(&start)
@@ -233,7 +235,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	s.enter(Draining)
 	rest := s.comeToRest(draining, processing.stopped)
 	if rest.reached {
-		s.observed.recordDepths(rest.depths) // the last backlog in the report must be the one in the verdict
+		s.observed.recordDepths(rest.depths) // the report must contain the same final backlog as the verdict
 	}
 	drainTime := time.Since(end)
 	failures = append(failures, processing.stop())
@@ -247,8 +249,8 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	return result
 }
 
-// schedule returns a context that ends with ctx. If the plan has a duration, the context also ends shortly after this
-// duration. This stops generators that are blocked because a broker or a store does not respond.
+// schedule returns a context that ends with ctx. If the plan has a duration, the returned context also ends shortly
+// after this duration, to stop generators that are blocked because the broker or the store does not respond.
 func (s *Simulation) schedule(ctx context.Context) (context.Context, context.CancelFunc) {
 	if d := s.config.Plan.Duration.D(); d > 0 {
 		return context.WithTimeout(ctx, d+overrun)
@@ -256,14 +258,15 @@ func (s *Simulation) schedule(ctx context.Context) (context.Context, context.Can
 	return context.WithCancel(ctx)
 }
 
-// endedEarly reports whether the simulation ended before the duration in the plan had passed.
+// endedEarly reports whether the simulation was stopped before its planned end. A plan without a duration has no
+// planned end: the simulation runs until it is stopped, and endedEarly returns true.
 func (s *Simulation) endedEarly(start time.Time) bool {
 	d := s.config.Plan.Duration.D()
 	return d == 0 || time.Since(start) < d
 }
 
 // cutShort says when and why ctx ended the simulation before the duration in the plan had passed. It returns "" if ctx
-// did not end the simulation early.
+// did not end the simulation early, or if the plan has no duration.
 func (s *Simulation) cutShort(ctx context.Context, start time.Time) string {
 	d := s.config.Plan.Duration.D()
 	if d == 0 || ctx.Err() == nil || !s.endedEarly(start) {
@@ -272,8 +275,8 @@ func (s *Simulation) cutShort(ctx context.Context, start time.Time) string {
 	return fmt.Sprintf("the run was cut short after %s of %s (%s)", terminal.Clock(time.Since(start)), terminal.Clock(d), context.Cause(ctx))
 }
 
-// end returns the time at which the schedule ended. The generators may have stopped later, if events were
-// overdue. The time from the end of the schedule until the generators stopped is part of the drain.
+// end returns the time at which the schedule ended. The generators stop later than that if events are overdue. The time
+// from the end of the schedule until the generators stop is part of the drain.
 func (s *Simulation) end(start, stopped time.Time) time.Time {
 	if d := s.config.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
 		return start.Add(d)
@@ -283,10 +286,10 @@ func (s *Simulation) end(start, stopped time.Time) time.Time {
 
 // processing represents the processors, which run in the background.
 type processing struct {
-	// stopped is closed when the processors have stopped. They may stop by themselves.
+	// stopped is closed when the processors have ended, even if they ended by themselves.
 	stopped <-chan struct{}
-	// stop makes the processors settle their deliveries and end. It returns when they have ended. The result is their
-	// error.
+	// stop tells the processors to settle their deliveries and to end. It waits until the processors have ended, and
+	// returns their error.
 	stop func() error
 }
 
@@ -309,8 +312,8 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 	}}
 }
 
-// totals returns all measurements so far, in the form of a row of the timeline. It combines the measurements of
-// the generators and the processors with the results of polling the servers.
+// totals returns all measurements so far as a row of the timeline. It combines the measurements of the generators and
+// the processors with the results of the latest poll of the servers.
 func (s *Simulation) totals() timeline.Row {
 	total := timeline.Sum(s.entries.Totals(), s.exits.Totals(), s.processor.Totals())
 	depths, pool := s.observed.latest()
@@ -323,7 +326,7 @@ func (s *Simulation) totals() timeline.Row {
 
 // recording represents the recorder of the timeline, which runs in the background.
 type recording struct {
-	// stop makes the recorder store its last rows and end. It returns when the recorder has ended.
+	// stop tells the recorder to store its last rows and to end. It waits until the recorder has ended.
 	stop func()
 }
 
@@ -345,8 +348,8 @@ func (s *Simulation) startRecorder(ctx context.Context) recording {
 }
 
 // generate runs the entry generators and the exit generators. It returns when their schedule has ended, when ctx ends,
-// when one of them fails, or when failed is closed. The result contains one error for the entry generators and one for
-// the exit generators. Each may be nil.
+// when a generator fails, or when the channel named failed is closed. The result contains one error for the entry
+// generators and one error for the exit generators. Each of the two errors may be nil.
 func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -373,8 +376,8 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	return errs
 }
 
-// markFailure adds a mark if a component failed by itself, that is, before its context ended. The mark does not contain
-// the error: the text of the error may contain the name of a server, and the live page shows marks. The verdict
+// markFailure adds a mark to the timeline if a component failed before its context ended. The mark does not contain the
+// error, because the live page shows marks, and the text of the error may contain the name of a server. The verdict
 // contains the error.
 func (s *Simulation) markFailure(ctx context.Context, component string, err error) {
 	if err != nil && ctx.Err() == nil {
@@ -411,7 +414,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
 	evidence.Entries = cmp.Or(evidence.ScheduleOf(event.TypeEntry), scheduleOf(s.entries.Stats()))
 	evidence.Exits = cmp.Or(evidence.ScheduleOf(event.TypeExit), scheduleOf(s.exits.Stats()))
-	if err == nil { // take the lags from the timeline, because the verdict does so too
+	if err == nil { // take the generators' lag behind their schedule from the timeline, as the verdict does
 		rates := report.RatesOf(rows)
 		result.Rates.Entry.MaxLagSeconds, result.Rates.Exit.MaxLagSeconds = rates.Entry.MaxLagSeconds, rates.Exit.MaxLagSeconds
 	}
@@ -430,14 +433,14 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 }
 
-// scheduleOf returns what the generators of one type counted. It is needed if the timeline cannot be read, because
-// Evidence.ScheduleOf then returns nil.
+// scheduleOf returns the counts of the generators of one event type. It is a substitute for Evidence.ScheduleOf, which
+// returns nil if the timeline cannot be read.
 func scheduleOf(s generator.Stats) *ledger.Schedule {
 	return &ledger.Schedule{Due: s.Due, Missed: s.Missed, Starved: s.Starved}
 }
 
-// deadReasons returns why messages were dead-lettered. It must be called before the queues are deleted, because
-// the dead letters are deleted with them.
+// deadReasons returns why messages were dead-lettered. It must be called before the queues are deleted, because the
+// queues contain the dead letters.
 func (s *Simulation) deadReasons(ctx context.Context) []broker.ReasonCount {
 	reasons, err := s.deps.Broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons)
 	if err != nil {
@@ -446,7 +449,8 @@ func (s *Simulation) deadReasons(ctx context.Context) []broker.ReasonCount {
 	return reasons
 }
 
-// summaries returns how many summaries the summary API stores. It returns nil if the API cannot count them.
+// summaries returns how many summaries the summary API stores. It returns nil if the summary API cannot count
+// summaries.
 func (s *Simulation) summaries(ctx context.Context) *ledger.SummaryCount {
 	if s.deps.SummariesHeld == nil {
 		return nil

@@ -25,11 +25,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// The tests run whole simulations with the fake clock of synctest.Test. The clock stands still while any
-// goroutine can run. When all are blocked, it jumps to the next timer. A test fails if its simulation does not
-// end all its goroutines.
+// The tests run whole simulations with the fake clock of synctest.Test. A test fails if its simulation leaves a
+// goroutine running.
 
-// counter is a summary API that counts how many different identifiers it has received.
+// counter is a summary API that counts the different summaries that it has received.
 type counter struct {
 	mu   sync.Mutex
 	seen map[string]bool
@@ -48,7 +47,7 @@ func (c *counter) held(context.Context) (int64, error) {
 	return int64(len(c.seen)), nil
 }
 
-// interceptor is a broker that passes every message to the function publish.
+// interceptor is a broker that passes every published message to the function in the field publish.
 type interceptor struct {
 	broker.Broker
 
@@ -128,7 +127,7 @@ func inBubble(t *testing.T, test func(t *testing.T, o *setup)) {
 	synctest.Test(t, func(t *testing.T) { test(t, inMemory(t)) })
 }
 
-func TestSimulationRun_WithoutFaults_Passes(t *testing.T) {
+func TestSimulationRun_WithoutFaults_VerdictIsPass(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		r := run(t, o)
@@ -230,7 +229,7 @@ func TestSimulationRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
 	})
 }
 
-// objectiveMarks returns the marks of missed objectives in the timeline, by their subjects. It includes repetitions.
+// objectiveMarks returns the timeline's marks of missed objectives and failed checks, keyed by the subject of the mark.
 func objectiveMarks(t *testing.T, o *setup) map[string][]timeline.Mark {
 	t.Helper()
 	rows, err := ledger.ReadTimeline(t.Context(), o.Store)
@@ -248,9 +247,8 @@ func objectiveMarks(t *testing.T, o *setup) map[string][]timeline.Mark {
 	return marks
 }
 
-// The test does not read the state of the simulations while they run. The marks must appear even if no live page is
-// open.
-func TestSimulationRun_CheckFails_TimelineHasOneMark(t *testing.T) {
+// The timeline must contain marks of failed checks even if no live page reads the state of the simulation.
+func TestSimulationRun_OneCheckFails_TimelineHasOneMarkForTheCheck(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fail func(*testing.T, *setup)
@@ -285,7 +283,7 @@ func TestSimulationRun_CheckFails_TimelineHasOneMark(t *testing.T) {
 			r := run(t, o)
 			marks := objectiveMarks(t, o)
 			if len(marks) != 1 || len(marks[name]) != 1 {
-				t.Errorf("the verdict is %q, the marks are %+v, want one of %s", r.Reasons, marks, name)
+				t.Errorf("the verdict is %q, the marks are %+v, want one mark of %s", r.Reasons, marks, name)
 			} else if at := marks[name][0].At.Sub(start).Seconds(); at < tt.after || at > tt.before {
 				t.Errorf("the mark of %s is at second %g, want it between %g and %g", name, at, tt.after, tt.before)
 			}
@@ -333,7 +331,7 @@ func TestSimulationRun_DeadLetter_VerdictContainsItsReason(t *testing.T) {
 	})
 }
 
-func TestSimulationRun_DrainTimeout_VerdictCountsRemainingMessages(t *testing.T) {
+func TestSimulationRun_DrainTimeoutExpires_VerdictCountsRemainingMessages(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Poster, o.SummariesHeld = failingAPI{}, nil
@@ -365,7 +363,7 @@ func TestSimulationRun_ProcessorFails_EndsTheSimulation(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Broker = noConsumer{o.Broker}
-		o.Plan.Duration = 0 // without end
+		o.Plan.Duration = 0 // the schedule has no end
 		r := run(t, o)
 		if r.Outcome != ledger.Fail || !strings.Contains(strings.Join(r.Reasons, "\n"), "access refused") {
 			t.Errorf("verdict is %s %q", r.Outcome, r.Reasons)
@@ -385,7 +383,7 @@ func (unreadable) Counts(context.Context) (store.Counts, error) {
 	return store.Counts{}, errors.Join(errors.New("no answer"), errors.New("no route"))
 }
 
-func TestSimulationRun_LedgerCannotBeRead_Fails(t *testing.T) {
+func TestSimulationRun_LedgerCannotBeRead_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Store = unreadable{o.Store}
@@ -400,7 +398,7 @@ func TestSimulationRun_LedgerCannotBeRead_Fails(t *testing.T) {
 	})
 }
 
-// failing is a store that stops working after some time.
+// failing is a store whose steps fail after a given time. Its method Counts blocks until the context ends.
 type failing struct {
 	store.Store
 
@@ -422,7 +420,7 @@ func (f failing) Confirm(ctx context.Context, c store.Confirmation) (int64, erro
 }
 
 func (f failing) Counts(ctx context.Context) (store.Counts, error) {
-	<-ctx.Done() // no answer
+	<-ctx.Done()
 	return store.Counts{}, ctx.Err()
 }
 
@@ -445,7 +443,7 @@ func TestSimulationRun_DrainTimeout_BoundsTheTimeAfterTheSchedule(t *testing.T) 
 	})
 }
 
-// fixedDepths is a broker that always reports 10 ready messages, or an error.
+// fixedDepths is a broker whose method Depths always returns the same values.
 type fixedDepths struct {
 	broker.Broker
 
@@ -456,7 +454,7 @@ func (f fixedDepths) Depths(context.Context) (broker.Depths, error) {
 	return broker.Depths{Ready: 10}, f.err
 }
 
-func TestProgress_Depths_DoNotCountHeldMessages(t *testing.T) {
+func TestProgress_Depths_ExcludeUnacknowledgedMessages(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name     string
@@ -464,9 +462,9 @@ func TestProgress_Depths_DoNotCountHeldMessages(t *testing.T) {
 		want     *broker.Depths
 		holdsAll bool
 	}{
-		{"unknown if the broker does not answer", errors.New("unreachable"), nil, false},
-		{"the depths of a broker that counts undelivered messages", nil, &broker.Depths{Ready: 10}, false},
-		{"the depths of a broker that counts deliveries too", nil, &broker.Depths{Ready: 10}, true},
+		{"the broker does not respond", errors.New("unreachable"), nil, false},
+		{"the broker does not count unacknowledged messages", nil, &broker.Depths{Ready: 10}, false},
+		{"the broker counts unacknowledged messages", nil, &broker.Depths{Ready: 10}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -481,7 +479,7 @@ func TestProgress_Depths_DoNotCountHeldMessages(t *testing.T) {
 				t.Errorf("depths differ (-want +got):\n%s", diff)
 			}
 			if depths, err := s.depths(t.Context(), 4); err == nil && tt.holdsAll && depths.Ready != 6 {
-				t.Errorf("%d messages are ready, want 10 without the 4 in the processor", depths.Ready)
+				t.Errorf("%d messages are ready, want 6: the 10 of the broker without the 4 that the processors hold", depths.Ready)
 			}
 		})
 	}
@@ -506,7 +504,7 @@ func (lostData) Dataset(context.Context) (store.Dataset, error) {
 	return store.Dataset{LostAt: time.Unix(1, 0)}, nil
 }
 
-func TestSimulationRun_StoreLostData_EndsTheDrainAndIsTheOnlyReasonToFail(t *testing.T) {
+func TestSimulationRun_StoreHasLostData_DrainEndsAndVerdictHasOneReason(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Store, o.Poster, o.SummariesHeld = lostData{o.Store}, failingAPI{}, nil
@@ -517,7 +515,7 @@ func TestSimulationRun_StoreLostData_EndsTheDrainAndIsTheOnlyReasonToFail(t *tes
 			t.Errorf("verdict is %s %q", r.Outcome, r.Reasons)
 		}
 		if r.DrainSeconds != 0 {
-			t.Errorf("the drain took %v s of %s, want no wait", r.DrainSeconds, time.Since(begin))
+			t.Errorf("the drain took %v s, and the whole run %s; want a drain of 0 s", r.DrainSeconds, time.Since(begin))
 		}
 	})
 }
@@ -542,7 +540,7 @@ func TestSimulationRun_ContextEnds_ReturnsAVerdict(t *testing.T) {
 	})
 }
 
-func TestSimulationRun_ContextEndsBeforeTheEndOfTheSchedule_IsCutShort(t *testing.T) {
+func TestSimulationRun_ContextEndsBeforeScheduleEnds_ResultSaysThatRunWasCutShort(t *testing.T) {
 	t.Parallel()
 	for stop, want := range map[time.Duration]string{
 		3 * time.Second:  "the run was cut short after 0:03 of 0:10 (stopped)",
@@ -558,19 +556,19 @@ func TestSimulationRun_ContextEndsBeforeTheEndOfTheSchedule_IsCutShort(t *testin
 			ctx, cancel := context.WithTimeoutCause(t.Context(), stop, errors.New("stopped"))
 			defer cancel()
 			if r := s.Run(ctx); r.Outcome != ledger.Pass || r.CutShort != want {
-				t.Errorf("stopped after %s, the verdict is %s %q and the run was cut short: %q, want %q", stop, r.Outcome, r.Reasons, r.CutShort, want)
+				t.Errorf("stopped after %s: the verdict is %s %q, and CutShort is %q, want PASS and %q", stop, r.Outcome, r.Reasons, r.CutShort, want)
 			}
 		})
 	}
 }
 
-func TestSimulationRun_ObjectiveWithoutMeasurement_Fails(t *testing.T) {
+func TestSimulationRun_ObjectiveWithoutMeasurement_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Plan.Entry.Rate, o.Plan.Exit.Rate = 0, 0
 		o.Plan.Objectives.EndToEndP99 = plan.Duration(time.Millisecond)
 		r := run(t, o)
-		want := []string{"end-to-end p99 is unknown, so the objective of 1 ms is not met: no event was measured"}
+		want := []string{"end-to-end p99 is unknown, so the objective of 1 ms counts as not met: no event was measured"}
 		if diff := cmp.Diff(want, r.Reasons); r.Outcome != ledger.Fail || diff != "" {
 			t.Errorf("verdict is %s, reasons (-want +got):\n%s", r.Outcome, diff)
 		}
@@ -580,7 +578,7 @@ func TestSimulationRun_ObjectiveWithoutMeasurement_Fails(t *testing.T) {
 	})
 }
 
-func TestSimulationRun_TooManyEventsMissed_Fails(t *testing.T) {
+func TestSimulationRun_AllEventsMissed_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Broker = &interceptor{o.Broker, func(ctx context.Context, _ broker.Broker, _ broker.Queue, _ broker.Message, _ func()) error {

@@ -1,6 +1,6 @@
-// Package sizing computes what a rate of events needs: CPU cores, memory, disks, partitions and replicas. All its
-// figures come from one file of measured costs, which `make bench-costs` writes. The package does no I/O: it reads the
-// file that is embedded in the binary, or a text that its caller has read.
+// Package sizing computes what a given rate of events needs: CPU cores, memory, disks, partitions and replicas. It uses
+// a file of measured costs, which `make bench-costs` writes. The package does no I/O: this file is embedded in the
+// binary, or the caller passes the content of another file.
 package sizing
 
 import (
@@ -19,7 +19,7 @@ import (
 // Component is a part of a simulation whose costs are measured separately.
 type Component string
 
-// Each component has the name of the field of a ParkingSimulation that configures it.
+// The name of a component is the name of its field in the spec of a ParkingSimulation.
 const (
 	RabbitMQ       Component = "rabbitmq"
 	Redis          Component = "redis"
@@ -39,8 +39,8 @@ type Costs struct {
 	MeasuredAt time.Time `json:"measuredAt"`
 	Machine    Machine   `json:"machine"`
 	Method     Method    `json:"method"`
-	// Points contains one measurement for each rate, in ascending order. The first one is of idle processes. The last
-	// one is of the highest rate that the machine sustained.
+	// Points contains one measurement for each rate, in ascending order of the rates. The processes are idle in the
+	// first measurement. The last measurement is at the highest rate that the machine sustained.
 	Points []Point `json:"points"`
 	// DrainPerSecond is the rate at which processors drain a backlog of events in RabbitMQ.
 	DrainPerSecond float64 `json:"drainPerSecond"`
@@ -66,32 +66,33 @@ type Method struct {
 	Redis    string `json:"redis"`
 }
 
-// Point is the measurement of one rate.
+// Point contains the figures that were measured at one rate.
 type Point struct {
-	// OfferedPerSecond is the rate of the schedule. It is 0 for idle processes. It is also 0 in the measurement at the
-	// highest rate, because there the benchmark adjusts the schedule repeatedly.
+	// OfferedPerSecond is the scheduled rate of events. It is 0 for idle processes. It is also 0 in the measurement at
+	// the highest rate, because the benchmark changes the scheduled rate during this measurement.
 	OfferedPerSecond int64 `json:"offeredPerSecond"`
 	// EntriesPerSecond and ExitsPerSecond are the rates of the events that took effect. SummariesPerSecond is the rate
 	// of the stored summaries.
 	EntriesPerSecond   float64 `json:"entriesPerSecond"`
 	ExitsPerSecond     float64 `json:"exitsPerSecond"`
 	SummariesPerSecond float64 `json:"summariesPerSecond"`
-	// OtherCores is the CPU time per second of all other programs on the machine.
+	// OtherCores is the CPU time per second that all other programs on the machine use.
 	OtherCores float64             `json:"otherCores"`
 	Components map[Component]Usage `json:"components"`
-	// EndToEnd is the time from when an event is due until it takes effect.
+	// EndToEnd is the histogram of the end-to-end latency. The latency is the time from when an event is due until the
+	// event takes effect.
 	EndToEnd histogram.Snapshot `json:"endToEnd,omitzero"`
 }
 
-// Check compares predictions with measurements. `make bench-costs` writes it.
+// Check compares predictions with measurements. `make bench-costs` writes a Check to testdata/check.json.
 type Check struct {
 	MeasuredAt time.Time  `json:"measuredAt"`
 	Method     Method     `json:"method"`
 	Rows       []Compared `json:"rows"`
 }
 
-// Compared is one figure at one rate, predicted and measured. Figure is its name with the unit, such as "Redis memory
-// in bytes".
+// Compared contains the predicted and the measured value of one figure at one rate. The field Figure is the name of the
+// figure with the unit, such as "Redis memory in bytes".
 type Compared struct {
 	EventsPerSecond int64   `json:"eventsPerSecond"`
 	Figure          string  `json:"figure"`
@@ -102,33 +103,34 @@ type Compared struct {
 // Ratio returns the prediction divided by the measurement.
 func (c *Compared) Ratio() float64 { return c.Predicted / c.Measured }
 
-// Tolerance is the largest permitted difference between a prediction and its measurement, as a share of the measurement.
+// Tolerance is the largest permitted difference between a prediction and its measurement, as a share of the
+// measurement.
 const Tolerance = .3
 
-// WithinTolerance reports whether the prediction is as good as Tolerance demands. If the measurement is 0,
-// WithinTolerance returns false, because the relative deviation from 0 is undefined.
+// WithinTolerance reports whether the prediction differs from the measurement by at most Tolerance. If the measurement
+// is 0, WithinTolerance returns false, because the relative deviation from 0 is undefined.
 func (c *Compared) WithinTolerance() bool {
 	return c.Measured > 0 && math.Abs(c.Ratio()-1) <= Tolerance
 }
 
-// Scaling shows how the throughput grows with the number of partitions and processors. `make bench-partitions` writes
-// it.
+// Scaling shows how the throughput grows with the number of partitions and processors. `make bench-partitions` writes a
+// Scaling to testdata/partitions.json.
 type Scaling struct {
 	MeasuredAt time.Time `json:"measuredAt"`
 	Method     Method    `json:"method"`
 	Cores      int       `json:"cores"`
 	// Nodes is the number of RabbitMQ nodes.
 	Nodes int `json:"nodes"`
-	// DelaySeconds is the time that data takes from a processor to a server, or back.
+	// DelaySeconds is the network latency between a processor and a server, in one direction.
 	DelaySeconds float64 `json:"delaySeconds"`
-	// Concurrency is the number of messages of one queue that all processors together process at the same time.
+	// Concurrency is the number of messages that all processors together process at the same time from one queue.
 	Concurrency int           `json:"concurrency"`
 	Rounds      int           `json:"rounds"`
 	Rows        []Partitioned `json:"rows"`
 }
 
-// Partitioned is the throughput that was measured with the given numbers of partitions and processors. Each measured
-// value is the median of all rounds.
+// Partitioned is the throughput with one number of partitions and one number of processors. EventsPerSecond and
+// UsedCores are medians over all rounds.
 type Partitioned struct {
 	Partitions      int     `json:"partitions"`
 	Processors      int     `json:"processors"`
@@ -143,8 +145,8 @@ type Usage struct {
 	MemoryBytes float64 `json:"memoryBytes"`
 	// DiskBytes is the size of the component's files.
 	DiskBytes float64 `json:"diskBytes,omitempty"`
-	// WriteBytes are the bytes per second that go to the disk. NetworkBytes is the sum of the bytes per second that are
-	// sent and that are received.
+	// WriteBytes is the number of bytes per second that are written to the disk. NetworkBytes is the number of bytes
+	// per second that are sent, plus the number of bytes per second that are received.
 	WriteBytes   float64 `json:"writeBytesPerSecond"`
 	NetworkBytes float64 `json:"networkBytesPerSecond"`
 }
@@ -182,7 +184,7 @@ func ParseCosts(text []byte) (*Costs, error) {
 }
 
 func (c *Costs) validate() error {
-	const fewest = 3 // measurements: with idle processes, at the highest rate, and at a rate in between
+	const fewest = 3 // the minimum number of measurements: idle, at the highest rate, and at a rate in between
 	if len(c.Points) < fewest || c.Machine.Cores < 1 {
 		return fmt.Errorf("there are %d measurements on a machine with %d cores: at least %d measurements and 1 core are needed; run make bench-costs", len(c.Points), c.Machine.Cores, fewest)
 	}
@@ -221,13 +223,13 @@ func (p *Point) validate() error {
 	return nil
 }
 
-// isBelow reports whether each rate of p is lower than that of q. Otherwise, costs between p and q cannot be
-// interpolated.
+// isBelow reports whether each rate of p is lower than the same rate of q. Otherwise, UsageAt cannot interpolate
+// between p and q.
 func (p *Point) isBelow(q *Point) bool {
 	return p.EntriesPerSecond < q.EntriesPerSecond && p.ExitsPerSecond < q.ExitsPerSecond && p.SummariesPerSecond < q.SummariesPerSecond
 }
 
-// Cores returns the CPU time per second of all components.
+// Cores returns the CPU time per second that all components together use.
 func (p *Point) Cores() float64 {
 	sum := 0.0
 	for _, component := range Components() { // a fixed order, so that the sum is always rounded in the same way
@@ -236,7 +238,7 @@ func (p *Point) Cores() float64 {
 	return sum
 }
 
-// otherCores returns the largest CPU time per second that other programs used during one of the measurements.
+// otherCores returns the maximum of Point.OtherCores over all measurements.
 func (c *Costs) otherCores() float64 {
 	largest := 0.0
 	for i := range c.Points {
@@ -245,26 +247,24 @@ func (c *Costs) otherCores() float64 {
 	return largest
 }
 
-// Busy reports whether other programs may have slowed down the measurements. This is so if the benchmark had a lower
-// priority than normal, or if other programs used more than a quarter of the cores. Then latencies and the highest rate
-// are worse than on an idle machine.
+// Busy reports whether the benchmark had a lower priority than normal, or whether other programs used more than a
+// quarter of the cores. If so, the measured latencies and the highest rate may be worse than on an idle machine.
 func (c *Costs) Busy() bool {
 	return c.Method.Nice > 0 || c.otherCores() > float64(c.Machine.Cores)/4
 }
 
-// utilization returns the rate of a measurement as a share of the highest rate.
+// utilization returns the rate of the measurement p as a share of the highest measured rate.
 func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
 
-// catchUp returns how fast waiting events are processed after an outage, relative to the highest measured rate. It is
-// at least 1, because waiting events are already published and so cost less than new ones. A lower measured ratio is
-// ignored.
+// catchUp returns the rate at which waiting events are processed after an outage, divided by the highest measured rate.
+// The result is at least 1, because a waiting event is already published and therefore costs less than a new event.
 func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
 
-// highest returns the measurement of the highest rate.
+// highest returns the measurement at the highest rate.
 func (c *Costs) highest() *Point { return &c.Points[len(c.Points)-1] }
 
-// load returns the rate per second that determines the costs of a component: the rate of entries, of exits, of
-// summaries, or of all events.
+// load returns the rate per second that determines the costs of a component. Depending on the component, this is the
+// rate of entries, of exits, of summaries, or of all events.
 func load(component Component, entries, exits, summaries float64) float64 {
 	switch component {
 	case EntryGenerator:
@@ -284,8 +284,8 @@ func (p *Point) load(component Component) float64 {
 // HighestLoad returns the highest measured load of a component.
 func (c *Costs) HighestLoad(component Component) float64 { return c.highest().load(component) }
 
-// UsageAt returns what one component uses at a load. Between two measurements it interpolates linearly. Above the
-// highest measurement, it extrapolates along the line from the idle component to the highest measurement.
+// UsageAt returns what a component uses at the given load. Between two measurements, UsageAt interpolates linearly.
+// Above the highest measurement, it extrapolates along the line from the idle component to the highest measurement.
 func (c *Costs) UsageAt(component Component, at float64) Usage {
 	i := slices.IndexFunc(c.Points, func(p Point) bool { return p.load(component) >= at })
 	low, high := &c.Points[0], c.highest()

@@ -16,7 +16,7 @@ func (c *Costs) String() string {
 		count(c.Points[1].Rate()), count(c.highest().Rate()))
 }
 
-// notes says what a plan assumes, and where it goes beyond what was measured.
+// notes returns sentences that say what a plan assumes, and where the plan goes beyond what was measured.
 func (c *Costs) notes(r *Result, s share) []string {
 	var notes []string
 	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
@@ -25,33 +25,33 @@ func (c *Costs) notes(r *Result, s share) []string {
 		notes = append(notes, r.Infeasible)
 	} else if r.Simulations > 1 {
 		limit, _ := c.exceeded(&r.Request, r.Simulations-1)
-		add("The plan has %d simulations: with %d, %s. All of them are alike, and each has its own servers and its own verdict.",
+		add("The plan has %d simulations, because with only %d, %s. All simulations are alike, and each has its own servers and its own verdict.",
 			r.Simulations, r.Simulations-1, limit)
 	}
 	if rate > highest.Rate() {
 		add("Extrapolated: %s events/s in one simulation are %s times the highest measured rate, %s events/s. The plan assumes that "+
-			"CPU, disk writes and network traffic of RabbitMQ and Redis grow in proportion.",
+			"CPU, disk writes and network traffic of RabbitMQ and Redis grow in proportion to the rate of events.",
 			count(rate), factor(rate/highest.Rate()), count(highest.Rate()))
 	}
 	if s.summaries > highest.SummariesPerSecond {
-		add("Extrapolated: %s summaries/s are stored, but at most %s summaries/s were measured.", count(s.summaries), count(highest.SummariesPerSecond))
+		add("Extrapolated: %s summaries/s in one simulation are more than the highest measured rate, %s summaries/s.", count(s.summaries), count(highest.SummariesPerSecond))
 	}
 	if s.visits > float64(c.Growth.Visits) {
 		add("Extrapolated: Redis keeps %s parked vehicles of %.0f bytes each, but at most %s were measured.",
 			count(s.visits), c.Growth.RedisBytesPerVisit, count(float64(c.Growth.Visits)))
 	}
 	if r.Request.Outage > 0 {
-		add("Not measured: the memory of RabbitMQ while many events wait. Its disk is planned so that all events of the outage fit.")
+		add("Not measured: the memory of RabbitMQ while many events wait. The planned disk of RabbitMQ has room for all events of the longest outage (--outage).")
 	}
 	if pods := several(r); pods != "" {
 		add("Extrapolated: one pod of each component and one partition were measured. The plan assumes that %s divide the work evenly.", pods)
 	}
 	if r.Request.RabbitMQNodes > 1 {
-		add("Extrapolated: one RabbitMQ node was measured. The plan assumes that each of %d nodes uses as much as that node would alone, "+
+		add("Extrapolated: one RabbitMQ node was measured. The plan assumes that each of %d nodes uses as many resources as a single node at the same rate of events, "+
 			"because every node has a replica of every queue.", r.Request.RabbitMQNodes)
 	}
 	if r.Request.External.Database {
-		add("Not included: PostgreSQL for %s summaries/s. Its costs were not measured with the pipeline; docs/operations.md compares it with SQLite.", count(s.summaries))
+		add("Not included: PostgreSQL for %s summaries/s. The costs of PostgreSQL were not measured with those of the other components; docs/operations.md compares PostgreSQL with SQLite.", count(s.summaries))
 	}
 	if matched, measured := s.summaries/rate, highest.SummariesPerSecond/highest.Rate(); matched > measured*1.1 {
 		add("Extrapolated: %.0f %% of the events finish a visit, but the costs were measured with %.0f %%. Events that finish a visit cost more, so plan with a reserve.",
@@ -70,14 +70,14 @@ func (c *Costs) assumptions(r *Result) []string {
 			"the benchmark had the nice value %d (0 is the normal priority, 19 the lowest). On an idle machine, latencies and the highest rate are better.", c.otherCores(), c.Method.Nice))
 	}
 	return append(notes,
-		"A core is a core of the measured machine. A core of your machine may be twice as fast or half as fast: measure it as docs/sizing.md describes, and pass the file with --costs.",
+		"A core in this plan is a core of the machine on which the costs were measured. A core of your machine may be twice as fast or half as fast: measure the costs on your machine as docs/sizing.md describes, and pass the resulting file with --costs.",
 		"All processes ran on one machine. The network between nodes adds to latencies.",
 		"Not included: Kubernetes, the operator, monitoring, and sidecars.",
 	)
 }
 
-// several returns a text that lists the components with more than one pod, except RabbitMQ, and the partitions if there
-// is more than one.
+// several returns a text that contains the number of pods of each component with more than one pod, except RabbitMQ. If
+// there is more than one partition, the text also contains the number of partitions.
 func several(r *Result) string {
 	var all []string
 	for i := range r.Components {

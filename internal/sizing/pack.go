@@ -2,8 +2,8 @@ package sizing
 
 import "slices"
 
-// nodes returns how many nodes the pods of all simulations need. It places the pods in descending order of size, each
-// on the first node that has room.
+// nodes returns how many nodes the pods of all simulations need. It takes the pods in descending order of size, and
+// places each pod on the first node that has room.
 func nodes(r *Result) int {
 	var pods []Pods
 	for i := range r.Components {
@@ -25,7 +25,7 @@ func nodes(r *Result) int {
 		p := &pods[i]
 		at := slices.IndexFunc(free, func(n Node) bool { return p.CPURequest <= n.Cores+roundingError && p.MemoryRequest <= n.MemoryBytes })
 		if at < 0 {
-			free = append(free, r.Request.Node) // a pod that is larger than a node gets a node of its own
+			free = append(free, r.Request.Node) // a pod that is too large for any node also counts as one node
 			at = len(free) - 1
 		}
 		free[at].Cores -= p.CPURequest
@@ -34,7 +34,8 @@ func nodes(r *Result) int {
 	return len(free)
 }
 
-// size returns the share of a node that a pod requests: of its CPU or its memory, whichever is larger.
+// size returns the larger of two shares: the requested CPU as a share of the node's CPU, and the requested memory as a
+// share of the node's memory.
 func (p *Pods) size(n Node) float64 {
 	return max(p.CPURequest/n.Cores, float64(p.MemoryRequest)/float64(n.MemoryBytes))
 }

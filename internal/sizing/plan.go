@@ -11,38 +11,40 @@ import (
 
 // Request describes the load and the cluster for which to plan.
 type Request struct {
-	// EntriesPerSecond and ExitsPerSecond are the rates to plan for. If the rates change during the run, these are the
-	// rates at the time at which their sum is highest. MatchPercent is the share of exits that finish a visit.
+	// EntriesPerSecond and ExitsPerSecond are the rates to plan for. If the rates change during the run, these fields
+	// contain the rates at the time of the highest total rate. MatchPercent is the percentage of exits that finish a
+	// visit.
 	EntriesPerSecond int64 `json:"entriesPerSecond"`
 	ExitsPerSecond   int64 `json:"exitsPerSecond"`
 	MatchPercent     int   `json:"matchPercent"`
-	// MaxStay is how long a vehicle that does not leave is remembered. Duration is the length of the run, which
-	// determines how much data accumulates.
+	// MaxStay is how long Redis keeps a parked vehicle that does not leave. The field Duration is the length of the
+	// run.
 	MaxStay  plan.Duration `json:"maxStay"`
 	Duration plan.Duration `json:"duration"`
 	// Outage is the longest outage of the processors during which RabbitMQ must be able to keep all events.
 	Outage plan.Duration `json:"outage"`
-	// UtilizationPercent is the share of the requested CPU that is in use at the planned rate.
+	// UtilizationPercent is the target: the percentage of its requested CPU that a pod uses at the planned rate.
 	UtilizationPercent int `json:"utilizationPercent"`
 	// RabbitMQNodes is the number of RabbitMQ nodes of a simulation: 1, 3 or 5.
-	RabbitMQNodes int `json:"rabbitmqNodes"`
-	// Node is what the pods of one node of the cluster can request.
-	Node Node `json:"node"`
-	// External selects the servers that the operator does not run. The limits of managed servers do not apply to them.
+	RabbitMQNodes int  `json:"rabbitmqNodes"`
+	Node          Node `json:"node"`
+	// External selects the servers that the operator does not run. Limits of managed servers do not apply to external
+	// servers.
 	External External `json:"external"`
-	// Poisson is true if arrivals are random, and false if they are evenly spaced.
+	// Poisson is true if events arrive at random, and false if events arrive at equal intervals.
 	Poisson bool  `json:"poisson"`
 	Seed    int64 `json:"seed"`
 }
 
-// External says which servers are external: RabbitMQ, Redis (as a Redis Cluster), and PostgreSQL for the summary API.
+// External says which servers the operator does not run. An external Redis is a Redis Cluster. An external database is
+// a PostgreSQL database for the summary API.
 type External struct {
 	RabbitMQ bool `json:"rabbitmq"`
 	Redis    bool `json:"redis"`
 	Database bool `json:"database"`
 }
 
-// Node is what the pods of one node of the cluster can request: its allocatable CPU and memory.
+// Node is what the pods on one node of the cluster can request: the allocatable CPU and memory of the node.
 type Node struct {
 	Cores       float64 `json:"cores"`
 	MemoryBytes int64   `json:"memoryBytes"`
@@ -51,43 +53,42 @@ type Node struct {
 // Result is the plan for a Request.
 type Result struct {
 	Request Request `json:"request"`
-	// Simulations is the number of simulations that share the rate. All of them are alike.
+	// Simulations is the number of simulations that share the rate. All simulations are alike.
 	Simulations int `json:"simulations"`
-	// Infeasible says which limit is exceeded however many simulations share the load, and what to change. It is empty
-	// if the plan is feasible.
+	// Infeasible is empty if the plan is feasible. Otherwise, no number of simulations is enough for the load, and
+	// Infeasible says which limit is exceeded and what to change.
 	Infeasible string `json:"infeasible,omitempty"`
-	// Partitions, and the pods in Components, are those of one simulation.
+	// Partitions and Components describe one simulation.
 	Partitions int    `json:"partitions"`
 	Components []Pods `json:"components"`
-	// Total says what all simulations together need and process.
-	Total Total `json:"total"`
+	Total      Total  `json:"total"`
 	// Prediction contains the expected latency and backlog of one simulation.
 	Prediction Prediction `json:"prediction"`
-	// Capacity is the highest rate of one simulation, in events per second, and what limits it.
-	Capacity Capacity `json:"capacity"`
-	// Notes say in plain sentences what the plan assumes, and where it goes beyond what was measured.
+	Capacity   Capacity   `json:"capacity"`
+	// Notes contains sentences about the assumptions of the plan, and about values outside the measured range.
 	Notes []string `json:"notes"`
-	// Measured describes the measurement of the costs on which the plan is based: when, on which machine, with which
-	// servers and at which rates it was taken.
+	// Measured is a sentence that says when, on which machine, with which servers and at which rates the costs were
+	// measured.
 	Measured string `json:"measured"`
 }
 
-// Pods are the pods of one component of one simulation. All of them are alike.
+// Pods are the pods of one component of one simulation. All these pods are alike.
 type Pods struct {
 	Component Component `json:"component"`
 	Replicas  int       `json:"replicas"`
-	// UsedCores is what one pod uses at the planned rate. CPURequest and MemoryRequest are what one pod should request.
+	// UsedCores is the number of cores that one pod uses at the planned rate. CPURequest (in cores) and MemoryRequest
+	// are the resource requests of one pod.
 	UsedCores     float64 `json:"usedCores"`
 	CPURequest    float64 `json:"cpuRequest"`
 	MemoryRequest int64   `json:"memoryRequestBytes"`
-	// DiskBytes is the size of the volume of one pod, or 0 if it has none.
+	// DiskBytes is the size of the volume of one pod, or 0 if the pod has no volume.
 	DiskBytes int64 `json:"diskBytes"`
 	// WriteBytes and NetworkBytes are bytes per second of one pod. NetworkBytes is the sum of sent and received bytes.
 	WriteBytes   float64 `json:"writeBytesPerSecond"`
 	NetworkBytes float64 `json:"networkBytesPerSecond"`
 }
 
-// Total is the sum of the requirements of all pods in the plan.
+// Total says what all simulations of a plan together need and process.
 type Total struct {
 	Pods               int     `json:"pods"`
 	UsedCores          float64 `json:"usedCores"`
@@ -103,22 +104,22 @@ type Total struct {
 	SummariesPerSecond float64 `json:"summariesPerSecond"`
 }
 
-// Capacity is the highest rate that a plan can sustain.
+// Capacity is the highest rate that one simulation of a plan can sustain, and what limits this rate.
 type Capacity struct {
 	EventsPerSecond float64 `json:"eventsPerSecond"`
 	LimitedBy       string  `json:"limitedBy"`
 }
 
-// share is the load of one simulation, if the load of a Request is divided among several simulations.
+// share is the load of one simulation when the load of a Request is divided among several simulations.
 type share struct {
 	entries, exits, summaries float64
-	visits                    float64 // parked vehicles at the end of the run, or after MaxStay if that is earlier
-	finished                  float64 // summaries stored by the end of the run
+	visits                    float64 // parked vehicles at the end of the run or after MaxStay, whichever is earlier
+	finished                  float64 // number of summaries that are stored by the end of the run
 	events                    float64 // number of events that are published by the end of the run
 }
 
 func (r *Request) share(simulations int) share {
-	n := float64(simulations) // rates are whole numbers, so some simulations have one event per second more than others
+	n := float64(simulations) // rates are whole numbers, so take the simulation with the highest rate: round up
 	s := share{entries: math.Ceil(float64(r.EntriesPerSecond) / n), exits: math.Ceil(float64(r.ExitsPerSecond) / n)}
 	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // no more visits can end than begin
 	s.visits = max(s.entries-s.summaries, 0) * min(r.MaxStay.D(), r.Duration.D()).Seconds()
@@ -132,30 +133,31 @@ func (s share) load(c Component) float64 { return load(c, s.entries, s.exits, s.
 const percent = 100
 
 // CPU requests are rounded up to multiples of cpuStep, memory requests to multiples of memoryStep, and volumes to whole
-// gibibytes. leastVolume and leastRabbitMQMemory are minimums.
+// gibibytes. The size of a volume is at least leastVolume.
 const (
 	mebibyte    = 1 << 20
 	gibibyte    = 1 << 30
 	cpuStep     = .01
 	memoryStep  = 16 * mebibyte
-	leastVolume = 2 * gibibyte // the default volume size of a ParkingSimulation
-	// leastRabbitMQMemory is the operator's default. A smaller request could be too little, because the memory that
-	// waiting events need was not measured.
+	leastVolume = 2 * gibibyte // equal to the default volume size of a ParkingSimulation
+	// leastRabbitMQMemory is the memory that parking-operator requests by default for a RabbitMQ pod. The plan never
+	// requests less, because the memory that RabbitMQ needs for waiting events was not measured.
 	leastRabbitMQMemory = 512 * mebibyte
 )
 
 // These factors are rules of thumb, not measurements. docs/sizing.md explains them.
 const (
-	// memoryMargin is the requested memory divided by the expected memory. The request has a reserve of a quarter.
+	// memoryMargin is the requested memory divided by the expected memory.
 	memoryMargin = 1.25
 	// diskMargin is the size of a volume divided by the expected size of its files.
 	diskMargin = 1.25
-	// rewriteCopies is how many copies of its data set Redis keeps on its volume while it rewrites its append-only
-	// file: two in the old file, which is rewritten once it has doubled in size, and one in the new file.
+	// rewriteCopies is how many copies of the data set are on the volume of Redis while Redis rewrites its append-only
+	// file. The old file has the size of two copies, because Redis rewrites the file when its size has doubled. The new
+	// file contains one copy.
 	rewriteCopies = 3
-	// bitsPerEvent is the mean number of bits that Redis stores permanently for each event, if there are as many exits as
-	// entries. An entry has one bit, which says that it took effect. An exit has a second one, which says that it was
-	// matched.
+	// bitsPerEvent is the mean number of bits that Redis stores permanently for each event, if there are as many exits
+	// as entries. Redis stores one bit for an entry: whether the entry took effect. Redis stores two bits for an exit:
+	// whether the exit took effect, and whether the exit was matched.
 	bitsPerEvent = 1.5
 )
 
@@ -178,15 +180,15 @@ func Compute(c *Costs, r Request) *Result {
 	return result
 }
 
-// maxSimulations limits the search for the number of simulations. With more simulations, each has a smaller share of
-// the load, but even a simulation without load needs some CPU and memory. If that exceeds a limit, no number is enough,
-// and the search ends at maxSimulations.
+// maxSimulations limits the search for the number of simulations. Even a simulation without load needs some CPU and
+// memory. If this need alone exceeds a limit, no number of simulations is enough.
 const maxSimulations = 1000
 
-// mostSummaryAPIs is the maximum of summaryAPI.managed.replicas.
+// mostSummaryAPIs is the maximum of the field summaryAPI.managed.replicas in the spec of a ParkingSimulation.
 const mostSummaryAPIs = 16
 
-// simulations returns the smallest number of simulations that can share the load so that each stays within the limits.
+// simulations returns the smallest number of simulations among which the load can be divided so that no simulation
+// exceeds a limit. It returns maxSimulations if no smaller number is enough.
 func (c *Costs) simulations(r *Request) int {
 	for n := 1; n < maxSimulations; n++ {
 		if limit, _ := c.exceeded(r, n); limit == "" {
@@ -196,8 +198,8 @@ func (c *Costs) simulations(r *Request) int {
 	return maxSimulations
 }
 
-// exceeded says which limit each of n simulations would exceed, and what to change if no number of simulations is
-// enough. It returns "" for both if they exceed no limit.
+// exceeded divides the load of a request among n simulations. It returns a limit that each simulation would exceed, or
+// "" if there is no such limit. The result remedy says what to change if no number of simulations is enough.
 func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 	s, target := r.share(n), r.target()
 	for _, l := range []struct {
@@ -207,18 +209,18 @@ func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would have more than %s entries or exits per second", count(plan.MaxRate)), "Lower --rate, or the rates in the manifest"},
 		{
 			s.entries*r.MaxStay.D().Seconds() > sequence.PlateCapacity,
-			"more vehicles would enter a simulation within the longest stay than there are plates (a shorter stay needs fewer simulations)",
+			"more vehicles would enter a simulation within the longest stay than there are plates (to need fewer simulations, shorten the longest stay)",
 			"Shorten the longest stay (--max-stay, or plates.maxStay in the manifest), or plan a lower rate",
 		},
 		{
 			!r.External.Redis && c.UsageAt(Redis, s.load(Redis)).Cores > target,
 			fmt.Sprintf("Redis would use more than %d %% of a core, and it runs commands on one core only", r.UtilizationPercent),
-			"Raise --utilization, or use a Redis Cluster of your own, as with --external-servers",
+			"Raise --utilization, or use a Redis Cluster of your own (plan it with --external-servers)",
 		},
 		{
 			!r.External.Database && c.UsageAt(SummaryAPI, s.load(SummaryAPI)).Cores > target,
 			fmt.Sprintf("the summary API would use more than %d %% of a core, and its SQLite database has one writer", r.UtilizationPercent),
-			"Raise --utilization, or use PostgreSQL for the summaries, as with --external-servers",
+			"Raise --utilization, or use PostgreSQL for the summaries (plan it with --external-servers)",
 		},
 		{c.replicas(SummaryAPI, r, s) > mostSummaryAPIs, fmt.Sprintf("a simulation would need more than %d pods of the summary API", mostSummaryAPIs), "Raise --utilization"},
 		{c.partitions(r, s) > plan.MaxPartitions, fmt.Sprintf("a simulation would need more than %d partitions", plan.MaxPartitions), "Raise --utilization"},
@@ -245,14 +247,14 @@ func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 
 func (r *Request) target() float64 { return float64(r.UtilizationPercent) / percent }
 
-// partitions returns the number of partitions of one simulation. The highest rate was measured with one partition, so
-// each partition gets at most UtilizationPercent of that rate.
+// partitions returns the number of partitions of one simulation. Each partition gets at most UtilizationPercent of the
+// highest measured rate, because the costs were measured with a single partition.
 func (c *Costs) partitions(r *Request, s share) int {
 	return max(1, int(math.Ceil((s.entries+s.exits)/(c.highest().Rate()*r.target()))))
 }
 
-// replicas returns the number of pods of a component. A generator gets at most the highest load that one generator had
-// in the measurement. The same applies to processors.
+// replicas returns the number of pods of a component. A generator or processor gets at most the highest load that a
+// single generator or processor had in the measurements.
 func (c *Costs) replicas(component Component, r *Request, s share) int {
 	switch component {
 	case RabbitMQ:
@@ -288,7 +290,7 @@ func (c *Costs) pods(component Component, r *Request, s share) Pods {
 		idle := c.Points[0].Components[Redis].MemoryBytes
 		data := s.visits*c.Growth.RedisBytesPerVisit + s.events*bitsPerEvent/8
 		data /= float64(p.Replicas)
-		// Do not use the memory that was measured under load, which contains the visits of the measurement.
+		// The memory that was measured under load includes the visits of the benchmark, so start from an idle Redis.
 		memory = idle + data
 		p.DiskBytes = volume(rewriteCopies * data)
 	case SummaryAPI:
@@ -301,7 +303,7 @@ func (c *Costs) pods(component Component, r *Request, s share) Pods {
 	return p
 }
 
-// usage returns what each pod of a component uses, if the given number of pods divide the work evenly.
+// usage returns what each pod of a component uses if the pods divide the work evenly.
 func (c *Costs) usage(component Component, pods int, r *Request, s share) Usage {
 	each := s.load(component) / float64(pods)
 	if component == RabbitMQ {
@@ -339,11 +341,11 @@ func (r *Result) total(s share) Total {
 	return t
 }
 
-// capacity returns the highest rate of one simulation: the rate at which its share of the nodes, the cores of Redis, or
-// its partitions are used up.
+// capacity returns the highest rate of one simulation, and what limits this rate: the partitions of the simulation, the
+// cores of its Redis, or its share of the CPU of all nodes.
 func (c *Costs) capacity(r *Result, s share) Capacity {
 	rate := s.entries + s.exits
-	result := Capacity{float64(r.Partitions) * c.highest().Rate(), "the partitions: no partition was measured at a higher rate"}
+	result := Capacity{float64(r.Partitions) * c.highest().Rate(), "the number of partitions: no higher rate per partition was measured"}
 	cores := float64(r.Total.Nodes) * r.Request.Node.Cores / float64(r.Simulations)
 	for _, limit := range []struct {
 		by    string
@@ -360,7 +362,7 @@ func (c *Costs) capacity(r *Result, s share) Capacity {
 	return result
 }
 
-// usedCores returns how many cores one simulation with the pods of a plan uses at the load s.
+// usedCores returns how many cores all pods of one simulation use at the load s.
 func (c *Costs) usedCores(r *Result, s share) float64 {
 	sum := 0.0
 	for i := range r.Components {
@@ -370,8 +372,8 @@ func (c *Costs) usedCores(r *Result, s share) float64 {
 	return sum
 }
 
-// growth returns the largest factor for which the function fits returns true. If fits returns true for a factor, it
-// must return true for all smaller factors.
+// growth returns the largest factor for which fits(factor) is true. If fits is true for a factor, it must also be true
+// for all smaller factors.
 func growth(fits func(factor float64) bool) float64 {
 	low, high := 0.0, 1.0
 	for fits(high) && high < maxSimulations*percent {
@@ -397,7 +399,6 @@ func (r *Result) pods(component Component) *Pods {
 	return &r.Components[i]
 }
 
-// scenario returns the input of the prediction for one simulation of a plan.
 func (r *Result) scenario(s share) Scenario {
 	rate := s.entries + s.exits
 	return Scenario{

@@ -22,8 +22,8 @@ type Scenario struct {
 
 // Prediction contains the expected latency and backlog.
 type Prediction struct {
-	// Sustained is false if the rate exceeds the capacity. The backlog then grows without end by
-	// BacklogGrowthPerSecond, and the other figures are 0.
+	// Sustained is false if the rate is not below the capacity. The backlog then grows without end, by
+	// BacklogGrowthPerSecond events per second, and all fields after UtilizationPercent have their zero values.
 	Sustained              bool    `json:"sustained"`
 	BacklogGrowthPerSecond float64 `json:"backlogGrowthPerSecond"`
 	UtilizationPercent     float64 `json:"utilizationPercent"`
@@ -47,7 +47,7 @@ type Latency struct {
 }
 
 // To predict latencies, Predict simulates the events of 10 s, but at least fewestEvents and at most mostEvents. To
-// predict the backlog of an outage, it runs another simulation, with about outageEvents events at most.
+// predict the backlog of an outage, it runs another simulation with at most about outageEvents events.
 const (
 	fewestEvents = 20_000
 	mostEvents   = 200_000
@@ -55,9 +55,9 @@ const (
 )
 
 // Predict simulates one partition as a queue with one server: the CPU processes one event after the other, as fast as
-// the capacity permits. To the time in this queue, Predict adds a latency for each event, drawn at random from the
-// latencies that were measured at the same utilization (the rate as a share of the capacity). They include the waits
-// for batches and commits.
+// the capacity permits. The predicted latency of an event is the sum of two times: the wait in this queue, and a
+// measured latency that is drawn at random. Predict draws from the latencies that were measured at the utilization of
+// the scenario, which is Rate divided by Capacity. The measured latencies include the waits for batches and commits.
 func (c *Costs) Predict(s Scenario) Prediction {
 	utilization := s.Rate / s.Capacity
 	p := Prediction{UtilizationPercent: utilization * percent}
@@ -97,8 +97,9 @@ func (s *Scenario) simulate(rate, capacity float64, measured delays) Latency {
 	return Latency{P50: quantile(latencies, .5), P99: quantile(latencies, .99), Mean: sum / float64(events)}
 }
 
-// simulateOutage returns how many events of a partition wait after an outage, and how many seconds pass until they are
-// processed. To limit the number of events, each simulated event stands for several events if the outage is long.
+// simulateOutage returns how many events of a partition wait at the end of an outage, and how many seconds pass until
+// these events are processed. If the outage is long, each simulated event stands for several events, to limit the
+// number of simulated events.
 func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery float64) {
 	outage := s.Outage.Seconds()
 	length := outage * capacity / (capacity - rate) // the time from the start of the outage until the backlog is gone
@@ -129,8 +130,8 @@ func (s *Scenario) gaps(rate float64) func() float64 {
 // delays interpolates between the latencies of two measurements.
 type delays struct {
 	low, high histogram.Snapshot
-	// Each quantile is interpolated between the same quantiles of low and high on a logarithmic scale: if share is 0,
-	// it is that of low, and if share is 1, it is that of high. The interpolated quantile is multiplied by factor.
+	// Each quantile is interpolated on a logarithmic scale between the same quantiles of the fields low and high. A
+	// share of 0 yields the quantile of low, a share of 1 that of high. The result is multiplied by the field factor.
 	share, factor float64
 	extrapolated  bool
 }

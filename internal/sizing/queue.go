@@ -7,9 +7,9 @@ import (
 )
 
 // station is a queue with servers, as in queueing theory: events arrive, wait in the order of their arrival, and are
-// served. All times are in seconds. It is simulated event by event.
+// served. All times are in seconds.
 type station struct {
-	// servers is the number of events that are served at the same time.
+	// servers is the number of servers. Each server serves one event at a time.
 	servers int
 	// gap returns the time until the next arrival. service returns the service time of an event.
 	gap, service func() float64
@@ -17,15 +17,15 @@ type station struct {
 	downFrom, downTo float64
 }
 
-// visit describes how one event passed through a station: its arrival time, its waiting time and its service time.
+// visit contains the arrival time, the waiting time and the service time of one event.
 type visit struct {
 	arrived, wait, served float64
-	// waiting is the number of earlier events that waited when the event arrived.
+	// waiting is the number of earlier events that are still waiting when this event arrives.
 	waiting int
 }
 
 // run simulates the given number of events and passes the visit of each event to the callback yield, in the order of
-// arrival. It ends early if yield returns false.
+// arrival. The simulation ends early if yield returns false.
 func (s station) run(events int, yield func(visit) bool) {
 	free := make(times, max(s.servers, 1)) // the time at which each server becomes free
 	starts := make([]float64, 0, events)   // the time at which the service of each event starts, in ascending order
@@ -49,17 +49,17 @@ func (s station) run(events int, yield func(visit) bool) {
 	}
 }
 
-// times is a heap of points in time.
+// times is a min-heap that contains, for each server, the time at which the server becomes free.
 type times []float64
 
 func (t times) Len() int           { return len(t) }
 func (t times) Less(i, j int) bool { return t[i] < t[j] }
 func (t times) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
 
-// Push does nothing, because the number of servers does not change. heap.Interface requires it.
+// Push is required by heap.Interface. It is never called: the heap has one time for each server.
 func (t *times) Push(any) {}
 
-// Pop does nothing, because the number of servers does not change. heap.Interface requires it.
+// Pop is required by heap.Interface. It is never called: the heap has one time for each server.
 func (t *times) Pop() any { return nil }
 
 // newRandom returns a source of random numbers. The same seed gives the same numbers.
@@ -73,7 +73,6 @@ func poisson(random *rand.Rand, rate float64) func() float64 {
 // evenly returns a function that always returns the same gap between two events, in seconds.
 func evenly(rate float64) func() float64 { return func() float64 { return 1 / rate } }
 
-// always returns a function that always returns the same duration.
 func always(seconds float64) func() float64 { return func() float64 { return seconds } }
 
 // quantile returns the q-quantile of sorted values.

@@ -76,8 +76,9 @@ func TestEmbeddedCosts_AreValid(t *testing.T) {
 	}
 }
 
-// The figures in the comments of the API types are written by hand. A new measurement may differ from them a little.
-func TestEmbeddedCosts_Growth_MatchesTheCommentsOfTheAPITypes(t *testing.T) {
+// The figures in the comments are written by hand. The test tolerates 25 %, so that a new measurement does not always
+// require a new comment.
+func TestEmbeddedCosts_BytesPerVisitAndSummary_AgreeWithTheCommentsOfTheCRDTypes(t *testing.T) {
 	t.Parallel()
 	c, err := Embedded()
 	if err != nil {
@@ -144,7 +145,7 @@ func TestUsageAt_UnmeasuredRate_InterpolatesOrExtrapolates(t *testing.T) {
 		}
 	}
 	if got := c.UsageAt(EntryGenerator, 10_000).Cores; math.Abs(got-.12) > 1e-9 {
-		t.Errorf("10,000 entries/s use %g cores, want .12: they are half of 20,000 events/s", got)
+		t.Errorf("10,000 entries/s use %g cores, want .12, the measured value at 20,000 events/s, half of which are entries", got)
 	}
 }
 
@@ -157,7 +158,7 @@ func TestCompute_LowRate_NeedsOnePodOfEachComponent(t *testing.T) {
 	near(t, "CPU", r.Total.UsedCores, .01, .01)
 }
 
-func TestCompute_AnyRate_PlanStaysWithinLimitsAndUtilization(t *testing.T) {
+func TestCompute_AnyRate_PlanKeepsTheLimitsAndTheTargetUtilization(t *testing.T) {
 	t.Parallel()
 	c := testCosts()
 	for _, rate := range []int64{1, 1000, 20_000, 100_000, 1_000_000, 3_000_001} {
@@ -202,7 +203,7 @@ func TestCompute_CPU_FollowsTheMeasuredCosts(t *testing.T) {
 	near(t, "CPU with three RabbitMQ nodes", Compute(testCosts(), q).Total.UsedCores, 20_000*200e-6, .001)
 }
 
-func TestCompute_Data_GrowsWithStayAndDuration(t *testing.T) {
+func TestCompute_StoredData_GrowsWithMaxStayAndDuration(t *testing.T) {
 	t.Parallel()
 	q := request(10_000)
 	r := Compute(testCosts(), q)
@@ -242,7 +243,7 @@ func TestCompute_BeyondTheMeasurements_NotesSayWhatIsExtrapolated(t *testing.T) 
 		want string
 	}{
 		{30_000, none, "30,000 events/s in one simulation are 1.5 times the highest measured rate"},
-		{30_000, none, "3,000 summaries/s are stored, but at most 2,000 summaries/s were measured"},
+		{30_000, none, "3,000 summaries/s in one simulation are more than the highest measured rate, 2,000 summaries/s"},
 		{30_000, none, "2 pods of processor, 2 pods of entry, 2 pods of exit and 3 partitions"},
 		{10_000, func(q *Request) { q.MaxStay = plan.Duration(time.Minute) }, "240,000 parked vehicles"},
 		{10_000, func(q *Request) { q.RabbitMQNodes = 3 }, "one RabbitMQ node was measured"},
@@ -255,7 +256,7 @@ func TestCompute_BeyondTheMeasurements_NotesSayWhatIsExtrapolated(t *testing.T) 
 	}
 }
 
-func TestCompute_NoNumberOfSimulationsIsEnough_NamesTheLimitAndWhatHelps(t *testing.T) {
+func TestCompute_NoNumberOfSimulationsIsEnough_ResultContainsTheLimitAndTheRemedy(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		rate int64
@@ -264,7 +265,7 @@ func TestCompute_NoNumberOfSimulationsIsEnough_NamesTheLimitAndWhatHelps(t *test
 	}{
 		"small nodes":     {1000, func(q *Request) { q.Node.MemoryBytes = 1 << 20 }, "would not fit on a node. Plan with larger nodes: raise --node-cores or --node-memory."},
 		"long stays":      {1_000_000, func(q *Request) { q.MaxStay = plan.Duration(plan.MaxDuration) }, "Shorten the longest stay (--max-stay, or plates.maxStay in the manifest), or plan a lower rate."},
-		"low utilization": {3_000_000, func(q *Request) { q.UtilizationPercent = 1 }, "Redis would use more than 1 % of a core, and it runs commands on one core only. Raise --utilization, or use a Redis Cluster of your own, as with --external-servers."},
+		"low utilization": {3_000_000, func(q *Request) { q.UtilizationPercent = 1 }, "Redis would use more than 1 % of a core, and it runs commands on one core only. Raise --utilization, or use a Redis Cluster of your own (plan it with --external-servers)."},
 	} {
 		q := request(tt.rate)
 		tt.edit(&q)
@@ -278,7 +279,7 @@ func TestCompute_NoNumberOfSimulationsIsEnough_NamesTheLimitAndWhatHelps(t *test
 	}
 }
 
-func TestNodes_PodsOfDifferentSizes_CountsTheNodesThatFitAll(t *testing.T) {
+func TestNodes_PodsOfDifferentSizes_ReturnsTheNumberOfNodesForAllPods(t *testing.T) {
 	t.Parallel()
 	r := &Result{Simulations: 2, Request: Request{Node: Node{Cores: 4, MemoryBytes: 100}}, Components: []Pods{
 		{Replicas: 1, CPURequest: 3, MemoryRequest: 10}, {Replicas: 2, CPURequest: 1, MemoryRequest: 10}, {Replicas: 1, CPURequest: .1, MemoryRequest: 95},
@@ -313,8 +314,8 @@ func TestStation_QueueWithKnownFormula_MeanWaitMatchesTheFormula(t *testing.T) {
 				return true
 			})
 			near(t, name+": mean wait", sum/events, tt.want, .04)
-			// On average, an arrival of a Poisson process finds the mean number of waiting events (PASTA). Little's law
-			// gives this mean.
+			// In Kendall's notation, a leading "M" means Poisson arrivals. Poisson arrivals see time averages (PASTA):
+			// on average, an arriving event finds the mean number of waiting events. Little's law gives this mean.
 			if strings.HasPrefix(name, "M") {
 				rate := load * float64(tt.s.servers)
 				near(t, name+": mean number of waiting events", float64(waiting)/events, rate*tt.want, .04)
@@ -343,10 +344,12 @@ func TestPredict_HigherUtilization_LatencyIsHigher(t *testing.T) {
 	for _, utilization := range []float64{.05, .1, .2, .3, .45, .6, .8, .9} {
 		p := c.Predict(Scenario{Rate: 20_000 * utilization, Capacity: 20_000, Partitions: 2, Seed: 1})
 		if p.EndToEnd.P99 <= last {
-			t.Errorf("p99 is %g at a utilization of %g, and %g below it", p.EndToEnd.P99, utilization, last)
+			t.Errorf("p99 is %g at a utilization of %g, want more than %g, which is the p99 at the next lower utilization", p.EndToEnd.P99, utilization, last)
 		}
 		last = p.EndToEnd.P99
-		if p.Extrapolated != (utilization > .5) { // not counting the highest rate, the highest measured utilization is 0.5
+		// Latencies at a utilization above 0.5 are extrapolated. The only measurement above 0.5 is the one at the
+		// highest rate, and Predict does not use the latencies of this measurement.
+		if p.Extrapolated != (utilization > .5) {
 			t.Errorf("extrapolated is %v at a utilization of %g", p.Extrapolated, utilization)
 		}
 	}
@@ -376,7 +379,7 @@ func TestPredict_FastDrain_ShortensTheRecovery(t *testing.T) {
 	near(t, "recovery", c.Predict(s).RecoverySeconds, 20, .05)
 }
 
-func TestPredict_Overload_IsNotSustained(t *testing.T) {
+func TestPredict_RateAboveCapacity_BacklogGrows(t *testing.T) {
 	t.Parallel()
 	p := testCosts().Predict(Scenario{Rate: 1200, Capacity: 1000, Partitions: 1})
 	if p.Sustained || p.BacklogGrowthPerSecond != 200 {
@@ -397,7 +400,6 @@ func TestPredict_SameSeed_SamePrediction(t *testing.T) {
 	}
 }
 
-// recorded reads measurements from a file.
 func recorded[T any](t *testing.T, path string) (measurements T) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -410,9 +412,9 @@ func recorded[T any](t *testing.T, path string) (measurements T) {
 	return measurements
 }
 
-// The documentation shows these measurements. It must not say that predictions are good while some are not. A test in
-// test/bench checks that the recorded predictions are those of the model.
-func TestCheck_RecordedMeasurements_AreWithinTheTolerance(t *testing.T) {
+// docs/sizing.md shows the recorded predictions and the tolerance, so every prediction must be within the tolerance. A
+// test in test/bench checks that the current model makes the same predictions.
+func TestCheck_RecordedPredictions_AreWithinTheTolerance(t *testing.T) {
 	t.Parallel()
 	check := recorded[Check](t, "testdata/check.json")
 	costs, err := Embedded()
@@ -420,7 +422,7 @@ func TestCheck_RecordedMeasurements_AreWithinTheTolerance(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(check.Rows) == 0 || !check.MeasuredAt.Equal(costs.MeasuredAt) {
-		t.Errorf("%d predictions were checked on %s, want some on %s, with the costs: run make bench-costs",
+		t.Errorf("%d predictions were checked on %s, want at least one on %s, when the costs were measured: run make bench-costs",
 			len(check.Rows), check.MeasuredAt, costs.MeasuredAt)
 	}
 	for _, row := range check.Rows {
@@ -431,12 +433,13 @@ func TestCheck_RecordedMeasurements_AreWithinTheTolerance(t *testing.T) {
 	}
 }
 
-// docs/sizing.md describes the growth of the throughput in a sentence, which is written by hand.
+// docs/sizing.md describes the growth of the throughput in a sentence. No program generates this sentence, so the test
+// compares it with the measurements.
 func TestScaling_RecordedThroughput_GrowsAsTheDocumentationSays(t *testing.T) {
 	t.Parallel()
 	const sentence = "The throughput grows slightly more than the number of partitions."
 	if docs, err := os.ReadFile("../../docs/sizing.md"); err != nil || !strings.Contains(string(docs), sentence) {
-		t.Errorf("docs/sizing.md does not say %q (%v): change this test with the sentence", sentence, err)
+		t.Errorf("docs/sizing.md does not contain %q (%v): if you have changed the sentence, change this test", sentence, err)
 	}
 	s := recorded[Scaling](t, "testdata/partitions.json")
 	counts := []int{1, 2, 4, 8}
@@ -451,7 +454,7 @@ func TestScaling_RecordedThroughput_GrowsAsTheDocumentationSays(t *testing.T) {
 		growth := row.EventsPerSecond / s.Rows[0].EventsPerSecond
 		if most := slightly * float64(counts[i]); i > 0 && (growth <= float64(counts[i]) || growth > most) {
 			t.Errorf("the throughput with %d partitions is %.2f times that with one, want more than %d and at most %.1f times: "+
-				"correct the product, or the sentence in docs/sizing.md", counts[i], growth, counts[i], most)
+				"correct the program, or the sentence in docs/sizing.md", counts[i], growth, counts[i], most)
 		}
 	}
 }
@@ -471,16 +474,16 @@ func TestWithinTolerance_Ratio_IsComparedWithBothBounds(t *testing.T) {
 	}
 }
 
-func TestCostsBusy_OtherProgramsOrLowPriority_IsTrue(t *testing.T) {
+func TestCostsBusy_OtherProgramsUsedCoresOrBenchmarkHadLowPriority_IsTrue(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		others []float64 // cores used by other programs in each measurement
+		others []float64 // for each measurement, the number of cores that other programs used
 		nice   int
 		want   bool
 	}{
-		"idle machine":                      {others: []float64{.1, .5}, want: false},
-		"others used more than half a core": {others: []float64{.1, .6, .1}, want: true},
-		"low priority":                      {others: []float64{0}, nice: 5, want: true},
+		"idle machine": {others: []float64{.1, .5}, want: false},
+		"other programs used more than half a core": {others: []float64{.1, .6, .1}, want: true},
+		"low priority": {others: []float64{0}, nice: 5, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -8,20 +8,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// Broker returns a broker whose calls all pass through a gate. When the gate cuts the connections, unsettled
-// messages are delivered again, and messages whose confirm is lost are published again.
+// Broker returns a broker that passes calls to inner through the gate g. When the gate cuts the connections, unsettled
+// messages are delivered again. Messages whose confirm is lost are published again.
 //
-// If the gate controls the calls that a publisher makes, set window to 0: Publish then blocks while the gate is paused
-// or cut. If the gate controls the calls that a server receives, set window to the maximum number of unconfirmed
-// messages per queue: Publish then blocks only while the queue has that many unconfirmed messages, as in a client of
-// RabbitMQ.
+// If the gate interrupts one publisher, set window to 0. Publish then blocks while the gate is paused or cut. If the
+// gate interrupts the server, set window to the maximum number of unconfirmed messages per queue. Publish then blocks
+// only while the queue has that many unconfirmed messages, as in a client of RabbitMQ.
 func Broker(inner broker.Broker, g *Gate, window int) broker.Broker {
 	b := &gatedBroker{Broker: inner, gate: g, window: window, slots: make(map[broker.Queue]chan struct{}), idle: make(chan struct{})}
 	b.running, b.stop = context.WithCancel(context.Background())
 	return b
 }
 
-// gatedBroker embeds the broker that it wraps, because the method Version needs no gate.
+// gatedBroker embeds the wrapped broker, so that the method Version bypasses the gate.
 type gatedBroker struct {
 	broker.Broker
 	gate   *Gate
@@ -31,10 +30,11 @@ type gatedBroker struct {
 	stop    context.CancelFunc
 
 	mu sync.Mutex
-	// slots holds one element per unconfirmed message of a queue. It is empty if window is 0.
+	// slots contains a channel for each queue. The channel holds one element for each unconfirmed message of the queue.
+	// If the field window is 0, slots is empty.
 	slots map[broker.Queue]chan struct{}
-	// unconfirmed is the number of published messages that are not confirmed yet. idle is closed when unconfirmed
-	// becomes 0.
+	// unconfirmed is the number of accepted messages that are not confirmed yet. When the number becomes 0, the channel
+	// in the field idle is closed and replaced by a new channel.
 	unconfirmed int
 	idle        chan struct{}
 }
@@ -58,7 +58,7 @@ func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Me
 	if b.window == 0 || b.gate.isUp() {
 		return b.publish(ctx, p)
 	}
-	go func() { _ = b.publish(b.running, p) }() // an error means that the broker is closed
+	go func() { _ = b.publish(b.running, p) }() // Publish does not wait for this call, so it cannot return the error
 	return nil
 }
 
@@ -71,8 +71,8 @@ type publication struct {
 	done      func()
 }
 
-// accept waits until the window of the queue has room for another message, and counts the message as unconfirmed until
-// done is called.
+// accept waits until the window of the queue has room for another message. Then the message counts as unconfirmed until
+// the caller calls the function done.
 func (b *gatedBroker) accept(ctx context.Context, q broker.Queue) (done func(), err error) {
 	if b.window == 0 {
 		b.count(1)
@@ -129,12 +129,12 @@ func (b *gatedBroker) attempt(ctx context.Context, p publication) error {
 	})
 }
 
-// confirmLater waits until the gate lets the confirm of a message through, and then calls confirmed. If the gate has
+// confirmLater waits until the gate lets the confirm of a message through. Then it calls p.confirmed. If the gate has
 // cut the connection, the confirm is lost, and confirmLater publishes the message again.
 func (b *gatedBroker) confirmLater(connection int, p publication) {
 	err := b.gate.answer(b.running, connection)
 	if errors.Is(err, errLost) {
-		_ = b.publish(b.running, p) // an error means that the publisher was killed, or the broker is closed
+		_ = b.publish(b.running, p)
 		return
 	}
 	if err == nil {
@@ -170,8 +170,6 @@ func (b *gatedBroker) Flush(ctx context.Context) error {
 	}
 }
 
-// The following methods return an error if the gate rejects the call or its result.
-
 func (b *gatedBroker) Declare(ctx context.Context) error {
 	return b.gate.call(ctx, func() error { return b.Broker.Declare(ctx) })
 }
@@ -200,7 +198,7 @@ func (b *gatedBroker) Delete(ctx context.Context) error {
 	return b.gate.call(ctx, func() error { return b.Broker.Delete(ctx) })
 }
 
-// Consume delivers the messages of queue q. While the gate is paused or cut, it holds the messages back.
+// Consume delivers the messages of queue q. While the gate is paused or cut, the gate holds the messages back.
 func (b *gatedBroker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	deliveries, err := b.Broker.Consume(ctx, q, prefetch)
 	if err != nil {
@@ -228,7 +226,7 @@ func (s *stream) run(ctx context.Context, deliveries <-chan broker.Delivery) {
 	defer close(s.out)
 	for d := range deliveries {
 		if _, err := s.gate.await(ctx); err != nil {
-			_ = d.Settler.Requeue() // if the session is lost, the broker requeues the delivery anyway
+			_ = d.Settler.Requeue() // if the session was lost, Requeue fails, but the broker then requeues the message
 			continue
 		}
 		settler := &gatedSettler{stream: s, inner: d.Settler}
@@ -242,7 +240,8 @@ func (s *stream) run(ctx context.Context, deliveries <-chan broker.Delivery) {
 	}
 }
 
-// end unregisters the stream from the gate as soon as all its deliveries are settled.
+// end marks the stream as ended. An ended stream unregisters itself from the gate as soon as all its deliveries are
+// settled.
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -258,7 +257,7 @@ func (s *stream) add(settler *gatedSettler) {
 	s.unsettled[settler] = struct{}{}
 }
 
-// settle removes a delivery from the list of unsettled ones. It returns false if the session of the delivery
+// settle removes a delivery from the set of unsettled deliveries. It returns false if the session of the delivery
 // was lost.
 func (s *stream) settle(settler *gatedSettler) bool {
 	s.mu.Lock()
@@ -270,7 +269,7 @@ func (s *stream) settle(settler *gatedSettler) bool {
 	return !settler.lost
 }
 
-// lose ends the session, so that all unsettled messages return to their queue.
+// lose ends the current session, so that all unsettled messages return to their queue.
 func (s *stream) lose() {
 	s.mu.Lock()
 	lost := s.unsettled
@@ -280,7 +279,7 @@ func (s *stream) lose() {
 	}
 	s.mu.Unlock()
 	for settler := range lost {
-		_ = settler.inner.Requeue() // if this fails, the broker has lost the session and has requeued the message itself
+		_ = settler.inner.Requeue() // if the session was lost, Requeue fails, but the broker then requeues the message
 	}
 }
 
@@ -291,7 +290,8 @@ type gatedSettler struct {
 	lost   bool // the session of the delivery is lost; guarded by the mutex of stream
 }
 
-// do calls settle, which settles the delivery. If the session of the delivery was lost, it returns an error instead.
+// The method do settles the delivery by calling the function settle. If the session of the delivery was lost, the
+// method returns an error instead.
 func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	if _, err := s.stream.gate.enter(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -304,7 +304,7 @@ func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	}
 	err := settle()
 	if err != nil && !errors.Is(err, broker.ErrSessionLost) && !errors.Is(err, broker.ErrSettled) {
-		s.stream.add(s) // the delivery is still unsettled
+		s.stream.add(s) // stream.settle has removed s; add s again, because the delivery is still unsettled
 	}
 	return err
 }

@@ -1,7 +1,6 @@
-// Package gate injects faults into the parts of a simulation that run in this process, namely components and
-// in-memory servers. Each part has a Gate. The functions Broker, Store and Poster wrap an interface so that
-// every call passes through a Gate. In this way, a fault can pause, isolate or kill a part that knows nothing
-// about faults.
+// Package gate injects faults into the parts of a simulation that run in this process. The parts are components and
+// in-memory servers. Each part has a Gate. The functions Broker, Store and Poster wrap the interfaces of the servers so
+// that calls pass through a Gate. So a fault can pause, isolate or kill a part whose code does not know about faults.
 package gate
 
 import (
@@ -12,12 +11,11 @@ import (
 )
 
 var (
-	// errCut is returned by calls to or from an isolated part of the simulation.
+	// errCut is returned by calls to or from an isolated or stopped part of the simulation.
 	errCut = errors.New("the connection is refused")
-	// errLost is returned by calls whose connection was cut before they returned. The call may have taken
-	// effect.
+	// errLost is returned by a call if the connection was cut during the call. The call may have taken effect.
 	errLost = errors.New("the connection was lost before the reply")
-	// errDead is returned by calls to or from a part of the simulation that was killed.
+	// errDead is returned by calls to or from a killed part of the simulation.
 	errDead = errors.New("the process was killed")
 )
 
@@ -30,20 +28,21 @@ const (
 	paused
 	// mute is the state in which calls take effect, but the gate blocks their results.
 	mute
-	// cut is the state in which the gate rejects calls, like a server that cannot be reached.
+	// cut is the state in which the gate rejects calls, like an unreachable server.
 	cut
-	// dead is the state in which the gate rejects calls for ever, like a process that was killed.
+	// dead is the final state. The gate rejects all calls, like a killed process.
 	dead
 )
 
-// Gate controls all calls that one part of the simulation makes, or all calls that one part receives.
+// Gate controls calls. The gate of a component controls all calls that the component makes. The gate of a server
+// controls all calls that the server receives.
 type Gate struct {
 	mu    sync.Mutex
 	state state
-	// connection is the number of the current connection, counted from 0. It increases whenever the connections are
-	// cut. If it changes while a call is in progress, the call fails.
+	// connection is the number of the current connection, counted from 0. The number increases whenever the connections
+	// are cut. If the number changes during a call, the call fails.
 	connection int
-	pinged     int           // the value of the field connection at the latest ping
+	pinged     int           // the value of the field connection at the end of the latest ping
 	changed    chan struct{} // closed, and replaced by a new channel, when the state changes
 	cuts       map[int]func()
 	nextCut    int
@@ -52,7 +51,7 @@ type Gate struct {
 // New returns an open gate.
 func New() *Gate { return &Gate{changed: make(chan struct{}), cuts: make(map[int]func())} }
 
-// set changes the state of the gate. If the new state is cut or dead, it also cuts the connections.
+// set changes the state of the gate. A change to the state cut or dead also cuts the connections.
 func (g *Gate) set(s state) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -70,7 +69,7 @@ func (g *Gate) set(s state) {
 	g.changed = make(chan struct{})
 }
 
-// onCut registers a function to be called whenever the connections are cut. To unregister it, call remove.
+// onCut registers f. The gate calls f whenever it cuts the connections. The function remove unregisters f.
 func (g *Gate) onCut(f func()) (remove func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -90,8 +89,8 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass blocks while hold returns true for the state of the gate. Then it returns the number of the current connection
-// (see Gate.connection). It returns an error if the gate rejects calls, or if ctx ends.
+// pass blocks while the function hold returns true for the state of the gate. Then pass returns the number of the
+// current connection (see Gate.connection). If the gate rejects calls, or if ctx ends, pass returns an error.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -111,22 +110,22 @@ func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int,
 	}
 }
 
-// enter must be called before each request that the gate controls. It blocks while the gate is paused. It returns the
-// number of the current connection. The caller passes this number to the method answer, which uses the number to detect
-// whether the connection was cut during the request.
+// enter must be called before a request. It blocks while the gate is paused. If the gate is cut or dead, enter returns
+// an error. Otherwise it returns the number of the current connection. After the request, the caller passes this number
+// to the method answer, which detects whether the connection was cut during the request.
 func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }
 
-// await is like enter, with one difference: while the gate is cut, await blocks, whereas enter returns an
-// error.
+// await waits until the gate is neither paused nor cut. Then it returns the number of the current connection, for the
+// method answer. If the gate is dead, or if ctx ends, await returns an error.
 func (g *Gate) await(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused || s == cut })
 }
 
-// answer must be called before the result of a request is returned. It blocks while the gate is paused or mute.
-// The argument connection is the number that the method enter returned before the request. If that connection has been
-// cut since then, answer returns an error.
+// answer must be called after a request, before the caller returns the result. It blocks while the gate is paused or
+// mute. The parameter connection is the number that Gate.enter or Gate.await returned before the request. If the
+// connection with this number has been cut, answer returns an error.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {
@@ -136,20 +135,20 @@ func (g *Gate) answer(ctx context.Context, connection int) error {
 	return err
 }
 
-// isUp reports whether the gate lets calls through without blocking.
+// isUp reports whether the gate is neither paused nor cut. If isUp returns true, Gate.await returns without blocking.
 func (g *Gate) isUp() bool {
 	s, _, _ := g.now()
 	return s != paused && s != cut
 }
 
-// answers reports whether the gate lets the result of a request through without blocking.
+// answers reports whether the gate is open and the connection with the given number has not been cut. If answers
+// returns true, Gate.answer returns nil without blocking.
 func (g *Gate) answers(connection int) bool {
 	s, now, _ := g.now()
 	return s == open && now == connection
 }
 
-// call calls f through the gate: it calls enter before f, and answer after f. If it returns errLost, f may have
-// taken effect.
+// call calls f between Gate.enter and Gate.answer. If call returns errLost, f may have taken effect.
 func (g *Gate) call(ctx context.Context, f func() error) error {
 	connection, err := g.enter(ctx)
 	if err != nil {
@@ -162,7 +161,8 @@ func (g *Gate) call(ctx context.Context, f func() error) error {
 	return err
 }
 
-// ping calls f through the gate. It also returns errLost if the gate has cut the connections since the last call.
+// ping calls f through the gate. If f succeeds, but the gate has cut the connections since the previous ping, ping
+// returns errLost.
 func (g *Gate) ping(ctx context.Context, f func() error) error {
 	err := g.call(ctx, f)
 	g.mu.Lock()
@@ -176,20 +176,20 @@ func (g *Gate) ping(ctx context.Context, f func() error) error {
 }
 
 const (
-	// muteTime is the time before a crash in which calls take effect, but return no result. It models that a real
-	// server may crash after it has executed a request, but before it replies.
+	// muteTime is the time before a crash in which calls take effect, but return no result. A real server can also
+	// crash between the execution of a request and the reply.
 	muteTime = 20 * time.Millisecond
-	// DownTime is the time from when a server or a component ends until it runs again.
+	// DownTime is the time between the stop and the restart of a server or a component.
 	DownTime = 500 * time.Millisecond
 )
 
-// Kill makes the gate reject all further calls, permanently. Calls in progress may still take effect.
+// Kill makes the gate reject all later calls. The effect is permanent. Calls in progress may still take effect.
 func (g *Gate) Kill() { g.set(dead) }
 
-// Pause blocks all calls and their results until the caller calls release.
+// Pause blocks calls and their results until the function release is called.
 func (g *Gate) Pause(context.Context) (release func() error, err error) { return g.hold(paused) }
 
-// Isolate cuts all connections and rejects all calls until the caller calls release.
+// Isolate cuts all connections and rejects all calls until the function release is called.
 func (g *Gate) Isolate(context.Context) (release func() error, err error) { return g.hold(cut) }
 
 func (g *Gate) hold(s state) (release func() error, err error) {
@@ -200,8 +200,8 @@ func (g *Gate) hold(s state) (release func() error, err error) {
 	}, nil
 }
 
-// Server is an in-memory server into which faults can be injected. It is a broker, a store or a summary API
-// behind a gate.
+// Server is an in-memory server behind a gate: a broker, a store or a summary API. Faults can be injected into the
+// server.
 type Server struct {
 	*Gate
 
@@ -209,8 +209,8 @@ type Server struct {
 	crash func(draw uint64)
 }
 
-// NewServer returns the server with the given name behind the gate g. crash discards the data that a crash of the
-// server would lose. It may be nil.
+// NewServer returns the server with the given name behind the gate g. The function crash discards the data that the
+// server loses in a crash. If the server loses no data, crash may be nil.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }
@@ -218,9 +218,9 @@ func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 // Name implements fault.Instance.
 func (s *Server) Name() string { return s.name }
 
-// Stop implements fault.Instance. It stops the server, and starts it again after DownTime. The function that it returns
-// waits until the server runs again. If crash is true, calls in the last muteTime before the crash take effect, but do
-// not return a result.
+// Stop implements fault.Instance. It stops the server, and starts the server again after DownTime. The returned
+// function waits until the server runs again. If the parameter crash is true, the server crashes muteTime after the
+// call of Stop. Until the crash, calls take effect but return no result.
 func (s *Server) Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error) {
 	if crash {
 		s.set(mute)

@@ -38,7 +38,7 @@ func isolate(s *gate.Server, length time.Duration) error {
 
 func TestGatedBroker_OpenGate_PassesTheConformanceSuite(t *testing.T) {
 	t.Parallel()
-	for name, window := range map[string]int{"of a component": 0, "of a server": memorybroker.DefaultWindow} {
+	for name, window := range map[string]int{"gate of a component": 0, "gate of a server": memorybroker.DefaultWindow} {
 		t.Run(name, func(t *testing.T) { conforms(t, window) })
 	}
 }
@@ -77,7 +77,7 @@ func TestGatedServer_Isolated_RejectsCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.PoolSize(t.Context()); err != nil {
-		t.Errorf("after that, PoolSize returns %v", err)
+		t.Errorf("after the isolation, PoolSize returns %v", err)
 	}
 }
 
@@ -108,7 +108,7 @@ func (p *poster) Post(context.Context, event.Summary) error {
 
 var _ processor.Poster = (*poster)(nil)
 
-func TestGatedServer_CallsDuringKill_AreExecutedButNotAnswered(t *testing.T) {
+func TestGatedServer_CallsJustBeforeCrash_AreExecutedButNotAnswered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g, inner := gate.New(), &poster{}
@@ -118,7 +118,7 @@ func TestGatedServer_CallsDuringKill_AreExecutedButNotAnswered(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		synctest.Wait() // the server executes calls and does not answer
+		synctest.Wait() // Stop has made the gate mute: the server executes calls, but does not answer them
 		err := api.Post(t.Context(), event.Summary{})
 		if err == nil || inner.stored.Load() != 1 {
 			t.Errorf("Post returns %v, and %d summaries are stored; want an error and 1", err, inner.stored.Load())
@@ -130,11 +130,10 @@ func TestGatedServer_CallsDuringKill_AreExecutedButNotAnswered(t *testing.T) {
 	})
 }
 
-// TestGatedBroker_WithFaults_LosesNothing checks that every message is confirmed once and is delivered until it is
-// settled, whatever faults are injected.
+// Whatever faults are injected, every message must be confirmed exactly once and settled at least once.
 func TestGatedBroker_WithFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
-	for name, window := range map[string]int{"of a component": 0, "of a server": 30} {
+	for name, window := range map[string]int{"gate of a component": 0, "gate of a server": 30} {
 		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { losesNothing(t, window) }) })
 	}
 }
@@ -215,7 +214,8 @@ func losesNothing(t *testing.T, window int) {
 	}
 }
 
-// While RabbitMQ does not respond, its client accepts messages until its window is full.
+// While RabbitMQ does not respond, a real RabbitMQ client accepts messages for a queue until the window of the queue is
+// full. The gated broker must do the same.
 func TestGatedBroker_ServerIsDown_AcceptsMessagesUntilTheWindowIsFull(t *testing.T) {
 	t.Parallel()
 	for name, hold := range map[string]func(*gate.Server, context.Context) (func() error, error){
@@ -250,7 +250,7 @@ func TestGatedBroker_ServerIsDown_AcceptsMessagesUntilTheWindowIsFull(t *testing
 				t.Errorf("%s: %d messages are confirmed", name, n)
 			}
 			if err := errors.Join(release(), b.Flush(t.Context())); err != nil || confirmed.Load() != window+1 {
-				t.Errorf("%s: afterwards, Flush returns %v, and %d messages are confirmed, want %d", name, err, confirmed.Load(), window+1)
+				t.Errorf("%s: after the release, Flush returns %v, and %d messages are confirmed, want %d", name, err, confirmed.Load(), window+1)
 			}
 			if err := b.Close(); err != nil {
 				t.Error(err)
@@ -259,7 +259,7 @@ func TestGatedBroker_ServerIsDown_AcceptsMessagesUntilTheWindowIsFull(t *testing
 	}
 }
 
-func TestGatedStore_CutAndOpenedAgain_NextPingFails(t *testing.T) {
+func TestGatedStore_CutSinceLastPing_NextPingFailsAlthoughGateIsOpen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := gate.New()

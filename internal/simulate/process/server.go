@@ -1,5 +1,5 @@
-// Package process injects faults into servers that run as child processes. It sends signals to a server, and
-// can cut the connections to it with a relay.
+// Package process injects faults into servers that run as child processes. It sends signals to a server, and uses a
+// relay to cut the connections to the server.
 package process
 
 import (
@@ -30,20 +30,21 @@ type Server struct {
 	daemon Daemon
 	relay  *relay.Relay
 	uri    string
-	// closing is the context in which Stop starts the new process after it has ended the old one. The context ends when
-	// Close is called.
-	closing context.Context //nolint:containedctx // Stop returns before the server has started
+	// The field closing is the context in which the server starts again after the fault Stop. The method Close ends
+	// this context.
+	closing context.Context //nolint:containedctx // the start continues after Stop has returned
 	close   context.CancelFunc
 
 	mu sync.Mutex // the methods of Daemon are not safe for concurrent use
 }
 
-// NewServer starts a relay for a server that is already running. The method Close of the result also ends the
-// server.
+// NewServer starts a relay for a server that is already running. The method Close of the result also kills the server
+// and deletes its data.
 func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 	u, err := url.Parse(d.URI())
 	if err != nil {
-		return nil, fmt.Errorf("the URI of the %s is invalid", name) // err would quote the password in the URI
+		// Omit err, because its text contains the URI with the password.
+		return nil, fmt.Errorf("the URI of the %s is invalid", name)
 	}
 	forwarding, err := relay.Listen(ctx, "127.0.0.1:0", u.Host)
 	if err != nil {
@@ -58,12 +59,12 @@ func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 // Name implements fault.Instance.
 func (s *Server) Name() string { return s.name }
 
-// URI returns the URI at which clients reach the server through the relay. It contains the user name and the
+// URI returns the URI at which clients reach the server through the relay. The URI contains the user name and the
 // password.
 func (s *Server) URI() string { return s.uri }
 
-// Stop implements fault.Instance. It ends the process, with SIGKILL if crash is true and with SIGTERM
-// otherwise. Then it starts the server again with the same data.
+// Stop implements fault.Instance. It ends the process, with SIGKILL if crash is true and with SIGTERM otherwise. Then
+// Stop starts the server again in the background, with the same data.
 func (s *Server) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	if err := s.end(ctx, crash); err != nil {
 		return nil, err
@@ -95,7 +96,7 @@ func (s *Server) start() error {
 	return s.daemon.Start(s.closing)
 }
 
-// Pause implements fault.Instance. It stops the process with SIGSTOP. The returned function lets the process continue.
+// Pause implements fault.Instance. It suspends the process with SIGSTOP. The returned function resumes the process.
 func (s *Server) Pause(context.Context) (release func() error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +107,7 @@ func (s *Server) Pause(context.Context) (release func() error, err error) {
 	}, s.daemon.Pause()
 }
 
-// Isolate implements fault.Instance. It cuts all connections to the server and rejects new ones, until the
+// Isolate implements fault.Instance. It cuts all connections to the server and rejects new connections, until the
 // caller calls the returned function.
 func (s *Server) Isolate(context.Context) (release func() error, err error) {
 	cut := s.relay.Cut()
@@ -116,7 +117,7 @@ func (s *Server) Isolate(context.Context) (release func() error, err error) {
 	}, nil
 }
 
-// Close kills the process and deletes its data.
+// Close closes the relay, kills the server and deletes the data of the server.
 func (s *Server) Close() error {
 	s.close()
 	s.mu.Lock()
