@@ -49,7 +49,8 @@ func Static(b Binding) Source {
 }
 
 // Redacted returns only those parts of the URI that logs and errors may contain: scheme, host and path. The host is a
-// list if the binding has alternatives. Redacted also omits the user name, because users sometimes put a password there.
+// list if the binding has alternatives. Redacted also omits the user name, because users sometimes put a password
+// there.
 func (b Binding) Redacted() string {
 	if b.URI == nil {
 		return ""

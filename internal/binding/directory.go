@@ -10,30 +10,37 @@ import (
 	"strings"
 )
 
-// maxFile is the maximum size of a file in bytes. It equals the maximum size of a Secret.
+// maxFile is the maximum size of a file in bytes. Kubernetes limits a Secret to the same size.
 const maxFile = 1 << 20
 
 // Directory returns a source that reads the binding from the directory at which a Secret is mounted. Each file is one
 // key:
 //
-//   - uri, or host and port: the address. For RabbitMQ and Redis, uris is a list of URIs of the same server, and host
-//     may be a list of hosts. Commas or white space separate the items. The URIs may differ only in host and port.
-//     A value of uri is enough: the source then ignores host, and only takes further hosts from uris. It ignores uris,
-//     without an error, if uris is invalid or contradicts uri, or if uri is that of a single Redis server.
-//   - username and password: the credentials. Each may be in the URI instead. If it is in both, the values must be
-//     equal.
-//   - vhost (RabbitMQ) or database (Redis, PostgreSQL): the path of the URI, if the URI has no path.
-//   - sentinel-master (Redis): the name of the primary, if the address is that of Sentinels. sentinel-username and
-//     sentinel-password are the credentials for the Sentinels.
+//   - uri: the address.
+//   - uris (RabbitMQ, Redis): a list of URIs, for example one for each node of a cluster. The URIs may differ only in
+//     host and port. It is enough if one of the URIs contains the credentials. If the key uri also has a value, the
+//     source takes from uris only further hosts, and the credentials if uri has none. In this case, the source ignores
+//     uris if uris is invalid or contradicts uri. For Redis, the source also ignores uris if uri is the address of a
+//     single server: sentinel-master has no value, and uri has none of the parameters cluster=true, addr and
+//     master_name.
+//   - host and port: the address, if neither uri nor uris has a value. The key host may contain a list of hosts.
+//   - username and password: the credentials. They may be in the URI instead.
+//   - vhost (RabbitMQ) or database (Redis, PostgreSQL): the virtual host or the database. This setting may be in the
+//     path of the URI instead.
+//   - sentinel-master (Redis): the name of the primary, if the address is that of Sentinels. The keys sentinel-username
+//     and sentinel-password contain the credentials for the Sentinels.
 //   - ca.crt, tls.crt and tls.key: the CA certificates to trust, the client's certificate, and its private key. Any of
 //     these keys enables TLS.
-//   - type: the kind of server. If it names RabbitMQ, Redis, Valkey or PostgreSQL, this must be the server that s
-//     describes.
+//   - type: the kind of server. If the value is rabbitmq, redis, valkey, postgres or postgresql, s must describe a
+//     server of this kind. Other values are ignored.
 //
-// Other keys are ignored. But if a key is missing and another key has a similar name, such as hostname or REDIS_DB, the
-// source returns an error.
+// Commas or white space separate the items of a list. If a key and the URI contain the same setting, the two values
+// must be equal.
 //
-// The source reads all files at each call, and removes one trailing newline from each value. Errors name the directory
+// The source ignores unknown keys. But if a key is missing and an unknown key has a similar name, the source returns an
+// error. For example, hostname is similar to host, and REDIS_DB is similar to database.
+//
+// At each call, the source reads all files and removes one trailing newline from each value. Errors name the directory
 // and the key.
 func Directory(s Service, dir string) Source {
 	return func() (Binding, error) {
@@ -45,16 +52,15 @@ func Directory(s Service, dir string) Source {
 	}
 }
 
-// directoryReader reads the keys of a mounted Secret. All values that it returns belong to the same version of the
-// Secret.
+// directoryReader returns a reader of the keys of a mounted Secret. All values are from the same version of the Secret.
 func directoryReader(dir string) keyReader {
 	files := secretFiles{dir: snapshot(dir)}
 	return keyReader{read: files.read, names: files.names}
 }
 
-// snapshot returns the directory with the current version of a mounted Secret. When the Secret changes, the kubelet
-// replaces a symbolic link. snapshot resolves this link, so that all files that are read later belong to the same
-// version.
+// snapshot resolves the symbolic link "..data" in a directory at which a Secret is mounted. When the Secret changes,
+// the kubelet replaces this link. So all files in the resolved directory are from the same version of the Secret. If
+// there is no such link, snapshot returns dir.
 func snapshot(dir string) string {
 	if version, err := filepath.EvalSymlinks(filepath.Join(dir, "..data")); err == nil {
 		return version
@@ -77,7 +83,8 @@ func (f secretFiles) read(key string) (string, error) {
 	return value, nil
 }
 
-// names returns the names of the files. It omits those that begin with two dots, which belong to the kubelet.
+// names returns the names of the files. It omits names that begin with two dots, because these files belong to the
+// kubelet.
 func (f secretFiles) names() ([]string, error) {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
@@ -92,8 +99,8 @@ func (f secretFiles) names() ([]string, error) {
 	return names, nil
 }
 
-// exists returns an error if dir is not a readable directory. Without this check, a directory that is not mounted would
-// look like a Secret without keys.
+// exists returns an error if the directory is missing or is not a directory. Without this check, a missing mount would
+// look like an empty Secret.
 func (f secretFiles) exists() error {
 	info, err := os.Stat(f.dir)
 	switch {
@@ -105,13 +112,13 @@ func (f secretFiles) exists() error {
 	return nil
 }
 
-// readFile returns the content of a file. If the file ends with a newline, readFile removes that one newline.
+// readFile returns the content of a file without one trailing newline.
 func readFile(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = file.Close() }() // ignore the error, because the file was only read
+	defer func() { _ = file.Close() }()
 	value, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return "", err

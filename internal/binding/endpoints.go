@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// takesList reports whether a binding of the service may have several URIs. PostgreSQL needs only one, because a
-// PostgreSQL URI can contain several hosts.
+// takesList reports whether users may give a list of URIs. For PostgreSQL, a list is not needed, because one PostgreSQL
+// URI can contain several hosts.
 func (s Service) takesList() bool { return s == RabbitMQ() || s == Redis() }
 
-// separator matches the separator between two URIs of a list, and the scheme of the second URI. The scheme is needed
-// because a password may contain a comma.
+// separator matches the separator between two URIs of a list, and the scheme of the second URI. A comma without a
+// scheme after the comma may be part of a password.
 var separator = regexp.MustCompile(`[,\s]+([a-zA-Z][a-zA-Z0-9+.-]*://)`)
 
 // splitURIs splits a list of URIs that are separated by commas or white space.
@@ -30,7 +30,7 @@ func splitURIs(raw string) []string {
 	return append(uris, raw[start:])
 }
 
-// parseList parses one URI, or a list of URIs of the same server. The result has no certificates.
+// parseList parses one URI, or a list of URIs such as one for each node of a cluster.
 func (s Service) parseList(raw string) (Binding, error) {
 	if !s.takesList() {
 		u, err := s.parse(raw)
@@ -51,7 +51,8 @@ func (s Service) parseList(raw string) (Binding, error) {
 	return s.merge(parsed)
 }
 
-// merge combines the URIs of one server. They may differ only in host and port.
+// merge combines URIs into one binding. The URIs may differ only in host and port, and some URIs may lack the
+// credentials.
 func (s Service) merge(uris []*url.URL) (Binding, error) {
 	merged := Binding{URI: uris[0]}
 	for _, u := range uris[1:] {
@@ -64,7 +65,7 @@ func (s Service) merge(uris []*url.URL) (Binding, error) {
 		case u.RawQuery != merged.URI.RawQuery:
 			return Binding{}, fmt.Errorf("the URIs of %s differ in their parameters: the text after the ? must be the same in all of them", s.Name)
 		case u.User != nil && merged.URI.User != nil && u.User.String() != merged.URI.User.String():
-			return Binding{}, fmt.Errorf("the URIs of %s differ in their user name or password: use the same in all of them, or put them into one URI only", s.Name)
+			return Binding{}, fmt.Errorf("the URIs of %s differ in their user name or password: use the same credentials in all URIs, or put them into one URI only", s.Name)
 		}
 		merged.URI.User = cmp.Or(merged.URI.User, u.User)
 		if u.Host != merged.URI.Host && !slices.Contains(merged.Alternatives, u.Host) {
@@ -74,7 +75,7 @@ func (s Service) merge(uris []*url.URL) (Binding, error) {
 	return merged, nil
 }
 
-// pathMeaning returns what the path of a URI stands for, for error messages: a virtual host, or a database.
+// pathMeaning returns the word in error messages for the path of a URI.
 func (s Service) pathMeaning() string {
 	if s == RabbitMQ() {
 		return "virtual host"
@@ -83,8 +84,7 @@ func (s Service) pathMeaning() string {
 }
 
 // locateHosts builds a binding from the values of the keys "host" and "port". The value of "host" is a list of hosts
-// that are separated by commas or white space. Each of them may have its own port, which overrides that of the key
-// "port".
+// that are separated by commas or white space. The value of "port" applies to each host that has no port of its own.
 func (s Service) locateHosts(hosts, port string) (Binding, error) {
 	var uris []*url.URL
 	for _, host := range strings.FieldsFunc(hosts, isListSeparator) {
@@ -93,7 +93,7 @@ func (s Service) locateHosts(hosts, port string) (Binding, error) {
 		}
 		if _, _, err := net.SplitHostPort(host); err != nil {
 			bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-			host = strings.TrimSuffix(net.JoinHostPort(bare, port), ":") // without a port, the client uses the default port
+			host = strings.TrimSuffix(net.JoinHostPort(bare, port), ":") // if port is "", clients use the default port
 		}
 		u, err := s.parse(s.Scheme + "://" + host)
 		if err != nil {
@@ -113,8 +113,8 @@ func (s Service) locateHosts(hosts, port string) (Binding, error) {
 
 func isListSeparator(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }
 
-// Endpoints returns one binding for each endpoint of the server. The first binding is for the host in URI. Each of the
-// returned bindings contains only its own endpoint.
+// Endpoints returns one binding for each endpoint of b. The first binding is for the host in b.URI. The returned
+// bindings have no alternatives.
 func (b Binding) Endpoints() []Binding {
 	if b.URI == nil {
 		return []Binding{b}
@@ -129,7 +129,7 @@ func (b Binding) Endpoints() []Binding {
 	return endpoints
 }
 
-// hosts returns the hosts of all endpoints, with their ports if the binding has any.
+// hosts returns the hosts of all endpoints. Each host includes its port, if any.
 func (b Binding) hosts() []string { return append([]string{b.URI.Host}, b.Alternatives...) }
 
 // hostList returns the hosts of all endpoints, separated by commas.

@@ -8,8 +8,7 @@ import (
 )
 
 // ExplainFiles returns what the user can do about an error that is caused by too many open files. It returns "" for
-// other errors. Call ExplainFiles before ExplainName, because the first socket that a connection to a host name needs
-// is that of the DNS client.
+// other errors. The error may be that of a DNS lookup, which needs a socket as well.
 func ExplainFiles(err error) string {
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || lookupHasTooManyFiles(err) {
 		return "this process has too many open files: raise their limit (ulimit -n)"
@@ -18,8 +17,8 @@ func ExplainFiles(err error) string {
 }
 
 // lookupHasTooManyFiles reports whether the lookup of a host name failed because of too many open files. A DNSError
-// contains only the text of its cause, so the text is compared. One comparison finds both causes, because the text of
-// ENFILE begins with the text of EMFILE.
+// contains only the text of its cause, so the function searches this text. A search for the text of EMFILE also finds
+// ENFILE, whose text begins with that of EMFILE.
 func lookupHasTooManyFiles(err error) bool {
 	lookup, ok := errors.AsType[*net.DNSError](err)
 	return ok && strings.Contains(lookup.Err, syscall.EMFILE.Error())

@@ -31,24 +31,24 @@ const (
 
 type keySpec struct {
 	name string
-	// synonyms are other names for the key.
+	// synonyms are other names of the key. If several of these names have a value, the values must be equal.
 	synonyms []string
-	// substitutes are names of other keys with the same meaning. Each is read only if the key and the substitutes before it
-	// have no value.
+	// substitutes are names that are read only if the key and its synonyms have no value. The first substitute with a
+	// value is used. All other substitutes are ignored, even if their values differ.
 	substitutes []string
-	// lookalike matches other names that people give to the key, in the form that squash returns. It is nil if no other
-	// names are known. The value of a key with such a name is not used. Such a key makes the Secret invalid, unless the
-	// value is also given under the right name or in the URI.
+	// lookalike matches wrong names of the key, after the function squash has normalized them. A Secret that contains a
+	// wrong name is invalid, unless the correct key or the URI contains the setting. lookalike is nil if no wrong names
+	// are known.
 	lookalike *regexp.Regexp
-	// trims is true if white space around a value is allowed, as around PEM blocks.
+	// trims is true if white space around the value is allowed, for example around PEM blocks.
 	trims bool
-	// services are the kinds of server that the key is for. For any other kind of server, the key and its synonyms make
-	// the binding invalid. There are two exceptions: the key "uris", and the names in the field substitutes. They are
-	// ignored.
+	// services are the kinds of server to which the key applies. In a Secret for another kind of server, the key and
+	// its synonyms are errors. But the key "uris" and all substitutes are ignored in such a Secret: earlier versions of
+	// the operator ignored them, so existing Secrets may contain them.
 	services []Service
 }
 
-// keyTable lists all keys of a binding. All other entries of a Secret are ignored.
+// keyTable lists all keys of a binding.
 func keyTable() []keySpec {
 	servers := []Service{RabbitMQ(), Redis(), PostgreSQL()}
 	all := append(slices.Clone(servers), HTTP())
@@ -72,10 +72,9 @@ func keyTable() []keySpec {
 	}
 }
 
-// otherNames returns the other names under which the key is read: its synonyms, then its substitutes.
 func (k keySpec) otherNames() []string { return slices.Concat(k.synonyms, k.substitutes) }
 
-// Keys returns all names under which the service reads a key. Several names may stand for the same key.
+// Keys returns the names of all keys that a binding of the service may contain. A key can have several names.
 func (s Service) Keys() []string {
 	var names []string
 	for _, key := range keyTable() {
@@ -86,8 +85,8 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// KeyFor returns the key that the given name stands for, or "" if there is none. The name may differ from that of the key
-// in case and separators, such as sentinelMaster for sentinel-master. It may also contain "url" where the key has "uri".
+// KeyFor returns the key that the given name stands for, or "" if there is no such key. Case and separators do not
+// matter: sentinelMaster stands for sentinel-master. The word url in a name stands for uri.
 func (s Service) KeyFor(name string) string {
 	keys := s.Keys()
 	if slices.Contains(keys, name) {
@@ -104,15 +103,15 @@ func (s Service) KeyFor(name string) string {
 
 // keyReader reads the keys of a Secret.
 type keyReader struct {
-	// read returns the value of a key without its trailing newline. It returns "" if the key is missing.
+	// read returns the value of a key without one trailing newline. It returns "" if the key is missing.
 	read func(key string) (string, error)
-	// names returns the names of all keys of the Secret, including those that are not in keyTable.
+	// names returns the names of all keys of the Secret, including unknown keys.
 	names func() ([]string, error)
 }
 
-// values returns the value of each key in keyTable, by the main name of the key. The Secret may store the value under
-// another of the key's names. A missing key has the value "". If there is a URI, the key "host" is not read. If the server
-// cannot have several URIs, the key "uris" is not read.
+// values returns a map from the name in each keySpec to the value of the key. The value may come from a synonym or a
+// substitute. It is "" if the key is missing or is not read. If the key "uri" has a value, the key "host" is not read.
+// The key "uris" is read only for the services in its keySpec.
 func (s Service) values(keys keyReader) (map[string]string, error) {
 	values := map[string]string{}
 	for _, key := range keyTable() {
@@ -128,7 +127,7 @@ func (s Service) values(keys keyReader) (map[string]string, error) {
 	return values, nil
 }
 
-// isGiven reports whether there is a value for the key, either under its own name or in the URI.
+// isGiven reports whether the Secret or the URI contains a value for the key.
 func (k keySpec) isGiven(values map[string]string, u *url.URL) bool {
 	if values[k.name] != "" {
 		return true
@@ -183,7 +182,7 @@ func (s Service) value(key keySpec, keys keyReader) (string, error) {
 	return found, nil
 }
 
-// valueAs reads the value of a key under one of its names.
+// valueAs reads the value of a key under the given name, which is one of the names of the key.
 func (s Service) valueAs(name string, key keySpec, keys keyReader) (string, error) {
 	value, err := keys.read(name)
 	switch {
@@ -192,12 +191,12 @@ func (s Service) valueAs(name string, key keySpec, keys keyReader) (string, erro
 	case !slices.Contains(key.services, s):
 		return "", fmt.Errorf("key %q does not apply to %s: remove it", name, s.Name)
 	case !key.trims && strings.TrimSpace(value) != value:
-		return "", fmt.Errorf("the value of key %q starts or ends with white space: remove the white space (echo adds a line end, printf does not)", name)
+		return "", fmt.Errorf("the value of key %q starts or ends with white space: remove the white space (echo adds a line end; use printf instead)", name)
 	}
 	return value, nil
 }
 
-// withoutLineEnd removes one newline at the end of a value, if there is one.
+// withoutLineEnd removes one line end (LF, CRLF or CR) from the end of a value.
 func withoutLineEnd(value string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(value, "\n"), "\r")
 }

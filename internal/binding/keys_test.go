@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// describeBinding returns all fields of a binding as text, so that tests can compare bindings.
+// describeBinding returns all fields of a binding as text.
 func describeBinding(b Binding) string {
 	parts := append([]string{b.URI.String()}, b.Alternatives...)
 	for name, value := range map[string]string{"token": b.Token, "CA": string(b.CA), "certificate": string(b.Certificate), "key": string(b.Key)} {
@@ -23,8 +23,6 @@ func describeBinding(b Binding) string {
 	return strings.Join(parts, " ")
 }
 
-// In each test case, one key of a Secret changes the binding. The test fails if a key in keyTable has no test case,
-// or if no code reads the key.
 func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
@@ -34,8 +32,8 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 		service Service
 		value   string
 		with    map[string]string
-		want    string // the expected binding, as text
-		err     string // the expected error if the binding is invalid
+		want    string // the expected result of describeBinding
+		err     string
 	}{
 		{key: "type", service: Redis(), value: "rabbitmq", with: map[string]string{"host": "h"}, err: `key "type" says`},
 		{key: "uri", service: Redis(), value: "redis://a", want: "redis://a"},
@@ -97,15 +95,15 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 	for _, service := range []Service{RabbitMQ(), Redis(), PostgreSQL(), HTTP()} {
 		for _, key := range service.Keys() {
 			if !tested[key] {
-				t.Errorf("key %q has no test", key)
+				t.Errorf("key %q has no test case", key)
 			}
 		}
 	}
 }
 
-// A URI determines the address of the server. Earlier versions ignored other keys with an address, so these keys must
-// not make the Secret of a running simulation invalid.
-func TestSecretKeys_URIIsSet_OtherAddressKeysAreIgnored(t *testing.T) {
+// Only some of the keys are used. The other keys must not cause an error: earlier versions of the operator ignored
+// these keys, so the Secrets of running simulations may contain them.
+func TestSecretKeys_AddressInSeveralKeys_UnusedKeysCauseNoError(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		service Service
@@ -154,27 +152,27 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 		keys    map[string]string
 		want    string
 	}{
-		{"a database of RabbitMQ", RabbitMQ(), map[string]string{"host": "h", "db": "1"}, `key "db" does not apply to RabbitMQ`},
-		{"a virtual host of Redis", Redis(), map[string]string{"host": "h", "virtual-host": "v"}, `key "virtual-host" does not apply to Redis`},
-		{"a token for RabbitMQ", RabbitMQ(), map[string]string{"host": "h", "token": "t"}, `key "token" does not apply to RabbitMQ`},
-		{"a database that is no number", Redis(), map[string]string{"host": "h", "database": "main"}, `key "database" is not the number`},
+		{"a database in a Secret for RabbitMQ", RabbitMQ(), map[string]string{"host": "h", "db": "1"}, `key "db" does not apply to RabbitMQ`},
+		{"a virtual host in a Secret for Redis", Redis(), map[string]string{"host": "h", "virtual-host": "v"}, `key "virtual-host" does not apply to Redis`},
+		{"a token in a Secret for RabbitMQ", RabbitMQ(), map[string]string{"host": "h", "token": "t"}, `key "token" does not apply to RabbitMQ`},
+		{"a Redis database that is not a number", Redis(), map[string]string{"host": "h", "database": "main"}, `key "database" must be the number`},
 		{"two virtual hosts", RabbitMQ(), map[string]string{"host": "h", "vhost": "a", "virtual-host": "b"}, `keys "vhost" and "virtual-host" are synonyms but have different values`},
 		{"a virtual host that differs from the URI", RabbitMQ(), map[string]string{"uri": "amqp://h/a", "vhost": "b"}, `key "vhost" differs from the path of the URI in key "uri"`},
 		{"a database that differs from the URIs", Redis(), map[string]string{"uris": "redis://h/1", "database": "2"}, `key "database" differs from the path of the URI in key "uris"`},
-		{"a user name that differs from the host", RabbitMQ(), map[string]string{"host": "u@h", "username": "v"}, `key "username" differs from the username in key "host"`},
+		{"a user name that differs from the one in the host", RabbitMQ(), map[string]string{"host": "u@h", "username": "v"}, `key "username" differs from the username in key "host"`},
 		{"a database that differs from the URI", Redis(), map[string]string{"uri": "redis://h/1", "db": "2"}, `key "database" differs from the path of the URI in key "uri"`},
 		{"two line ends after a password", Redis(), map[string]string{"host": "h", "password": "secret\n\n"}, `key "password" starts or ends with white space`},
 		{"a blank before a host", Redis(), map[string]string{"host": " h"}, `key "host" starts or ends with white space`},
 		{"a blank after a URI", Redis(), map[string]string{"uri": "redis://h "}, `key "uri" starts or ends with white space`},
 		{"a password of blanks", Redis(), map[string]string{"host": "h", "password": "  "}, `key "password" starts or ends with white space`},
-		{"a certificate without a key", Redis(), map[string]string{"host": "h", "tls.crt": certificate}, `key "tls.crt" has no "tls.key"`},
-		{"a key without a certificate", Redis(), map[string]string{"host": "h", "tls.key": key}, `key "tls.key" has no "tls.crt"`},
+		{"a certificate without a private key", Redis(), map[string]string{"host": "h", "tls.crt": certificate}, `key "tls.crt" is set, but key "tls.key" is missing`},
+		{"a private key without a certificate", Redis(), map[string]string{"host": "h", "tls.key": key}, `key "tls.key" is set, but key "tls.crt" is missing`},
 		{"a password that differs from the URI", Redis(), map[string]string{"uri": "redis://u:a@h", "password": "b"}, `key "password" differs from the password in key "uri"`},
 		{"a user name that differs from the URI", Redis(), map[string]string{"uri": "redis://u:a@h", "username": "v"}, `key "username" differs from the username in key "uri"`},
 		{"a URI as a host", Redis(), map[string]string{"host": "redis://h"}, `key "host" contains a URI: use the key "uri"`},
 		{"an IPv6 address without brackets", Redis(), map[string]string{"uri": "redis://2001:db8::7"}, `write the host as [::1]`},
-		{"a key of another certificate", Redis(), map[string]string{"host": "h", "tls.crt": certificate, "tls.key": otherKey}, `keys "tls.crt" and "tls.key" are not`},
-		{"a key that is no PEM block", Redis(), map[string]string{"host": "h", "tls.crt": certificate, "tls.key": "secret"}, `keys "tls.crt" and "tls.key" are not`},
+		{"a private key of another certificate", Redis(), map[string]string{"host": "h", "tls.crt": certificate, "tls.key": otherKey}, `keys "tls.crt" and "tls.key" are not`},
+		{"a private key that is not a PEM block", Redis(), map[string]string{"host": "h", "tls.crt": certificate, "tls.key": "secret"}, `keys "tls.crt" and "tls.key" are not`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -187,9 +185,8 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 	}
 }
 
-// Users give the keys of their Secrets many names. An unknown key whose name resembles that of a known key must cause
-// an error. If it were ignored, a default would be used, such as the virtual host "/" or a connection without TLS.
-func TestSecretKeys_KeyResemblesAKnownKey_ErrorNamesBoth(t *testing.T) {
+// Without the error, clients would silently use a default, such as the virtual host "/" or a connection without TLS.
+func TestSecretKeys_UnknownKeyResemblesKnownKey_ErrorNamesBoth(t *testing.T) {
 	t.Parallel()
 	lookalikes := map[string]string{
 		"uri": "URI url URL Url connection_string connectionString connection-string connection dsn amqp_url redis_url REDIS_URL " +
@@ -219,7 +216,7 @@ func TestSecretKeys_KeyResemblesAKnownKey_ErrorNamesBoth(t *testing.T) {
 				continue
 			}
 			if lookalikes[key.name] == "" {
-				t.Errorf("there is no test of names for key %q", key.name)
+				t.Errorf("no lookalikes of key %q are tested", key.name)
 			}
 			for name := range strings.FieldsSeq(lookalikes[key.name]) {
 				keys := secretReader(map[string][]byte{name: []byte("secret")})
@@ -241,7 +238,7 @@ func TestSecretKeys_KeyResemblesAKnownKey_ErrorNamesBoth(t *testing.T) {
 					t.Errorf("%s with key %q: error is %v, want one with %q", service.Name, name, err, key.name)
 				}
 				if slices.Contains(service.Keys(), name) {
-					t.Errorf("%s: key %q is read and rejected", service.Name, name)
+					t.Errorf("%s: key %q is valid, but is rejected", service.Name, name)
 				}
 				values[key.name] = "value"
 				if err := service.checkLookalikes(keys, values, &url.URL{Host: "h"}); err != nil {
@@ -311,7 +308,7 @@ func TestBindingKeys_AreDocumented(t *testing.T) {
 	}
 }
 
-func TestPostgreSQL_CertificatesRequireTLS(t *testing.T) {
+func TestPostgreSQL_SecretContainsCA_URIMakesClientsVerifyServer(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
 	tests := []struct {
@@ -322,13 +319,13 @@ func TestPostgreSQL_CertificatesRequireTLS(t *testing.T) {
 		err  string
 	}{
 		{"without certificates, the URI does not change", "postgres://h/d?sslmode=disable", "", "postgres://h/d?sslmode=disable", ""},
-		{"a CA verifies the server and its host", "postgres://h/d", ca, "postgres://h/d?sslmode=verify-full", ""},
-		{"a CA and sslmode=require verify the server", "postgresql://h/d?sslmode=require", ca, "postgresql://h/d?sslmode=verify-ca", ""},
-		{"a CA does not change a mode that verifies", "postgresql://h/d?sslmode=verify-ca", ca, "postgresql://h/d?sslmode=verify-ca", ""},
-		{"a CA keeps the other parameters", "postgres://h/d?options=-c%20a%3Db", ca, "postgres://h/d?options=-c%20a%3Db&sslmode=verify-full", ""},
-		{"several hosts", "postgres://a:1,b:2/d", ca, "postgres://a:1,b:2/d?sslmode=verify-full", ""},
-		{"a CA and an optional TLS differ", "postgres://h/d?sslmode=prefer", ca, "", "set it to verify-full"},
-		{"another scheme", "mysql://h/d", "", "", "it does not begin with postgres:// or postgresql://"},
+		{"with a CA, the default is to verify the server and its host", "postgres://h/d", ca, "postgres://h/d?sslmode=verify-full", ""},
+		{"a CA and sslmode=require verify the server but not its host", "postgresql://h/d?sslmode=require", ca, "postgresql://h/d?sslmode=verify-ca", ""},
+		{"a CA does not change sslmode=verify-ca", "postgresql://h/d?sslmode=verify-ca", ca, "postgresql://h/d?sslmode=verify-ca", ""},
+		{"a CA does not change other parameters", "postgres://h/d?options=-c%20a%3Db", ca, "postgres://h/d?options=-c%20a%3Db&sslmode=verify-full", ""},
+		{"a CA with several hosts", "postgres://a:1,b:2/d", ca, "postgres://a:1,b:2/d?sslmode=verify-full", ""},
+		{"a CA and sslmode=prefer contradict each other", "postgres://h/d?sslmode=prefer", ca, "", "set it to verify-full"},
+		{"the scheme mysql is rejected", "mysql://h/d", "", "", "it does not begin with postgres:// or postgresql://"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -367,11 +364,11 @@ func TestPostgreSQL_SecretOfCloudNativePG_IsRead(t *testing.T) {
 	delete(data, "uri")
 	const wantParts = "postgres://app:p@c-rw:5432/app"
 	if b, err := Data(PostgreSQL(), data); err != nil || b.URI.String() != wantParts {
-		t.Errorf("URI without the key uri is %v (%v), want %s", b.URI, err, wantParts)
+		t.Errorf("without the key \"uri\", the URI is %v (%v), want %s", b.URI, err, wantParts)
 	}
 }
 
-func TestBindingURI_WithDirectory_AddsTheKeysInTheDirectory(t *testing.T) {
+func TestBindingURI_WithMountedSecret_CombinesURIAndSecret(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
 	tests := []struct {
@@ -380,13 +377,13 @@ func TestBindingURI_WithDirectory_AddsTheKeysInTheDirectory(t *testing.T) {
 		want      string
 		err       string
 	}{
-		{"the Secret's user replaces the URL's", "http://a:b@h", map[string]string{"username": "u", "password": "p"}, "http://u:p@h", ""},
+		{"the user and password of the Secret replace those of the URL", "http://a:b@h", map[string]string{"username": "u", "password": "p"}, "http://u:p@h", ""},
 		{"an empty directory adds nothing", "http://a:b@h", nil, "http://a:b@h", ""},
-		{"the Secret's password completes the URL's user", "http://a@h", map[string]string{"password": "p"}, "http://a:p@h", ""},
-		{"a switch for TLS", "http://h", map[string]string{"token": "t", "tls": "true"}, "", `key "tls" asks for TLS`},
-		{"a CA needs https", "http://h", map[string]string{"ca.crt": ca}, "", "use https://"},
-		{"a URI in the Secret", "http://h", map[string]string{"uri": "http://other"}, "", `key "uri" does not apply to the summary API`},
-		{"a token of two lines", "https://h", map[string]string{"token": "a\nb"}, "", `the value of key "token" contains characters`},
+		{"the password of the Secret is added to the user of the URL", "http://a@h", map[string]string{"password": "p"}, "http://a:p@h", ""},
+		{"a key asks for TLS, but the URL begins with http://", "http://h", map[string]string{"token": "t", "tls": "true"}, "", `key "tls" asks for TLS`},
+		{"a CA needs a URL with https://", "http://h", map[string]string{"ca.crt": ca}, "", "use https://"},
+		{"a URI in the Secret is rejected", "http://h", map[string]string{"uri": "http://other"}, "", `key "uri" does not apply to the summary API`},
+		{"a token of two lines is rejected", "https://h", map[string]string{"token": "a\nb"}, "", `the value of key "token" contains characters`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -410,8 +407,8 @@ func TestBindingURI_WithDirectory_AddsTheKeysInTheDirectory(t *testing.T) {
 	}
 }
 
-// The URI is not in the directory, so an error must not say that it is in the key "uri".
-func TestBindingURI_KeyInDirectoryContradictsURI_ErrorDoesNotNameKeyURI(t *testing.T) {
+// The URI is not a value of the Secret. So the error must not say that a key of the Secret contains the URI.
+func TestBindingURI_SecretContradictsURI_ErrorNamesKeyAndURI(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		service Service
@@ -444,7 +441,7 @@ func TestCheckDirectory_ReportsInvalidDirectories(t *testing.T) {
 		{"a token", map[string]string{"token": "t"}, ""},
 		{"a user name", map[string]string{"username": "u"}, ""},
 		{"a CA", map[string]string{"ca.crt": certificate(t)}, ""},
-		{"no key", map[string]string{"readme": "x"}, "at least one of the files username, user, password, token, ca.crt, tls.crt, tls.key must exist and not be empty"},
+		{"no known key", map[string]string{"readme": "x"}, "at least one of the files username, user, password, token, ca.crt, tls.crt, tls.key must exist and not be empty"},
 		{"an invalid CA", map[string]string{"ca.crt": "x"}, `key "ca.crt" contains no PEM certificate`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

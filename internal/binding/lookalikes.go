@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// product matches a prefix of a key's name that says nothing about the value: the name of a server, such as redis in
-// REDIS_DB, or the word default. The name must be in the form that squash returns.
+// product matches a prefix of a key's name: the name of a product, such as redis, or the word default. Such a prefix
+// says nothing about the value of the key. The name must be normalized by the function squash.
 var product = regexp.MustCompile(`^(redis|valkey|rabbitmq|rabbit|cloudamqp|amqp|postgresql|postgres|pg|default)`)
 
-// squash returns a name in lower case, without the characters that separate words. RABBITMQ_VHOST, rabbitmq-vhost and
-// rabbitmqVhost have the same result.
+// squash normalizes a name: it returns the name in lower case and without the characters that separate words. For
+// example, it returns rabbitmqvhost for RABBITMQ_VHOST, rabbitmq-vhost and rabbitmqVhost.
 func squash(name string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune("-_./ ", r) {
@@ -24,8 +24,8 @@ func squash(name string) string {
 	}, strings.ToLower(name))
 }
 
-// resembles reports whether the pattern matches the name. It ignores case and the characters that separate words. If
-// there is no match, it removes the name of a product, such as REDIS, from the beginning of the name, and tries again.
+// resembles reports whether the pattern matches the name, or the name without prefixes such as redis or default. Case
+// and the characters that separate words do not matter.
 func resembles(name string, pattern *regexp.Regexp) bool {
 	for short := squash(name); ; {
 		if pattern.MatchString(short) {
@@ -39,13 +39,10 @@ func resembles(name string, pattern *regexp.Regexp) bool {
 	}
 }
 
-// like compiles a pattern for names that the function squash has put into lower case and stripped of separators. The
-// pattern must match the whole name.
 func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
 
-// These patterns match names that people give to keys, in the form that squash returns. Such a name has up to three
-// parts: the purpose of the value, the kind of value, and the file format. For example, CLIENT_CERT_PEM has the parts
-// client, cert and pem.
+// These patterns match names that people give to keys. The names must be normalized by the function squash. For
+// example, likeCert matches clientcertpem, which consists of a purpose, a kind of value and a file format.
 var (
 	likeURI              = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
 	likeURIs             = like(`(connection|service|server|database|broker)?(uris|urls)`)
@@ -63,17 +60,18 @@ var (
 		`|(tls|ssl)*root(cert|certificate|crt|cer|pem)s?(crt|pem)?|(trusted)?certificates|trustedcerts`)
 	likeCert = like(`(tls|ssl|client|user)*(cert|certificate|crt)(chain|file)?(crt|cer|pem|cert|data)?|(tls|ssl|client)(chain|cer|pem)`)
 	likeKey  = like(`(tls|ssl|client|user)+(private)?key(file)?(pem|data)?|privatekey(file)?(pem|data)?|keypem`)
-	// likeTLSSwitch matches names of keys with which other programs enable TLS by a value such as true. In a binding,
-	// such a key does not enable TLS; see checkTLSSwitch.
+	// likeTLSSwitch matches names of keys that enable TLS in other programs, such as sslenabled. In a binding, these
+	// keys do not enable TLS; see checkTLSSwitch.
 	likeTLSSwitch = like(`(is|use|enable|require|with)?(m?tls|ssl|https|secure|encrypt(ed|ion)?)(enabled?|required?|mode|on|active)?`)
-	// likeScheme matches names of keys whose value is a protocol or the scheme of a URI. Such a key asks for TLS if its
-	// value implies TLS, such as ssl or amqps.
+	// likeScheme matches names of keys whose value is a protocol or the scheme of a URI. If the value is, for example,
+	// ssl or amqps, the key asks for TLS.
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 
-// checkLookalikes returns an error if an unknown key has a value and resembles a known key, unless the known key has a
-// value of its own or the URI contains that value. Without this check, the server's default would be used silently. u
-// is the URI before the values of other keys are added to it, or nil if there is no valid URI.
+// checkLookalikes returns an error if an unknown key has a value and resembles a known key. Without this check, the
+// known key would silently have its default. There is no error if the known key also has a value, or if the URI
+// contains the setting of the known key. The parameter u is the URI before the function bind changes it, or nil if
+// there is no valid URI.
 func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *url.URL) error {
 	names, err := keys.names()
 	if err != nil {
@@ -96,13 +94,13 @@ func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *ur
 	return nil
 }
 
-// isKey reports whether a key is read under the given name for any kind of server.
+// isKey reports whether the table contains a key with the given name, for any kind of server.
 func isKey(table []keySpec, name string) bool {
 	return slices.ContainsFunc(table, func(key keySpec) bool { return key.name == name || slices.Contains(key.otherNames(), name) })
 }
 
 // checkTLSSwitch returns an error if a key asks for TLS but the URI does not use TLS. The parameter from is the key
-// that contains the URI, or "" if the URI does not come from a key.
+// that contains the URI, or "" if the URI is not in the Secret.
 func (s Service) checkTLSSwitch(keys keyReader, from string, u *url.URL) error {
 	if s.usesTLS(u) {
 		return nil
@@ -151,7 +149,7 @@ func (s Service) namesTLS(value string) bool {
 	return protocol == s.TLSScheme && s != PostgreSQL()
 }
 
-// usesTLS reports whether connections to the URI use TLS.
+// usesTLS reports whether the URI requires TLS.
 func (s Service) usesTLS(u *url.URL) bool {
 	if s != PostgreSQL() {
 		return u.Scheme == s.TLSScheme
@@ -163,7 +161,7 @@ func (s Service) usesTLS(u *url.URL) bool {
 	return false
 }
 
-// tlsForm returns the end of the sentence "use a URI that ...", which says how a URI of the service selects TLS.
+// tlsForm says how a URI of the service selects TLS. The text completes a message such as "give a URI that ...".
 func (s Service) tlsForm() string {
 	if s == PostgreSQL() {
 		return "has " + parameterSSLMode + "=verify-full"

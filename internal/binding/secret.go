@@ -16,7 +16,7 @@ func Data(s Service, data map[string][]byte) (Binding, error) {
 	return s.read(secretReader(data))
 }
 
-// secretReader reads the keys in the data of a Secret.
+// secretReader returns a reader of the keys in the data of a Secret.
 func secretReader(data map[string][]byte) keyReader {
 	return keyReader{
 		read:  func(key string) (string, error) { return withoutLineEnd(string(data[key])), nil },
@@ -34,7 +34,7 @@ func (s Service) read(keys keyReader) (Binding, error) {
 		return Binding{}, err
 	}
 	b, err := s.locate(values)
-	// A key with a wrong name may be the reason why the address is missing.
+	// Return the error of checkLookalikes first: the address may be missing because its key has a wrong name.
 	if err := cmp.Or(s.checkLookalikes(keys, values, b.URI), err); err != nil {
 		return Binding{}, err
 	}
@@ -57,8 +57,8 @@ func addressKey(values map[string]string) string {
 	return keyHost
 }
 
-// complete adds the credentials and TLS certificates of a Secret to a binding that was read from a URI. A user name or
-// password in the Secret replaces that in the URI.
+// complete adds the values of a Secret to a binding whose URI is not in the Secret. A user name or password in the
+// Secret replaces the one in the URI.
 func (s Service) complete(b Binding, keys keyReader) (Binding, error) {
 	values, err := s.values(keys)
 	if err == nil {
@@ -79,9 +79,8 @@ func passwordOf(u *url.URL) string {
 	return password
 }
 
-// bind completes a binding that has only a URI and alternative URIs. It adds what the other keys of the Secret contain:
-// credentials, certificates, and the virtual host or the database. The parameter from is the key that contains the URI,
-// for error messages. It is "" if the URI does not come from the Secret.
+// bind adds credentials, certificates and other settings from a Secret to a binding that has only an address. The
+// parameter from is the key that contains the URI, or "" if the URI is not in the Secret.
 func (s Service) bind(b Binding, from string, keys keyReader, values map[string]string) (Binding, error) {
 	if values[keyUsername] != "" || values[keyPassword] != "" {
 		b.URI.User = url.UserPassword(cmp.Or(values[keyUsername], b.URI.User.Username()), cmp.Or(values[keyPassword], passwordOf(b.URI)))
@@ -96,7 +95,7 @@ func (s Service) bind(b Binding, from string, keys keyReader, values map[string]
 	}
 	if db := values[keyDatabase]; db != "" && s == Redis() {
 		if _, err := strconv.ParseUint(db, 10, 31); err != nil {
-			return Binding{}, fmt.Errorf("key %q is not the number of a database, such as 0", keyDatabase)
+			return Binding{}, fmt.Errorf("the value of key %q must be the number of a database, such as 0", keyDatabase)
 		}
 	}
 	if err := addPath(b.URI, from, keyDatabase, values[keyDatabase]); err != nil {
@@ -135,7 +134,7 @@ func addPath(u *url.URL, from, key, value string) error {
 	return nil
 }
 
-// inKey returns a phrase for error messages, which says that something is in a key. It returns "" if there is no key.
+// inKey returns a phrase for error messages, such as: in key "uri". It returns "" if key is "".
 func inKey(key string) string {
 	if key == "" {
 		return ""
@@ -143,17 +142,17 @@ func inKey(key string) string {
 	return fmt.Sprintf(" in key %q", key)
 }
 
-// These are the parameters of a Redis URI for a server with Sentinels. ParameterMaster is the name of the primary. The
-// other two are the user name and password for the Sentinels. The user name and password in front of the host are those
-// for Redis.
+// These parameters of a Redis URI are for a server with Sentinels. ParameterMaster contains the name of the primary.
+// The other two parameters contain the credentials for the Sentinels. The credentials in front of the host are for
+// Redis.
 const (
 	ParameterMaster           = "master_name"
 	ParameterSentinelUser     = "sentinel_username"
 	ParameterSentinelPassword = "sentinel_password"
 )
 
-// addSentinel adds the values of the keys for Sentinels to a URI as parameters. If the URI has a parameter with another
-// value, addSentinel returns an error.
+// addSentinel adds the values of the keys for Sentinels to a URI as parameters. If the URI already has one of these
+// parameters with a different value, addSentinel returns an error.
 func addSentinel(u *url.URL, from string, values map[string]string) error {
 	for _, p := range []struct{ key, parameter string }{
 		{keyMaster, ParameterMaster}, {keySentinelUser, ParameterSentinelUser}, {keySentinelPassword, ParameterSentinelPassword},
@@ -172,9 +171,9 @@ func addSentinel(u *url.URL, from string, values map[string]string) error {
 	return nil
 }
 
-// secure changes the scheme of the URI to the scheme for TLS if the binding contains certificates. For PostgreSQL, it
-// changes the parameter sslmode instead. For a summary API whose URL begins with http://, it returns an error,
-// because the user has explicitly chosen a connection without TLS.
+// secure does nothing if the binding contains no certificates. Otherwise, it makes the URI use TLS: it changes the
+// scheme, or for PostgreSQL the parameter sslmode. For a summary API, secure does not change the URL. It returns an
+// error if the URL begins with http://, because the URL contradicts the certificates.
 func (s Service) secure(b Binding) error {
 	switch {
 	case b.CA == nil && b.Certificate == nil:
@@ -184,7 +183,7 @@ func (s Service) secure(b Binding) error {
 	case b.URI.Scheme == s.TLSScheme:
 		return nil
 	case s == HTTP():
-		return fmt.Errorf("keys %q, %q and %q need TLS, but the URL begins with http://: use https://, or remove them",
+		return fmt.Errorf("keys %q, %q and %q need TLS, but the URL begins with http://: use https://, or remove these keys",
 			keyCA, keyCertificate, keyKey)
 	}
 	b.URI.Scheme = s.TLSScheme
@@ -194,10 +193,10 @@ func (s Service) secure(b Binding) error {
 // parameterSSLMode is the parameter of a PostgreSQL URI that selects TLS.
 const parameterSSLMode = "sslmode"
 
-// requireSSL sets the parameter sslmode of a PostgreSQL URI for a binding with certificates. A URI without this
-// parameter gets the mode "verify-full", in which the server's certificate must be valid for its host. The mode
-// "require" becomes "verify-ca", which verifies the certificate but not the host. libpq also treats "require" in this
-// way if it has a CA certificate.
+// requireSSL sets the parameter sslmode of a PostgreSQL URI for a binding with certificates. If the parameter is
+// missing, requireSSL sets it to "verify-full": clients verify the server's certificate and its host name. requireSSL
+// changes "require" to "verify-ca": clients verify only the certificate. libpq also treats "require" as "verify-ca" if
+// a CA certificate is given.
 func requireSSL(u *url.URL) error {
 	query := u.Query()
 	switch mode := query.Get(parameterSSLMode); mode {
@@ -208,14 +207,14 @@ func requireSSL(u *url.URL) error {
 	case "require":
 		query.Set(parameterSSLMode, "verify-ca")
 	default:
-		return fmt.Errorf("keys %q, %q and %q need TLS, but the URI has an %s that permits connections without TLS: remove it, or set it to verify-full",
+		return fmt.Errorf("keys %q, %q and %q need TLS, but the URI has an %s that permits connections without TLS: remove this parameter, or set it to verify-full",
 			keyCA, keyCertificate, keyKey, parameterSSLMode)
 	}
 	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // PostgreSQL clients do not decode "+" as a space
 	return nil
 }
 
-// checkType returns an error if a Secret is meant for a different kind of server. It accepts unknown types.
+// checkType returns an error if the value of the key "type" names another kind of server. It accepts unknown values.
 func (s Service) checkType(name string) error {
 	if other := serviceOfType(name); other != "" && other != s.Name {
 		return fmt.Errorf("key %q says that this is the Secret of a %s server, but a Secret for %s is needed", keyType, other, s.Name)
@@ -223,7 +222,8 @@ func (s Service) checkType(name string) error {
 	return nil
 }
 
-// serviceOfType returns the name of the server for a value of the key "type". It returns "" if the value is unknown.
+// serviceOfType returns the kind of server, such as "Redis", for a value of the key "type", such as "valkey". It
+// returns "" if the value is unknown.
 func serviceOfType(t string) string {
 	switch strings.ToLower(t) {
 	case "rabbitmq":
@@ -236,8 +236,8 @@ func serviceOfType(t string) string {
 	return ""
 }
 
-// locate returns a binding with the address from the keys "uri" and "uris", or from the keys "host" and "port". It does
-// not add the user name and password from the keys "username" and "password".
+// locate returns a binding that has only an address. The address is in the keys "uri" and "uris", or in the keys "host"
+// and "port".
 func (s Service) locate(values map[string]string) (Binding, error) {
 	if values[keyURI] != "" || values[keyURIs] != "" {
 		return s.locateURIs(values)
@@ -256,9 +256,10 @@ func (s Service) locate(values map[string]string) (Binding, error) {
 	return b, nil
 }
 
-// locateURIs returns a binding with the URIs of the keys "uri" and "uris". The key "uri" alone is enough. So if "uris"
-// is invalid or contradicts "uri", locateURIs ignores "uris". For Redis, it also ignores "uris" unless "uri" or the key
-// "sentinel-master" refers to a cluster or to Sentinels, because "uris" may list the replicas of a single server.
+// locateURIs returns a binding with the URIs of the keys "uri" and "uris". If both
+// have values, "uri" takes precedence: locateURIs ignores a value of "uris" that is invalid or contradicts "uri". For
+// Redis, locateURIs also ignores "uris" if "uri" is the address of a single server, because "uris" may then list the
+// replicas of this server.
 func (s Service) locateURIs(values map[string]string) (Binding, error) {
 	if values[keyURI] == "" {
 		return s.locateList(values[keyURIs])
@@ -275,7 +276,7 @@ func (s Service) locateURIs(values map[string]string) (Binding, error) {
 	if err != nil {
 		return alone, nil //nolint:nilerr // the URI alone is enough
 	}
-	first := *u // copy u, because merge may add the user name of another URI to the first URI
+	first := *u // copy u, because merge may modify the first URI and then fail
 	uris := []*url.URL{&first}
 	for _, endpoint := range others.Endpoints() {
 		uris = append(uris, endpoint.URI)
@@ -296,7 +297,7 @@ func (s Service) locateList(list string) (Binding, error) {
 	return b, nil
 }
 
-// takesSeveral reports whether the URI of a Redis server refers to a cluster or to Sentinels, and may therefore have
+// takesSeveral reports whether a Redis URI is for a cluster or for Sentinels. A binding with such a URI can have
 // several endpoints.
 func takesSeveral(u *url.URL) bool {
 	query := u.Query()
@@ -304,9 +305,9 @@ func takesSeveral(u *url.URL) bool {
 	return err == nil && cluster || query.Has("addr") || query.Has(ParameterMaster)
 }
 
-// CheckDirectory returns an error if the Secret that is mounted at dir cannot be used together with a URI. This is the
-// case if the directory cannot be read, if one of its keys is invalid, or if the directory contains neither credentials
-// nor certificates.
+// CheckDirectory checks the Secret that is mounted at dir, without the URI to which the Secret belongs. It returns an
+// error if the directory cannot be read, if a key is invalid, or if the Secret contains neither credentials nor
+// certificates.
 func (s Service) CheckDirectory(dir string) error {
 	if err := s.checkUsable(&url.URL{Scheme: s.TLSScheme}, directoryReader(dir), "files"); err != nil {
 		return s.unreadable(dir, err)
@@ -314,8 +315,8 @@ func (s Service) CheckDirectory(dir string) error {
 	return nil
 }
 
-// CheckData returns an error if the data of a Secret cannot be used together with a URI. If the URI is invalid,
-// CheckData returns nil, because that is not an error of the Secret.
+// CheckData returns an error if the data of a Secret cannot be used together with the URI raw. If raw is invalid,
+// CheckData returns nil, because an invalid URI is not an error of the Secret.
 func (s Service) CheckData(raw string, data map[string][]byte) error {
 	if u, err := s.parse(raw); err == nil {
 		return s.checkUsable(u, secretReader(data), "keys")
@@ -323,9 +324,9 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 	return nil
 }
 
-// checkUsable returns an error if a key is invalid together with a URI, or if the keys contain neither credentials nor
-// certificates. In the latter case, the error lists the possible keys. noun is the word for the keys in the error:
-// "keys" or "files".
+// checkUsable returns an error if a key is invalid or contradicts the URI u. It also returns an error if neither the
+// keys nor u contain credentials or certificates. The parameter noun is the word for the keys in the error: "keys" or
+// "files".
 func (s Service) checkUsable(u *url.URL, keys keyReader, noun string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {

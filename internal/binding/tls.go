@@ -13,9 +13,9 @@ import (
 
 // TLSConfig returns the client's TLS configuration. It returns nil if the scheme of the URI does not use TLS.
 //
-// The server's certificate must be valid for serverName or for the host of one of the endpoints. The latter is needed
-// for clusters whose nodes announce their own addresses but share one certificate. If serverName is empty, the dialer
-// sets it to the host that it connects to.
+// If serverName is empty, the server's certificate must be valid for the host that the dialer connects to. Otherwise,
+// the certificate must be valid for serverName, or for the host of an endpoint of b. These hosts are also accepted,
+// because the nodes of a cluster may announce addresses for which their common certificate is not valid.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
 		return nil, nil //nolint:nilnil // no configuration means no TLS
@@ -63,8 +63,8 @@ func isTLSScheme(scheme string) bool {
 	return false
 }
 
-// verify checks a server's certificate chain as package tls does. The certificate must be valid for the given host
-// name, or for at least one of the other hosts.
+// verify checks a server's certificate chain as package tls does. The certificate must be valid for at least one of the
+// given hosts.
 func verify(state tls.ConnectionState, roots *x509.CertPool, name string, others []string) error {
 	certificate, intermediates := state.PeerCertificates[0], x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
@@ -81,11 +81,11 @@ func verify(state tls.ConnectionState, roots *x509.CertPool, name string, others
 	return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
 }
 
-// roots returns the CA certificates that the client trusts. It returns nil if these are the CA certificates of the
-// operating system.
+// roots returns the CA certificates that the client trusts. It returns nil if the client trusts the CA certificates of
+// the operating system.
 func (b Binding) roots() (*x509.CertPool, error) {
 	if b.CA == nil {
-		return nil, nil //nolint:nilnil // package tls takes nil for those of the system
+		return nil, nil //nolint:nilnil // for package tls, nil means the CA certificates of the system
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b.CA) {
@@ -94,15 +94,15 @@ func (b Binding) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// certificate returns the client certificate. It returns nil if the binding has none.
+// certificate returns the client certificate, or nil if the binding has no client certificate.
 func (b Binding) certificate() (*tls.Certificate, error) {
 	switch {
 	case b.Certificate == nil && b.Key == nil:
-		return nil, nil //nolint:nilnil // no certificate is valid
+		return nil, nil //nolint:nilnil // nil means that there is no certificate
 	case b.Key == nil:
-		return nil, fmt.Errorf("key %q has no %q: a client certificate needs both", keyCertificate, keyKey)
+		return nil, fmt.Errorf("key %q is set, but key %q is missing: a client certificate needs both", keyCertificate, keyKey)
 	case b.Certificate == nil:
-		return nil, fmt.Errorf("key %q has no %q: a client certificate needs both", keyKey, keyCertificate)
+		return nil, fmt.Errorf("key %q is set, but key %q is missing: a client certificate needs both", keyKey, keyCertificate)
 	}
 	pair, err := tls.X509KeyPair(b.Certificate, b.Key)
 	if err != nil {
@@ -126,8 +126,8 @@ func (b Binding) checkTLS() error {
 	return err
 }
 
-// ExplainTLS returns what the user can do about a TLS failure, as part of a sentence without a full stop. It returns
-// "" for other errors.
+// ExplainTLS returns what the user can do about a TLS failure, or "" for any other error. The text does not end with a
+// full stop.
 func ExplainTLS(err error) string {
 	if err == nil {
 		return ""
@@ -144,7 +144,7 @@ func ExplainTLS(err error) string {
 	return ""
 }
 
-// explainOwn explains a TLS handshake that the client has aborted.
+// explainOwn explains why the client has aborted a TLS handshake.
 func explainOwn(err error) string {
 	var plain tls.RecordHeaderError
 	switch {
@@ -164,27 +164,27 @@ func explainCertificate(err error) string {
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
-	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"): // a CA certificate has the name of the issuer, but is invalid or has another key
+	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"):
+		// A trusted CA certificate has the name of the issuer, but is invalid or has a different key.
 		return "the CA certificate in " + keyCA + " cannot verify the server's certificate: the CA certificate may have expired or been replaced; put the current certificate of the CA into " + keyCA
 	case errors.As(err, &authority):
 		return "the client does not know the CA of the server's certificate: put the certificate of that CA into " + keyCA
 	case errors.As(err, &name) && len(name.Certificate.DNSNames)+len(name.Certificate.IPAddresses) == 0:
-		return "the server's certificate has no subject alternative names: issue one with the host as DNS name or IP address"
+		return "the server's certificate has no subject alternative names: issue a certificate with the host as DNS name or IP address"
 	case errors.As(err, &name):
-		return "the server's certificate is for another host: use a host name of the certificate, or issue one for this host"
+		return "the server's certificate is for another host: use a host name of the certificate, or issue a certificate for this host"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "the server's certificate, or the CA certificate in " + keyCA + ", has expired or is not valid yet: renew the certificate, or correct the clock"
 	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
-		return "the server's certificate is not for servers: issue one with the extended key usage serverAuth"
+		return "the server's certificate is not for servers: issue a certificate with the extended key usage serverAuth"
 	case errors.As(err, &invalid) && invalid.Reason == x509.NotAuthorizedToSign:
 		return "a certificate in the server's chain or in " + keyCA + " is not a CA certificate: put the certificate of the CA into " + keyCA
 	}
 	return ""
 }
 
-// explainAlert explains a TLS handshake that the server has aborted with an alert. It recognizes the alert by the
-// text of the error, because package tls does not export the type, and the RabbitMQ client passes on only the text.
-// With TLS 1.3, the alert can arrive even after the handshake has succeeded for the client.
+// explainAlert explains why the server has aborted a TLS handshake. It searches for the alert in the text of the error:
+// package tls uses tls.AlertError only for QUIC, and the errors of the RabbitMQ client contain only the text.
 func explainAlert(text string) string {
 	_, alert, found := strings.Cut(text, "remote error: tls: ")
 	if !found {
@@ -196,7 +196,7 @@ func explainAlert(text string) string {
 		{"unknown certificate authority", "the server does not know the CA of the client certificate in " + keyCertificate +
 			": use a certificate of a CA that the server trusts"},
 		{"unsupported certificate", "the server does not accept the client certificate in " + keyCertificate +
-			": issue one with the extended key usage clientAuth"},
+			": issue a certificate with the extended key usage clientAuth"},
 		{"unknown certificate", "the server does not accept the client certificate in " + keyCertificate + ": see the log of the server"},
 		{"access denied", "the server does not accept the client certificate in " + keyCertificate + ": see the log of the server"},
 		{"insufficient security level", "the server requires stronger keys or ciphers: see the log of the server"},

@@ -44,7 +44,8 @@ func (p peer) pool() *x509.CertPool {
 	return pool
 }
 
-// exchange performs a TLS handshake, then reads one byte from the server. It returns the client's error.
+// exchange performs a TLS handshake, then reads one byte from the server. It returns the client's error. If the
+// parameter server is nil, the server does not speak TLS.
 func exchange(t *testing.T, server, client *tls.Config) error {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -76,7 +77,7 @@ func exchange(t *testing.T, server, client *tls.Config) error {
 	return err
 }
 
-func TestExplainTLS_EachFailure_SaysWhatToDo(t *testing.T) {
+func TestExplainTLS_EachFailure_ExplanationSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	later := time.Now().Add(time.Hour)
 	server, client := newPeer(t, "good.example", later), newPeer(t, "client", later)
@@ -143,7 +144,7 @@ func TestExplainTLS_EachFailure_SaysWhatToDo(t *testing.T) {
 }
 
 // The errors in this test have the texts of the packages crypto/tls and crypto/x509.
-func TestExplainTLS_ErrorTextOfLibrary_SaysWhatToDo(t *testing.T) {
+func TestExplainTLS_ErrorTextOfLibrary_ExplanationSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	invalid := func(reason x509.InvalidReason) error { return x509.CertificateInvalidError{Reason: reason} }
 	for name, tt := range map[string]struct {
@@ -151,13 +152,13 @@ func TestExplainTLS_ErrorTextOfLibrary_SaysWhatToDo(t *testing.T) {
 		want string
 	}{
 		"a server of TLS 1.1":                    {errors.New("tls: server selected unsupported protocol version 302"), "enable TLS 1.2"},
-		"a client certificate of a server":       {errors.New("remote error: tls: unsupported certificate"), "clientAuth"},
+		"a client with a server certificate":     {errors.New("remote error: tls: unsupported certificate"), "clientAuth"},
 		"a client certificate that is not known": {errors.New("remote error: tls: unknown certificate"), "client certificate in tls.crt"},
 		"a client CA that is not known":          {errors.New("remote error: tls: unknown certificate authority"), "does not know the CA"},
 		"a client that is denied":                {errors.New("remote error: tls: access denied"), "client certificate in tls.crt"},
 		"a weak key":                             {errors.New("remote error: tls: insufficient security level"), "stronger keys"},
 		"a certificate with a common name only":  {x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}, "no subject alternative names"},
-		"a server certificate of a client":       {invalid(x509.IncompatibleUsage), "serverAuth"},
+		"a server with a client certificate":     {invalid(x509.IncompatibleUsage), "serverAuth"},
 		"a ca.crt that is not a CA certificate":  {invalid(x509.NotAuthorizedToSign), "certificate of the CA"},
 	} {
 		if got := ExplainTLS(fmt.Errorf("connect: %w", tt.err)); !strings.Contains(got, tt.want) {
@@ -166,10 +167,10 @@ func TestExplainTLS_ErrorTextOfLibrary_SaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestExplainTLS_ExpiredCA_SuggestsReplacingIt(t *testing.T) {
+func TestExplainTLS_CAWasReplaced_SuggestsReplacingTheCACertificate(t *testing.T) {
 	t.Parallel()
 	server := newPeer(t, "good.example", time.Now().Add(time.Hour))
-	other := newPeer(t, "good.example", time.Now().Add(time.Hour)) // another CA of the same name
+	other := newPeer(t, "good.example", time.Now().Add(time.Hour)) // another CA with the same name
 	config, err := Binding{URI: &url.URL{Scheme: "amqps", Host: "good.example"}, CA: other.authority}.TLSConfig("good.example")
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +192,7 @@ func TestExplainTLS_OtherErrors_AreNotExplained(t *testing.T) {
 
 // In a Redis Cluster, either each node has its own certificate, or all nodes use one certificate for the host in the
 // URI.
-func TestTLSConfig_AcceptsTheDialedHostAndTheHostOfTheURI(t *testing.T) {
+func TestTLSConfig_AcceptsCertificatesForTheDialedHostAndTheHostOfTheURI(t *testing.T) {
 	t.Parallel()
 	later := time.Now().Add(time.Hour)
 	for _, tt := range []struct {

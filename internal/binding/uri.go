@@ -9,12 +9,13 @@ import (
 	"strings"
 )
 
-// URI returns a Source for a URI that a user has entered. For RabbitMQ and Redis, it may be a list of URIs that are
-// separated by commas or white space. If dir is not empty, a Secret is mounted there. The user name, password, token
-// and certificates in the Secret override those in the URI. The source reads the files at each call.
+// URI returns a Source for raw, a URI that a user has entered. For RabbitMQ and Redis, raw may be a list of URIs that
+// are separated by commas or white space. If dir is not "", it is the directory at which a Secret is mounted. The
+// source reads the Secret at each call and adds the values to the binding. A user name or password in the Secret
+// replaces the one in raw.
 //
-// If the URI is invalid, URI returns an error that says what is wrong and shows an example, but does not quote the URI.
-// URI does not read the files. To check them, call the Source.
+// If raw is invalid, the returned error says what is wrong and shows an example, but does not quote raw. The function
+// URI does not read the Secret. To check the Secret, call the Source.
 func URI(s Service, raw, dir string) (Source, error) {
 	if _, err := s.parseList(raw); err != nil {
 		return nil, err
@@ -51,24 +52,24 @@ func (s Service) parse(raw string) (*url.URL, error) {
 	case u.Scheme != s.Scheme && u.Scheme != s.TLSScheme:
 		return nil, s.invalid(s.wrongScheme())
 	case u.Opaque != "" || u.Hostname() == "":
-		return nil, s.invalid("it names no host")
+		return nil, s.invalid("the URI has no host")
 	case !validPort(u):
 		return nil, s.invalid("the port is not a number from 1 to 65535")
 	case strings.Contains(u.EscapedPath()+u.RawQuery, "@") || strings.Contains(raw, "#"):
-		// If a password contains an unescaped /, ? or #, the host part of the URI ends there. The rest of the
-		// password would become the path or the query.
+		// If a password contains an unescaped /, ? or #, the authority part of the URI ends there. The rest of the
+		// password and the host would become the path, the query or the fragment.
 		return nil, s.invalid("there is a /, ? or # before the @; in a password, write these characters as %2F, %3F and %23")
 	}
 	return u, nil
 }
 
-// mistakeIn describes a mistake in a URI for which url.Parse has no good error. It returns "" if it finds none.
+// mistakeIn describes a mistake in a URI for which url.Parse has no good error. It returns "" if it finds no mistake.
 func (s Service) mistakeIn(raw string) string {
 	switch {
 	case !strings.Contains(raw, "://"):
 		return s.wrongScheme()
 	case s.takesList() && !strings.Contains(raw, "?") && strings.HasSuffix(strings.TrimSpace(raw), ","):
-		return "there is a comma at its end; remove the comma"
+		return "the URI ends with a comma; remove the comma"
 	case s.takesList() && strings.Contains(hostOf(raw), ","):
 		return "there are several hosts in one URI; give one URI for each host, separated by commas"
 	}
@@ -99,7 +100,7 @@ func isPort(text string) bool {
 	return err == nil && port > 0
 }
 
-// wrongScheme says that a URI has the wrong scheme or none.
+// wrongScheme returns the error text for a URI with a wrong or missing scheme.
 func (s Service) wrongScheme() string {
 	return fmt.Sprintf("it does not begin with %s:// or %s://", s.Scheme, s.TLSScheme)
 }
@@ -108,7 +109,7 @@ func (s Service) invalid(what string) error {
 	return fmt.Errorf("the URI of %s is invalid: %s; it must look like %s", s.Name, what, s.Example)
 }
 
-// describe explains an error of url.Parse. It omits the quoted part of the URI, because this may be a password.
+// describe explains an error of url.Parse. It does not quote the URI, because the quoted part may be a password.
 func describe(err error) string {
 	var escape url.EscapeError
 	var host url.InvalidHostError
@@ -116,7 +117,7 @@ func describe(err error) string {
 	case errors.As(err, &escape):
 		return "a % is not followed by two hexadecimal digits; write a bare % as %25"
 	case errors.As(err, &host):
-		return "its host name contains a character that is not allowed in host names"
+		return "the host name contains a character that is not allowed in host names"
 	default:
 		return "the syntax is wrong; write special characters of the user name and password as %XX"
 	}

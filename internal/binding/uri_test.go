@@ -14,28 +14,28 @@ func TestBindingURI_AcceptsValidAndRejectsInvalidURIs(t *testing.T) {
 		redacted string // expected redacted form if the URI is valid
 		reason   string // expected error if the URI is invalid
 	}{
-		{"a broker with user and password hides the password", RabbitMQ(), "amqp://guest:s3cr3t@127.0.0.1:5672/", "amqp://127.0.0.1:5672/", ""},
-		{"a broker over TLS is taken", RabbitMQ(), "amqps://broker.example", "amqps://broker.example", ""},
-		{"a store with a password only hides it", Redis(), "redis://:s3cr3t@localhost:6379/0", "redis://localhost:6379/0", ""},
-		{"a store whose password stands as the user name hides it", Redis(), "rediss://s3cr3t@localhost", "rediss://localhost", ""},
-		{"options in the query are not shown", Redis(), "redis://localhost?password=s3cr3t", "redis://localhost", ""},
-		{"a password with an @ is taken", Redis(), "redis://u:s3@cr3t@localhost", "redis://localhost", ""},
-		{"a virtual host is shown as it was written", RabbitMQ(), "amqp://h/a%2Fb", "amqp://h/a%2Fb", ""},
-		{"an IPv6 address is taken", Redis(), "redis://[::1]:6379", "redis://[::1]:6379", ""},
-		{"another scheme is refused", RabbitMQ(), "http://guest:s3cr3t@127.0.0.1", "", "does not begin with amqp:// or amqps://"},
-		{"a text without a scheme is refused", Redis(), "localhost:6379", "", "does not begin with redis:// or rediss://"},
-		{"an IP address without a scheme is refused", Redis(), "127.0.0.1:6379", "", "does not begin with redis:// or rediss://"},
-		{"a comma at the end is explained", Redis(), "redis://h:1,", "", "there is a comma at its end; remove the comma"},
-		{"a comma and a space at the end are explained", RabbitMQ(), "amqp://a,amqp://b/v, ", "", "there is a comma at its end; remove the comma"},
-		{"an empty text is refused", Redis(), "", "", "does not begin with"},
-		{"a URI without a host is refused", RabbitMQ(), "amqp://guest:s3cr3t@", "", "names no host"},
-		{"a URI with a port alone is refused", RabbitMQ(), "amqp://:5672", "", "names no host"},
-		{"a port that is no number is refused", RabbitMQ(), "amqp://u@h:s3cr3t/", "", "the syntax is wrong"},
-		{"a port beyond the largest is refused", RabbitMQ(), "amqp://u@h:65536/", "", "the port is not a number"},
-		{"port zero is refused", RabbitMQ(), "amqp://u@h:0/", "", "the port is not a number"},
-		{"an empty port is refused", RabbitMQ(), "amqp://u@h:/", "", "the port is not a number"},
+		{"the user and password of a RabbitMQ URI are hidden", RabbitMQ(), "amqp://guest:s3cr3t@127.0.0.1:5672/", "amqp://127.0.0.1:5672/", ""},
+		{"a RabbitMQ URI with TLS is accepted", RabbitMQ(), "amqps://broker.example", "amqps://broker.example", ""},
+		{"a Redis password without a user name is hidden", Redis(), "redis://:s3cr3t@localhost:6379/0", "redis://localhost:6379/0", ""},
+		{"a Redis password in the place of the user name is hidden", Redis(), "rediss://s3cr3t@localhost", "rediss://localhost", ""},
+		{"the parameters of a URI are hidden", Redis(), "redis://localhost?password=s3cr3t", "redis://localhost", ""},
+		{"a password with an @ is accepted", Redis(), "redis://u:s3@cr3t@localhost", "redis://localhost", ""},
+		{"a virtual host is shown with its escapes", RabbitMQ(), "amqp://h/a%2Fb", "amqp://h/a%2Fb", ""},
+		{"an IPv6 address is accepted", Redis(), "redis://[::1]:6379", "redis://[::1]:6379", ""},
+		{"another scheme is rejected", RabbitMQ(), "http://guest:s3cr3t@127.0.0.1", "", "does not begin with amqp:// or amqps://"},
+		{"a host and port without a scheme are rejected", Redis(), "localhost:6379", "", "does not begin with redis:// or rediss://"},
+		{"an IP address without a scheme is rejected", Redis(), "127.0.0.1:6379", "", "does not begin with redis:// or rediss://"},
+		{"a comma at the end is explained", Redis(), "redis://h:1,", "", "the URI ends with a comma; remove the comma"},
+		{"a comma and a space at the end are explained", RabbitMQ(), "amqp://a,amqp://b/v, ", "", "the URI ends with a comma; remove the comma"},
+		{"an empty text is rejected", Redis(), "", "", "does not begin with"},
+		{"a URI without a host is rejected", RabbitMQ(), "amqp://guest:s3cr3t@", "", "the URI has no host"},
+		{"a URI with a port but no host is rejected", RabbitMQ(), "amqp://:5672", "", "the URI has no host"},
+		{"a port that is no number is rejected", RabbitMQ(), "amqp://u@h:s3cr3t/", "", "the syntax is wrong"},
+		{"a port above 65535 is rejected", RabbitMQ(), "amqp://u@h:65536/", "", "the port is not a number"},
+		{"port zero is rejected", RabbitMQ(), "amqp://u@h:0/", "", "the port is not a number"},
+		{"an empty port is rejected", RabbitMQ(), "amqp://u@h:/", "", "the port is not a number"},
 		{"a bare % is explained", RabbitMQ(), "amqp://u:s3cr3t%zz@h", "", "write a bare % as %25"},
-		{"a space in the host is explained", RabbitMQ(), "amqp://u:s3cr3t@h h", "", "its host name contains"},
+		{"a space in the host is explained", RabbitMQ(), "amqp://u:s3cr3t@h h", "", "the host name contains"},
 		{"a bare slash in the password is explained", RabbitMQ(), "amqp://u:12/s3cr3t@h", "", "write these characters as %2F"},
 		{"a bare ? in the password is explained", RabbitMQ(), "amqp://u:12?s3cr3t@h", "", "write these characters as %2F"},
 		{"a bare # in the password is explained", RabbitMQ(), "amqp://u:12#s3cr3t@h", "", "write these characters as %2F"},
@@ -94,15 +94,14 @@ func TestRedacted_ZeroBinding_IsEmpty(t *testing.T) {
 func assertNoSecret(t *testing.T, text, secret string) {
 	t.Helper()
 	if strings.Contains(text, secret) {
-		t.Errorf("%q holds the password", text)
+		t.Errorf("%q contains the password", text)
 	}
 }
 
 const fuzzedSecret = "s3cr3tPassw0rd"
 
-// FuzzURI puts a known password into URIs of any form. It checks that neither errors nor redacted URIs contain the
-// password.
-func FuzzURI(f *testing.F) {
+// The test puts a known password into URIs of any form. Neither errors nor redacted URIs may contain the password.
+func FuzzURI_PasswordInURI_IsNeverShown(f *testing.F) {
 	addSecretShapes(f)
 	f.Fuzz(func(t *testing.T, scheme, before, after, rest string) {
 		if strings.Contains(rest, fuzzedSecret) || !strings.HasPrefix(rest, "@") {
@@ -115,9 +114,9 @@ func FuzzURI(f *testing.F) {
 	})
 }
 
-// FuzzDirectory puts a known password into the files of a mounted Secret. It checks that neither errors nor redacted
-// URIs contain the password.
-func FuzzDirectory(f *testing.F) {
+// The test puts a known password into the files of a mounted Secret. Neither errors nor redacted URIs may contain the
+// password.
+func FuzzDirectory_PasswordInFiles_IsNeverShown(f *testing.F) {
 	addSecretShapes(f)
 	f.Fuzz(func(t *testing.T, scheme, before, after, rest string) {
 		if strings.Contains(rest, fuzzedSecret) || !strings.HasPrefix(rest, "@") {

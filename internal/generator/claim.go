@@ -13,30 +13,30 @@ import (
 )
 
 const (
-	// claimTime says how far in advance a generator claims plates. The generator holds as many claimed plates
-	// as it needs for its exits in this time.
+	// claimTime is how far in advance plates are claimed. A generator claims as many plates as its exits need in this
+	// time.
 	claimTime = 500 * time.Millisecond
-	// maxHeld is the maximum number of held plates of all partitions together. However, each partition may always
-	// hold one, even if there are more partitions than maxHeld.
+	// maxHeld is the maximum number of plates that are claimed and not yet used, in all partitions together. If there are
+	// more than maxHeld partitions, each partition may still have one claimed plate.
 	maxHeld = 1024
-	// emptyValid is how long a generator assumes that a pool which was empty is still empty. Otherwise, every
-	// attempt to get a plate from an empty pool would cost a round trip to the store.
+	// emptyValid is how long the generator treats a pool as empty after a claim has returned no plate. Without this rule,
+	// every attempt to get a plate from an empty pool would cost a round trip to the store.
 	emptyValid = 10 * time.Millisecond
-	// drainedRetry is the minimum delay between a claim that emptied the pool and the next claim. It does not apply
-	// while an exit is due and has no plate: the next claim is then made at once.
+	// drainedRetry is the minimum delay between a claim that has returned fewer plates than requested and the following
+	// claim. The delay does not apply while an exit that is due waits for a plate.
 	drainedRetry = 100 * time.Millisecond
 )
 
-// claims gets plates for exits from the pools of all partitions. It claims plates before they are needed, and
-// uses a plate only after its claim is durable. Plates that are claimed and not yet used are called held. When
-// the generator stops, it releases the held plates.
+// claims contains the claimers of all partitions. Plates are claimed in advance. A plate is used only after its claim
+// is durable. A plate that is claimed and not yet used is called held. When the generator stops, the claimers release
+// the held plates.
 type claims struct {
 	claimers []*claimer
-	// answered receives a value when the store has answered a claim.
+	// claims.answered receives a value when the store has answered a claim.
 	answered chan struct{}
-	// turn is the index of the claimer to ask first when the next plate is needed.
+	// turn is the index of the claimer from which claims.next tries to take a plate first.
 	turn int
-	// latest is the claimer that provided the last plate.
+	// latest is the claimer that provided the plate for the latest call of claims.next.
 	latest *claimer
 }
 
@@ -47,36 +47,36 @@ type claimer struct {
 	run       string
 	partition int
 	stay      func() (minStay, maxStay time.Duration)
-	// need returns how many plates the claimer should hold at the current rate of exits.
+	// claimer.need returns how many plates the claimer should hold at the current rate of exits.
 	need     func() int
 	answered chan<- struct{}
-	// wake receives a value when the claimer may have to claim more plates.
+	// claimer.wake receives a value when the claimer may have to claim more plates.
 	wake chan struct{}
 
 	mu sync.Mutex
-	// held contains the claimed plates that are not used yet, those of the oldest claim first. latest is the plate that
-	// was used last.
+	// claimer.held contains the held plates. The plates of the oldest claim are first. claimer.latest is the plate that
+	// the latest call of claimer.pop returned.
 	held   []claimed
 	latest claimed
 	// token identifies the latest claim.
 	token int64
-	// low is the number of held plates at or below which the claimer claims more.
+	// claimer.low is a threshold: if the claimer holds at most this number of plates, the claimer claims more plates.
 	low int
 	// wanted is true while an exit waits for the answer to a claim.
 	wanted bool
-	// drainedAt is when a claim last returned fewer plates than were requested. emptyAt is when a claim last
-	// returned no plate.
+	// drainedAt is the time of the latest answer with fewer plates than the claim requested. emptyAt is the time of the
+	// latest answer without a plate.
 	drainedAt, emptyAt time.Time
 }
 
-// claimed is a held plate, with the token of the claim that returned it.
+// claimed is a plate with the token of its claim.
 type claimed struct {
 	store.Plate
 	token int64
 }
 
-// newClaims returns the claims of one generator process. run identifies the process. exitRate returns the current rate
-// of the exits that need a plate, per second.
+// newClaims returns the claims of one generator process. The parameter run identifies the process. The function
+// exitRate returns how many exits per second currently need a plate.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), exitRate func() float64,
 ) *claims {
@@ -103,9 +103,9 @@ func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	return c
 }
 
-// next removes one of the claimed plates from held, and returns it with its partition. Successive calls go through the
-// partitions in turn. If there is no claimed plate, next waits until the store has answered the pending claims. It
-// returns false if the pools of all partitions are empty.
+// next removes a held plate and returns the plate with its partition. Successive calls take plates from the partitions
+// in turn. If no plate is held, next waits for the answers to claims. If the pools of all partitions are empty, next
+// returns false.
 func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	since := time.Now().Add(-emptyValid)
 	for {
@@ -133,7 +133,8 @@ func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	}
 }
 
-// restore undoes the latest call of next. Call it if no exit was published with the plate that the call returned.
+// restore undoes the latest call of claims.next: the plate is held again. Call restore if no exit was published with
+// this plate.
 func (c *claims) restore() { c.latest.restore() }
 
 func (c *claimer) pop() (store.Plate, bool) {
@@ -156,8 +157,8 @@ func (c *claimer) restore() {
 	c.held = slices.Insert(c.held, 0, c.latest)
 }
 
-// emptySince reports whether a claim after the given time returned no plate. If so, the pool counts as empty. If
-// not, emptySince requests a claim.
+// emptySince reports whether a claim has returned no plate since the given time. If the result is false, emptySince has
+// also requested a claim.
 func (c *claimer) emptySince(since time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,8 +170,8 @@ func (c *claimer) emptySince(since time.Time) bool {
 	return false
 }
 
-// serve claims plates until the given channel is closed. Then it releases the held plates and returns. It returns early
-// if ctx ends during a call to the store.
+// serve claims plates until the channel stopping is closed. Then serve releases the held plates and returns. If ctx
+// ends during a call to the store, serve returns at once.
 func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	for {
 		limit, ok := c.await(stopping)
@@ -184,8 +185,8 @@ func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	c.releaseHeld(ctx)
 }
 
-// await waits until plates must be claimed, and returns their number. It returns false when the given channel is
-// closed.
+// await waits until plates must be claimed, and returns the number of these plates. It returns false when the channel
+// stopping is closed.
 func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	retry := time.NewTimer(drainedRetry)
 	defer retry.Stop()
@@ -209,8 +210,8 @@ func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	}
 }
 
-// due returns how many plates the caller should claim now. If limit is 0, the caller should claim none now, and must
-// call due again after the wait time, or earlier if c.wake receives a value.
+// due returns how many plates the caller should claim at the given time. If the limit is 0, the caller must call the
+// method due again after the wait time, or earlier if c.wake receives a value.
 func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -229,15 +230,16 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	return missing, 0
 }
 
-// tooManyClaims reports whether the held plates come from too many different claims. The store remembers only a
-// limited number of claims. It could not release the plates of claims that it has forgotten.
+// tooManyClaims reports whether the held plates come from too many different claims. The store remembers only a limited
+// number of claims, and cannot release the plates of a claim that it has forgotten.
 func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims up to limit plates. It adds them to the held plates only when the claim is durable. Otherwise, the store
-// could lose the claim after the exit of a plate was published, and the plate would be claimed a second time. If a
-// reply of the store is lost, claim repeats the request with the same token, and gets the same plates.
+// claim claims up to limit plates. It adds the plates to the held plates only when the claim is durable. If a plate
+// were used earlier, the store could lose the claim after the exit was published, and the plate could be claimed a
+// second time. If a reply of the store is lost, c.steps.run repeats the claim with the same token, so the store returns
+// the same plates.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	c.token++
@@ -261,8 +263,8 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// hold records the result of the latest claim: it adds the claimed plates to the held ones. limit is the number of
-// plates that the claim asked for.
+// hold adds the plates of the latest claim to the held plates. The parameter limit is the number of plates that the
+// claim requested.
 func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

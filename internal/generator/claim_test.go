@@ -14,7 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// exitDelay is added to minStay to delay the exit schedule. In this time, the broker confirms the first entries.
+// The exit schedule starts later than the entry schedule, by minStay plus exitDelay. During exitDelay, the broker
+// confirms the first entries.
 var exitDelay = new(plan.Exit).Delay()
 
 // exitsOf returns the published exits that have the given intent.
@@ -33,7 +34,7 @@ func exitsOf(t *testing.T, p *fakePublisher, intent event.Intent) []event.Exit {
 	return exits
 }
 
-// platesOf returns n plates of entries that all belong to the given partition.
+// platesOf returns n plates of entries. All of these plates belong to the given partition.
 func platesOf(n, partition, partitions int) []string {
 	var plates []string
 	for position := int64(0); len(plates) < n; position++ {
@@ -77,13 +78,13 @@ func TestGeneratorRun_MatchedExits_UseClaimedPlates(t *testing.T) {
 				within(t, "unmatched exits", len(unmatched), exits-want, exits-want)
 				for _, e := range matched {
 					if !parked[e.Plate] {
-						t.Fatalf("plate %s left as matched, but was not parked", e.Plate)
+						t.Fatalf("plate %s has a matched exit, but was not parked", e.Plate)
 					}
 					delete(parked, e.Plate)
 				}
 				for _, e := range unmatched {
 					if parked[e.Plate] {
-						t.Fatalf("plate %s left as unmatched, but was parked", e.Plate)
+						t.Fatalf("plate %s has an unmatched exit, but was parked", e.Plate)
 					}
 				}
 				left := len(s.pool(0)) + len(s.pool(1)) + len(s.pool(2))
@@ -160,7 +161,7 @@ func TestGeneratorRun_MatchedExits_FollowTheirEntryAfterMinStay(t *testing.T) {
 		entry := start(t, build(t, NewEntry, options{Plan: p, Publisher: entered, Store: s}))
 		exit := start(t, build(t, NewExit, options{Plan: p, Publisher: left, Store: s}))
 		pass(time.Minute)
-		within(t, "exits in a minute without the first stay", len(left.sent()), 5_749, 5_750)
+		within(t, "exits in the first minute", len(left.sent()), 5_749, 5_750)
 		within(t, "starved draws", int(exit.Stats().Starved), 0, 0)
 		entry.finish(t)
 		exit.finish(t)
@@ -192,12 +193,12 @@ func TestGeneratorRun_Exit_IsLaterThanItsEntryDespiteClockSkew(t *testing.T) {
 		r.finish(t)
 		exits := exitsOf(t, publisher, event.IntentMatched)
 		if len(exits) != 1 || exits[0].At.Before(entered.Add(time.Millisecond)) {
-			t.Errorf("the exits are %v, want one at least a millisecond after %s, the precision of the store", exits, entered)
+			t.Errorf("the exits are %v, want one exit at least 1 ms (the precision of the store) after %s", exits, entered)
 		}
 	})
 }
 
-func TestGeneratorRun_Stop_ReleasesUnusedClaims(t *testing.T) {
+func TestGeneratorRun_Stopped_ReleasesUnusedClaims(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -211,13 +212,13 @@ func TestGeneratorRun_Stop_ReleasesUnusedClaims(t *testing.T) {
 		within(t, "plates in the pool at the end", len(pool), 300-len(publisher.sent()), 300-len(publisher.sent()))
 		for _, e := range exitsOf(t, publisher, event.IntentMatched) {
 			if slices.Contains(pool, e.Plate) {
-				t.Errorf("plate %s left, but is in the pool", e.Plate)
+				t.Errorf("plate %s was used for an exit, but is in the pool", e.Plate)
 			}
 		}
 	})
 }
 
-func TestGeneratorRun_Stop_ReleaseFails_ReturnsAfterTheTimeout(t *testing.T) {
+func TestGeneratorRun_StoppedAndReleaseFails_ReturnsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -308,18 +309,18 @@ func TestClaims_HoldEnoughPlatesForHalfASecondOfExits(t *testing.T) {
 		partitions int
 		want       int
 	}{
-		{"none at a match percentage of 0", 0, 1, 0},
-		{"at least one", 0.1, 1, 1},
-		{"at least one in each partition", 10, 16, 1},
-		{"the plates of half a second", 200, 1, 100},
-		{"the share of a partition", 200, 4, 25},
-		{"no more than the bound of all partitions", 1e6, 4, 256},
+		{"no plate at a rate of 0", 0, 1, 0},
+		{"at least one plate", 0.1, 1, 1},
+		{"at least one plate in each partition", 10, 16, 1},
+		{"plates for half a second", 200, 1, 100},
+		{"a quarter of the plates in each of 4 partitions", 200, 4, 25},
+		{"at most maxHeld plates in all partitions together", 1e6, 4, 256},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := newClaims(nil, nil, testRun, tt.partitions, nil, func() float64 { return tt.matched })
 			if got := c.claimers[0].need(); got != tt.want {
-				t.Errorf("%d plates are needed, want %d", got, tt.want)
+				t.Errorf("a claimer needs %d plates, want %d", got, tt.want)
 			}
 		})
 	}

@@ -13,9 +13,9 @@ const (
 	// commitBatch is the maximum number of events that the committer records in one operation, so that no
 	// operation blocks the store for long.
 	commitBatch = 512
-	// commitInterval is the time between two operations that record confirmed events. Recording a hundred events costs
-	// the store about as much as recording one. The plates of confirmed entries become available to exits up to
-	// commitInterval later. This delay is harmless, because exits use the plates of the earliest entries first. The
+	// commitInterval is the time between two operations that record confirmed events. Recording a hundred events costs the
+	// store about as much as recording one event. The plate of a confirmed entry becomes available to exits with a delay
+	// of up to commitInterval. This delay is harmless, because exits use the plates of the earliest entries first. The
 	// first event after a pause is recorded at once.
 	commitInterval = 100 * time.Millisecond
 )
@@ -31,8 +31,8 @@ type committer struct {
 	events    []store.Published
 }
 
-// register records this generator process in the store. It must be called before the process publishes its first
-// event, so that an audit finds every event of the process.
+// register records this generator process in the store. Call register before the process publishes its first event, so
+// that an audit finds every event of the process.
 func (c *committer) register(ctx context.Context) error {
 	return c.steps.run(ctx, c.partition, "register the run", func(ctx context.Context) error {
 		_, err := c.steps.store.Confirm(ctx, c.confirmation(0, nil))
@@ -41,7 +41,7 @@ func (c *committer) register(ctx context.Context) error {
 }
 
 // commit records confirmed events in the store until ctx ends. Once the channel stopping is closed, commit returns as
-// soon as every published event is recorded. It returns an error if the store has lost durable data.
+// soon as every published event is recorded. If the store has lost durable data, commit returns an error.
 func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error {
 	interval := time.NewTimer(0)
 	defer interval.Stop()
@@ -50,8 +50,7 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 		if stopped && durable == next {
 			return nil
 		}
-		// If there are events to record, wait until the interval has elapsed. Otherwise, wait until there are such
-		// events.
+		// If there are events to record, wait until the interval has elapsed. Otherwise, wait for such events.
 		var moved <-chan struct{}
 		var elapsed <-chan time.Time
 		if durable == ready {
@@ -75,8 +74,8 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 	}
 }
 
-// confirmReady records all events below the ready watermark, that is, those before the first event that the
-// broker has not confirmed. It waits until the records are durable.
+// confirmReady records all events before the first event that the broker has not confirmed. It waits until the records
+// are durable.
 func (c *committer) confirmReady(ctx context.Context) error {
 	var confirmed int64
 	err := c.steps.run(ctx, c.partition, "confirm events", func(ctx context.Context) (err error) {
@@ -89,8 +88,8 @@ func (c *committer) confirmReady(ctx context.Context) error {
 	return err
 }
 
-// confirmOnce records the events from the durable watermark to the ready watermark, in batches; see tracker. It
-// skips events that the store has already recorded. It returns the watermark that the store then has.
+// confirmOnce records, in batches, the events from the durable watermark to the ready watermark (see the type tracker).
+// It skips events that the store has already recorded. It returns the resulting watermark of the store.
 func (c *committer) confirmOnce(ctx context.Context) (int64, error) {
 	durable, ready, _ := c.tracker.marks()
 	next := durable

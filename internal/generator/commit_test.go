@@ -31,8 +31,8 @@ func newCommitter(s Store) *committer {
 	}
 }
 
-// The store must record each event once and in order. It must do so even if the store fails, and in whatever
-// order the broker confirms the events.
+// The store fails at random, and the broker confirms the events in a random order. The committer must still record each
+// event once, in the order of the sequence numbers.
 func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -79,9 +79,9 @@ func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	})
 }
 
-// commitAll confirms events. The parameter order contains their sequence numbers, in the order of the confirms. The
-// parameter crashes contains indexes into order: the store crashes before the confirms at these indexes. commitAll
-// returns an error if, at the end, the store or the tracker is in the wrong state.
+// commitAll adds events to a tracker and confirms the events. The slice "order" contains the sequence numbers, in the
+// order in which the events are confirmed. For each index i in the slice "crashes", the store crashes before the event
+// order[i] is confirmed. commitAll returns an error if, at the end, the store or the tracker is in the wrong state.
 func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
 	c := newCommitter(s)
 	if err := c.register(ctx); err != nil {
@@ -180,8 +180,8 @@ func TestCommitter_SteadyEvents_AreConfirmedInBatches(t *testing.T) {
 			}
 			pass(time.Second / perSecond)
 		}
-		// The first event is recorded at once. After that, one operation per commitInterval is expected for 10 s. The
-		// lower bound allows intervals that are up to 10 % longer.
+		// The first event is recorded at once. After the first event, one operation per commitInterval is expected for
+		// 10 s. The lower bound allows slightly longer intervals.
 		within(t, "operations", int(operations.Load()), 90, 101)
 		pass(time.Second)
 		within(t, "events in the store", len(s.events(testRun, 0)), events, events)

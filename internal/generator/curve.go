@@ -7,11 +7,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// A curve is the rate at which one process generates events, as a function of the time since the process
-// started its schedule. The function is piecewise linear: it consists of pieces, in each of which the rate
-// changes linearly.
+// A curve is the rate at which one process generates events, as a function of the time since the start of the process.
+// The function is piecewise linear: it consists of pieces, in each of which the rate changes linearly.
 //
-// Let r(t) be that rate, namely the rate of the schedule divided by the number of replicas that share it. Then
+// Let r(t) be that rate: the rate of the schedule divided by the number of replicas that share the schedule. Then
 //
 //	N(t) = ∫ r(s) ds over s from 0 to t
 //
@@ -36,7 +35,7 @@ type curve struct {
 	// pieces contains the pieces of the curve in chronological order. Each piece ends where the next one
 	// begins. The last piece has no end.
 	pieces []piece
-	// end is the time at which the schedule ends. If the schedule has no end, it equals the constant "never".
+	// end is the time at which the schedule ends, or the constant named never if the schedule has no end.
 	end time.Duration
 }
 
@@ -49,7 +48,7 @@ type piece struct {
 	// rate is the rate at the start of the piece, in events per second. slope is the change of the rate per
 	// second.
 	rate, slope float64
-	// due is the number of events that are due by the start of the piece: N(start) in the comment on curve.
+	// due is the number of events that are due by the start of the piece: N(start) in the comment on the type curve.
 	due float64
 	// active is how long, in total, the rate was above 0 before the start of the piece.
 	active time.Duration
@@ -57,8 +56,8 @@ type piece struct {
 
 // window is the period for which a schedule defines the curve.
 type window struct {
-	// origin is when the first stage of the schedule begins. end is when the schedule ends. Both are times since the
-	// start of the process (pacer.epoch).
+	// origin is when the first stage of the schedule begins. end is when the schedule ends. Like all times of the
+	// curve, both are measured from pacer.epoch.
 	origin, end time.Duration
 	// suspended means that no events are due until the next edit of the schedule.
 	suspended bool
@@ -85,19 +84,19 @@ func (p piece) activeAt(t time.Duration) time.Duration {
 	return p.active + t - p.start
 }
 
-// when returns the time at which the number of due events reaches target. It must not be called for a piece of the
-// curve in which the rate is always 0.
+// when returns the time at which the number of due events reaches the target. It must not be called for a piece in
+// which the rate is always 0.
 func (p piece) when(target float64) time.Duration {
 	y := target - p.due
 	d := 2 * y / (p.rate + math.Sqrt(max(0, p.rate*p.rate+2*p.slope*y)))
 	return later(p.start, time.Duration(math.Round(min(d, maxSeconds)*float64(time.Second))))
 }
 
-// maxSeconds limits a number of seconds, so that it fits into a time.Duration even if a calculation with float64 rounds
-// it up.
+// maxSeconds is the limit for a number of seconds that is converted to a time.Duration. It is 1 s less than the longest
+// time.Duration, because a calculation with float64 may round up.
 const maxSeconds = float64(never/time.Second) - 1
 
-// later returns t+d. If the sum overflows, it returns the constant "never".
+// later returns t+d, or the constant named never if the sum overflows.
 func later(t, d time.Duration) time.Duration {
 	if t > 0 && d > never-t {
 		return never
@@ -105,7 +104,7 @@ func later(t, d time.Duration) time.Duration {
 	return t + d
 }
 
-// replace replaces the part of the curve after t by the curve of the schedule s.
+// replace replaces the part of the curve after the time t with the curve of the schedule s.
 func (c *curve) replace(s plan.Schedule, w window, t time.Duration) {
 	c.cut(t)
 	c.end = w.end
@@ -138,8 +137,8 @@ func (c *curve) cut(t time.Duration) {
 	c.pieces = c.pieces[:n]
 }
 
-// add appends that part of a piece that is not before the time t. The whole piece lasts from start to stop. If it is
-// before t, add does nothing.
+// add appends a piece that lasts from start to stop. It leaves out the part of the piece before the time t. If the
+// whole piece is before t, add does nothing.
 func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	begin := max(start, t)
 	if begin >= stop {
@@ -150,7 +149,7 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	if n := len(c.pieces); n > 0 {
 		last := c.pieces[n-1]
 		if part.idle() && last.idle() {
-			return // the rate of the last piece stays 0 until another piece begins
+			return // the last piece has the rate 0 and no end, so the curve needs no further piece
 		}
 		part.due, part.active = last.dueAt(begin), last.activeAt(begin)
 	}
@@ -176,8 +175,8 @@ func (c *curve) at(t time.Duration) piece {
 	return c.pieces[i]
 }
 
-// when returns the time at which the number of due events reaches the target. If the number does not reach the target,
-// it returns the constant never.
+// when returns the time at which the number of due events reaches the target, or the constant named never if the number
+// does not reach the target.
 func (c *curve) when(target float64) time.Duration {
 	i := 0
 	for i+1 < len(c.pieces) && (c.pieces[i].idle() || c.pieces[i+1].due < target) {

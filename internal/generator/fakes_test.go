@@ -15,16 +15,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// fakeStore is a store whose server can crash. If volatile is true, a crash undoes all effects that are not
-// durable, namely those since the last call of WaitDurable.
+// fakeStore is a store whose server can crash.
 type fakeStore struct {
-	// before is called at the beginning of each call of the store, and after is called when the call has taken effect.
-	// If one of them returns an error, the call fails. Both may be nil. They are never called concurrently.
+	// Each call of the store first calls fakeStore.before, then takes effect, then calls fakeStore.after. If one of these
+	// functions returns an error, the call of the store fails. Both functions may be nil. The functions never run
+	// concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.
 	claimTime time.Duration
-	// If volatile is true, WaitDurable saves a copy of the whole state, and a crash restores the last copy.
+	// If volatile is true, WaitDurable saves a copy of the whole state, and a crash restores the latest copy.
 	volatile bool
 
 	mu         sync.Mutex
@@ -62,8 +62,8 @@ func newFakeStore() *fakeStore {
 	return &fakeStore{live: empty, kept: empty.clone(), starved: map[string]int64{}, calls: map[string]int{}}
 }
 
-// clone copies the maps. The copy shares the slices, because their elements never change. The function clip removes the
-// spare capacity of the slices in the copy, so appending to such a slice does not write to the shared memory.
+// clone copies the maps. The copy shares the slice elements with s. These elements never change. The slices of the copy
+// have no spare capacity, so an append to such a slice does not write to shared memory.
 func (s state) clone() state {
 	return state{
 		leased:    maps.Clone(s.leased),
@@ -81,7 +81,7 @@ func clip[K comparable, V any](m map[K][]V) map[K][]V {
 	return clone
 }
 
-// crash restarts the store's server.
+// crash simulates a crash and a restart of the store's server.
 func (s *fakeStore) crash() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,8 +100,8 @@ func (s *fakeStore) lose() {
 	s.live, s.kept = empty.live, empty.kept
 }
 
-// call runs before(), applies an effect to the state, and runs after(). It stops at the first error and returns
-// it.
+// call executes one call of the store. It calls s.before, then effect, then s.after. If s.before or s.after returns an
+// error, call returns this error at once.
 func (s *fakeStore) call(ctx context.Context, name string, effect func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -220,7 +220,7 @@ func (s *fakeStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) (er
 	return cmp.Or(failed, err)
 }
 
-// park adds plates with the given entry time to the pool of a partition.
+// park durably adds plates with the given entry time to the pool of a partition.
 func (s *fakeStore) park(partition int, at time.Time, plates ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,7 +248,7 @@ func (s *fakeStore) events(run string, partition int) []store.Published {
 	return s.live.confirmed[runPartition{run, partition}]
 }
 
-// called returns how often the method with the given name was called.
+// called returns how many calls with the given name the store has received.
 func (s *fakeStore) called(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,16 +262,17 @@ type sent struct {
 	at    time.Time
 }
 
-// fakePublisher accepts every message and confirms it at once, unless one of its fields is set.
+// fakePublisher accepts every message and confirms it at once, unless the fields below change this behavior.
 type fakePublisher struct {
 	mu sync.Mutex
-	// If hold is set, confirms are withheld until release is called. If lazy is set as well, Flush calls release.
+	// If hold is true, the publisher withholds confirmations until the method release is called. If lazy is also true,
+	// Flush sends the withheld confirmations.
 	hold, lazy bool
-	// If blocked is set, Publish waits until this channel is closed.
+	// If blocked is not nil, Publish waits until this channel is closed.
 	blocked chan struct{}
-	// failure is the error that Publish returns.
+	// If failure is not nil, Publish returns this error.
 	failure error
-	// published is called just before Publish accepts a message.
+	// fakePublisher.published is called just before Publish accepts a message. It may be nil.
 	published func(sent)
 
 	messages []sent
@@ -309,7 +310,7 @@ func (p *fakePublisher) Publish(ctx context.Context, q broker.Queue, m broker.Me
 	return nil
 }
 
-// Flush waits until no confirm is withheld.
+// Flush waits until no confirmation is withheld.
 func (p *fakePublisher) Flush(ctx context.Context) error {
 	if p.lazy {
 		for _, confirmed := range p.release() {
@@ -333,14 +334,14 @@ func (p *fakePublisher) Flush(ctx context.Context) error {
 	}
 }
 
-// set holds the lock of the publisher while the given function sets fields of the publisher.
+// set locks the publisher and calls the given function, which sets fields of the publisher.
 func (p *fakePublisher) set(change func(*fakePublisher)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(p)
 }
 
-// release stops withholding confirms. It returns the callbacks of those that were withheld.
+// release ends the withholding of confirmations. It returns the callbacks of the withheld confirmations.
 func (p *fakePublisher) release() []func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

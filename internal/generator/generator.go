@@ -26,34 +26,33 @@ const DefaultShutdownTimeout = 25 * time.Second
 
 // Config is the configuration of a generator.
 type Config struct {
-	// Plan describes the events to generate. Update replaces it while the generator runs.
+	// Plan describes the events to generate. The method Update replaces the plan while the generator runs.
 	Plan *plan.Plan
-	// ExitAtEnd makes Run return when the schedule ends. Otherwise, Run waits until its context ends, because
-	// an update of the plan may prolong the schedule.
+	// ExitAtEnd makes Run return when the schedule ends. Otherwise, Run waits until its context ends, because an update of
+	// the plan may prolong the schedule.
 	ExitAtEnd bool
-	// ShutdownTimeout is how long Run may take to return after its context has ended. 0 means
-	// DefaultShutdownTimeout.
+	// ShutdownTimeout is how long Run may take to return after it has stopped publishing. 0 means DefaultShutdownTimeout.
 	ShutdownTimeout time.Duration
 
-	// run identifies the generator process in the identifiers of its events. Only tests set it. If it is empty,
-	// a random one is generated.
+	// run identifies the generator process in the identifiers of its events. Only tests set this field. If the field is
+	// empty, a random value is generated.
 	run string
 }
 
 // Dependencies are the dependencies of a generator. Publisher and Store are required. Several generators may share the
-// same dependencies. Do not close a dependency before Run returns.
+// same Publisher, Store and Logger. Do not close a dependency before Run returns.
 type Dependencies struct {
 	Publisher broker.Publisher
 	Store     Store
-	// Logger receives the log. nil discards it.
+	// Logger receives the log. nil discards the log.
 	Logger *slog.Logger
-	// Registerer registers the metrics. It must not be shared by two generators of the same type. nil means no
+	// Registerer registers the metrics. Two generators of the same type must not share a Registerer. nil means no
 	// metrics.
 	Registerer prometheus.Registerer
 }
 
-// Generator generates the events of one type. If several processes share the schedule of a plan, each of them
-// has its own Generator.
+// Generator generates the events of one type. If several processes share the schedule of a plan, each process has its
+// own Generator.
 type Generator struct {
 	eventType  event.Type
 	run        string
@@ -63,7 +62,7 @@ type Generator struct {
 	log        *slog.Logger
 	exitAtEnd  bool
 	shutdown   time.Duration
-	// The values of pacing, encode and source depend on the event type.
+	// The values of the fields pacing, encode and source depend on the event type.
 	pacing func(*plan.Plan) pacing
 	encode func(b []byte, id, plate string, at time.Time) []byte
 
@@ -157,16 +156,14 @@ func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	return p.Exit.MinStay.D(), p.MaxStay.D()
 }
 
-// matchedRate returns the current number of matched exits per second. These are the exits that need a plate from the
-// pool.
+// matchedRate returns the current number of matched exits per second. A matched exit needs a plate from the pool.
 func (g *Generator) matchedRate() float64 {
 	return g.pacer.rate(time.Now()) * float64(g.plan.Load().Exit.MatchPercent) / sequence.Percent
 }
 
-// Update replaces the plan. Events that are already due or published do not change. The generator keeps the
-// seed and the number of partitions with which it started. With another seed, two parked vehicles could have
-// the same plate. With another number of partitions, the exit of a parked vehicle could go to a partition other
-// than that of its entry.
+// Update replaces the plan. Events that are already due or published do not change. The generator keeps the seed and
+// the number of partitions with which it started. With another seed, two parked vehicles could have the same plate.
+// With another number of partitions, the entry and the exit of a vehicle could be in different partitions.
 func (g *Generator) Update(p *plan.Plan) {
 	if p.Seed != g.seed || p.Partitions != g.partitions {
 		g.log.Warn("A running generator keeps its seed and partitions; create a new simulation to change them",
@@ -176,14 +173,14 @@ func (g *Generator) Update(p *plan.Plan) {
 	g.pacer.update(g.pacing(p), time.Now())
 }
 
-// Run generates events until ctx ends or, if ExitAtEnd is set, until the schedule ends. Then it waits until the
-// broker has confirmed every published event and the store has durably recorded these confirms. It also
-// releases claimed plates that were not used. All of this must finish within ShutdownTimeout. If the cause of
-// ctx is async.ErrKilled, Run skips these steps.
+// Run generates events until ctx ends or, if ExitAtEnd is set, until the schedule ends. Then Run waits until the broker
+// has confirmed every published event and the store has durably recorded these confirmations. Run also releases claimed
+// plates that were not used. These steps must finish within ShutdownTimeout. If ctx was cancelled with the cause
+// async.ErrKilled, Run skips these steps.
 //
-// Run returns an error if the timeout expires. In this case, an audit counts the unconfirmed events as indeterminate:
-// neither as lost nor as duplicated. Run also returns an error if the publisher is closed, or if the store has lost
-// durable data. Run must be called only once.
+// Run returns an error if the confirmations of some published events were not recorded in time. An audit counts these
+// events as indeterminate: neither as lost nor as duplicated. Run also returns an error if the publisher is closed, or
+// if the store has lost durable data. Run must be called only once.
 func (g *Generator) Run(ctx context.Context) error {
 	generating, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -219,8 +216,7 @@ func (g *Generator) Run(ctx context.Context) error {
 	return errors.Join(err, g.finish(finishing, &helpers))
 }
 
-// failure returns the error that ended ctx, if it is the error of an operation that cannot be retried.
-// Otherwise, it returns nil.
+// failure returns the cause of the end of ctx if the cause is a finalError. Otherwise, it returns nil.
 func failure(ctx context.Context) error {
 	if err := context.Cause(ctx); errors.As(err, new(finalError)) {
 		return err
@@ -228,7 +224,7 @@ func failure(ctx context.Context) error {
 	return nil
 }
 
-// finish waits until the confirms of all published events are durably recorded, and until the background
+// finish waits until the confirmations of all published events are durably recorded, and until the background
 // goroutines have returned.
 func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	flushed := g.publisher.Flush(ctx)
@@ -236,14 +232,14 @@ func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	if n := g.outstanding(); n > 0 {
 		unknown := fmt.Errorf("the generator did not stop within %s: %d published events of run %s may or may not be confirmed", g.shutdown, n, g.run)
 		if ctx.Err() != nil {
-			return unknown // the error of Flush says only that ctx has ended
+			return unknown // without the error of Flush, which says only that ctx has ended
 		}
 		return errors.Join(unknown, flushed)
 	}
 	return nil
 }
 
-// outstanding returns the number of published events whose confirm is not yet durably recorded in the store.
+// outstanding returns the number of published events whose confirmation is not yet durably recorded in the store.
 func (g *Generator) outstanding() int64 {
 	var sum int64
 	for _, t := range g.trackers {
@@ -283,8 +279,8 @@ func (g *Generator) generate(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// prepare registers this process in every partition of the store, and waits until the first positions in the sequence
-// of plates and draws are leased.
+// prepare registers this process in every partition of the store, and waits for the first lease of positions (see the
+// type leaser).
 func (g *Generator) prepare(ctx context.Context) error {
 	failures := make([]error, len(g.committers))
 	var registering sync.WaitGroup
@@ -313,7 +309,8 @@ func (g *Generator) sleep(ctx context.Context, timer *time.Timer, wait time.Dura
 	}
 }
 
-// emit publishes the event that is due. It publishes nothing if the source has no event for the next position.
+// emit publishes the next event, unless this event is a matched exit and no plate is available. The parameter due is
+// the time at which the event is due.
 func (g *Generator) emit(ctx context.Context, due time.Time) error {
 	position, err := g.positions.next(ctx)
 	if err != nil {
@@ -336,8 +333,8 @@ func (g *Generator) emit(ctx context.Context, due time.Time) error {
 // bodySize is large enough for the body of every generated event.
 const bodySize = 128
 
-// publish gives the event a sequence number and publishes it. If the tracker of its partition is full, publish
-// waits until there is room.
+// publish gives the event a sequence number and publishes the event. If the tracker of the event's partition is full,
+// publish first waits until the tracker has room.
 func (g *Generator) publish(ctx context.Context, d draft, due time.Time) error {
 	tracker := g.trackers[d.partition]
 	if err := waitForRoom(ctx, tracker); err != nil {
@@ -382,7 +379,7 @@ func waitForRoom(ctx context.Context, t *tracker) error {
 	return nil
 }
 
-// confirm counts an event as confirmed. The publisher calls it when the broker has confirmed the event.
+// confirm counts an event as confirmed. It is called when the broker has confirmed the event.
 func (g *Generator) confirm(t *tracker, seq int64) {
 	r, ok := t.confirm(seq)
 	if !ok {

@@ -25,8 +25,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The tests run complete generators with the fake clock of synctest.Test. The clock stands still while any
-// goroutine can run. When all are blocked, it advances to the next timer.
+// The tests run complete generators with the fake clock of synctest.Test. The clock stands still while any goroutine
+// can run. When all goroutines are blocked, the clock advances to the next timer.
 
 // testPlan returns a plan with the given rate of entries and the same rate of exits.
 func testPlan(rate int64, edits ...func(*plan.Plan)) *plan.Plan {
@@ -205,13 +205,13 @@ func TestGeneratorRun_PublishesWellFormedEvents(t *testing.T) {
 					}
 					want := event.ID{Run: testRun, Partition: event.PartitionOf(plate, 3), Seq: next[m.queue.Partition]}
 					if id != want.String() || m.ID != id {
-						t.Errorf("the event has the ID %s and the message %s, want %s", id, m.ID, want)
+						t.Errorf("the event has the ID %s and its message has the ID %s, want %s", id, m.ID, want)
 					}
 					if m.queue != (broker.Queue{Type: tt.eventType, Partition: want.Partition}) {
 						t.Errorf("event %s was published to %+v", id, m.queue)
 					}
 					if !at.Equal(m.at) || !m.Timestamp.Equal(m.at) {
-						t.Errorf("event %s has the time %s and its message %s, want %s", id, at, m.Timestamp, m.at)
+						t.Errorf("event %s has the time %s and its message has the time %s, want %s", id, at, m.Timestamp, m.at)
 					}
 					if m.Type != tt.eventType || m.AppID != event.AppID || m.ContentType != event.ContentType {
 						t.Errorf("event %s has the properties %+v", id, m.Message)
@@ -313,22 +313,22 @@ func TestGeneratorRun_UsesLeasedPositionsOnlyAfterTheLeaseIsDurable(t *testing.T
 	})
 }
 
-func TestGeneratorRun_PlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
+func TestGeneratorRun_PlateIsInThePoolOnlyAfterItsEntryIsConfirmed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true}
 		r := start(t, build(t, NewEntry, options{Plan: testPlan(10), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		if got := s.pool(0); len(got) != 0 {
-			t.Errorf("the pool has %v before any confirm", got)
+			t.Errorf("the pool contains %v before the broker has confirmed an entry", got)
 		}
 		within(t, "outstanding events", int(r.Stats().Outstanding), 10, 10)
 		for _, confirmed := range publisher.release() {
 			confirmed()
 		}
 		pass(commitInterval / 2) // no further event becomes due in this time
-		within(t, "plates in the pool after the confirms", len(s.pool(0)), 10, 10)
-		within(t, "outstanding events after the confirms", int(r.Stats().Outstanding), 0, 0)
+		within(t, "plates in the pool after the confirmations", len(s.pool(0)), 10, 10)
+		within(t, "outstanding events after the confirmations", int(r.Stats().Outstanding), 0, 0)
 		r.finish(t)
 	})
 }
@@ -361,14 +361,14 @@ func TestGeneratorRun_RegistersTheRunBeforeTheFirstEvent(t *testing.T) {
 	})
 }
 
-// A generator that stops before it has caught up must report its lag even after the stop.
-func TestGeneratorTotals_StoppedWhileBehind_ContainTheLag(t *testing.T) {
+// A generator that is stopped while events are overdue must report its lag even after the stop.
+func TestGeneratorTotals_StoppedWhileBehind_ContainsTheLag(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{blocked: make(chan struct{})}
 		r := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
 		pass(5 * time.Second)
-		for range 2 { // check the lag before and after the stop
+		for range 2 { // in round 1, the generator runs; in round 2, the generator has stopped
 			if got, want := r.Totals().Entry.Lag, 5*time.Second; (got - want).Abs() > 2*time.Millisecond {
 				t.Errorf("the longest lag is %s after 5 s of blocking, want about %s", got, want)
 			}
@@ -379,7 +379,7 @@ func TestGeneratorTotals_StoppedWhileBehind_ContainTheLag(t *testing.T) {
 	})
 }
 
-func TestGeneratorRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
+func TestGeneratorRun_BlockedPublisher_DelaysEventsButDropsNone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{}
@@ -404,7 +404,7 @@ func TestGeneratorRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
 		}
 		pass(5 * time.Second)
 		if got := r.Totals().Entry.Lag; got > 2*time.Millisecond {
-			t.Errorf("the longest lag is %s 5 s later, want about 0", got)
+			t.Errorf("the longest lag is %s, 5 s after the backlog was published, want about 0", got)
 		}
 		r.finish(t)
 		sent := publisher.sent()
@@ -437,7 +437,7 @@ func TestGeneratorRun_StoreDown_StopsPublishingAtTheMaximumOfOutstandingEvents(t
 		within(t, "outstanding events after a minute", int(r.Stats().Outstanding), maxOutstanding, maxOutstanding)
 		within(t, "events in the store", len(s.events(testRun, 0)), int(2_000*(1-commitInterval.Seconds())), 2_000)
 		if lag := r.Stats().Lag; lag < 30*time.Second {
-			t.Errorf("the lag is %s, want the time in which nothing was published", lag)
+			t.Errorf("the lag is %s, want at least 30s", lag)
 		}
 		down.Store(false)
 		pass(2 * time.Second)
@@ -456,12 +456,12 @@ func TestGeneratorUpdate_TakesEffectAtOnce(t *testing.T) {
 		name   string
 		before *plan.Plan
 		after  *plan.Plan
-		want   int // the number of events in the first second after the edit
+		want   int // the number of events in the first second after the update of the plan
 	}{
 		{"from a low to a high rate", testPlan(1), testPlan(5000), 5000},
 		{"from a high to a low rate", testPlan(5000), testPlan(1), 1},
-		{"from 0", testPlan(0), testPlan(100), 100},
-		{"to 0", testPlan(100), testPlan(0), 0},
+		{"from a rate of 0", testPlan(0), testPlan(100), 100},
+		{"to a rate of 0", testPlan(100), testPlan(0), 0},
 		{"to suspended", testPlan(100), testPlan(100, suspended), 0},
 		{"from suspended", testPlan(100, suspended), testPlan(100), 100},
 		{"to an end in the past", testPlan(100), testPlan(100, lasting(time.Second)), 0},
@@ -477,7 +477,7 @@ func TestGeneratorUpdate_TakesEffectAtOnce(t *testing.T) {
 				before := len(publisher.sent())
 				r.Update(tt.after)
 				pass(time.Second)
-				within(t, "events in the second after the edit", len(publisher.sent())-before, tt.want-1, tt.want+1)
+				within(t, "events in the second after the update", len(publisher.sent())-before, tt.want-1, tt.want+1)
 				r.finish(t)
 			})
 		})
@@ -518,7 +518,7 @@ func TestGeneratorRun_ScheduleEnds_ReturnsOnlyIfExitAtEndIsSet(t *testing.T) {
 			r := start(t, build(t, NewEntry, o))
 			pass(9 * time.Second)
 			if r.Stats().Done {
-				t.Error("the generator is done before the end of its schedule")
+				t.Error("Done is true before the end of the schedule")
 			}
 			pass(51 * time.Second)
 			stats := r.Stats()
@@ -530,7 +530,7 @@ func TestGeneratorRun_ScheduleEnds_ReturnsOnlyIfExitAtEndIsSet(t *testing.T) {
 			p.StartTime = began
 			r.Update(p)
 			if r.Stats().Done {
-				t.Error("the generator is done although its schedule was prolonged")
+				t.Error("Done is true although the schedule was prolonged")
 			}
 			pass(time.Minute)
 			within(t, "events", len(publisher.sent()), 2_000, 2_000)
@@ -568,7 +568,7 @@ func TestGeneratorRun_ScheduleEnds_ReturnsOnlyIfExitAtEndIsSet(t *testing.T) {
 			r.finish(t)
 		})
 	})
-	t.Run("counts events that remain overdue as missed", func(t *testing.T) {
+	t.Run("events that remain overdue count as missed", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			unblock := make(chan struct{})
@@ -586,7 +586,7 @@ func TestGeneratorRun_ScheduleEnds_ReturnsOnlyIfExitAtEndIsSet(t *testing.T) {
 	})
 }
 
-func TestGeneratorRun_Stop_WaitsForConfirms(t *testing.T) {
+func TestGeneratorRun_Stopped_WaitsForConfirms(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true}
@@ -596,7 +596,7 @@ func TestGeneratorRun_Stop_WaitsForConfirms(t *testing.T) {
 		pass(10 * time.Second)
 		select {
 		case err := <-r.done:
-			t.Fatalf("Run returned before the confirms: %v", err)
+			t.Fatalf("Run returned before the events were confirmed: %v", err)
 		default:
 		}
 		held := publisher.release()
@@ -611,7 +611,7 @@ func TestGeneratorRun_Stop_WaitsForConfirms(t *testing.T) {
 	})
 }
 
-func TestGeneratorRun_Stop_FlushesThePublisher(t *testing.T) {
+func TestGeneratorRun_Stopped_FlushesThePublisher(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true, lazy: true}
@@ -636,7 +636,7 @@ func TestGeneratorStats_AfterRunHasReturned_DoNotChange(t *testing.T) {
 		}
 		pass(time.Minute)
 		if diff := cmp.Diff(at, r.Stats()); diff != "" {
-			t.Errorf("figures changed within a minute (-at the end +later):\n%s", diff)
+			t.Errorf("figures changed within a minute (-at the end +a minute later):\n%s", diff)
 		}
 	})
 }
@@ -661,13 +661,13 @@ func TestGeneratorRun_PoissonArrivals_DifferBetweenReplicas(t *testing.T) {
 		}
 		for interval, n := range intervals {
 			if n > 1 {
-				t.Errorf("%d events come %s after the previous one, want different intervals", n, interval)
+				t.Errorf("%d intervals between events are %s long, want different intervals", n, interval)
 			}
 		}
 	})
 }
 
-func TestGeneratorRun_Stop_WithoutConfirms_FailsAfterTheTimeout(t *testing.T) {
+func TestGeneratorRun_StoppedWithoutConfirms_FailsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{hold: true}
@@ -687,7 +687,7 @@ func TestGeneratorRun_Stop_WithoutConfirms_FailsAfterTheTimeout(t *testing.T) {
 	})
 }
 
-func TestGeneratorRun_Stop_EndsEveryBlockedOperation(t *testing.T) {
+func TestGeneratorRun_Stopped_EndsEveryBlockedOperation(t *testing.T) {
 	t.Parallel()
 	down := func(call string) error { return fmt.Errorf("%s: %w", call, store.ErrUnavailable) }
 	for _, tt := range []struct {
@@ -697,9 +697,9 @@ func TestGeneratorRun_Stop_EndsEveryBlockedOperation(t *testing.T) {
 		store     func(*fakeStore)
 		blocked   bool
 	}{
-		{"the next event", NewEntry, testPlan(0), func(*fakeStore) {}, false},
-		{"its registration", NewEntry, testPlan(100), func(s *fakeStore) { s.before = down }, false},
-		{"positions", NewEntry, testPlan(100), func(s *fakeStore) {
+		{"waiting until the next event is due", NewEntry, testPlan(0), func(*fakeStore) {}, false},
+		{"waiting for the registration of the run", NewEntry, testPlan(100), func(s *fakeStore) { s.before = down }, false},
+		{"waiting for a lease of positions", NewEntry, testPlan(100), func(s *fakeStore) {
 			s.before = func(call string) error {
 				if call == "lease" {
 					return down(call)
@@ -707,8 +707,8 @@ func TestGeneratorRun_Stop_EndsEveryBlockedOperation(t *testing.T) {
 				return nil
 			}
 		}, false},
-		{"the publisher", NewEntry, testPlan(100), func(*fakeStore) {}, true},
-		{"a claim", NewExit, testPlan(100, matchPercent(100)), func(s *fakeStore) {
+		{"waiting for the publisher", NewEntry, testPlan(100), func(*fakeStore) {}, true},
+		{"waiting for a claim of plates", NewExit, testPlan(100, matchPercent(100)), func(s *fakeStore) {
 			s.before = func(call string) error {
 				if call == "claim" {
 					return down(call)
@@ -739,7 +739,7 @@ func TestGeneratorRun_Stop_EndsEveryBlockedOperation(t *testing.T) {
 	}
 }
 
-func TestGeneratorRun_PublisherFails_LeavesNoGapInTheSequence(t *testing.T) {
+func TestGeneratorRun_PublisherFails_LeavesNoGapInTheSequenceNumbers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -795,7 +795,7 @@ func TestGeneratorMetrics_MatchTheStats(t *testing.T) {
 			}
 		}
 		if got := gather(t, registry)["parking_pool_plates"]; got < 100 {
-			t.Errorf("parking_pool_plates is %f, want the available plates", got)
+			t.Errorf("parking_pool_plates is %f, want at least 100", got)
 		}
 		unblock := make(chan struct{})
 		publisher.set(func(p *fakePublisher) { p.blocked = unblock })
@@ -809,8 +809,7 @@ func TestGeneratorMetrics_MatchTheStats(t *testing.T) {
 	})
 }
 
-// gather returns the values of all metrics by name and labels. The value for a histogram is its number of
-// observations.
+// gather returns the values of all metrics by name and labels. The value of a histogram is its number of observations.
 func gather(t *testing.T, g prometheus.Gatherer) map[string]float64 {
 	t.Helper()
 	families, err := g.Gather()

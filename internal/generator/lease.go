@@ -8,8 +8,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Each block contains the positions for about leaseTime, but at least leaseMin and at most leaseMax positions. Two
-// blocks are leased in advance, because it may take two seconds until a lease is durable.
+// A generator leases positions in blocks. A position is the number of an event; see package sequence. A block has as
+// many positions as the generator needs in leaseTime, but at least leaseMin and at most leaseMax. Two blocks are leased
+// in advance, because it may take two seconds until a lease is durable.
 const (
 	leaseTime = 2 * time.Second
 	leaseMin  = 128
@@ -19,18 +20,18 @@ const (
 // block is a range [first, end) of leased positions.
 type block struct{ first, end int64 }
 
-// leaser leases positions in the sequence of plates and draws before they are needed. All generators of the
-// same type share the sequence. A lease reserves a block of positions for one of them. The leaser uses a block
-// only after its lease is durable. If it used the block earlier, a restart of the store could lease the same
-// positions to another generator.
+// leaser leases positions (see package sequence) before its generator needs them. All generators of the same type share
+// one sequence of positions. A lease reserves a block of positions for one generator. The leaser uses a block only
+// after the lease is durable. Otherwise, a restarted store that has lost the lease could lease the same positions to
+// another generator.
 type leaser struct {
 	steps   *steps
 	counter store.Counter
-	// rate returns the number of positions that are currently needed per second.
+	// The function rate returns the current number of events per second. Each event needs a position.
 	rate   func() float64
 	blocks chan block
-	// current is the leased block from which positions are taken. Only the goroutine that calls next and peek accesses
-	// it.
+	// current is the leased block from which positions are taken. Only the goroutine that calls the methods next and
+	// peek may access this field.
 	current block
 }
 
@@ -43,7 +44,7 @@ func (l *leaser) run(ctx context.Context) {
 	for {
 		b, err := l.lease(ctx)
 		if err != nil {
-			return // ctx has ended: lease retries on any other error
+			return // the error means that ctx has ended, because the method lease retries after every other error
 		}
 		select {
 		case l.blocks <- b:
@@ -56,20 +57,20 @@ func (l *leaser) run(ctx context.Context) {
 func (l *leaser) lease(ctx context.Context) (block, error) {
 	size := int(min(max(l.rate()*leaseTime.Seconds(), leaseMin), leaseMax))
 	var first int64
-	err := l.steps.run(ctx, 0, "lease sequence numbers", func(ctx context.Context) (err error) {
+	err := l.steps.run(ctx, 0, "lease positions in the sequence of events", func(ctx context.Context) (err error) {
 		first, err = l.steps.store.Lease(ctx, l.counter, size)
 		return err
 	})
 	return block{first: first, end: first + int64(size)}, err
 }
 
-// peek returns the next position without using it up. If no position is leased, it waits for a lease.
+// peek returns the next position without using it up. If no position is leased, peek waits for a lease.
 func (l *leaser) peek(ctx context.Context) (int64, error) {
 	for l.current.first == l.current.end {
 		select {
 		case l.current = <-l.blocks:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("wait until the store leases positions: %w", ctx.Err())
+			return 0, fmt.Errorf("wait until the store leases positions in the sequence of events: %w", ctx.Err())
 		}
 	}
 	return l.current.first, nil

@@ -18,9 +18,9 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// The test edits plans, restarts generators and kills one of them. A killed generator writes nothing more to
-// the store. The audit must find exactly those events that the generators report.
-func TestGeneratorRun_EditsRestartsAndKill_LedgerMatchesTheGenerators(t *testing.T) {
+// In each round, a new entry generator and a new exit generator run, and their plan is edited. In one round, both
+// generators are killed: they can no longer write to the store. The audit must count the same events as the generators.
+func TestGeneratorRun_EditedRestartedAndKilled_AuditMatchesTheStatsOfTheGenerators(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const queues = 2
@@ -112,7 +112,7 @@ func TestGeneratorRun_EditsRestartsAndKill_LedgerMatchesTheGenerators(t *testing
 	})
 }
 
-// process handles a delivery as the processor does.
+// process handles a delivery as a processor would.
 func process(s store.Store, d broker.Delivery) error {
 	ctx := context.Background()
 	id, ok := event.ParseID(d.Message.ID)
@@ -150,7 +150,8 @@ func process(s store.Store, d broker.Delivery) error {
 	return d.Settler.Ack()
 }
 
-// mortalStore is a store whose methods all fail after its method kill was called.
+// mortalStore is a store to which generators cannot write after a call of the method kill. Only Mark and CountStarved
+// fail, because a generator calls Mark before every other write.
 type mortalStore struct {
 	Store
 	mu   sync.Mutex

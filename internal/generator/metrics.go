@@ -9,7 +9,7 @@ import (
 	shared "github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// intents returns the intents that an event of the given type may have.
+// intents returns the intents that an event of the given type can have.
 func intents(t event.Type) []event.Intent {
 	if t == event.TypeEntry {
 		return []event.Intent{event.IntentNone}
@@ -24,8 +24,8 @@ func intentLabel(i event.Intent) string {
 	return string(i)
 }
 
-// metrics contains the metrics that are updated while events are published. In a generator of entries, starved and
-// pool are nil.
+// metrics contains the metrics that are updated while events are published. In a generator of entries, the fields
+// starved and pool are nil.
 type metrics struct {
 	published map[event.Intent]prometheus.Counter
 	confirm   prometheus.Histogram
@@ -37,7 +37,7 @@ func newMetrics(t event.Type) *metrics {
 	m := &metrics{
 		published: make(map[event.Intent]prometheus.Counter),
 		confirm: prometheus.NewHistogram(shared.Latency("publish_confirm_seconds",
-			"Time from publishing an event to the confirm of the broker.")),
+			"Time from publishing an event to its confirmation by the broker.")),
 	}
 	for _, intent := range intents(t) {
 		m.published[intent] = prometheus.NewCounter(prometheus.CounterOpts{
@@ -51,22 +51,22 @@ func newMetrics(t event.Type) *metrics {
 		m.starved = prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: shared.Namespace,
 			Name:      "generator_starved_total",
-			Help:      "Matched exits that were not published because no plate was available.",
+			Help:      "Exits that needed the plate of a parked vehicle, but were not published, because no such plate was available.",
 		})
 		m.pool = prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: shared.Namespace,
 			Name:      "pool_plates",
-			Help:      "Available plates in all partitions. Every exit generator reports the same number.",
+			Help:      "Plates of parked vehicles that are available to exits, in all partitions. Every exit generator reports the same number.",
 		})
 	}
 	return m
 }
 
-// register registers the metrics. These include metrics that are computed from the pacer at each scrape.
-// It does nothing if r is nil.
+// register registers these metrics, and the metrics that are computed from the pacer at each scrape. If r is nil,
+// register does nothing.
 //
-// The lag is a gauge, not a histogram, because it must rise while publishing is blocked. In that time, no event is
-// published that a histogram could count. The delays of published events are part of the histogram
+// The lag is a gauge, because the lag must rise while publishing is blocked. A histogram would not change in that time,
+// because no event is published. The delays of published events are part of the histogram
 // parking_event_end_to_end_seconds.
 func (m *metrics) register(r prometheus.Registerer, t event.Type, p *pacer) error {
 	if r == nil {
@@ -87,7 +87,7 @@ func (m *metrics) register(r prometheus.Registerer, t event.Type, p *pacer) erro
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: shared.Namespace,
 			Name:      "generator_missed_total",
-			Help:      "Due events that were never attempted because their schedule paused or ended, or the process stopped.",
+			Help:      "Events that were overdue when the schedule paused or ended, or when the process stopped. These events were skipped.",
 		}, func() float64 { return float64(p.progress(time.Now()).missed) }),
 	}
 	for _, c := range m.published {

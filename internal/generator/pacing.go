@@ -9,19 +9,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// patience is how long overdue events are still published after the schedule has ended, was suspended, or has
-// reached a rate of 0. The last events need this time, because events are always published a little late. patience is
-// short, so that an overloaded simulation does not run much longer than its schedule.
+// patience is how long overdue events are still published after the schedule has ended, was suspended, or has reached a
+// rate of 0. The last events need this time, because events are always published a little late. The time is short, so
+// that an overloaded simulation does not run much longer than its schedule.
 const patience = time.Second
 
 // pacing is the part of a plan that determines when events of one type are due.
 type pacing struct {
 	schedule plan.Schedule
-	// origin is when the schedule begins. The zero time means that it begins when the process starts.
+	// origin is when the schedule begins. The zero time means that the schedule begins when the process starts.
 	origin time.Time
 	// delay is the time from the beginning of the schedule to its first stage.
 	delay time.Duration
-	// duration is the length of the schedule, including delay. 0 means that the schedule does not end.
+	// duration is the length of the schedule, including the time before its first stage. 0 means that the schedule does
+	// not end.
 	duration  time.Duration
 	suspended bool
 }
@@ -45,13 +46,13 @@ func exitPacing(p *plan.Plan) pacing {
 	}
 }
 
-// pacer decides when the next event is due. It follows an open model: events are due by the schedule alone,
-// however fast the broker is. An event that could not be published in time remains due. The pacer skips events
-// that were due before it was started.
+// pacer decides when the next event is due. It follows an open model: the schedule alone determines when events are
+// due, however fast the broker is. An event that could not be published in time remains due. The pacer skips events
+// that were due before the pacer was started.
 //
-// Only one goroutine may call next and advance. All other methods may be called concurrently.
+// Only one goroutine may call the methods next and advance. All other methods may be called concurrently.
 type pacer struct {
-	// edited receives a value when the time of the next event may have changed.
+	// pacer.edited receives a value when the time of the next event may have changed.
 	edited chan struct{}
 
 	mu     sync.Mutex
@@ -61,10 +62,10 @@ type pacer struct {
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// target is the value of the curve at which the next event is due. The curve is the number of due events as a
-	// function of time.
+	// target determines when the next event is due: when the integral of the rate since epoch reaches target. In the
+	// comment on the type curve, the integral is N(t) and the target is c(i).
 	target float64
-	// interval returns a random number from an exponential distribution with mean 1.
+	// The function interval returns a random number from an exponential distribution with mean 1.
 	interval func() float64
 	missed   int64
 }
@@ -86,8 +87,8 @@ func (p *pacer) start(now time.Time) {
 	p.reschedule(0)
 }
 
-// seed seeds the random intervals between Poisson arrivals. It must be called before the first event is
-// published. Until it is called, the intervals are uniform.
+// seed seeds the random intervals between Poisson arrivals. Call seed before the first event is published. Without this
+// call, all intervals are uniform.
 func (p *pacer) seed(seed, stream uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,7 +96,7 @@ func (p *pacer) seed(seed, stream uint64) {
 	p.target += p.gap() - 1
 }
 
-// stop counts all overdue events as missed. After stop, the counts of the pacer no longer change.
+// stop counts all overdue events as missed. After this call, the counts of the pacer no longer change.
 func (p *pacer) stop(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,7 +119,7 @@ func (p *pacer) update(next pacing, now time.Time) {
 
 func (p *pacer) running() bool { return len(p.curve.pieces) > 0 }
 
-// reschedule replaces the part of the curve after t with the curve of the current schedule.
+// reschedule recomputes p.curve (the rate of events over time) from the time t on, according to p.pacing.
 func (p *pacer) reschedule(t time.Duration) {
 	w := window{end: never, suspended: p.pacing.suspended}
 	origin := time.Duration(0)
@@ -133,14 +134,15 @@ func (p *pacer) reschedule(t time.Duration) {
 }
 
 // next returns the time at which the next event is due, and the time to wait until then. The wait time is 0 or negative
-// if the event is already due. If no event is due, and none will be due, the results are:
+// if the event is already due. If the schedule has no further event, the results are:
 //
 //   - due: the zero time
-//   - wait: the time until the schedule ends, or the constant never if the schedule has ended or has no end
-//   - over: true if the schedule has ended; a later update may prolong it
+//   - wait: the time until the schedule ends, or the constant named never if the schedule has ended or has no end
+//   - over: true if the schedule has ended; a later update may prolong the schedule
 //
-// The wall clock reading of the result due is derived from that of the parameter now, so it is correct even if the
-// clock was set since the start. Processors compare this reading with the time at which the event takes effect.
+// The wall clock reading of the result "due" is computed from the parameter "now", not from p.epoch. Therefore, the
+// reading is correct even if the wall clock was adjusted after the start of the pacer. Processors compare this reading
+// with the time at which the event takes effect.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -158,8 +160,8 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	return time.Time{}, never, t >= p.curve.end
 }
 
-// countMissed skips the events that are due and not published, and counts them as missed. due is the number of events
-// that are due so far.
+// countMissed skips the overdue events and counts these events as missed. The parameter "due" is the total number of
+// events that have become due.
 func (p *pacer) countMissed(due float64) {
 	if p.target <= due {
 		overdue := int64(due-p.target) + 1
@@ -168,7 +170,7 @@ func (p *pacer) countMissed(due float64) {
 	}
 }
 
-// advance finishes the current event. After that, the method next returns the time of the following event.
+// advance finishes the current event. After this call, p.next returns the time of the following event.
 func (p *pacer) advance() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -182,7 +184,7 @@ func (p *pacer) gap() float64 {
 	return 1
 }
 
-// rate returns the rate of the schedule, in events per second.
+// rate returns the rate of the schedule at the given time, in events per second.
 func (p *pacer) rate(now time.Time) float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -231,8 +233,8 @@ func (p *pacer) progress(now time.Time) progress {
 	}
 }
 
-// clock returns the time that has passed from p.epoch until now. After the method stop was called, clock returns at
-// most the time of that call.
+// clock returns the time from p.epoch to the given time. After a call of p.stop, the result does not exceed the time
+// from p.epoch to this call.
 func (p *pacer) clock(now time.Time) time.Duration {
 	return min(now.Sub(p.epoch), p.stopped)
 }

@@ -15,8 +15,8 @@ import (
 // origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns the times at which events are due, up to the given time after origin. Each key of edits is
-// a time after origin. Its value is the schedule that applies from that time on.
+// arrivals returns when events are due, up to the given time. Each key of the map "edits" is the time of an edit, and
+// each value is the edited pacing. All times are measured from the variable "origin".
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
@@ -102,7 +102,7 @@ func TestPacer_NumberOfDueEvents_IsTheIntegralOfTheRate(t *testing.T) {
 		{"no jump at edits without a change", uniform(10), map[time.Duration]pacing{
 			1050 * time.Millisecond: uniform(10), 1075 * time.Millisecond: uniform(10), 1099 * time.Millisecond: uniform(10),
 		}, time.Minute, 600},
-		{"an edit to 0 and back", uniform(100), map[time.Duration]pacing{
+		{"an edit to a rate of 0 and back", uniform(100), map[time.Duration]pacing{
 			10 * time.Second: uniform(0), 20 * time.Second: uniform(100),
 		}, 30 * time.Second, 2_000},
 		{"a later end", lasting(uniform(10), time.Minute),
@@ -157,7 +157,7 @@ func TestPacer_UniformArrivals_HaveEqualIntervals(t *testing.T) {
 
 func TestPacer_RateChangesBetweenTwoEvents_ElapsedPartOfTheIntervalCounts(t *testing.T) {
 	t.Parallel()
-	// When the rate changes from 1 to 10 events per second, 40 % of the interval to the next event have elapsed. At the
+	// When the rate changes from 1 to 10 events per second, 40 % of the interval to the next event has elapsed. At the
 	// new rate, the remaining 60 % take 60 ms.
 	due := arrivals(started(uniform(1)), 2*time.Second, map[time.Duration]pacing{1400 * time.Millisecond: uniform(10)})
 	want := []time.Duration{1000, 1460, 1560, 1660, 1760, 1860, 1960}
@@ -222,19 +222,18 @@ func TestPacer_PoissonArrivals_HaveRandomIntervals(t *testing.T) {
 	t.Run("arrivals are equal for equal seeds", func(t *testing.T) {
 		t.Parallel()
 		if !slices.Equal(seeded(1, 2), seeded(1, 2)) {
-			t.Error("they differ")
+			t.Error("two runs with the same seed have different arrivals")
 		}
 	})
 	t.Run("replicas with the same seed have different arrivals", func(t *testing.T) {
 		t.Parallel()
 		if slices.Equal(seeded(1, 2)[:10], seeded(1, 3)[:10]) {
-			t.Error("they are equal")
+			t.Error("two replicas have the same arrivals")
 		}
 	})
 }
 
-// The test draws a random schedule, random edits, and random times at which the pacer is called.
-func TestPacer_NumberOfEvents_IsTheIntegralOfTheRate(t *testing.T) {
+func TestPacer_RandomSchedulesAndEdits_NumberOfEventsIsTheIntegralOfTheRate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rate := rapid.Int64Range(0, 500)
@@ -275,7 +274,7 @@ func TestPacer_NumberOfEvents_IsTheIntegralOfTheRate(t *testing.T) {
 			}
 		}
 		if missed := p.progress(origin.Add(now)).missed; math.Abs(float64(count)+float64(missed)-want) > 1.01 {
-			t.Fatalf("%d events came and %d were missed, but the rate has an integral of %.3f", count, missed, want)
+			t.Fatalf("%d events were returned and %d were missed, but the integral of the rate is %.3f", count, missed, want)
 		}
 	})
 }
@@ -347,13 +346,13 @@ func TestPacer_ScheduleStops_OverdueEventsAreSkippedAfterAWhile(t *testing.T) {
 			rest := origin.Add(10 * time.Second)
 			p.update(tt.edit, rest)
 			if _, wait, _ := p.next(rest.Add(patience)); wait > 0 {
-				t.Errorf("no event is due %s after the pause, want the overdue events", patience)
+				t.Errorf("no event is due %s after the schedule stopped, want the overdue events", patience)
 			}
 			p.advance()
 			// Repeating the edit must not extend the time in which overdue events are published.
 			p.update(tt.edit, rest.Add(patience))
 			if at, wait, _ := p.next(rest.Add(patience + 1)); wait <= 0 {
-				t.Errorf("an event of %s is still due more than %s after the pause", at, patience)
+				t.Errorf("the event that was due at %s is still not skipped more than %s after the schedule stopped", at, patience)
 			}
 			if got := p.progress(rest.Add(patience + 1)).missed; got != 9_999 {
 				t.Errorf("%d events were missed, want 9999", got)
@@ -399,7 +398,7 @@ func TestPacer_HugeTimes_DoNotOverflow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if got := len(arrivals(started(p), time.Minute, nil)); got != 600 && got != 590 && got != 0 {
-				t.Errorf("%d events are due within a minute, want 600 or none", got)
+				t.Errorf("%d events are due within a minute, want 600, 590 or 0", got)
 			}
 		})
 	}
@@ -414,10 +413,11 @@ func BenchmarkPacer(b *testing.B) {
 	}
 }
 
-// setClock returns t as time.Now would return it if the wall clock had been set forward by whole seconds. The monotonic
-// clock reading is that of t.
+// setClock returns t with a wall clock reading that is later by the given number of seconds. The monotonic clock
+// reading does not change.
 func setClock(t time.Time, seconds int64) time.Time {
-	// The field wall of time.Time consists of 1 flag bit, 33 bits of seconds and 30 bits of nanoseconds.
+	// The first 8 bytes of a time.Time are the wall clock reading: 1 flag bit, 33 bits of seconds and 30 bits of
+	// nanoseconds.
 	*(*uint64)(unsafe.Pointer(&t)) += uint64(seconds) << 30
 	return t
 }
@@ -433,7 +433,7 @@ func TestPacerNext_ClockWasSet_DueTimeFollowsTheClock(t *testing.T) {
 		}
 		due, wait, _ := p.next(now)
 		if due.Sub(start) != time.Second || wait != -4*time.Second {
-			t.Errorf("%s: the first event is due after %s, in %s", name, due.Sub(start), wait)
+			t.Errorf("%s: the first event is due %s after the start and in %s, want 1s and -4s", name, due.Sub(start), wait)
 		}
 		if late := now.Round(0).Sub(due.Round(0)); late != 4*time.Second {
 			t.Errorf("%s: on the clock, the event is %s late, want 4s", name, late)

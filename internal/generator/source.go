@@ -12,30 +12,31 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sequence"
 )
 
-// draft is an event that is not yet numbered and published.
+// draft is an event that has no sequence number yet and is not published yet.
 type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// earliest is a lower limit for the time in the event. If the event is published before this time, it contains this
-	// time instead of the time of publishing.
+	// earliest is a lower limit for the time in the event. An event that is published before this limit contains the
+	// limit instead of the time of publishing.
 	earliest time.Time
 }
 
-// source chooses which event to publish for each position. Package sequence explains positions.
+// source chooses which event to publish for each position. A position is the number of an event; see package sequence.
 type source interface {
 	// draft returns the event for a position. It returns false if no event is to be published for this
 	// position.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn tells the source that the event of the latest call of draft was not published.
+	// withdrawn tells the source that the event d was not published. The latest call of the method draft must have
+	// returned d.
 	withdrawn(d draft)
-	// serve runs the background work of the source. After the given channel is closed, it cleans up and
-	// returns. It returns early if ctx ends.
+	// serve runs the background work of the source. After the given channel is closed, serve cleans up and returns. It
+	// returns early if ctx ends.
 	serve(ctx context.Context, stopping <-chan struct{})
-	// starved returns the number of positions for which no event was published, because no plate was available.
+	// starved returns how many events were not published because no plate was available.
 	starved() int64
-	// pool returns how many plates were available when they were last counted. It returns nil if they have not
-	// been counted.
+	// pool returns the number of available plates at the time of the latest count. It returns nil before the first
+	// count.
 	pool() *int64
 }
 
@@ -60,15 +61,15 @@ func (e *entries) starved() int64 { return 0 }
 func (e *entries) pool() *int64 { return nil }
 
 const (
-	// reportInterval is the interval at which the source of exits counts the available plates and reports how
-	// many exits were to match a visit but found no plate.
+	// reportInterval is the interval at which the source of exits counts the available plates, and reports how many
+	// matched exits have found no available plate.
 	reportInterval = 5 * time.Second
 	// entryPrecision is the precision with which stores keep the entry time of a plate.
 	entryPrecision = time.Millisecond
 )
 
-// exits is the source of exits. For some positions in the sequence of draws, it publishes the exit of a claimed plate.
-// For the others, it publishes the exit of a plate that has never entered.
+// exits is the source of exits. The position of an exit determines whether the exit is matched or unmatched; see
+// package sequence. A matched exit has a claimed plate. An unmatched exit has a plate that has never entered.
 type exits struct {
 	sequence   *sequence.Sequence
 	partitions int
@@ -80,7 +81,7 @@ type exits struct {
 	metrics    *metrics
 	// starvedDraws counts the matched exits for which no plate was available.
 	starvedDraws atomic.Int64
-	// plates is the size of the pool when it was last measured.
+	// plates is the number of available plates at the time of the latest count. It is nil before the first count.
 	plates atomic.Pointer[int64]
 }
 
@@ -97,7 +98,7 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	serving.Wait()
 }
 
-// report regularly counts the plates in the pool, for the metrics, and tells the store how many exits found no
+// report regularly counts the available plates, for the metrics, and tells the store how many exits have found no
 // available plate. It reports for the last time when the given channel is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
@@ -125,8 +126,8 @@ func (e *exits) reportPool(ctx context.Context) {
 	e.metrics.pool.Set(float64(plates))
 }
 
-// reportStarved tells the store how many exits have found no available plate since this process started. This is not
-// the change since the last report, so it does not matter if a report is lost.
+// reportStarved tells the store how many exits have found no available plate since this process started. Each report
+// contains the total, not the change since the last report, so a lost report does no harm.
 func (e *exits) reportStarved(ctx context.Context) {
 	total := e.starvedDraws.Load()
 	if total == 0 {

@@ -13,35 +13,35 @@ type Stats struct {
 	Run  string
 	Type event.Type
 
-	// Due counts the events that were due by the schedule. Each of them was published, was skipped because no
-	// plate was available (Starved), was missed, or is still to be published.
+	// Due counts the events that have become due according to the schedule. Each of these events was published, was
+	// skipped (see Starved and Missed), or is overdue.
 	Due int64
 	// Published counts the events that the publisher has accepted. Confirmed counts the events that the broker
-	// has confirmed. Matched counts the confirmed exits that were meant to match an entry, and Unmatched counts the
-	// other confirmed exits.
+	// has confirmed. Matched counts the confirmed exits that were meant to match an entry. Unmatched counts all other
+	// confirmed exits.
 	Published, Confirmed, Matched, Unmatched int64
-	// Outstanding counts the published events whose confirm is not yet durably recorded in the store.
+	// Outstanding counts the published events whose confirmation is not yet durably recorded in the store.
 	Outstanding int64
-	// Starved counts the matched exits that were due but not published, because no plate was available.
+	// Starved counts the exits that needed the plate of a parked vehicle, but were not published, because no such plate
+	// was available.
 	Starved int64
-	// Missed counts the due events that were skipped, because they were overdue when the schedule paused or
-	// ended, or when the generator stopped.
+	// Missed counts the events that were skipped because they were overdue when the schedule paused or ended, or when the
+	// generator stopped.
 	Missed int64
 
 	// Lag is how long the next event has been due. It is 0 if the event is not due yet.
 	Lag time.Duration
 	// Active is the total time in which the rate of the schedule was above 0.
 	Active time.Duration
-	// Rate is the current rate of the schedule, in events per second. TargetRate is the mean rate of the
-	// schedule, over the time in which the rate was above 0.
+	// Rate is the current rate of the schedule, in events per second. TargetRate is the mean rate of the schedule: Due
+	// divided by Active.
 	Rate, TargetRate float64
-	// AchievedRate is the number of published events, divided by the time in which the rate of the schedule was above
-	// 0. TargetRate is a mean over the same time, so AchievedRate/TargetRate is the share of the due events that were
+	// AchievedRate is Published divided by Active. AchievedRate/TargetRate is the share of the due events that were
 	// published.
 	AchievedRate float64
 
-	// Done means that the schedule is over and that the confirms of all published events are durably recorded.
-	// A later update may prolong the schedule.
+	// Done means that the schedule has ended and that the confirmations of all published events are durably recorded. An
+	// update of the plan may still prolong the schedule.
 	Done bool
 }
 
@@ -97,8 +97,8 @@ func perSecond(n float64, d time.Duration) float64 {
 	return n / d.Seconds()
 }
 
-// lags holds the longest lags of the current second and of the previous second, so that a row of the timeline also
-// shows a lag that ended before the row was measured.
+// lags holds the longest lag of the current second and the longest lag of the previous second. So a row of the timeline
+// also shows a lag that ended shortly before the row was measured.
 type lags struct {
 	mu           sync.Mutex
 	second       int64 // the current second, as a Unix time
@@ -121,7 +121,7 @@ func (l *lags) longest(now time.Time) time.Duration {
 	return max(l.this, l.before)
 }
 
-// advance begins a new second if the last one is over.
+// advance begins a new second if the current second is over.
 func (l *lags) advance(now time.Time) {
 	second := now.Unix()
 	if second == l.second {

@@ -25,8 +25,8 @@ const (
 	lastBackoff  = time.Second
 )
 
-// steps executes operations in the store, called steps. It repeats a step until the effects of the step are durable, which
-// means that they survive a crash of the store's server.
+// steps executes operations in the store, called steps. It repeats a step until the effects of the step are durable,
+// which means that they survive a crash of the store's server.
 type steps struct {
 	store Store
 	log   *slog.Logger

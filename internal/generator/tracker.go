@@ -10,12 +10,12 @@ import (
 )
 
 // maxOutstanding is the maximum number of published events of one partition for which the store has not yet durably
-// recorded the confirm. An audit reads store.MaxOutstanding such events. It misses none as long as maxOutstanding is
-// not larger. The difference of 1024 is only a safety margin.
+// recorded the confirm. An audit examines up to store.MaxOutstanding of these events, so maxOutstanding must not exceed
+// store.MaxOutstanding. The difference of 1024 is a safety margin.
 const maxOutstanding = store.MaxOutstanding - 1024
 
-// record is what a generator remembers about a published event, until the store has durably recorded that the
-// event is confirmed.
+// record is what a generator remembers about a published event, until the store has durably recorded the confirm of the
+// event.
 type record struct {
 	plate string
 	// at is the time that the event contains, as Unix time in nanoseconds.
@@ -29,21 +29,21 @@ type record struct {
 // tracker numbers the events of one partition and tracks their confirms, which arrive in any order. Three
 // watermarks divide the sequence numbers:
 //
-//	[0, durable)     the store has durably recorded that these events are confirmed; their records are dropped
-//	[durable, ready) the broker has confirmed all of these events; the store has not recorded that yet
-//	[ready, next)    these events are published; the broker has not confirmed the first of them
+//	[0, durable)     the store has durably recorded the confirms of these events; the tracker has dropped the records
+//	[durable, ready) the broker has confirmed all of these events; the confirms are ready to be recorded in the store
+//	[ready, next)    the broker has not confirmed the first of these events
 //
-// One goroutine may add events. One other goroutine may read confirmed events and advance durable. Any
-// goroutine may call confirm.
+// Only one goroutine may add events. Only one goroutine may read confirmed events and increase the durable watermark.
+// Any goroutine may call the method confirm.
 type tracker struct {
-	// The channel moved receives a value when the watermark ready has increased. The channel room receives a value when
-	// the watermark durable has increased.
+	// tracker.moved receives a value when further confirms are ready to be recorded in the store. tracker.room receives a
+	// value when further events may be added.
 	moved, room chan struct{}
 
 	mu                   sync.Mutex
 	durable, ready, next int64
-	// ring contains the records of the events in [durable, next). The index is the sequence number modulo len(ring),
-	// which is a power of two.
+	// ring contains the records of the events in [durable, next). The index is the sequence number modulo len(ring). The
+	// length is a power of two.
 	ring []record
 }
 
@@ -92,8 +92,8 @@ func (t *tracker) retract() {
 	t.next--
 }
 
-// confirm marks an event as confirmed by the broker, and returns its record. It returns false if the event was
-// already marked.
+// confirm marks an event as confirmed by the broker, and returns the record of the event. It returns false if the event
+// was already marked.
 func (t *tracker) confirm(seq int64) (record, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,8 +117,8 @@ func (t *tracker) marks() (durable, ready, next int64) {
 	return t.durable, t.ready, t.next
 }
 
-// confirmed appends the events with sequence numbers in [from, to) to events. The numbers must be between the
-// watermarks durable and ready.
+// confirmed appends to the given slice the events whose sequence numbers are in [from, to). This range must lie between
+// the durable watermark and the ready watermark.
 func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Published {
 	t.mu.Lock()
 	defer t.mu.Unlock()

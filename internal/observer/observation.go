@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	// restObservations is how many consecutive observations must be equal before the simulation is considered to be
-	// at rest, which means that all of its events are processed. If events are missing, the larger number
+	// restObservations is how many consecutive observations must show no change before a simulation counts as at rest,
+	// which means that all of its events are processed. If confirmed events have not taken effect, the larger number
 	// missingObservations applies instead, because a processor may hold these events while it waits for a server.
 	restObservations    = 2
 	missingObservations = 5
-	// concludeAttempts is how often the observer tries to read all data for the final audit. An attempt can fail
-	// because a processor has not stored its last measurements yet, or because the summary API is restarting. After
-	// the last attempt, the audit is made without the missing data, and says what is missing.
+	// concludeAttempts is how many times the observer tries to read all data for the final audit. An attempt can fail
+	// because a processor has not stored its last measurements yet, or because the summary API is restarting. If all
+	// attempts fail, the final audit is made without the missing data, and says what is missing.
 	concludeAttempts = 5
-	// giveUpObservations is the number of observations that the observer makes after the generators have stopped,
-	// before it may give up. It does not give up earlier, even if the deadline has passed. Otherwise, a simulation
-	// whose last event was processed while the operator was down could count as too late.
+	// giveUpObservations is the minimum number of observations after the generators have stopped, before the observer
+	// gives up because of the deadline. With fewer observations, a simulation could count as timed out although its events
+	// were processed while the operator was down.
 	giveUpObservations = missingObservations + concludeAttempts
 )
 
@@ -37,17 +37,17 @@ type Observation struct {
 	Depths broker.Depths
 	// DeadReasons contains the reasons why messages were dead-lettered, with the number of messages for each reason.
 	DeadReasons []broker.ReasonCount
-	// StoreErr is the error of reading Redis, and BrokerErr is the error of reading RabbitMQ. If one of them is set,
+	// StoreErr is the error of reading Redis, and BrokerErr is the error of reading RabbitMQ. If either is set,
 	// the fields above are incomplete.
 	StoreErr, BrokerErr error
-	// StoreUnusable and BrokerUnusable say why the simulation cannot write to a server that can be read. They do not
-	// make the observation incomplete. They are nil if the Target of the simulation does not request the check (see
-	// ProbeStore and ProbeBroker), or if the generators have stopped.
+	// StoreUnusable is why the simulation cannot write to Redis, and BrokerUnusable is why the simulation cannot write to
+	// RabbitMQ. These errors do not make the observation incomplete. They are set only if the fields ProbeStore and
+	// ProbeBroker of the Target are true, and only until the generators have stopped.
 	StoreUnusable, BrokerUnusable error
-	// Timeline contains the measurements so far. It is nil if the Target of the simulation does not request it, or if
-	// it could not be read.
+	// Timeline contains the measurements so far. It is nil if the field Timeline of the Target is false, or if the
+	// timeline could not be read.
 	Timeline []timeline.Row
-	// Rest is the result of the final audit. It is nil until the simulation is at rest or the deadline has passed.
+	// Rest is the result of the final audit. It is nil until the final audit has been made.
 	Rest *Rest
 }
 
@@ -59,10 +59,10 @@ func (o *Observation) Err() error {
 	return o.BrokerErr
 }
 
-// Rest is the result of the final audit of a simulation.
+// Rest is the result of the final audit, which is made when the simulation is at rest or the deadline has passed.
 type Rest struct {
 	Report ledger.Report
-	// Err is the error of reading the ledger. If it is set, Report is not valid.
+	// Err is the error of reading the ledger. If Err is set, Report is not valid.
 	Err error
 	// TimedOut means that the deadline passed before it was certain that all events were processed.
 	TimedOut  bool
@@ -70,9 +70,10 @@ type Rest struct {
 	// Summaries is the number of summaries in the summary API. It is nil if the operator does not run the summary
 	// API.
 	Summaries *ledger.SummaryCount
-	// Timeline contains the measurements of the whole simulation. It is empty if it could not be read.
+	// Timeline contains the measurements of the whole simulation. It is empty if the timeline could not be read.
 	Timeline []timeline.Row
-	// BrokerVersion and StoreVersion are the names and versions of the servers. They are "" if they are unknown.
+	// BrokerVersion and StoreVersion are the names and versions of the servers, such as "RabbitMQ 4.1.2", or "" if
+	// unknown.
 	BrokerVersion, StoreVersion string
 }
 
@@ -83,9 +84,12 @@ func (r *Rest) isComplete() bool {
 
 // pendingMarks contains the marks that are not in the store yet. A mark notes in the timeline that a check has failed.
 type pendingMarks struct {
-	all     []timeline.Mark
-	marker  *ledger.ObjectiveMarker // adds a mark to the field all when a check fails for the first time
-	process string                  // the process name under which the marks are stored; each batch gets a new name
+	all []timeline.Mark
+	// marker appends a mark to the field "all" when a check fails for the first time.
+	marker *ledger.ObjectiveMarker
+	// process is the process name for timeline.Record. A retry uses the same name, so that no mark is stored twice.
+	// After a success, process is replaced by a new name.
+	process string
 }
 
 func newPendingMarks() *pendingMarks {
@@ -99,7 +103,7 @@ func newMarkProcess() string { return timeline.NewProcess("operator") }
 // simulation is a simulation that an Observer tracks.
 type simulation struct {
 	target Target
-	// The Observer's mutex guards the following four fields.
+	// The Observer's mutex guards the fields draining, latest, timeline and marks.
 	draining *Draining
 	latest   *Observation
 	timeline []timeline.Row
@@ -107,7 +111,8 @@ type simulation struct {
 
 	// Only the goroutine that is handling the simulation uses the fields below.
 
-	// broker and store are nil until they have been opened. auditor and reader are nil until store has been opened.
+	// The clients broker and store are nil until they have been opened. The fields auditor and reader are nil until the
+	// client store has been opened.
 	broker  broker.Broker
 	store   store.Store
 	auditor *ledger.Auditor
@@ -115,12 +120,12 @@ type simulation struct {
 	// failures is the number of consecutive observations with an error.
 	failures int
 	// The field unchanged is the number of consecutive observations in which the queues were empty and the report did
-	// not change. The field named last is the report of the latest observation.
+	// not change. The field named last is the report of the latest complete observation.
 	unchanged int
 	last      ledger.Report
 	// The field drained is the number of observations since the generators stopped.
 	drained int
-	// attempts is the number of attempts to make the final audit.
+	// attempts is how many times the final audit has been attempted so far.
 	attempts int
 	letters  deadLetters
 
@@ -131,7 +136,7 @@ type simulation struct {
 type probe struct {
 	at  time.Time
 	err error
-	// failures is the number of failed checks since the last successful one.
+	// failures is the number of failed checks since the last successful check.
 	failures int
 }
 
@@ -145,12 +150,12 @@ func (p *probe) interval() time.Duration {
 }
 
 // repeat checks whether the simulation can write to a server, if a check is due. It returns the result of the last
-// check. readErr is the error of reading from the server. If readErr is not nil, the server is already known not to
-// work. So repeat makes no check, and returns nil.
+// check. The parameter readErr is the error of reading from the server. If readErr is not nil, repeat makes no check
+// and returns nil, because the observation already contains readErr.
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:
-		*p = probe{} // the next check is due as soon as the server can be read again
+		*p = probe{} // a check is then due as soon as reading from the server succeeds
 	case now.Sub(p.at) >= p.interval():
 		_, err := within(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, check(ctx) })
 		failures := 0
@@ -162,8 +167,8 @@ func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check 
 	return p.err
 }
 
-// probe checks whether the simulation can write to its servers. It checks only the servers for which the target sets
-// ProbeBroker or ProbeStore, and whose client supports the check.
+// probe checks whether the simulation can write to its servers. It skips a server if the target does not request the
+// check (see ProbeBroker and ProbeStore in the type Target), or if the client of the server does not support the check.
 func (s *simulation) probe(ctx context.Context, now *Observation) {
 	if client, ok := s.broker.(interface {
 		Probe(ctx context.Context) error
@@ -215,12 +220,12 @@ func (s *simulation) close() error {
 	return errors.Join(errs...)
 }
 
-// observe reads the ledger and the queues. If all events of the simulation are processed, it also makes the final
-// audit.
+// observe reads the ledger and the queues. If all events of the simulation are processed, or if the deadline has
+// passed, observe also makes the final audit.
 func (o *Observer) observe(ctx context.Context, s *simulation, draining *Draining) *Observation {
 	now := &Observation{At: time.Now()}
 	defer func() { s.countFailure(now) }()
-	// Read both servers, even if one of them fails, because each has its own condition.
+	// Read both servers even if one of them fails, because the status has a condition for each server.
 	now.BrokerErr, now.StoreErr = s.open(o.servers)
 	if s.store != nil {
 		now.Report, now.StoreErr = within(ctx, func(ctx context.Context) (ledger.Report, error) {
@@ -228,7 +233,7 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 		})
 	}
 	if s.store != nil && now.StoreErr == nil && s.target.Timeline {
-		now.Timeline, _ = within(ctx, s.reader.Read) // if this fails, the known effects of faults stay the same
+		now.Timeline, _ = within(ctx, s.reader.Read) // if this read fails, Observer.Timeline returns the previous result
 	}
 	if s.broker != nil {
 		now.Depths, now.BrokerErr = within(ctx, s.broker.Depths)
@@ -260,8 +265,8 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 	return now
 }
 
-// storeMarks adds the marks of failed checks to the timeline in the store. If that fails, the next observation tries
-// again.
+// storeMarks adds the marks of failed checks to the timeline in the store. If storeMarks fails, the next observation
+// tries again.
 func (o *Observer) storeMarks(ctx context.Context, s *simulation) {
 	o.mu.Lock()
 	marks, process := slices.Clone(s.marks.all), s.marks.process
@@ -270,23 +275,23 @@ func (o *Observer) storeMarks(ctx context.Context, s *simulation) {
 		return struct{}{}, timeline.Record(ctx, s.store, process, marks...)
 	})
 	if err != nil {
-		return // the error is not needed, because the observation shows that the store does not answer
+		return // the error is not reported, because the next observation detects a store that does not answer
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	s.marks.all, s.marks.process = s.marks.all[len(marks):], newMarkProcess()
 }
 
-// within calls the given function and limits its duration by a timeout.
+// within calls the given function with a timeout of readTimeout.
 func within[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	return read(ctx)
 }
 
-// readDeadLetters returns the reasons why messages were dead-lettered. It reads the dead-letter queue only if its
-// length has changed, and at most once per updateInterval. Otherwise, or if the queue cannot be read, it returns the
-// reasons from the last read.
+// readDeadLetters returns the reasons why messages were dead-lettered. It reads the dead-letter queue only if the
+// length of the queue has changed. Before the final audit, it reads the queue at most once per updateInterval. If the
+// queue is not read, or cannot be read, readDeadLetters returns the reasons from the last successful read.
 func (s *simulation) readDeadLetters(ctx context.Context, now *Observation) []broker.ReasonCount {
 	isDue := now.Rest != nil || now.At.Sub(s.letters.at) >= updateInterval
 	if dead := now.Depths.Dead; dead != s.letters.count && isDue {
@@ -308,14 +313,14 @@ func (s *simulation) countFailure(now *Observation) {
 	s.failures++
 }
 
-// isEmpty reports whether all events seem to be processed. Empty queues alone do not show this, because processors
-// may hold messages whose summaries wait for the summary API.
+// isEmpty reports whether all events seem to be processed. Empty queues are not enough, because processors may hold
+// messages whose summaries wait for the summary API.
 func isEmpty(o *Observation) bool {
 	held := o.Report.Outbox > 0 && o.Report.Outstanding > 0
 	return o.Depths.Ready+o.Depths.Retry == 0 && !held
 }
 
-// needed returns how many consecutive observations must be equal before the simulation is considered to be at rest.
+// needed returns how many consecutive observations must show no change before the simulation counts as at rest.
 func needed(r ledger.Report) int {
 	if r.Outstanding > 0 {
 		return missingObservations
@@ -323,10 +328,10 @@ func needed(r ledger.Report) int {
 	return restObservations
 }
 
-// conclude makes the final audit when the simulation is at rest, and stores the result in now.Rest. In the final audit,
+// conclude makes the final audit when the simulation is at rest, and stores the result in now.Rest. In this audit,
 // every confirmed event that has not taken effect counts as lost. If some data cannot be read, conclude does not set
-// now.Rest, and the next observation calls conclude again. The last of concludeAttempts attempts accepts an incomplete
-// timeline or an unknown number of summaries.
+// now.Rest, and the next observation calls conclude again. From attempt number concludeAttempts on, conclude accepts an
+// incomplete timeline and an unknown number of summaries.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := o.measure(ctx, s, now, draining)
@@ -343,7 +348,7 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 	o.describe(ctx, s, rest)
 }
 
-// giveUp makes the final audit after the deadline has passed, even if some events are still being processed.
+// giveUp makes the final audit if the deadline has passed, even if some events are still being processed.
 func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, draining *Draining) {
 	if draining == nil || draining.Deadline.IsZero() || now.At.Before(draining.Deadline) || s.drained < giveUpObservations {
 		return
@@ -354,7 +359,7 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 			return ledger.Audit(ctx, s.store, ledger.Options{})
 		})
 		if err == nil {
-			now.Report = report // measure compares the report with the timeline to count unmeasured events
+			now.Report = report // the function measure needs this report to count the events that the timeline lacks
 		}
 		now.Rest = o.measure(ctx, s, now, *draining)
 		now.Rest.Report, now.Rest.Err = report, err
@@ -363,8 +368,8 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 	now.Rest.TimedOut = true
 }
 
-// measure reads the timeline, and the number of summaries in the summary API. It returns a Rest that contains them, and
-// the errors of reading them. The caller adds the report on the ledger.
+// measure reads the timeline, and the number of summaries in the summary API. It returns a Rest with the results, and
+// with the errors of these reads. The caller adds the report on the ledger.
 func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation, draining Draining) *Rest {
 	rest := &Rest{}
 	var err error
@@ -380,8 +385,7 @@ func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation,
 	return rest
 }
 
-// describe sets the fields of rest that only the report needs, such as the versions of the servers. Data that cannot be
-// read stays empty.
+// describe sets the versions of the servers in rest. A version that cannot be read stays "".
 func (o *Observer) describe(ctx context.Context, s *simulation, rest *Rest) {
 	if s.broker != nil {
 		rest.BrokerVersion, _ = within(ctx, s.broker.Version)

@@ -36,15 +36,16 @@ const (
 	probeInterval = 30 * time.Second
 	// readTimeout is the timeout of a request to a server.
 	readTimeout = 8 * time.Second
-	// failureDelay is added to the interval for each consecutive failure after the first one. The interval is at
-	// most maxInterval. Without this delay, simulations whose servers do not respond would keep the workers busy.
+	// failureDelay is how much each consecutive failure, except the first failure, adds to the time between two
+	// observations. This time is at most maxInterval. Without the delay, simulations whose servers do not respond would
+	// keep the workers busy.
 	failureDelay = 5 * time.Second
 	maxInterval  = 30 * time.Second
 )
 
 // limits bounds the number of simulations that are observed at the same time, in total and for each namespace (tenant).
-// An observation takes up to half a minute longer if servers do not respond. It needs little CPU time while it waits,
-// so Total is large. PerTenant is smaller, because one namespace must not delay the observations of others.
+// If servers do not respond, an observation waits for up to half a minute. This wait needs little CPU time, so Total is
+// large. PerTenant is smaller, so that one namespace does not delay the observations of other namespaces.
 var limits = fair.Limits{Total: 128, PerTenant: 16}
 
 // Servers opens clients of a simulation's servers. A client connects when it is used for the first time.
@@ -61,7 +62,7 @@ type Dependencies struct {
 
 // Target says how to reach the servers of a simulation, and what to observe.
 type Target struct {
-	// Plan identifies the simulation's queues and keys. The schedules in the plan are not used.
+	// Plan identifies the RabbitMQ queues and the Redis keys of the simulation. The schedules in the plan are not used.
 	Plan *plan.Plan
 	// Broker is the binding of RabbitMQ. Store is the binding of Redis.
 	Broker, Store binding.Binding
@@ -73,18 +74,18 @@ type Target struct {
 
 // Draining describes a simulation whose generators have stopped, and whose remaining events are being processed.
 type Draining struct {
-	// SummariesPod is the summary API's pod. Its IP address is "" if the operator does not run the summary API.
+	// SummariesPod is the pod of the summary API. The IP address is "" if the operator does not run the summary API.
 	SummariesPod podhttp.Server
-	// SummariesDown is true if the operator runs the summary API, but none of its pods is running. It is then unknown
-	// whether the API has stored all summaries.
+	// SummariesDown is true if the operator runs the summary API, but no pod of the summary API is running. In this case,
+	// it is unknown whether the summary API has stored all summaries.
 	SummariesDown bool
-	// Deadline is when the observer stops waiting for the remaining events. Then it makes the final audit with the data
-	// that it has. If Deadline is zero, the observer waits without a limit.
+	// Deadline is when the observer stops waiting for the remaining events and makes the final audit with the data that it
+	// has. If Deadline is zero, the observer waits without a limit.
 	Deadline time.Time
 }
 
-// Observer observes the tracked simulations. Simulations whose servers do not answer do not delay the observations of other
-// namespaces. It is a manager.Runnable and safe for concurrent use.
+// Observer observes the tracked simulations. If a server does not respond, only observations in the same namespace are
+// delayed. An Observer is a manager.Runnable and safe for concurrent use.
 type Observer struct {
 	servers   Servers
 	summaries SummaryCounter
@@ -95,14 +96,14 @@ type Observer struct {
 
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
-	// toClose contains simulations that are no longer tracked, or whose target has changed, while their connections may
-	// still be open. A worker closes these connections when it next handles the key of the simulation.
+	// toClose contains simulations whose connections must be closed, because the simulation is no longer tracked or its
+	// target has changed. A worker closes these connections when it next handles the key of the simulation.
 	toClose map[types.NamespacedName][]*simulation
 	// The field handled contains the keys of the simulations that a worker is handling.
 	handled map[types.NamespacedName]bool
 }
 
-// New returns an Observer. It observes nothing until Start and Track are called.
+// New returns an Observer. The Observer observes nothing until both Start and Track have been called.
 func New(d Dependencies) *Observer {
 	return &Observer{
 		servers:   d.Servers,
@@ -117,8 +118,8 @@ func New(d Dependencies) *Observer {
 }
 
 // Track starts the observation of a simulation, or changes its target. If the target changes, the observer opens new
-// connections. The parameter draining must be nil until the generators have stopped. Once it is not nil, the observer
-// waits until all events are processed, and makes the final audit.
+// connections. The parameter draining must be nil until the generators have stopped. Once draining is not nil, the
+// observer waits until all events are processed. Then it makes the final audit.
 func (o *Observer) Track(key types.NamespacedName, target Target, draining *Draining) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -137,8 +138,8 @@ func (o *Observer) Track(key types.NamespacedName, target Target, draining *Drai
 	o.queue.Add(key)
 }
 
-// Untrack stops the observation of a simulation and discards its observations. It does not wait for an observation in
-// progress; see IsClosed.
+// Untrack stops the observation of a simulation and discards its observations. When Untrack returns, an observation may
+// still be in progress. To find out whether that observation has ended, call IsClosed.
 func (o *Observer) Untrack(key types.NamespacedName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -149,8 +150,8 @@ func (o *Observer) Untrack(key types.NamespacedName) {
 	}
 }
 
-// IsClosed reports whether a simulation is not tracked and all of its clients are closed. Before that, an observation in
-// progress may still declare queues.
+// IsClosed reports whether a simulation is not tracked and all of its clients are closed. While IsClosed returns false,
+// an observation in progress may still declare queues.
 func (o *Observer) IsClosed(key types.NamespacedName) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -168,7 +169,7 @@ func (o *Observer) Latest(key types.NamespacedName) *Observation {
 }
 
 // Timeline returns the timeline that was last read. It may be newer than the result of Latest. It is nil if the field
-// Target.Timeline of the simulation is false.
+// Timeline of the Target is false.
 func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -178,8 +179,8 @@ func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	return nil
 }
 
-// MarkFailed adds a mark to the timeline of a simulation for each check that has failed for good, unless it has added one
-// before. The next observation stores the marks.
+// MarkFailed adds a mark to the timeline of a simulation for each check that has failed and cannot pass any more.
+// Repeated calls add only one mark for each check. The next observation stores the marks.
 func (o *Observer) MarkFailed(key types.NamespacedName, at time.Time, failed []ledger.Check) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -188,12 +189,12 @@ func (o *Observer) MarkFailed(key types.NamespacedName, at time.Time, failed []l
 	}
 }
 
-// Updates returns a channel that receives the key of a simulation whenever its observation has changed. The caller
-// must receive from the channel while Start is running.
+// Updates returns a channel on which the Observer sends the key of a simulation whenever the observation of the
+// simulation has changed. The caller must receive from the channel while Start is running.
 func (o *Observer) Updates() <-chan event.TypedGenericEvent[types.NamespacedName] { return o.updates }
 
-// NeedLeaderElection returns true, because observations are needed only to write the status, which only the leader
-// does.
+// NeedLeaderElection returns true, because observations are needed only to write the status, and only the leader writes
+// the status.
 func (o *Observer) NeedLeaderElection() bool { return true }
 
 // Start observes the tracked simulations until ctx ends.
@@ -215,7 +216,7 @@ func (o *Observer) handle(ctx context.Context, key types.NamespacedName) {
 	defer o.done(key)
 	s, draining, replaced := o.current(key)
 	for _, old := range replaced {
-		_ = old.close() // close fails if the server no longer exists
+		_ = old.close() // ignore the error: the server may no longer exist
 	}
 	if s == nil {
 		return
@@ -227,8 +228,9 @@ func (o *Observer) handle(ctx context.Context, key types.NamespacedName) {
 	o.queue.AddAfter(key, interval(draining != nil && observed.Rest == nil, s.failures))
 }
 
-// current returns the simulation to observe, or nil if it is no longer tracked. It also returns the simulations
-// that had the same key before. Their connections must be closed.
+// current returns the simulation to observe, and its Draining, which is nil until the generators have stopped. Both are
+// nil if the simulation is no longer tracked. The result replaced contains former simulations with the same key. The
+// caller must close their connections.
 func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Draining, replaced []*simulation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -249,8 +251,8 @@ func (o *Observer) done(key types.NamespacedName) {
 	o.queue.Done(key)
 }
 
-// interval returns the time until the next observation. It is shorter while the simulation is draining, and longer
-// after several consecutive failures. Random jitter spreads the observations of many simulations over time.
+// interval returns the time until the next observation. This time is shorter while the simulation is draining, and
+// longer after several consecutive failures. Random jitter spreads the observations of many simulations over time.
 func interval(draining bool, failures int) time.Duration {
 	next := pollInterval
 	if draining {
@@ -262,9 +264,9 @@ func interval(draining bool, failures int) time.Duration {
 	return next + rand.N(next/10)
 }
 
-// isNews reports whether an update must be sent. This is the case for the first observation, if an error has changed,
-// and if the simulation has come to rest. If only numbers have changed, an update is sent at most once per
-// updateInterval. If isNews returns true, it also stores the observation as the latest one.
+// isNews reports whether the caller must send an update. It returns true for the first observation, if an error has
+// changed, and if the final audit has been made. If only numbers have changed, it returns true at most once per
+// updateInterval. If isNews returns true, it also stores the observation as the latest observation.
 func (o *Observer) isNews(s *simulation, now *Observation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -23,14 +23,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// fakeServers opens brokers and stores in memory. It can make them fail, and it counts how many of them are open.
+// fakeServers opens fake brokers and stores, which a test can make fail.
 type fakeServers struct {
 	mu                  sync.Mutex
 	brokerErr, storeErr error
 	unusable            error
 	probes              int
 	depths              broker.Depths
-	opened, closed      int
+	opened, closed      int // the numbers of opened clients and of closed clients
 	asked               []string
 	countErr            error
 }
@@ -119,7 +119,7 @@ func target() Target {
 	return Target{Plan: &plan.Plan{Simulation: "default.sim", Partitions: 1}}
 }
 
-// observed runs a test with an Observer, in the fake time of package synctest.
+// The function observed calls the function test with a running Observer, in the fake time of package synctest.
 func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -139,7 +139,7 @@ func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)
 	})
 }
 
-// next waits for an update. It returns the latest observation, and how long it waited.
+// next waits for an update. It returns the latest observation, and the duration of the wait.
 func next(t *testing.T, o *Observer) (*Observation, time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -163,7 +163,7 @@ func TestObserver_SendsAnUpdateOnlyIfTheObservationHasChanged(t *testing.T) {
 		}
 		select {
 		case <-o.Updates():
-			t.Error("there is an update without news")
+			t.Error("an update was sent, although nothing has changed")
 		case <-time.After(time.Minute):
 		}
 		f.set(func(f *fakeServers) { f.depths.Ready = 7 })
@@ -172,7 +172,7 @@ func TestObserver_SendsAnUpdateOnlyIfTheObservationHasChanged(t *testing.T) {
 		}
 		f.set(func(f *fakeServers) { f.depths.Ready = 8 })
 		if _, after := next(t, o); after < updateInterval-pollInterval {
-			t.Errorf("moved counters were reported after %v, want them at most every %v", after, updateInterval)
+			t.Errorf("changed counters were reported after %v, want at most one update per %v", after, updateInterval)
 		}
 		f.set(func(f *fakeServers) { f.depths.Dead = 1 })
 		if now, _ := next(t, o); len(now.DeadReasons) != 1 {
@@ -181,7 +181,7 @@ func TestObserver_SendsAnUpdateOnlyIfTheObservationHasChanged(t *testing.T) {
 	})
 }
 
-func TestObserverMarkFailed_SameCheckTwice_StoresOneMarkPerCheck(t *testing.T) {
+func TestObserverMarkFailed_SameCheckFailsTwice_StoresOneMark(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		watched := target()
@@ -193,7 +193,7 @@ func TestObserverMarkFailed_SameCheckTwice_StoresOneMarkPerCheck(t *testing.T) {
 			return checks
 		}
 		start := time.Now()
-		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // while the store is down, the first mark cannot be written
+		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // the observer cannot store the first mark yet
 		o.Track(key, watched, nil)
 		next(t, o)
 		o.MarkFailed(key, start, failed(ledger.CheckDeadLetters))
@@ -215,7 +215,7 @@ func TestObserverMarkFailed_SameCheckTwice_StoresOneMarkPerCheck(t *testing.T) {
 	})
 }
 
-func TestObserver_ServerFails_SendsAnUpdateAtOnce(t *testing.T) {
+func TestObserver_ServerFails_SendsAnUpdateWithinTwoPollIntervals(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("connection refused")
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
@@ -224,16 +224,16 @@ func TestObserver_ServerFails_SendsAnUpdateAtOnce(t *testing.T) {
 		f.set(func(f *fakeServers) { f.brokerErr = refused })
 		now, after := next(t, o)
 		if !errors.Is(now.BrokerErr, refused) || now.StoreErr != nil || after > 2*pollInterval {
-			t.Errorf("after %v the errors are %v and %v, want the broker's", after, now.BrokerErr, now.StoreErr)
+			t.Errorf("after %v, the errors of the broker and the store are %v and %v, want only the broker's", after, now.BrokerErr, now.StoreErr)
 		}
 		f.set(func(f *fakeServers) { f.brokerErr, f.storeErr = nil, refused })
 		if now, _ = next(t, o); !errors.Is(now.StoreErr, refused) || now.BrokerErr != nil {
-			t.Errorf("the errors are %v and %v, want the store's", now.BrokerErr, now.StoreErr)
+			t.Errorf("the errors of the broker and the store are %v and %v, want only the store's", now.BrokerErr, now.StoreErr)
 		}
 	})
 }
 
-func TestObserver_ServerAcceptsNoWrites_IsObservedButUnusable(t *testing.T) {
+func TestObserver_ServersRejectWrites_ObservationIsCompleteButServersAreUnusable(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("out of memory")
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
@@ -247,30 +247,30 @@ func TestObserver_ServerAcceptsNoWrites_IsObservedButUnusable(t *testing.T) {
 		}
 		f.set(func(f *fakeServers) { f.unusable = nil })
 		if now, after := next(t, o); now.BrokerUnusable != nil || now.StoreUnusable != nil || after > 2*pollInterval {
-			t.Errorf("after %v the servers are unusable: %v, %v", after, now.BrokerUnusable, now.StoreUnusable)
+			t.Errorf("after %v, BrokerUnusable and StoreUnusable are %v and %v, want nil", after, now.BrokerUnusable, now.StoreUnusable)
 		}
 		f.set(func(f *fakeServers) { f.probes = 0 })
 		time.Sleep(10 * probeInterval)
 		f.set(func(f *fakeServers) {
 			if f.probes > 20 {
-				t.Errorf("usable servers were checked %d times in %v", f.probes, 10*probeInterval)
+				t.Errorf("usable servers were checked %d times in %v, want at most 20", f.probes, 10*probeInterval)
 			}
 			f.unusable = refused
 		})
 		if now, after := next(t, o); !errors.Is(now.StoreUnusable, refused) || after > probeInterval+pollInterval {
-			t.Errorf("after %v the store is unusable: %v", after, now.StoreUnusable)
+			t.Errorf("after %v, StoreUnusable is %v, want the error of the check", after, now.StoreUnusable)
 		}
 		f.set(func(f *fakeServers) { f.probes = 0 })
 		time.Sleep(10 * probeInterval)
 		f.set(func(f *fakeServers) {
 			if f.probes > 30 {
-				t.Errorf("unusable servers were checked %d times in %v", f.probes, 10*probeInterval)
+				t.Errorf("unusable servers were checked %d times in %v, want at most 30", f.probes, 10*probeInterval)
 			}
 		})
-		// When the generators have stopped, the observer no longer checks whether the servers accept writes.
+		// Once the generators have stopped, the observer no longer checks whether the servers accept writes.
 		o.Track(key, external, &Draining{})
 		if now, _ := next(t, o); now.StoreUnusable != nil {
-			t.Errorf("the store is unusable: %v", now.StoreUnusable)
+			t.Errorf("StoreUnusable is %v after the generators have stopped, want nil", now.StoreUnusable)
 		}
 	})
 }
@@ -281,7 +281,7 @@ func TestObserver_AllEventsProcessed_MakesTheFinalAudit(t *testing.T) {
 		f.set(func(f *fakeServers) { f.depths.Ready = 3 })
 		o.Track(key, target(), &Draining{SummariesPod: podhttp.Server{IP: "10.0.0.1"}})
 		if now, _ := next(t, o); now.Rest != nil {
-			t.Error("there is rest while messages are queued")
+			t.Error("the final audit was made while messages were queued")
 		}
 		f.set(func(f *fakeServers) { f.depths.Ready, f.countErr = 0, errors.New("pod 10.0.0.1 does not answer") })
 		for o.Latest(key).Rest == nil {
@@ -289,12 +289,12 @@ func TestObserver_AllEventsProcessed_MakesTheFinalAudit(t *testing.T) {
 		}
 		rest := o.Latest(key).Rest
 		if !rest.Report.AtRest || rest.Summaries.Err == nil || len(f.asked) != concludeAttempts {
-			t.Errorf("after %d attempts rest is %+v, want it after %d with the pod's error", len(f.asked), rest, concludeAttempts)
+			t.Errorf("after %d attempts, Rest is %+v, want Rest after %d attempts, with the error of the pod", len(f.asked), rest, concludeAttempts)
 		}
 	})
 }
 
-func TestObserver_NoPodOfTheSummaryAPI_SummariesAreUnknown(t *testing.T) {
+func TestObserver_NoPodOfTheSummaryAPIRuns_NumberOfSummariesIsUnknown(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, _ *fakeServers) {
 		o.Track(key, target(), &Draining{SummariesDown: true})
@@ -302,7 +302,7 @@ func TestObserver_NoPodOfTheSummaryAPI_SummariesAreUnknown(t *testing.T) {
 			next(t, o)
 		}
 		if rest := o.Latest(key).Rest; rest.Summaries == nil || rest.Summaries.Err == nil {
-			t.Errorf("rest has the summaries %+v, want an error", rest.Summaries)
+			t.Errorf("Rest.Summaries is %+v, want an error", rest.Summaries)
 		}
 	})
 }
@@ -328,10 +328,10 @@ func TestObserver_DeadlinePasses_MakesTheFinalAudit(t *testing.T) {
 				}
 				now := o.Latest(key)
 				if late := now.At.Sub(deadline); late < 0 || late > 2*maxInterval {
-					t.Errorf("gave up %v after the deadline", late)
+					t.Errorf("the observer gave up %v after the deadline", late)
 				}
 				if rest := now.Rest; !rest.TimedOut || rest.Report.AtRest || (rest.Err == nil) != tt.ledgers {
-					t.Errorf("rest is %+v", rest)
+					t.Errorf("Rest is %+v", rest)
 				}
 			})
 		})
@@ -346,7 +346,7 @@ func TestObserver_DeadlineAlreadyPassed_FirstChecksWhetherEventsRemain(t *testin
 			next(t, o)
 		}
 		if rest := o.Latest(key).Rest; rest.TimedOut || !rest.Report.AtRest {
-			t.Errorf("rest is %+v, want that of a simulation at rest", rest)
+			t.Errorf("Rest is %+v, want the result for a simulation at rest", rest)
 		}
 	})
 }
@@ -366,18 +366,18 @@ func TestObserver_TargetChanges_OpensNewClients(t *testing.T) {
 		o.Track(key, other, nil)
 		f.mu.Lock()
 		if f.opened != 4 || f.closed != 2 {
-			t.Errorf("%d clients were opened and %d closed, want 4 and 2", f.opened, f.closed)
+			t.Errorf("%d clients were opened and %d were closed, want 4 and 2", f.opened, f.closed)
 		}
 		f.mu.Unlock()
 		o.Untrack(key)
 		synctest.Wait()
 		if o.Latest(key) != nil || f.closed != 4 {
-			t.Errorf("after Untrack there is %+v, and %d clients are closed", o.Latest(key), f.closed)
+			t.Errorf("after Untrack, the latest observation is %+v and %d clients are closed, want nil and 4", o.Latest(key), f.closed)
 		}
 	})
 }
 
-// hangingStore hangs until the timeout, like a store on a server that does not answer.
+// hangingStore hangs until ctx ends, like a store on a server that does not answer.
 type hangingStore struct{ fakeStore }
 
 func (hangingStore) Counts(ctx context.Context) (store.Counts, error) {
@@ -385,7 +385,7 @@ func (hangingStore) Counts(ctx context.Context) (store.Counts, error) {
 	return store.Counts{}, ctx.Err()
 }
 
-// hangingServers opens stores that hang for the simulations of the namespace "dead".
+// hangingServers opens a hangingStore for each simulation in the namespace "dead".
 type hangingServers struct{ *fakeServers }
 
 func (h hangingServers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error) {
@@ -430,14 +430,14 @@ func TestObserver_ServersOfANamespaceHang_OtherNamespacesAreObservedInTime(t *te
 
 // An observation that is in progress during Untrack may still declare queues. A cleanup that has already begun would
 // miss these queues.
-func TestIsClosed_ObservationInProgress_IsFalseUntilItsClientsAreClosed(t *testing.T) {
+func TestObserver_IsClosedDuringAnObservation_ReturnsFalseUntilTheClientsAreClosed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeServers{}
 		o := New(Dependencies{Servers: hangingServers{f}, Summaries: f})
 		dead := types.NamespacedName{Namespace: "dead", Name: "sim"}
 		if !o.IsClosed(dead) {
-			t.Error("a simulation that was never tracked is not closed")
+			t.Error("IsClosed returns false for a simulation that was never tracked")
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
@@ -458,11 +458,11 @@ func TestIsClosed_ObservationInProgress_IsFalseUntilItsClientsAreClosed(t *testi
 		o.Untrack(dead)
 		synctest.Wait()
 		if o.IsClosed(dead) {
-			t.Error("the simulation is closed while an observation is in progress")
+			t.Error("IsClosed returns true while an observation is in progress")
 		}
 		time.Sleep(time.Minute) // long enough for the observation to time out
 		if !o.IsClosed(dead) || f.closed != 2 {
-			t.Errorf("closed is %t and %d clients are closed, want 2", o.IsClosed(dead), f.closed)
+			t.Errorf("IsClosed returns %t and %d clients are closed, want true and 2", o.IsClosed(dead), f.closed)
 		}
 		stop()
 		<-ended

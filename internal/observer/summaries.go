@@ -54,7 +54,8 @@ func (c *HTTPClient) DatabaseFailure(ctx context.Context, pod podhttp.Server) st
 	}
 	const maxFailure = 500
 	for line := range strings.Lines(string(text)) {
-		// Lines without this prefix do not concern the database. For example, one says that the process is stopping.
+		// Lines without this prefix do not concern the database: for example, the line that says that the process is
+		// stopping.
 		if failure, ok := strings.CutPrefix(line, "database: "); ok {
 			return excerpt.Of(strings.TrimSpace(printable(failure)), maxFailure)
 		}

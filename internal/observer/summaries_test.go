@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/podhttp"
 )
 
-// pod starts an HTTP server that takes the place of a pod, at its own loopback IP address. It returns the address.
+// pod starts an HTTP server in place of a pod, at an unused loopback IP address. It returns the address.
 func pod(t *testing.T, handler http.Handler) string {
 	t.Helper()
 	for host := 2; host < 250; host++ {
@@ -56,15 +56,15 @@ func TestCountSummaries_PodFails_ErrorNamesPodAndReason(t *testing.T) {
 		handler http.Handler
 		want    string
 	}{
-		"nothing listens":                    {nil, "connection refused"},
-		"the pod has no statistics":          {http.NotFoundHandler(), "404"},
-		"the response is not JSON":           {answer("nonsense"), "decode the response"},
-		"the response is another JSON":       {answer("[]"), "decode the response"},
-		"the answer is empty":                {answer(""), "EOF"},
-		"the answer has no count":            {answer("{}"), "lacks the field"},
-		"the response has a count in quotes": {answer(`{"count":"7"}`), "decode the response"},
-		"the answer is a redirect":           {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), "302"},
-		"the pod takes too long":             {http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { block(r.Context(), release) }), "deadline exceeded"},
+		"nothing listens":              {nil, "connection refused"},
+		"the pod has no statistics":    {http.NotFoundHandler(), "404"},
+		"the response is not JSON":     {answer("nonsense"), "decode the response"},
+		"the response is a JSON array": {answer("[]"), "decode the response"},
+		"the answer is empty":          {answer(""), "EOF"},
+		"the answer has no count":      {answer("{}"), "lacks the field"},
+		"the count is a string":        {answer(`{"count":"7"}`), "decode the response"},
+		"the answer is a redirect":     {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), "302"},
+		"the pod takes too long":       {http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { block(r.Context(), release) }), "deadline exceeded"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestCountSummaries_PodFails_ErrorNamesPodAndReason(t *testing.T) {
 			}
 			_, err := NewHTTPClient(8080).CountSummaries(t.Context(), podhttp.Server{IP: faulty})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), faulty) {
-				t.Errorf("the error is %v, want one of pod %s with %q", err, faulty, tt.want)
+				t.Errorf("the error is %v, want one that contains %s and %q", err, faulty, tt.want)
 			}
 		})
 	}
@@ -96,13 +96,13 @@ func TestDatabaseFailure_ReturnsTheDatabaseLineOfReadyz(t *testing.T) {
 		handler http.Handler
 		want    string
 	}{
-		"nothing listens":                  {nil, ""},
-		"the pod is ready":                 {answer("database: ok\n"), ""},
-		"the database fails":               {unready("process: stopping\ndatabase: too many connections: raise max_connections\n"), "too many connections: raise max_connections"},
-		"something else fails":             {unready("process: stopping\n"), ""},
-		"the answer controls the terminal": {unready("database: a\x1b[31mb\n"), "a [31mb"},
-		"the answer is long":               {unready("database: " + strings.Repeat("x", 2000)), strings.Repeat("x", 500)},
-		"the answer is a redirect":         {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), ""},
+		"nothing listens":                   {nil, ""},
+		"the pod is ready":                  {answer("database: ok\n"), ""},
+		"the database fails":                {unready("process: stopping\ndatabase: too many connections: raise max_connections\n"), "too many connections: raise max_connections"},
+		"something else fails":              {unready("process: stopping\n"), ""},
+		"the answer has an escape sequence": {unready("database: a\x1b[31mb\n"), "a [31mb"},
+		"the answer is long":                {unready("database: " + strings.Repeat("x", 2000)), strings.Repeat("x", 500)},
+		"the answer is a redirect":          {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -14,12 +14,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// chaos decides at random when the fake servers of a test inject faults. After calm is called, they inject no more
-// faults.
+// chaos decides at random when the fake servers of a test inject faults. After a call of the method calm, the servers
+// inject no faults.
 type chaos struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
-	chance int // in percent
+	chance int // the probability of a fault, in percent
 }
 
 func newChaos(seed uint64, percent int) *chaos {
@@ -32,7 +32,7 @@ func (c *chaos) calm() {
 	c.chance = 0
 }
 
-// strikes decides at random whether to inject a fault now.
+// strikes reports whether the caller must inject a fault. The result is random.
 func (c *chaos) strikes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,14 +54,14 @@ func (c *chaos) linger(ctx context.Context) {
 	}
 }
 
-// chaoticBroker is a fake broker that can lose a session at any time. It then delivers all unsettled messages
-// again, even if the processor is still processing them.
+// chaoticBroker is a fake broker that can lose the session of a queue at any time. After such a loss, the broker
+// delivers all unsettled messages of the queue again, even if the processor is still processing the first delivery.
 type chaoticBroker struct {
 	*chaos
 	mu     sync.Mutex
 	queues map[broker.Queue]*chaoticQueue
 	dead   []broker.Message
-	reason map[string]broker.Reason // by body
+	reason map[string]broker.Reason // the reason for each dead letter, by message body
 	// waiting is the number of messages in the retry queues.
 	waiting int
 }
@@ -69,8 +69,8 @@ type chaoticBroker struct {
 type chaoticQueue struct {
 	ready   []broker.Message
 	session int
-	// unsettled contains the messages that were delivered in the current session and are not settled yet. The key is
-	// the delivery number.
+	// unsettled contains the messages that were delivered in the current session and are not settled yet, by delivery
+	// number.
 	unsettled map[int]broker.Message
 	delivered int
 	wake      chan struct{}
@@ -102,8 +102,7 @@ func (q *chaoticQueue) add(msg broker.Message) {
 	q.signal()
 }
 
-// signal wakes the delivery loop. Call it when a message is ready or when the prefetch limit allows another
-// delivery.
+// signal wakes the delivery loop when a message is ready, or when the prefetch limit allows another delivery.
 func (q *chaoticQueue) signal() {
 	select {
 	case q.wake <- struct{}{}:
@@ -111,7 +110,7 @@ func (q *chaoticQueue) signal() {
 	}
 }
 
-// loseSession ends the session of the queue and requeues its unsettled messages. The caller holds the lock of the
+// loseSession ends the session of the queue and requeues the unsettled messages. The caller holds the lock of the
 // broker.
 func (q *chaoticQueue) loseSession() {
 	q.session++
@@ -142,7 +141,7 @@ func (b *chaoticBroker) loseEverySession() {
 	}
 }
 
-// left returns the number of messages that are not settled, including those in the retry queues.
+// left returns the number of messages that are not settled, including messages in the retry queues.
 func (b *chaoticBroker) left() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -178,7 +177,7 @@ func (b *chaoticBroker) next(at broker.Queue, q *chaoticQueue, prefetch int) (br
 	if len(q.ready) == 0 || len(q.unsettled) >= prefetch {
 		return broker.Delivery{}, false
 	}
-	i := b.below(len(q.ready)) // a random message, so that messages arrive in any order
+	i := b.below(len(q.ready)) // messages arrive in a random order
 	msg := q.ready[i]
 	q.ready = slices.Delete(q.ready, i, i+1)
 	q.delivered++
@@ -197,8 +196,9 @@ type chaoticSettler struct {
 	msg             broker.Message
 }
 
-// settle calls the function named then, which may copy the message to another queue. Afterwards, settle removes the
-// message from s.queue. Sometimes the session is lost between these two steps, and the message stays in s.queue.
+// settle calls the function in the parameter then, which may copy the message to another queue. Afterwards, settle
+// removes the message from s.queue. Sometimes, settle loses the session between these two steps, so that the message
+// stays in s.queue.
 func (s *chaoticSettler) settle(then func()) error {
 	b := s.broker
 	lost := b.strikes()
@@ -208,7 +208,7 @@ func (s *chaoticSettler) settle(then func()) error {
 		return broker.ErrSessionLost
 	}
 	then()
-	if lost { // the message stays in s.queue, although then() may have copied it to another queue
+	if lost {
 		s.queue.loseSession()
 		return broker.ErrSessionLost
 	}
@@ -249,17 +249,16 @@ func (s *chaoticSettler) DeadLetter(ctx context.Context, r broker.Reason) error 
 	})
 }
 
-// chaoticStore is an in-memory store that injects faults. A crash resets it to an earlier state that includes every
-// durable step. Calls are slow and can fail before or after they take effect. It also implements the interface
-// Durability.
+// chaoticStore is an in-memory store that injects faults. Its calls are slow. A call can fail before or after it takes
+// effect.
 type chaoticStore struct {
 	*chaos
 	partitions int
 
 	mu      sync.Mutex
 	state   *memory.Store
-	history []func(*memory.Store)
-	durable int // the number of steps at the beginning of history that no crash undoes
+	history []func(*memory.Store) // the calls that took effect, in order; each function repeats one call
+	durable int                   // the length of the prefix of s.history that survives a crash
 	epoch   int
 	crashes int
 }
@@ -268,7 +267,7 @@ func newChaoticStore(c *chaos, partitions int) *chaoticStore {
 	return &chaoticStore{chaos: c, partitions: partitions, state: memory.New(memory.Config{Partitions: partitions})}
 }
 
-// crash resets the store to a random earlier state that includes every durable step.
+// crash resets the store to a random earlier state that includes all durable effects.
 func (s *chaoticStore) crash() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -282,7 +281,8 @@ func (s *chaoticStore) crash() {
 	s.crashes++
 }
 
-// take runs a step in the store and adds it to the history. It may fail instead, as if the server were unreachable.
+// take runs a step in the store and appends the step to s.history. Sometimes, take returns ErrUnavailable instead:
+// either without running the step, or after the step has taken effect, as if the reply were lost.
 func take[R any](ctx context.Context, s *chaoticStore, step func(context.Context, *memory.Store) (R, error)) (R, error) {
 	var none R
 	s.linger(ctx)
@@ -297,7 +297,7 @@ func take[R any](ctx context.Context, s *chaoticStore, step func(context.Context
 	s.mu.Unlock()
 	s.linger(ctx)
 	if s.strikes() {
-		return none, store.ErrUnavailable // the step took effect, but its reply is lost
+		return none, store.ErrUnavailable
 	}
 	return answer, err
 }
@@ -348,8 +348,8 @@ func (s *chaoticStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) 
 	return ctx.Err()
 }
 
-// chaoticAPI is a fake summary API. It sometimes stores a summary and still returns an error. It permanently rejects
-// a summary if rejects(plate) returns true for the plate of the summary.
+// chaoticAPI is a fake summary API. Sometimes it stores a summary and still returns an error. If rejects(plate) returns
+// true, the API permanently rejects the summaries of that plate.
 type chaoticAPI struct {
 	*chaos
 	rejects func(plate string) bool

@@ -26,13 +26,13 @@ type scenario struct {
 	seed        uint64
 	partitions  int
 	concurrency int
-	// plates is the number of vehicles that enter. Every second vehicle also exits. There is one unmatched exit for
-	// each vehicle, and there are some events of external publishers.
+	// With plates = n, n vehicles enter, half of these n vehicles also exit, and n other vehicles exit without an
+	// entry. There are also some events of external publishers.
 	plates int
-	// chance is the percentage of calls to the broker, the store and the summary API that fail.
+	// chance is the probability, in percent, with which the fake broker, store and summary API inject faults.
 	chance int
-	// restarts is how often the processor restarts. Every second time it is killed instead of being stopped.
-	// crashes is how often the store crashes.
+	// The field restarts is the number of restarts of the processor. Kills and graceful stops alternate. The field
+	// crashes is the number of crashes of the store.
 	restarts, crashes int
 }
 
@@ -56,21 +56,20 @@ func TestProcessorRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
 	})
 }
 
-// published contains the events of a scenario and the results that the test expects of them.
+// published contains the events of a scenario and the results that the test expects.
 type published struct {
 	messages []delivered
 	entries  [][]store.Published // the generated entries of each partition
 	exits    [][]store.Published
 	// matched is the number of generated exits that have an entry.
 	matched int64
-	// Both maps contain summaries by event ID. The map summaries contains those that must be posted: one for each
-	// generated exit that matches an entry, except the summary that the API rejects. The map maybe contains those that
-	// may be posted: one for each external exit that has an entry. Such an exit may use up its attempts before its entry
-	// is processed.
+	// Both maps contain summaries by event ID. p.summaries contains the summaries that the API must have at the end:
+	// one for each generated exit that matches an entry, except the exit of rejectedPlate. p.maybe contains the
+	// summaries that can be missing from the API: one for each external exit that has an entry. An external exit is an
+	// exit event of an external publisher. It gets no summary if it uses up its attempts before its entry is processed.
 	summaries, maybe map[string]event.Summary
-	// externalExits is the number of external exits. Some or all of them may be unmatched.
-	externalExits int
-	deadLetters   int
+	externalExits    int
+	deadLetters      int
 }
 
 type delivered struct {
@@ -81,7 +80,7 @@ type delivered struct {
 const (
 	entryRun = "enter00000000"
 	exitRun  = "leave00000000"
-	// rejectedPlate is a plate whose summary the summary API permanently rejects.
+	// The summary API permanently rejects the summary of rejectedPlate.
 	rejectedPlate = "REJECTED"
 )
 
@@ -94,7 +93,6 @@ func newPublished(partitions int) *published {
 	}
 }
 
-// publications returns the events of the scenario.
 func (sc scenario) publications() *published {
 	p := newPublished(sc.partitions)
 	for i := range sc.plates {
@@ -138,8 +136,8 @@ func (p *published) exit(plate string, intent event.Intent) {
 	}
 }
 
-// exitBeforeEntry publishes an entry, and an exit of the same plate with an earlier timestamp. The exit is
-// dead-lettered, so it never takes effect, and the test does not add it to the confirmed exits.
+// exitBeforeEntry publishes an entry, and an exit of the same plate with an earlier timestamp. The processor
+// dead-letters the exit. The exit never takes effect, so exitBeforeEntry does not add it to p.exits.
 func (p *published) exitBeforeEntry(plate string) {
 	p.entry(plate)
 	partition := event.PartitionOf(plate, len(p.exits))
@@ -151,7 +149,7 @@ func (p *published) exitBeforeEntry(plate string) {
 	p.deadLetters++
 }
 
-// external publishes events as an external publisher does: n entries, an exit for each of them, and n exits without an
+// external publishes the events of an external publisher: n entries, an exit for each entry, and n exits without an
 // entry. All events go to the queues of partition 0, because external publishers use only the routing keys entry.0 and
 // exit.0.
 func (p *published) external(n int) {
@@ -167,22 +165,22 @@ func (p *published) external(n int) {
 	}
 }
 
-// poison publishes one message of each kind that can never be processed, such as invalid JSON.
+// poison publishes one message of each kind that the processor can never process, such as invalid JSON.
 func (p *published) poison() {
 	for i, poison := range poisons() {
 		queue := entryQueue
 		if i%2 == 0 {
 			queue = exitQueue
 		}
-		// The suffix makes each invalid body unique.
+		// Each body must be unique, because dead letters are counted by body.
 		poison.msg.Body = append(slices.Clone(poison.msg.Body), fmt.Sprintf(" poison %d", i)...)
 		p.messages = append(p.messages, delivered{queue, poison.msg})
 		p.deadLetters++
 	}
 }
 
-// run publishes all events in random order, some of them twice, and processes them while it injects faults. It
-// returns the inconsistencies that it finds once all messages are settled.
+// run publishes all events in random order, some events twice. It injects faults while a processor processes the
+// events. Once all messages are settled, run returns the inconsistencies that it finds.
 func (sc scenario) run(ctx context.Context) (problems []string) {
 	c := newChaos(sc.seed, sc.chance)
 	queues := newChaoticBroker(c, sc.partitions)
@@ -228,8 +226,8 @@ func (sc scenario) run(ctx context.Context) (problems []string) {
 	return append(problems, p.audit(ctx, queues, state, api)...)
 }
 
-// process runs a processor until the queues are empty, or for at most d. If kill is set, the processor does not
-// drain before it ends.
+// process runs a processor until the queues are empty, or for at most the duration d. If the parameter kill is true,
+// the processor ends without settling its deliveries.
 func (sc scenario) process(ctx context.Context, queues *chaoticBroker, state *chaoticStore, api *chaoticAPI, kill bool, d time.Duration) error {
 	config := Config{Partitions: sc.partitions, Concurrency: sc.concurrency, DrainTimeout: time.Hour}
 	if kill {
@@ -264,7 +262,7 @@ func (sc scenario) process(ctx context.Context, queues *chaoticBroker, state *ch
 	case p.InFlight() != 0:
 		return fmt.Errorf("%d deliveries are still in flight", p.InFlight())
 	case p.Stats().Processed() != calls.count.Load():
-		return fmt.Errorf("%d calls are counted of %d", p.Stats().Processed(), calls.count.Load())
+		return fmt.Errorf("the processor counted %d of %d calls", p.Stats().Processed(), calls.count.Load())
 	}
 	return nil
 }
@@ -285,7 +283,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// audit checks the ledger, the summaries and the dead letters, and returns the errors that it finds.
+// audit checks the ledger, the summaries and the dead letters. It returns the inconsistencies that it finds.
 func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *chaoticStore, api *chaoticAPI) (problems []string) {
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	if n := queues.left(); n != 0 {
@@ -332,9 +330,9 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	// A crash of the store can undo the effects of an external entry and of its exit after the exit's summary was
-	// posted. If the exit then uses up its attempts before the entry is processed again, the ledger does not count it
-	// as matched. So the API may hold more summaries than the ledger counts.
+	// The API can hold summaries that the ledger does not count. Example: the API stores the summary of an external
+	// exit. Then a crash of the store undoes the effects of the exit and of its entry. If the exit now uses up its
+	// attempts before the entry is processed again, the ledger does not count the exit as matched.
 	if held < got.ExternalMatched {
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}
@@ -358,7 +356,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 }
 
 func (p *published) confirm(ctx context.Context, state *chaoticStore, t event.Type, run string, partition int, events []store.Published) {
-	_, _ = state.state.Confirm(ctx, store.Confirmation{ // ignore the error: if Confirm has failed, the audit detects it
+	_, _ = state.state.Confirm(ctx, store.Confirmation{ // ignore the error: the audit detects missing confirmations
 		Run: run, Type: t, Partition: partition, Events: events, MaxStay: maxStay,
 	})
 }

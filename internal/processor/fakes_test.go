@@ -61,8 +61,8 @@ func (f *fakeQueues) Consume(ctx context.Context, q broker.Queue, _ int) (<-chan
 	return deliveries, nil
 }
 
-// deliver delivers a message whose identifier and body are id. It returns the settler that records how the
-// processor settles it.
+// deliver delivers a message whose identifier and body are id. The returned settler records how the processor settles
+// the delivery.
 func (f *fakeQueues) deliver(q broker.Queue, id string) *fakeSettler {
 	s := &fakeSettler{}
 	f.queue(q) <- broker.Delivery{Message: broker.Message{ID: id, Body: []byte(id)}, Queue: q, Settler: s}
@@ -73,7 +73,7 @@ func (f *fakeQueues) deliver(q broker.Queue, id string) *fakeSettler {
 type fakeSettler struct {
 	mu    sync.Mutex
 	calls []string
-	// failures are the errors that the first calls of any method return, in order. Later calls succeed.
+	// failures are the errors that the first calls return, in order, whichever methods are called. Later calls succeed.
 	failures []error
 }
 
@@ -105,15 +105,15 @@ func (s *fakeSettler) expect(t *testing.T, want ...string) {
 	}
 }
 
-// fakeStore is a fake of the durability and dead-letter functions of the store. Effects are durable at once unless the
-// test sets wait.
+// fakeStore is a fake store that implements only Durability and DeadLetters. Effects are durable at once, unless the
+// test sets the field wait.
 type fakeStore struct {
 	mu          sync.Mutex
 	epoch       string
 	waits       int
 	deadLetters []string
-	// markErrs and deadLetterErrs are the errors of the first calls of Mark and RecordDeadLetter, in order. Later calls
-	// succeed.
+	// markErrs contains the errors that the first calls of Mark return, in order. Later calls succeed. deadLetterErrs
+	// contains the same for RecordDeadLetter.
 	markErrs, deadLetterErrs []error
 	wait                     func(ctx context.Context, mark store.Mark) error
 }
@@ -168,7 +168,7 @@ var (
 	exitQueue  = broker.Queue{Type: event.TypeExit}
 )
 
-// newRig returns a processor for one partition that processes entries and exits with the given handlers.
+// newRig returns a rig with one partition, whose processor handles entries and exits with the given handlers.
 func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 	t.Helper()
 	r := &rig{
@@ -190,7 +190,7 @@ func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 	return r
 }
 
-// start runs the processor in the background. The method finish stops it.
+// start runs the processor in the background. The method finish stops the processor.
 func (r *rig) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r.stop = cancel

@@ -21,19 +21,19 @@ type EntryEventProcessor struct {
 	log        *slog.Logger
 }
 
-// NewEntryEventProcessor returns an EntryEventProcessor for a simulation with the given number of partitions. If no
-// exit ends a visit, the visit expires after maxStay.
+// NewEntryEventProcessor returns an EntryEventProcessor for a simulation with the given number of partitions. A visit
+// without an exit expires after maxStay.
 func NewEntryEventProcessor(s EntryStore, partitions int, maxStay time.Duration, log *slog.Logger) *EntryEventProcessor {
 	p := &EntryEventProcessor{store: s, partitions: partitions, log: log}
 	p.SetMaxStay(maxStay)
 	return p
 }
 
-// SetMaxStay changes the maximum stay of vehicles whose entries are processed after this call. It may be called at
-// any time.
+// SetMaxStay changes the maximum stay of vehicles whose entries are processed after this call. It is safe for
+// concurrent use.
 func (p *EntryEventProcessor) SetMaxStay(maxStay time.Duration) { p.maxStay.Store(int64(maxStay)) }
 
-// ProcessMessage implements Handler. It parses an entry and records it in the store.
+// ProcessMessage implements Handler. It parses an entry and records the entry in the store.
 func (p *EntryEventProcessor) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
 	entry, err := parse(&msg, event.ParseEntry)
 	if err != nil {
@@ -67,7 +67,7 @@ type ExitEventProcessor struct {
 	outages    *outage.Log // logs outages of the summary API
 }
 
-// partPost identifies posts of summaries in the log of outages.
+// In the log of outages, partPost identifies the posting of summaries.
 const partPost = "post"
 
 // NewExitEventProcessor returns an ExitEventProcessor for a simulation with the given number of partitions.
@@ -78,9 +78,9 @@ func NewExitEventProcessor(s ExitStore, poster Poster, partitions int, log *slog
 	}
 }
 
-// ProcessMessage implements Handler. It parses an exit and matches it with its entry. If the exit ends a visit, it
-// posts the summary. It also posts the summary if an earlier attempt ended the visit but could not post the
-// summary.
+// ProcessMessage implements Handler. It parses an exit and matches the exit with its entry. If the exit ends a visit,
+// ProcessMessage posts the summary of the visit. ProcessMessage also posts the summary if an earlier attempt ended the
+// visit but could not post the summary.
 func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
 	exit, err := parse(&msg, event.ParseExit)
 	if err != nil {
@@ -117,8 +117,9 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 	return done, nil
 }
 
-// postSummary posts a summary and removes it from the outbox. Two deliveries of the same exit may post it at the
-// same time. The delivery that removes the summary counts as matched, and the other one counts as a duplicate.
+// postSummary posts a summary and removes the summary from the outbox. Two deliveries of the same exit may post the
+// same summary concurrently. The delivery that removes the summary counts as matched, and the other delivery counts as
+// a duplicate.
 func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
 	err := p.poster.Post(ctx, s)
 	switch {
@@ -142,9 +143,9 @@ func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s e
 	return OutcomeMatched, nil
 }
 
-// parse parses the event in the body of a message. It ignores the content type and other message properties. Every
-// failure is permanent, because another attempt would read the same body. The given function must reject a body of
-// more than event.MaxBodyBytes without parsing it.
+// parse parses the event in the body of a message. It ignores all message properties, including the content type. Every
+// failure is permanent, because another attempt would read the same body. The parameter decode is a function that must
+// reject a body of more than event.MaxBodyBytes without parsing the body.
 func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) (E, error)) (E, error) {
 	var none E
 	e, err := decode(msg.Body)
@@ -154,8 +155,8 @@ func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) 
 	return e, nil
 }
 
-// logResult logs the result of an event at debug level. For an exit without a visit it also logs whether the
-// generator expected this result.
+// logResult logs the result of an event at debug level. For an exit that found no visit, logResult also logs whether
+// the generator intended this result.
 func logResult(ctx context.Context, log *slog.Logger, message string, r store.Result, id, plate string) {
 	if !log.Enabled(ctx, slog.LevelDebug) {
 		return

@@ -73,7 +73,7 @@ func newInMemory(t testing.TB, visits int) *inMemory {
 	return m
 }
 
-// start runs a processor in the background. The returned function stop ends it and returns the error of Run.
+// start runs a processor in the background. The returned function stop ends the processor and returns the error of Run.
 func (m *inMemory) start(t testing.TB, concurrency int) (p *Processor, stop func() error) {
 	t.Helper()
 	p, err := New(Config{Partitions: memoryPartitions, Concurrency: concurrency}, Dependencies{
@@ -102,8 +102,8 @@ func (m *inMemory) left(t testing.TB) int64 {
 	return d.Ready + d.Retry
 }
 
-// expectBalance checks that the ledger balances after all messages are settled. If duplicates is false, it also
-// checks that there are no duplicates.
+// expectBalance checks that the ledger balances. Call expectBalance when all messages are settled. If the parameter
+// duplicates is false, expectBalance also checks that the ledger counts no duplicates.
 func (m *inMemory) expectBalance(t *testing.T, duplicates bool) {
 	t.Helper()
 	want := ledger.Report{AtRest: true}
@@ -157,8 +157,8 @@ func TestProcessorRun_ContextEnds_LeavesNoDeliveryUnsettled(t *testing.T) {
 			t.Fatalf("processor %d left %d deliveries unsettled", n, left)
 		}
 	}
-	// There must be no duplicates: if an event took effect but its delivery was not settled, the next delivery of the
-	// event counts as a duplicate.
+	// The ledger must count no duplicates: each processor settles its deliveries before it ends, so no event is
+	// delivered again after it has taken effect.
 	m.expectBalance(t, false)
 }
 

@@ -19,9 +19,9 @@ const (
 )
 
 // metrics are the metrics of one event type. Their series are looked up once at the start, so that an event costs no
-// lookup. measured contains histograms that are not exported to Prometheus, but returned by Stats and Totals.
+// lookup.
 type metrics struct {
-	outcomes [outcomes]*outcomeMetrics // an element is nil if events of this type cannot have the outcome
+	outcomes [outcomes]*outcomeMetrics // nil for outcomes that are impossible for the event type
 	failures map[Stage]*failureMetrics
 
 	endToEnd prometheus.Observer
@@ -29,7 +29,8 @@ type metrics struct {
 	// redeliveries counts the deliveries of messages that had been delivered before. effects counts the events that
 	// took effect.
 	redeliveries, effects atomic.Uint64
-	measured              struct{ processing, endToEnd histogram.Histogram }
+	// measured contains the histograms that Stats and Totals return. They are not exported to Prometheus.
+	measured struct{ processing, endToEnd histogram.Histogram }
 }
 
 type outcomeMetrics struct {
@@ -57,7 +58,7 @@ func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Typ
 		Help: "Failures in the pipeline, by stage.",
 	}, []string{labelType, labelStage})
 	endToEnd := prometheus.NewHistogramVec(shared.Latency("event_end_to_end_seconds",
-		"Time from when an event was due to its effect. Only events that carry their due time are measured."), []string{labelType})
+		"Time between the due time of an event and its effect. Only events that carry their due time are measured."), []string{labelType})
 	flight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: shared.Namespace, Name: "processor_in_flight",
 		Help: "Deliveries that this process has received and not settled.",
@@ -101,10 +102,11 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 // effect before it was due, by more than clockDifference, its latency is unknown.
 const clockDifference = time.Second
 
-// recordEffect records an event that took effect at the given time. scheduled is the time at which the event was due.
-// If the event does not carry that time, scheduled is zero and no latency is recorded. The latency of an event that
-// took effect before it was due is 0, or not recorded if the clocks differ too much. Call recordEffect once per event,
-// when the effect is durable. Before that, the store may lose the effect, and the event is then processed again.
+// recordEffect records an event that took effect at the given time. The parameter scheduled is the due time of the
+// event. If the event does not carry its due time, scheduled is zero and no latency is recorded. The latency of an
+// event that took effect before it was due is 0, or not recorded if the clocks differ too much. Call recordEffect once
+// per event, when the effect is durable. Before that, the store may lose the effect, and the event is then processed
+// again.
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() && at.Sub(scheduled) >= -clockDifference {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// firstBackoff and maxBackoff are the bounds of the backoff between attempts. The first retries are fast
+	// firstBackoff and maxBackoff are the minimum and the maximum backoff between attempts. The first retries are fast
 	// because most failures occur while a connection is being replaced.
 	firstBackoff = 5 * time.Millisecond
 	maxBackoff   = 2 * time.Second
@@ -42,7 +42,7 @@ type pipeline struct {
 	log      *slog.Logger
 }
 
-// flight counts the deliveries that workers have received but not settled.
+// flight counts the deliveries that workers have received and not yet settled.
 type flight struct {
 	count atomic.Int64
 	empty sync.WaitGroup
@@ -60,8 +60,8 @@ func (f *flight) end(n int) {
 	f.empty.Add(-n)
 }
 
-// consume processes the deliveries of a channel with the configured concurrency. It returns when the channel is
-// closed and empty.
+// consume processes the deliveries of a channel with the configured concurrency. It returns when the channel is closed
+// and empty.
 func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Delivery) {
 	var workers sync.WaitGroup
 	for range p.concurrency {
@@ -75,8 +75,8 @@ func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Deliver
 	workers.Wait()
 }
 
-// processAll processes the given deliveries again, because the store may have lost their effects. It starts
-// goroutines of its own and does not wait for them.
+// processAll starts to process the given deliveries again, because the store may have lost their effects. It does not
+// wait for the end of the processing.
 func (p *pipeline) processAll(ctx context.Context, all []work) {
 	var next atomic.Int64
 	for range min(p.concurrency, len(all)) {
@@ -88,15 +88,15 @@ func (p *pipeline) processAll(ctx context.Context, all []work) {
 	}
 }
 
-// process processes the message of a delivery until it succeeds or fails permanently, and then settles the
-// delivery. If ctx ends first, it requeues the delivery.
+// process processes the message of a delivery, and retries until the processing succeeds or fails permanently. Then it
+// settles the delivery. If ctx ends first, process requeues the delivery.
 func (p *pipeline) process(ctx context.Context, w *work) {
 	d := &w.delivery
 	if d.Redelivered {
 		p.metrics.redeliveries.Add(1)
 	}
 	if acknowledgeEarly {
-		_ = d.Settler.Ack() // if the acknowledgement fails, the broker delivers the message again
+		_ = d.Settler.Ack() // after a failed acknowledgement, the broker delivers the message again
 	}
 	retry := newBackoff()
 	for ctx.Err() == nil {
@@ -142,7 +142,7 @@ func (p *pipeline) call(ctx context.Context, msg *broker.Message) (Completion, *
 	return done, failure
 }
 
-// invoke calls the handler. It converts a panic into a failure of the message.
+// invoke calls the handler. It converts a panic of the handler into a permanent failure.
 func (p *pipeline) invoke(ctx context.Context, msg *broker.Message) (done Completion, err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -153,8 +153,8 @@ func (p *pipeline) invoke(ctx context.Context, msg *broker.Message) (done Comple
 	return p.handler.ProcessMessage(ctx, *msg)
 }
 
-// check returns a failure if the handler returned an outcome that its event type cannot have, or a partition that
-// does not exist.
+// check returns a failure if the handler returned an outcome that is impossible for this event type, or a partition
+// that does not exist.
 func (p *pipeline) check(done *Completion) *Failure {
 	if !p.metrics.isPossible(done.Outcome) || done.Outcome == OutcomeFailed {
 		return Transient(StageStore, "", fmt.Errorf("invalid outcome %v of an %s event", done.Outcome, p.eventType))
@@ -165,8 +165,8 @@ func (p *pipeline) check(done *Completion) *Failure {
 	return nil
 }
 
-// deadLetter counts a message as dead-lettered and, once the count is durable, moves it to the dead-letter queue.
-// It returns false if the message must be processed again, or if ctx has ended.
+// deadLetter counts a message as dead-lettered. Once the count is durable, deadLetter moves the message to the
+// dead-letter queue. It returns false if the message must be processed again, or if ctx has ended.
 func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) bool {
 	switch err := p.countDeadLetter(ctx, d, done, f); {
 	case errors.Is(err, store.ErrRolledBack):
@@ -181,12 +181,12 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 }
 
 // countDeadLetter counts a dead letter in the store, and waits until the count is durable. If the message had an effect
-// before its processing failed, countDeadLetter waits until that effect is durable, too. It returns store.ErrRolledBack
-// if the store may have lost the count or the effect, and other errors only if ctx has ended.
+// before its processing failed, countDeadLetter also waits until the effect is durable. It returns store.ErrRolledBack
+// if the store may have lost the count or the effect. It returns other errors only if ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
-		if done.Mark == (store.Mark{}) { // the message had no effect, so the dead letter may be counted in any partition
+		if done.Mark == (store.Mark{}) { // the message had no effect, so any partition can count the dead letter
 			done.Partition = d.Queue.Partition
 			if done.Mark, err = p.durability.Mark(ctx, done.Partition); err != nil {
 				return err
@@ -215,8 +215,8 @@ func (p *pipeline) untilAnswered(ctx context.Context, call func() error) error {
 	}
 }
 
-// transfer moves the message of a delivery to another queue, which settles the delivery. It retries until it succeeds.
-// If ctx ends first, it requeues the delivery.
+// transfer moves the message of a delivery to another queue, and thereby settles the delivery. It retries until the
+// delivery is settled or the session of the delivery has ended. If ctx ends first, transfer requeues the delivery.
 func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(context.Context) error) {
 	retry := newBackoff()
 	for {
@@ -240,9 +240,9 @@ func (p *pipeline) requeue(ctx context.Context, d *broker.Delivery) {
 	p.flight.end(1)
 }
 
-// recordSettled records the result of settling a delivery. A failure is harmless in two cases: the delivery is already
-// settled, or the session has ended, and then the broker delivers the message again. Harmless failures are counted like
-// all others, but they are logged at debug level only.
+// recordSettled records the result of settling a delivery. A failure is harmless if the delivery is already settled. It
+// is also harmless if the session has ended, because the broker then delivers the message again. recordSettled counts
+// harmless failures like all other failures, but logs them only at debug level.
 func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err error) {
 	switch {
 	case err == nil:
@@ -255,9 +255,9 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 	}
 }
 
-// fail counts and logs a failure. It logs two things at debug level only: outages of the store and of the summary API,
-// which have logs of their own, and the reason for a dead letter if this reason may quote the message. The header of
-// the dead letter always contains the reason.
+// fail counts and logs a failure. It logs an outage of the store or of the summary API only at debug level, because
+// each outage also has its own log lines. If the reason for a dead letter may quote the message, fail logs the reason
+// only at debug level. The header of the dead letter always contains the reason.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {
@@ -292,7 +292,7 @@ func (p *pipeline) reportOutcome(o Outcome) {
 	}
 }
 
-// reportRollback logs that the store may have lost effects.
+// reportRollback logs that the store may have lost the effects of events that it had recorded.
 func (p *pipeline) reportRollback() {
-	p.reporter.report(problem{level: slog.LevelInfo, message: "Store restarted; processing events again whose effects it may have lost", eventType: p.eventType}, "")
+	p.reporter.report(problem{level: slog.LevelInfo, message: "Store restarted and may have lost the effects of some events; processing these events again", eventType: p.eventType}, "")
 }

@@ -23,8 +23,9 @@ type Handler interface {
 // settled.
 type Completion struct {
 	Outcome Outcome
-	// Partition is the partition of the store in which the event took effect. Mark is the mark that Marker returned for
-	// that partition before the effect. Mark is zero if the handler did not call the store.
+	// Partition is the partition of the store in which the event took effect. Mark is the mark that the handler read
+	// for that partition before the effect, so that Durability.WaitDurable can detect a restart of the store. Mark is
+	// zero if the handler did not call the store.
 	Partition int
 	Mark      store.Mark
 }
@@ -47,8 +48,8 @@ type ExitStore interface {
 	SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error)
 }
 
-// Marker returns the current mark of a partition, which identifies the running process of the store. The caller later
-// passes the mark to Durability.WaitDurable, to detect whether the store has restarted since.
+// Marker returns the current mark of a partition. The mark identifies the server process of the store. The caller later
+// passes the mark to Durability.WaitDurable, which detects whether the store has restarted since Mark was called.
 type Marker interface {
 	Mark(ctx context.Context, partition int) (store.Mark, error)
 }
@@ -59,7 +60,7 @@ type Durability interface {
 	WaitDurable(ctx context.Context, partition int, mark store.Mark) error
 }
 
-// DeadLetters counts dead letters. Deliveries of the same dead letter have the same key, which is counted only once.
+// DeadLetters counts dead letters. All deliveries of a dead letter have the same key, and a key is counted only once.
 type DeadLetters interface {
 	RecordDeadLetter(ctx context.Context, partition int, key string) error
 }
@@ -68,8 +69,8 @@ type DeadLetters interface {
 // before. Post has its own timeout, so it returns even if the API does not respond.
 //
 // If the error has a method Permanent() bool that returns true, the API will never accept the summary. All other
-// errors are retried. If the error has a method RetryAfter() time.Duration, that is the minimum delay before the
-// retry.
+// errors are retried. If the error has a method RetryAfter() time.Duration, the result of this method is the
+// minimum delay before the retry.
 type Poster interface {
 	Post(ctx context.Context, s event.Summary) error
 }

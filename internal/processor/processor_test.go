@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-func TestProcessorRun_SettlesEachDeliveryByItsOutcome(t *testing.T) {
+func TestProcessorRun_SettlesEachDeliveryAccordingToItsOutcome(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -71,7 +71,7 @@ func TestProcessorRun_AcknowledgesOnlyDurableEffects(t *testing.T) {
 		}
 		synctest.Wait()
 		if got := calls.Load(); got != 10 {
-			t.Errorf("one worker processed %d messages while the first waits for durability, want all 10", got)
+			t.Errorf("one worker processed %d messages while the first message waits for durability, want all 10", got)
 		}
 		for _, s := range settlers {
 			s.expect(t)
@@ -83,7 +83,7 @@ func TestProcessorRun_AcknowledgesOnlyDurableEffects(t *testing.T) {
 			s.expect(t, "ack")
 		}
 		if r.store.waits > 2 {
-			t.Errorf("10 deliveries took %d waits, want one for the first and one for those that gathered meanwhile", r.store.waits)
+			t.Errorf("10 deliveries took %d waits, want one for the first delivery and one for the deliveries collected during that wait", r.store.waits)
 		}
 		if err := r.finish(); err != nil {
 			t.Error(err)
@@ -91,7 +91,7 @@ func TestProcessorRun_AcknowledgesOnlyDurableEffects(t *testing.T) {
 	})
 }
 
-func TestProcessorRun_RolledBackStore_ProcessesTheMessagesAgain(t *testing.T) {
+func TestProcessorRun_StoreIsRolledBack_ProcessesTheMessagesAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var r *rig
@@ -133,10 +133,10 @@ func TestProcessorRun_RolledBackStore_ProcessesTheMessagesAgain(t *testing.T) {
 			s.expect(t, "ack")
 		}
 		if calls["a"] != 2 || calls["b"] != 2 || calls["c"] != 1 {
-			t.Errorf("calls %v; want two for those before the restart and one for that after it", calls)
+			t.Errorf("the numbers of calls are %v, want 2 for a and b, which were delivered before the restart of the store, and 1 for c", calls)
 		}
 		if got := r.Totals().Entry.Effects; got != 3 {
-			t.Errorf("%d effects were measured, want one for each event", got)
+			t.Errorf("%d effects were measured, want 3: one for each event", got)
 		}
 	})
 }
@@ -226,20 +226,20 @@ func TestProcessorRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// stuck handles the messages that are meant to block a worker. If unsettleable is true, the broker cannot move
-		// these messages to another queue.
+		// tt.stuck handles the messages that are meant to block a worker. If tt.unsettleable is true, every attempt to
+		// move these messages to another queue fails.
 		stuck        func(ctx context.Context) (Completion, error)
 		unsettleable bool
 	}{
 		{name: "a call that hangs", stuck: func(ctx context.Context) (Completion, error) { <-ctx.Done(); return Completion{}, ctx.Err() }},
 		{name: "a call that keeps failing", stuck: func(context.Context) (Completion, error) { return Completion{}, errDown }},
 		{
-			name:         "poison that the dead-letter queue does not take",
+			name:         "a poison message that cannot be moved to the dead-letter queue",
 			stuck:        func(context.Context) (Completion, error) { return Completion{}, Permanent(StageParse, "", errDown) },
 			unsettleable: true,
 		},
 		{
-			name:         "an early exit that the retry queue does not take",
+			name:         "an early exit that cannot be moved to the retry queue",
 			stuck:        func(context.Context) (Completion, error) { return Completion{Outcome: OutcomeEarly}, nil },
 			unsettleable: true,
 		},
@@ -274,7 +274,7 @@ func TestProcessorRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
 					s.expect(t, "ack")
 				}
 				if took != 0 {
-					t.Errorf("the others took %v", took)
+					t.Errorf("the other messages took %v, want 0", took)
 				}
 				if err := r.finish(); !errors.Is(err, ErrUnfinished) {
 					t.Errorf("error %v, want %v", err, ErrUnfinished)
@@ -284,20 +284,19 @@ func TestProcessorRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
 	}
 }
 
-// busy is an error that asks the caller to wait for the given duration before the next attempt.
 type busy time.Duration
 
 func (b busy) Error() string             { return "busy" }
 func (b busy) RetryAfter() time.Duration { return time.Duration(b) }
 
-func TestProcessorRun_ErrorWithRetryAfter_WaitsThatLongUpToTheMaximum(t *testing.T) {
+func TestProcessorRetryAfter_LimitsTheDelayThatAnErrorRequests(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name        string
 		hint        time.Duration
 		least, most time.Duration
 	}{
-		{name: "without RetryAfter, the first backoff applies", least: firstBackoff / 2, most: firstBackoff},
+		{name: "RetryAfter is 0, so the first backoff applies", least: firstBackoff / 2, most: firstBackoff},
 		{name: "RetryAfter is below the maximum", hint: 7 * time.Second, least: 7 * time.Second, most: 7 * time.Second},
 		{name: "RetryAfter is above the maximum", hint: time.Hour, least: maxRetryAfter, most: maxRetryAfter},
 	}
@@ -315,7 +314,7 @@ func TestProcessorRun_ErrorWithRetryAfter_WaitsThatLongUpToTheMaximum(t *testing
 	}
 }
 
-func TestProcessorRun_DeadLetter_IsPublishedOnlyAfterItsCountIsDurable(t *testing.T) {
+func TestProcessorRun_PermanentFailure_DeadLettersOnlyAfterTheDeadLetterCountIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("bad"))), nil)
@@ -334,13 +333,13 @@ func TestProcessorRun_DeadLetter_IsPublishedOnlyAfterItsCountIsDurable(t *testin
 		s.expect(t, "dead-letter parse: bad")
 		key := "0/" + deadLetterKey(Permanent(StageParse, "", errDown), []byte("{"))
 		if want := []string{key, key, key}; !slices.Equal(r.store.deadLetters, want) {
-			t.Errorf("dead letters counted %q; want three times the same key: refused, rolled back, counted", r.store.deadLetters)
+			t.Errorf("RecordDeadLetter was called for %q, want the same key three times: for a failed, a rolled-back and a durable count", r.store.deadLetters)
 		}
 		if got := r.Stats().Entry.Failures[StageStore]; got != 2 {
 			t.Errorf("%d failures of the store are counted, want 2", got)
 		}
 		if got := r.Stats().Entry.Failures[StageParse]; got != 2 {
-			t.Errorf("the message was processed %d times, want once more after the store was rolled back", got)
+			t.Errorf("the message was processed %d times, want 2: again after the store was rolled back", got)
 		}
 		if err := r.finish(); err != nil {
 			t.Error(err)
@@ -348,7 +347,7 @@ func TestProcessorRun_DeadLetter_IsPublishedOnlyAfterItsCountIsDurable(t *testin
 	})
 }
 
-func TestProcessorRun_DeadLetter_IsPublishedOnlyAfterItsEffectIsDurable(t *testing.T) {
+func TestProcessorRun_PermanentFailureAfterAStoreWrite_DeadLettersOnlyAfterTheWriteIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var marks []store.Mark
@@ -371,12 +370,12 @@ func TestProcessorRun_DeadLetter_IsPublishedOnlyAfterItsEffectIsDurable(t *testi
 		}
 		s.expect(t, "dead-letter post: connection refused")
 		if want := []store.Mark{{Epoch: "before effect 1"}, {Epoch: "before effect 2"}}; !slices.Equal(marks, want) {
-			t.Errorf("waited since %v, want since the marks before the effects: %v", marks, want)
+			t.Errorf("WaitDurable was called with the marks %v, want the marks that were read before the effects: %v", marks, want)
 		}
 	})
 }
 
-func TestProcessorRun_SettlingFails_IsRetriedUnlessTheSessionIsLost(t *testing.T) {
+func TestProcessorRun_SettlingFails_RetriesUnlessTheSessionHasEnded(t *testing.T) {
 	t.Parallel()
 	refused := Permanent(StageParse, "", errors.New("bad"))
 	tests := []struct {
@@ -387,27 +386,27 @@ func TestProcessorRun_SettlingFails_IsRetriedUnlessTheSessionIsLost(t *testing.T
 		counted  uint64
 	}{
 		{
-			name:    "an acknowledgement whose session is lost is left to the redelivery",
+			name:    "an acknowledgement is not repeated if the session is lost",
 			handler: answer(OutcomeMatched, nil), failures: []error{broker.ErrSessionLost},
 			want: []string{"ack"}, counted: 1,
 		},
 		{
-			name:    "a retry whose session is lost is left to the redelivery",
+			name:    "a move to the retry queue is not repeated if the session is lost",
 			handler: answer(OutcomeEarly, nil), failures: []error{broker.ErrSessionLost},
 			want: []string{"retry"}, counted: 1,
 		},
 		{
-			name:    "a retry that fails otherwise is tried until it succeeds",
+			name:    "a move to the retry queue that fails for another reason is repeated until it succeeds",
 			handler: answer(OutcomeEarly, nil), failures: []error{errDown, errDown},
 			want: []string{"retry", "retry", "retry"}, counted: 2,
 		},
 		{
-			name:    "a dead letter that fails otherwise is tried until it succeeds",
+			name:    "a move to the dead-letter queue that fails for another reason is repeated until it succeeds",
 			handler: answer(outcomeNone, refused), failures: []error{errDown},
 			want: []string{"dead-letter parse: bad", "dead-letter parse: bad"}, counted: 1,
 		},
 		{
-			name:    "nothing is tried again on a closed broker",
+			name:    "nothing is repeated if the broker is closed",
 			handler: answer(OutcomeEarly, nil), failures: []error{broker.ErrClosed},
 			want: []string{"retry"}, counted: 1,
 		},
@@ -458,19 +457,19 @@ func TestProcessorRun_Panic_IsLoggedOnceWithItsStack(t *testing.T) {
 func TestProcessorRun_HandlerReturnsAnInvalidCompletion_CountsAsATransientFailure(t *testing.T) {
 	t.Parallel()
 	for name, done := range map[string]Completion{
-		"no outcome":                     {},
-		"an outcome of another type":     {Outcome: OutcomeMatched},
-		"an outcome that does not exist": {Outcome: outcomes + 7},
-		"failed without an error":        {Outcome: OutcomeFailed},
-		"a partition that is not there":  {Outcome: OutcomeRecorded, Partition: 1},
-		"a negative partition":           {Outcome: OutcomeRecorded, Partition: -1},
+		"no outcome":                       {},
+		"an outcome of another event type": {Outcome: OutcomeMatched},
+		"an outcome that does not exist":   {Outcome: outcomes + 7},
+		"OutcomeFailed without an error":   {Outcome: OutcomeFailed},
+		"a partition that does not exist":  {Outcome: OutcomeRecorded, Partition: 1},
+		"a negative partition":             {Outcome: OutcomeRecorded, Partition: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1, handlerFunc(func(context.Context, broker.Message) (Completion, error) { return done, nil }), nil)
 			_, failure := r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
 			if failure == nil || failure.permanent {
-				t.Errorf("failure %v, want a transient one", failure)
+				t.Errorf("failure %v, want a transient failure", failure)
 			}
 		})
 	}
@@ -538,16 +537,16 @@ func TestProcessorRun_DrainTimeoutExpires_RequeuesUnfinishedDeliveries(t *testin
 				r.store.wait = tt.wait
 				r.start(t)
 				var settlers []*fakeSettler
-				for i := range 5 { // more deliveries than workers
+				for i := range 5 {
 					settlers = append(settlers, r.queues.deliver(exitQueue, fmt.Sprint(i)))
 				}
 				synctest.Wait()
 				var err error
 				if took := elapsed(func() { err = r.finish() }); took < DefaultDrainTimeout || took > DefaultDrainTimeout+maxBackoff {
-					t.Errorf("the end took %v, want about %v", took, DefaultDrainTimeout)
+					t.Errorf("the processor took %v to stop, want about %v", took, DefaultDrainTimeout)
 				}
 				if !errors.Is(err, ErrUnfinished) || !strings.Contains(fmt.Sprint(err), "5 ") {
-					t.Errorf("error %v, want 5 %v", err, ErrUnfinished)
+					t.Errorf("error %v, want \"5 %v\"", err, ErrUnfinished)
 				}
 				for _, s := range settlers {
 					s.expect(t, "requeue")
@@ -557,7 +556,7 @@ func TestProcessorRun_DrainTimeoutExpires_RequeuesUnfinishedDeliveries(t *testin
 	}
 }
 
-func TestProcessorRun_DrainTimeoutExpires_RequeuesFailingMessages(t *testing.T) {
+func TestProcessorRun_DrainTimeoutExpires_RequeuesAMessageThatCannotBeMovedToTheRetryQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, nil, answer(OutcomeEarly, nil))
@@ -569,7 +568,7 @@ func TestProcessorRun_DrainTimeoutExpires_RequeuesFailingMessages(t *testing.T) 
 			t.Errorf("error %v, want %v", err, ErrUnfinished)
 		}
 		if s.retries < 2 || s.requeues != 1 {
-			t.Errorf("%d retries and %d requeues, want several and one", s.retries, s.requeues)
+			t.Errorf("%d retries and %d requeues, want at least 2 and exactly 1", s.retries, s.requeues)
 		}
 	})
 }
@@ -588,11 +587,11 @@ func TestProcessorRun_ConsumeFails_ReturnsTheError(t *testing.T) {
 	r := newRig(t, 1, nil, nil)
 	r.queues.err = errDown
 	if err := r.Run(t.Context()); !errors.Is(err, errDown) || !strings.Contains(err.Error(), "entry queue of partition 0") {
-		t.Errorf("error %v, want one that names the queue and wraps %v", err, errDown)
+		t.Errorf("error %v, want an error that names the queue and wraps %v", err, errDown)
 	}
 }
 
-func TestProcessorRun_BrokerEndsTheDeliveries_ReturnsAnError(t *testing.T) {
+func TestProcessorRun_BrokerClosesTheDeliveryChannel_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
 	deliveries := make(chan broker.Delivery, 1)
@@ -606,7 +605,7 @@ func TestProcessorRun_BrokerEndsTheDeliveries_ReturnsAnError(t *testing.T) {
 		return r.queues.Consume(ctx, q, prefetch)
 	})
 	if err := r.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "entry queue of partition 0") {
-		t.Errorf("error %v, want one that names the queue", err)
+		t.Errorf("error %v, want an error that names the queue", err)
 	}
 	s.expect(t, "ack")
 }
@@ -651,7 +650,7 @@ func TestProcessorRun_ConsumesEveryQueueOfEveryPartition(t *testing.T) {
 	}
 }
 
-func TestPrefetch_CoversAllWorkersAndIsBounded(t *testing.T) {
+func TestPrefetch_IsLimitedButNeverBelowTheConcurrency(t *testing.T) {
 	t.Parallel()
 	for concurrency, want := range map[int]int{1: 8, 256: 2048, 5000: maxPrefetch, 10000: 10000} {
 		if got := prefetch(concurrency); got != want {
@@ -671,7 +670,7 @@ func TestNewProcessor_RejectsInvalidConfig(t *testing.T) {
 	for _, wantErr := range []bool{false, true} {
 		_, err := New(Config{Partitions: 1, Concurrency: 1}, Dependencies{Registerer: reg, Logger: discard()})
 		if (err != nil) != wantErr {
-			t.Errorf("error %v, want one: %t (the registry holds each metric once)", err, wantErr)
+			t.Errorf("New returned the error %v, want an error: %t, because a registry accepts each metric only once", err, wantErr)
 		}
 	}
 }

@@ -13,23 +13,22 @@ import (
 // reportInterval is the minimum interval between two log lines about the same kind of problem.
 const reportInterval = time.Second
 
-// problem identifies a kind of problem. Occurrences of the same kind are counted and logged together, so that
+// problem identifies a kind of problem. All occurrences of the same kind are counted and logged together, so that
 // frequent failures do not flood the log. Each kind has its own log line, so the number of kinds must be small.
 type problem struct {
 	level     slog.Level
 	message   string
 	eventType event.Type
-	stage     Stage // the stage that failed; empty if the problem is not a failure
+	stage     Stage // the stage in which processing failed; empty if no stage failed
 }
 
-// occurrences counts the occurrences of a problem since it was last logged.
 type occurrences struct {
 	count  int
 	latest string
 }
 
-// reporter logs problems at a limited rate. It logs the first occurrence of a kind at once, and the number of later
-// ones once per interval.
+// reporter logs problems at a limited rate. It logs the first occurrence of a kind at once, and the number of further
+// occurrences once per interval.
 type reporter struct {
 	log *slog.Logger
 
@@ -43,7 +42,7 @@ func newReporter(log *slog.Logger) *reporter {
 	return &reporter{log: log, open: make(map[problem]*occurrences)}
 }
 
-// run logs the collected problems once per interval, and a last time when ctx ends.
+// run logs the collected problems once per interval, and once more when ctx ends.
 func (r *reporter) run(ctx context.Context) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()
@@ -58,8 +57,8 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// report counts an occurrence of a problem. detail describes this occurrence. It must not quote a message, because
-// plates may appear in the log at debug level only.
+// report counts an occurrence of a problem. The parameter detail describes the occurrence. The detail must not quote
+// the body of a message, because plates may be logged only at debug level.
 func (r *reporter) report(p problem, detail string) {
 	r.mu.Lock()
 	o, open := r.open[p]
@@ -75,8 +74,8 @@ func (r *reporter) report(p problem, detail string) {
 	}
 }
 
-// flush logs the problems that occurred since the last flush. It forgets the problems that did not occur again, so
-// that their next occurrence is logged at once.
+// flush logs the occurrences that have not been logged yet. If a problem has no unlogged occurrence, flush forgets the
+// problem, so that the next occurrence is logged at once.
 func (r *reporter) flush() {
 	r.mu.Lock()
 	due := make(map[problem]occurrences)
@@ -105,8 +104,8 @@ func (r *reporter) write(p problem, o occurrences) {
 	r.log.LogAttrs(context.Background(), p.level, p.message, attrs...)
 }
 
-// reportPanic logs the first panic of a handler with its stack. Call it from the deferred function that recovers,
-// where the stack still shows the cause.
+// reportPanic logs the first panic of a handler, with the stack. Call reportPanic in the deferred function that calls
+// recover: there, the stack still shows where the panic occurred.
 func (r *reporter) reportPanic(t event.Type, value any) {
 	r.panicked.Do(func() {
 		r.log.Error("A handler panicked; its message is dead-lettered and processing continues",

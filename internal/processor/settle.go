@@ -17,7 +17,7 @@ import (
 type action uint8
 
 const (
-	// acknowledge waits until the effect is durable and acknowledges the delivery.
+	// acknowledge waits until the effect is durable, and then acknowledges the delivery.
 	acknowledge action = iota + 1
 	// retryLater moves the message to the retry queue.
 	retryLater
@@ -27,7 +27,7 @@ const (
 	processAgain
 )
 
-// decide returns the action for a failure f, or for the outcome if f is nil.
+// decide returns the action for the failure f, or for the outcome o if f is nil.
 func decide(o Outcome, f *Failure) action {
 	switch {
 	case f == nil && o == OutcomeEarly:
@@ -54,19 +54,19 @@ func deadLetterKey(f *Failure, body []byte) string {
 // work is a delivery that is being processed, and the state of its processing.
 type work struct {
 	delivery broker.Delivery
-	// mark identifies the server process of the store that ran before the latest effect of the event. WaitDurable uses
-	// it to detect that the store may have lost the effect. The method process sets mark before it pushes the delivery
-	// to a settler.
+	// mark identifies the server process of the store. The handler read the mark in its latest attempt, before it
+	// applied the event. So WaitDurable can detect that the store may have lost the effect. The field is set before the
+	// delivery is pushed to a settler.
 	mark store.Mark
-	// effectAt is the time at which the event took effect, or zero if it did not take effect in this process. If the
-	// event is processed again and turns out to be a duplicate, the store has not lost the effect, so effectAt keeps
-	// its value.
+	// effectAt is the time at which the event took effect, or zero if the event did not take effect in this process. If
+	// the event is processed again and turns out to be a duplicate, effectAt keeps its value, because the store has not
+	// lost the effect.
 	effectAt time.Time
 }
 
-// settler acknowledges the finished deliveries of one event type and partition. While it waits for the durability
-// of one batch, it collects the next one, so one wait covers many deliveries. The prefetch limit of the consumer
-// also limits the size of a batch.
+// settler acknowledges the finished deliveries of one event type and partition. While a settler waits until one batch
+// is durable, it collects the next batch. So one wait covers many deliveries. The prefetch limit of the consumer also
+// limits the size of a batch.
 type settler struct {
 	pipeline  *pipeline
 	partition int
@@ -95,7 +95,8 @@ func (s *settler) push(w work) {
 	}
 }
 
-// close ends the settler. run returns after it has settled all deliveries that were pushed before close was called.
+// close ends the settler: the method run settles all deliveries that were pushed before the call of close, and then
+// returns.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -103,7 +104,7 @@ func (s *settler) close() {
 	s.arrived.Signal()
 }
 
-// run settles the pushed deliveries. After close has been called, it returns once all of them are settled.
+// run settles the pushed deliveries. It returns when the settler is closed and all deliveries are settled.
 func (s *settler) run(ctx context.Context) {
 	for {
 		batch := s.nextBatch()
@@ -139,8 +140,8 @@ func (s *settler) settle(ctx context.Context, batch []work) {
 	}
 }
 
-// groupByMark moves the deliveries that have the same store mark as the first delivery to the front of the batch. It
-// returns the number of these deliveries, including the first one.
+// groupByMark moves the deliveries whose field mark equals batch[0].mark to the front of the batch. It returns the
+// number of these deliveries.
 func groupByMark(batch []work) int {
 	n := 1
 	for i := 1; i < len(batch); i++ {
@@ -154,7 +155,7 @@ func groupByMark(batch []work) int {
 
 // settleSince acknowledges the deliveries of a batch once their effects are durable. All of these effects occurred
 // after the given mark had been read from the store. If the store may have lost the effects, settleSince processes the
-// deliveries again. If ctx ends first, it requeues them.
+// deliveries again. If ctx ends first, settleSince requeues the deliveries.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)
@@ -171,7 +172,7 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work
 		s.pipeline.flight.end(len(batch))
 	case errors.Is(err, store.ErrRolledBack):
 		s.pipeline.reportRollback()
-		s.pipeline.processAll(ctx, slices.Clone(batch)) // a copy, because run reuses the memory of batch
+		s.pipeline.processAll(ctx, slices.Clone(batch)) // a copy, because the settler reuses the memory of batch
 	default: // the drain timeout has expired
 		for i := range batch {
 			s.pipeline.requeue(ctx, &batch[i].delivery)
@@ -179,8 +180,8 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work
 	}
 }
 
-// isOver reports whether an error means that a delivery needs no further settling. Either it is already settled, or
-// its session has ended and the broker delivers the message again.
+// isOver reports whether an error means that a delivery needs no further settling. Either the delivery is already
+// settled, or its session has ended and the broker delivers the message again.
 func isOver(err error) bool {
 	return errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrClosed) || errors.Is(err, broker.ErrSettled)
 }

@@ -48,7 +48,7 @@ func TestAsFailure_EachKindOfError_HasTheRightStageAndPermanence(t *testing.T) {
 	}{
 		{name: "a failure is returned as it is", err: permanent, wantStage: StagePost, permanent: true},
 		{name: "a wrapped failure is found", err: fmt.Errorf("handler: %w", permanent), wantStage: StagePost, permanent: true},
-		{name: "any other error is a transient one of the store", err: errDown, wantStage: StageStore},
+		{name: "any other error is a transient failure of the store", err: errDown, wantStage: StageStore},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestDeadLetterKey_Redelivery_HasTheSameKey(t *testing.T) {
 	}
 }
 
-func TestGroupByMark_MovesDeliveriesWithTheFirstMarkToTheFront(t *testing.T) {
+func TestGroupByMark_InterleavedMarks_EachGroupContainsAllDeliveriesWithOneMark(t *testing.T) {
 	t.Parallel()
 	var batch []work
 	for _, epoch := range []string{"a", "b", "a", "c", "a", "b"} {

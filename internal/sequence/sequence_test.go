@@ -24,7 +24,7 @@ func TestPlates_HaveThreeLettersAndFourDigits(t *testing.T) {
 	})
 }
 
-// Different numbers have different plates, because the method plate has an inverse.
+// If numberOf recovers every number from its plate, no two numbers have the same plate.
 func TestPlate_DifferentNumbers_HaveDifferentPlates(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -32,7 +32,7 @@ func TestPlate_DifferentNumbers_HaveDifferentPlates(t *testing.T) {
 		first := rapid.Uint32Max(2*PlateCapacity-1000).Draw(t, "first")
 		for n := first; n < first+1000; n++ {
 			if got := s.numberOf(s.plate(n)); got != n {
-				t.Fatalf("number %d has plate %s, which numberOf reverses to %d", n, s.plate(n), got)
+				t.Fatalf("number %d has plate %s, from which numberOf recovers %d", n, s.plate(n), got)
 			}
 		}
 	})
@@ -54,7 +54,7 @@ func (s *Sequence) numberOf(plate string) uint32 {
 	return letters*digitGroups + digits
 }
 
-func TestUnmatchedPlate_IsNeverThatOfAnEntry(t *testing.T) {
+func TestUnmatchedPlate_IsNeverThePlateOfAnEntry(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := New(rapid.Uint64().Draw(t, "seed"))
@@ -70,7 +70,7 @@ func TestUnmatchedPlate_IsNeverThatOfAnEntry(t *testing.T) {
 		other := rapid.Int64Range(0, math.MaxInt64-5000).Draw(t, "other")
 		for position := other; position < other+5000; position++ {
 			if plate := s.UnmatchedPlate(position); entered[plate] {
-				t.Fatalf("plate %s of the unmatched exit at %d enters", plate, position)
+				t.Fatalf("plate %s of the unmatched exit at position %d is also the plate of an entry", plate, position)
 			}
 		}
 	})
@@ -86,8 +86,7 @@ func TestEntryPlate_MorePositionsThanPlates_PlatesRepeat(t *testing.T) {
 	}
 }
 
-// Users rely on spec.seed to get the same plates and draws again. So no version of this program may change
-// them.
+// Users set spec.seed to reproduce a simulation. So a seed must give the same values in every version of this program.
 func TestSequence_SameSeed_YieldsTheSameValuesInEveryVersion(t *testing.T) {
 	t.Parallel()
 	s := New(42)
@@ -132,9 +131,9 @@ func TestSequence_DifferentSeeds_YieldDifferentValues(t *testing.T) {
 	})
 }
 
-// If successive plates were ordered or correlated, at least one of these counts would be outside its bounds.
-// The bounds are five standard deviations from the mean for independent plates.
-func TestPlates_AreUncorrelated(t *testing.T) {
+// If successive plates were ordered or correlated, at least one count in this test would be outside its bounds. The
+// bounds are five standard deviations from the mean for independent plates.
+func TestPlates_SuccessivePositions_AreUncorrelated(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
 	for _, seed := range []uint64{0, 1, 42, math.MaxUint64} {
@@ -174,8 +173,8 @@ func TestPlates_AreUncorrelated(t *testing.T) {
 	}
 }
 
-// expectCount fails the test if the number of successes is implausible for n independent trials with the
-// success probability p.
+// expectCount fails the test if the number of successes is implausible for n independent trials with the success
+// probability p.
 func expectCount(t *testing.T, seed uint64, what string, got, n int, p float64) {
 	t.Helper()
 	mean, deviation := float64(n)*p, math.Sqrt(float64(n)*p*(1-p))
@@ -184,7 +183,7 @@ func expectCount(t *testing.T, seed uint64, what string, got, n int, p float64) 
 	}
 }
 
-func TestExitDraw_ManyPositions_AllNumbersAreEquallyFrequent(t *testing.T) {
+func TestDraw_ManyPositions_AllNumbersAreEquallyFrequent(t *testing.T) {
 	t.Parallel()
 	const n = 1_000_000
 	for _, seed := range []uint64{0, 1, 42, math.MaxUint64} {
@@ -210,11 +209,11 @@ func TestMatched_ShareOfExits_EqualsMatchPercent(t *testing.T) {
 		name              string
 		percent, from, to int
 	}{
-		{"no draw is matched at 0 percent", 0, 0, 0},
-		{"one in a hundred is matched at 1 percent", 1, 500, 1_500},
-		{"a fifth is matched at 20 percent, within half a percent", 20, 19_500, 20_500},
-		{"nearly all are matched at 99 percent", 99, 98_500, 99_500},
-		{"every draw is matched at 100 percent", 100, n, n},
+		{"no exit is matched at 0 percent", 0, 0, 0},
+		{"one exit in a hundred is matched at 1 percent", 1, 500, 1_500},
+		{"a fifth of the exits is matched at 20 percent", 20, 19_500, 20_500},
+		{"nearly all exits are matched at 99 percent", 99, 98_500, 99_500},
+		{"every exit is matched at 100 percent", 100, n, n},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -226,7 +225,7 @@ func TestMatched_ShareOfExits_EqualsMatchPercent(t *testing.T) {
 					}
 				}
 				if matched < tt.from || matched > tt.to {
-					t.Errorf("seed %d: %d of %d draws are matched, want %d to %d", seed, matched, n, tt.from, tt.to)
+					t.Errorf("seed %d: %d of %d exits are matched, want %d to %d", seed, matched, n, tt.from, tt.to)
 				}
 			}
 		})
