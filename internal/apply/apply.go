@@ -3,8 +3,8 @@
 // Each applied object has an annotation with a hash of the desired object. Apply compares this hash with the hash of
 // the current desired object, to find out whether the desired object has changed. Apply also checks the managed fields,
 // in which the API server records who owns each field. If the operator no longer owns a desired field, someone else has
-// changed the object. Hash and managed fields are part of the live object, so this package keeps no state, and a
-// restarted operator does not apply unchanged objects again.
+// changed the object. The hash and the managed fields are part of the live object. So this package keeps no state, and
+// a restarted operator does not apply unchanged objects again.
 package apply
 
 import (
@@ -40,7 +40,7 @@ const (
 type Result string
 
 const (
-	// Unchanged means that Apply has sent no patch, because it would not change the live object.
+	// Unchanged means that Apply has sent no patch, because the patch would not change the live object.
 	Unchanged Result = "unchanged"
 	// Created means that the object did not exist.
 	Created Result = "created"
@@ -50,8 +50,8 @@ const (
 	Healed Result = "healed"
 )
 
-// NameTakenError means that an object with the desired name exists, but its controller is not the desired one. Apply
-// did not change the object.
+// NameTakenError means that an object with the desired name exists, but has a different controller or no controller.
+// Apply did not change the object.
 type NameTakenError struct {
 	Kind string
 	Key  client.ObjectKey
@@ -69,8 +69,8 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an applier. If an object is missing from the cache, the applier looks for it with another reader, which
-// is the parameter direct. That reader must not use a cache itself.
+// New returns an Applier. If an object is missing from the cache, the Applier reads the object with the parameter
+// direct, which must not use a cache.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
@@ -80,8 +80,8 @@ func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Ap
 // The desired object is unstructured or has a type of the applier's scheme. It must have a controller reference. Apply
 // ignores the status of the desired object, and does not modify the desired object.
 //
-// The live object comes from a cache. It is nil if the cache does not contain the object. It needs only the metadata
-// that Slimmer retains.
+// The live object comes from a cache, and is nil if the cache does not contain the object. Apply reads only the part of
+// the live object that a Slimmer retains.
 //
 // If an object with the same name exists, but does not belong to the same controller, the error is a *NameTakenError.
 func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
@@ -120,7 +120,7 @@ func (a *Applier) HasChanged(desired, live client.Object) (bool, error) {
 func hash(o client.Object) string { return o.GetAnnotations()[HashAnnotation] }
 
 // CheckName returns a *NameTakenError if an object with the name of the desired object exists, but does not belong to
-// the same controller. It does not read from the cache.
+// the same controller. CheckName does not read from the cache.
 func (a *Applier) CheckName(ctx context.Context, desired client.Object) error {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
@@ -142,7 +142,7 @@ func (a *Applier) send(ctx context.Context, patch *unstructured.Unstructured) er
 	return a.writer.Patch(ctx, patch.DeepCopy(), raw, client.FieldOwner(FieldManager), client.ForceOwnership)
 }
 
-// escapeForYAML escapes characters that JSON allows and YAML does not, because the API server parses an apply patch
+// escapeForYAML escapes characters that are valid in JSON but not in YAML, because the API server parses an apply patch
 // as YAML.
 func escapeForYAML(text []byte) []byte {
 	escaped := make([]byte, 0, len(text))
@@ -156,9 +156,9 @@ func escapeForYAML(text []byte) []byte {
 	return escaped
 }
 
-// forceReplace uses a merge patch to replace whole lists of the live object, then applies the desired object again.
-// This removes items that other field managers have added and that make the desired object invalid, for example a
-// second port with the same name.
+// forceReplace uses a merge patch to replace whole lists of the live object. After that, it applies the desired object.
+// The merge patch removes list items that other field managers have added. Such an item can make the apply invalid, for
+// example a second port with the same name.
 func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstructured) error {
 	content := maps.Clone(patch.Object)
 	delete(content, "metadata")
@@ -170,8 +170,8 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	if err := a.writer.Patch(ctx, replaced, client.RawPatch(types.MergePatchType, text), client.FieldOwner(FieldManager)); err != nil {
 		return err
 	}
-	// The API server records the fields of a merge patch as updated, not as applied. Convert these records, because
-	// a later apply removes only fields that were applied.
+	// The API server records the fields of a merge patch as updated, not as applied. Convert these records, because an
+	// apply removes only fields that are recorded as applied.
 	owners, err := csaupgrade.UpgradeManagedFieldsPatch(replaced, sets.New(FieldManager), FieldManager)
 	if err != nil {
 		return err
@@ -188,9 +188,10 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 // existing object is missing from the cache if the cache lags, or if the object lacks the labels by which the cache
 // selects objects.
 //
-// Usually the object does not exist. To confirm this, findUncached first reads with resource version 0. The API server
-// answers such a read from its watch cache, without a request to etcd. A consistent read follows only if the object
-// exists.
+// Usually the object does not exist. So the first read has resource version 0: the API server answers this read from
+// its watch cache, without a request to etcd. The watch cache may be stale. If it contains the object, a second,
+// consistent read follows. If it lacks the object, findUncached returns nil, although the object may have just been
+// created.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
@@ -263,8 +264,8 @@ func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, e
 	return patch, nil
 }
 
-// addEmptyRules sets the rules of a NetworkPolicy to an empty list if the desired object has no rules. Otherwise an
-// apply would not remove rules that someone else has added.
+// addEmptyRules sets the rules of a NetworkPolicy to an empty list if the desired object has no rules. Without the
+// empty list, an apply would not remove rules that someone else has added.
 func addEmptyRules(patch *unstructured.Unstructured) {
 	spec, ok := patch.Object["spec"].(map[string]any)
 	if !ok || patch.GetKind() != "NetworkPolicy" {
@@ -277,8 +278,7 @@ func addEmptyRules(patch *unstructured.Unstructured) {
 	}
 }
 
-// content returns the JSON form of an object. Quantities and similar values are in canonical form, because the
-// object was decoded into Go types.
+// content returns the JSON form of an object, with the API version and the kind.
 func (a *Applier) content(object client.Object) (map[string]any, error) {
 	kind, err := apiutil.GVKForObject(object, a.scheme)
 	if err != nil {
@@ -289,7 +289,7 @@ func (a *Applier) content(object client.Object) (map[string]any, error) {
 		return nil, fmt.Errorf("convert %s %s to its unstructured form: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
 	}
 	if _, isShared := object.(runtime.Unstructured); isShared {
-		content = runtime.DeepCopyJSON(content) // the map belongs to the object, which must not change
+		content = runtime.DeepCopyJSON(content) // patchFor changes the content, but must not change the object
 	}
 	content["apiVersion"], content["kind"] = kind.GroupVersion().String(), kind.Kind
 	return content, nil

@@ -35,7 +35,7 @@ func (s *server) Patch(ctx context.Context, o client.Object, patch client.Patch,
 
 func (s *server) applier() *apply.Applier { return apply.New(s, s, clientgoscheme.Scheme) }
 
-// cached returns the live object reduced to the metadata that a cache with a Slimmer retains.
+// cached returns the live object with only the metadata that a Slimmer retains.
 func (s *server) cached(t *testing.T, like client.Object) client.Object {
 	t.Helper()
 	live := s.read(t, like)
@@ -69,7 +69,7 @@ func deployment() *appsv1.Deployment {
 			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{
 				Name: "c", Image: "i", Args: []string{"one", "two"},
 				Env:       []corev1.EnvVar{{Name: "A", Value: "1"}},
-				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // omits protocol, a list key with a default
+				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // without the key field protocol
 				Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": resource.MustParse("1000m")}},
 			}}}},
 		},
@@ -80,8 +80,8 @@ func TestApply_ReturnsWhetherTheObjectWasChanged(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		desired client.Object
-		// change modifies the live object after it was applied. edit modifies the desired object before it is
-		// applied again.
+		// The function change modifies the live object after the first Apply. The function edit modifies the desired
+		// object before the second Apply.
 		change func(client.Object)
 		edit   func(client.Object)
 		want   apply.Result

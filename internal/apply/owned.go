@@ -11,8 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// ownedFields returns the fields of an object that FieldManager owns, in the format of the managed fields. It
-// returns nil if FieldManager owns no field.
+// ownedFields returns the set of an object's fields whose owner is FieldManager, in the format of
+// metadata.managedFields. If FieldManager owns no field, the result is nil.
 func ownedFields(o client.Object) *metav1.FieldsV1 {
 	for i, entry := range o.GetManagedFields() {
 		if entry.Manager == FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
@@ -24,12 +24,12 @@ func ownedFields(o client.Object) *metav1.FieldsV1 {
 
 // ownsAll reports whether the operator still owns every field of the desired object.
 //
-// A field that the operator owns still has the value that the operator applied last, because a client that changes a
-// field becomes its owner, and a removed field has no owner. The function compare has already checked, by comparing
-// hashes, that the values applied last are the desired ones.
+// The function compare has already checked, by comparing hashes, that the last apply of the operator set the desired
+// values. A client that has changed a field since that apply owns the field, and a removed field has no owner. So a
+// field that the operator still owns has the desired value.
 //
-// Comparing the values themselves would not work. Only the API server knows which lists and maps are replaced as a
-// whole, and to which of them others may add items.
+// ownsAll does not compare the values themselves. Other clients may add items to some lists and maps, and only the API
+// server knows which lists and maps these are.
 func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	fields := ownedFields(live)
 	if fields == nil {
@@ -55,8 +55,8 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	return true, nil
 }
 
-// ownsMetadata checks whether the operator owns the labels and annotations. It ignores names, which have no owner.
-// It also ignores owner references, which the function compare checks.
+// ownsMetadata reports whether the operator owns the labels and annotations of the desired metadata. The name and the
+// namespace of an object have no owner. The function compare checks the owner references.
 func ownsMetadata(owned map[string]any, desired any) bool {
 	metadata, _ := desired.(map[string]any)
 	below, _ := owned["f:metadata"].(map[string]any)
@@ -118,8 +118,8 @@ func ownsElement(owned map[string]any, element any) bool {
 	return false
 }
 
-// isKeyOf reports whether the key fields of an element have the given values. If the element lacks a key field, any
-// value is accepted, because the API server fills in a default.
+// isKeyOf reports whether the key fields of an element have the given values. A key field that the element lacks may
+// have any value, because the API server fills in a default.
 func isKeyOf(key, element any) bool {
 	fields, _ := key.(map[string]any)
 	values, _ := element.(map[string]any)
@@ -131,8 +131,8 @@ func isKeyOf(key, element any) bool {
 	return len(fields) > 0
 }
 
-// equalJSON compares a decoded JSON value, in which every number is a float64, with a value that may contain
-// integers.
+// equalJSON reports whether two JSON values are equal. In the parameter decoded, every number is a float64. The
+// parameter value may be an int64.
 func equalJSON(decoded, value any) bool {
 	switch value := value.(type) {
 	case int64:
@@ -142,15 +142,15 @@ func equalJSON(decoded, value any) bool {
 	}
 }
 
-// Slimmer removes the metadata that an Applier does not read, such as labels and the managed fields of other managers.
-// This saves memory in a cache with thousands of objects. A Slimmer is safe for concurrent use.
+// Slimmer reduces the metadata of objects to the part that an Applier reads, so that a cache of thousands of objects
+// needs less memory. A Slimmer is safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
-	// shared contains one copy of each distinct set of owned fields. The key is the JSON text of the set.
+	// The map shared contains one copy of each distinct set of owned fields. The key is the JSON text of the set.
 	shared map[string]*metav1.FieldsV1
 }
 
-// NewSlimmer returns a Slimmer that has not seen any object yet.
+// NewSlimmer returns a new Slimmer.
 func NewSlimmer() *Slimmer { return &Slimmer{shared: map[string]*metav1.FieldsV1{}} }
 
 // Metadata returns the reduced metadata of an object.
@@ -171,10 +171,10 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	return slim
 }
 
-// share returns the shared copy of the given managed fields. It removes the UIDs of owners, because they would make
-// the fields of otherwise equal objects differ.
+// share returns one copy of the managed fields for all objects with equal managed fields, to save memory. The copy omits
+// the UIDs of owners, which differ even between otherwise equal objects.
 func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
-	// limit is the maximum number of distinct sets of fields in the map. When it is reached, the map is cleared.
+	// limit is the maximum length of the map s.shared. At this length, the map is cleared to free its memory.
 	const limit = 4096
 	text := fields.GetRawString()
 	for _, owner := range o.GetOwnerReferences() {

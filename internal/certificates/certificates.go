@@ -1,8 +1,8 @@
-// Package certificates issues and renews the certificates of servers, and creates and renews the certificate authority
-// that signs them.
+// Package certificates issues and renews the certificates of servers. It also creates and renews the certificate
+// authority that signs these certificates.
 //
-// The functions do no I/O. They return the given certificate if it is still good. So a caller that stores the result and
-// passes it to the next call gets a new certificate only when one is due.
+// The functions do no I/O. RenewAuthority and Renew return the given certificate if it is still good. So a caller that
+// stores the result and passes it to the next call gets a new certificate only when a renewal is due.
 package certificates
 
 import (
@@ -28,38 +28,39 @@ const (
 	// RenewBefore is the remaining lifetime at which the certificate of a server is renewed.
 	RenewBefore = 30 * day
 
-	// The authority is renewed while its certificate is still valid for longer than any certificate that it has
-	// signed. So every server certificate stays valid until its own renewal.
-	authorityLifetime    = 10 * 365 * day
+	authorityLifetime = 10 * 365 * day
+	// authorityRenewBefore is longer than Lifetime, so that no server certificate outlives the certificate of its
+	// authority.
 	authorityRenewBefore = 365 * day
 
-	// skew is how long before its creation a certificate becomes valid, so that clients with slow clocks accept it.
+	// skew is how far a new certificate is backdated, so that clients with slow clocks accept the certificate.
 	skew = 5 * time.Minute
 )
 
 // Pair is a certificate and its private key, both in PEM.
 type Pair struct{ Certificate, Key []byte }
 
-// Authority is a certificate authority. Trusted contains the certificates of the authority in PEM: the current one, and
-// after a renewal also the previous one, until that expires. Clients trust all of them.
+// Authority is a certificate authority. Trusted contains the CA certificates that clients trust, in PEM: the current
+// certificate, and all previous certificates that have not expired.
 type Authority struct {
 	Pair
 
 	Trusted []byte
-	// previous is the authority before the renewal. It signs certificates until clients trust the new one, which is the
-	// embedded Pair. It is nil if clients trust the new one already, or if the previous one is unusable.
+	// The field previous is the pair that the authority had before its renewal. The authority signs with this pair
+	// until clients trust the embedded Pair. If the field is nil, the authority signs with the embedded Pair.
 	previous *Pair
 }
 
-// RenewAuthority returns the given authority if clients trust it and it is valid for longer than authorityRenewBefore.
-// Otherwise it renews the authority in two calls, because clients must trust the new certificate before the authority
-// signs with it.
+// RenewAuthority returns the given authority if clients trust it and it is valid for more than a year. Otherwise,
+// RenewAuthority renews the authority. A renewal takes two calls, because clients must trust the new CA certificate
+// before the authority signs with the new key.
 //
-// The first call returns an authority with a new Pair. Trusted then contains the new certificate and those previous
-// ones that have not expired. The returned authority still signs with the given Pair. But if that Pair is unusable, or
-// if it would expire before the certificates that it signs, the authority signs with the new Pair at once. The caller
-// must store the new Pair and Trusted, and pass them to the second call. The authority that the second call returns
-// signs with the new Pair.
+// The first call returns an authority whose fields Pair and Trusted contain the new CA certificate. An unexported field
+// of this authority contains the previous pair. The authority still signs with the previous pair, unless that pair is
+// unusable or would expire before the certificates that it signs.
+//
+// The caller must store Pair and Trusted, and pass both fields to the second call. The authority that the second call
+// returns signs with the new pair. So nobody needs the previous pair after the second call.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {
@@ -81,15 +82,14 @@ func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) 
 	return renewed, nil
 }
 
-// canSignUntil reports whether clients trust the authority, and whether certificates that it signs may be valid until the
-// given time.
+// canSignUntil reports whether the authority is usable, clients trust it, and it expires after the given time.
 func (a Authority) canSignUntil(end time.Time) bool {
 	certificate, err := a.parse()
 	return err == nil && certificate.IsCA && end.Before(certificate.NotAfter) && bytes.Contains(a.Trusted, a.Certificate)
 }
 
-// Renew returns a certificate, and its key, for the given host names. It returns the given pair if that is still good:
-// signed by an authority that clients trust, for the same hosts, and valid for longer than RenewBefore.
+// Renew returns a certificate for the given host names, and its key. It returns the given pair if this pair is still
+// good: signed by an authority that clients trust, for the same hosts, and valid for longer than RenewBefore.
 func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	if a.isGood(p, hosts, now) {
 		return p, nil
@@ -102,8 +102,8 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	if err != nil {
 		return Pair{}, fmt.Errorf("read the certificate authority: %w", err)
 	}
-	// The certificate needs the client usage, too, because nodes of a RabbitMQ cluster also present their certificates
-	// as clients when they connect to each other.
+	// A RabbitMQ node presents its certificate also as a client, when it connects to other nodes of the cluster. So the
+	// certificate must also allow client authentication.
 	renewed, err := create(&x509.Certificate{
 		Subject: pkix.Name{CommonName: commonName(hosts[0])}, DNSNames: hosts,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
@@ -116,10 +116,12 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	return renewed, nil
 }
 
-// Check returns the time until which clients that trust the given CA certificates accept the certificate: the earliest
-// expiry in its chain. If there are several chains, Check uses the one that is valid longest. It returns an error if
-// such clients reject the certificate for the given host, or if p.Key is not the private key of the certificate.
-// p.Certificate may also contain the certificates of intermediate authorities, after the certificate of the server.
+// Check returns the time until which clients accept the certificate p.Certificate of the given host, if the clients
+// trust the given CA certificates. This time is the earliest expiry in the certificate chain. If there are several
+// chains, Check uses the chain that is valid longest. p.Certificate begins with the certificate of the server. The
+// certificates of intermediate authorities may follow.
+//
+// Check returns an error if clients reject the certificate, or if p.Key is not the private key of the certificate.
 func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err error) {
 	chain, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {
@@ -146,7 +148,8 @@ func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err
 	return expiry, nil
 }
 
-// RenewalTime returns the time at which Renew renews a certificate. It returns the zero time if the pair is invalid.
+// RenewalTime returns the time from which Renew renews the certificate of the pair p. It returns the zero time if p is
+// invalid.
 func RenewalTime(p Pair) time.Time {
 	leaf, err := p.parse()
 	if err != nil {
@@ -166,7 +169,7 @@ func (a Authority) isGood(p Pair, hosts []string, now time.Time) bool {
 	return err == nil
 }
 
-// parse returns the certificate of the pair. It returns an error if the key is not its private key.
+// parse returns the certificate of the pair. It returns an error if p.Key is not the private key of the certificate.
 func (p Pair) parse() (*x509.Certificate, error) {
 	pair, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {
@@ -175,7 +178,7 @@ func (p Pair) parse() (*x509.Certificate, error) {
 	return pair.Leaf, nil
 }
 
-// create returns a certificate with a new key. If issuer is nil, the certificate signs itself.
+// create returns a certificate with a new key. If issuer is nil, the certificate is self-signed.
 func create(template, issuer *x509.Certificate, issuerKey crypto.PrivateKey) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -198,7 +201,7 @@ func create(template, issuer *x509.Certificate, issuerKey crypto.PrivateKey) (Pa
 	}, nil
 }
 
-// unexpired returns those certificates of a PEM bundle that have not expired.
+// unexpired removes the expired certificates from a PEM bundle.
 func unexpired(bundle []byte, now time.Time) []byte {
 	var kept []byte
 	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
@@ -209,7 +212,8 @@ func unexpired(bundle []byte, now time.Time) []byte {
 	return kept
 }
 
-// commonName cuts a host name to the length that X.509 permits. Clients verify the subject alternative names only.
+// commonName cuts a host name to the length that X.509 permits. The cut is harmless, because clients verify only the
+// subject alternative names.
 func commonName(host string) string {
 	const most = 64
 	return host[:min(len(host), most)]

@@ -35,7 +35,8 @@ func renew(t *testing.T, a certificates.Authority, p certificates.Pair, names []
 	return renewed
 }
 
-// verify checks that a client that trusts the given CA certificates accepts the certificate of p for each of the hosts.
+// verify checks that a client that trusts the given CA certificates accepts the certificate of p for each host in
+// the variable hosts.
 func verify(t *testing.T, trusted []byte, p certificates.Pair, now time.Time) {
 	t.Helper()
 	block, _ := pem.Decode(p.Certificate)
@@ -77,11 +78,11 @@ func TestRenew_UnusablePair_IsReplaced(t *testing.T) {
 	good, other := renew(t, a, certificates.Pair{}, hosts, start), renew(t, a, certificates.Pair{}, hosts, start)
 	foreign := newAuthority(t, certificates.Authority{}, start)
 	for name, pair := range map[string]certificates.Pair{
-		"no certificate":             {Key: good.Key},
-		"not a certificate":          {Certificate: []byte("certificate"), Key: []byte("key")},
-		"the key of another one":     {Certificate: good.Certificate, Key: other.Key},
-		"a certificate of others":    renew(t, foreign, certificates.Pair{}, hosts, start),
-		"a certificate for one host": renew(t, a, certificates.Pair{}, hosts[:1], start),
+		"no certificate":              {Key: good.Key},
+		"not a certificate":           {Certificate: []byte("certificate"), Key: []byte("key")},
+		"the key of another pair":     {Certificate: good.Certificate, Key: other.Key},
+		"signed by another authority": renew(t, foreign, certificates.Pair{}, hosts, start),
+		"a certificate for one host":  renew(t, a, certificates.Pair{}, hosts[:1], start),
 	} {
 		renewed := renew(t, a, pair, hosts, start)
 		if bytes.Equal(renewed.Certificate, pair.Certificate) {
@@ -94,10 +95,9 @@ func TestRenew_UnusablePair_IsReplaced(t *testing.T) {
 	}
 }
 
-// TestRenewAuthority_AlwaysTrustsTheCertificateInUse simulates 25 years in which a controller reconciles every ten days
-// and renews the certificates of the CA and of a server when they are due. A client that trusts the current CA
-// certificates must always accept the server.
-func TestRenewAuthority_AlwaysTrustsTheCertificateInUse(t *testing.T) {
+// The test simulates 25 years in which a controller reconciles every ten days and renews the certificates of the CA and
+// of a server when they are due. A client that trusts the current CA certificates must always accept the server.
+func TestRenewAuthority_ClientsAlwaysTrustTheServerCertificate(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, certificates.Authority{}, start)
 	leaf := renew(t, a, certificates.Pair{}, hosts, start)
@@ -117,8 +117,8 @@ func TestRenewAuthority_AlwaysTrustsTheCertificateInUse(t *testing.T) {
 	}
 }
 
-// A server may get its certificate before a client gets the CA certificates. So the new authority must not sign until
-// clients trust it.
+// A server may get its certificate before a client gets the new CA certificate. So the new authority must not sign
+// until clients trust it.
 func TestRenew_AuthorityHasJustBeenRenewed_OldAuthoritySigns(t *testing.T) {
 	t.Parallel()
 	first := newAuthority(t, certificates.Authority{}, start)
@@ -152,9 +152,9 @@ func TestRenewAuthority_Unusable_IsReplaced(t *testing.T) {
 	t.Parallel()
 	good, other := newAuthority(t, certificates.Authority{}, start), newAuthority(t, certificates.Authority{}, start)
 	for name, a := range map[string]certificates.Authority{
-		"the key of another one":  {Pair: certificates.Pair{Certificate: good.Certificate, Key: other.Key}, Trusted: good.Trusted},
-		"not trusted by clients":  {Pair: good.Pair, Trusted: other.Trusted},
-		"the certificate of none": {Pair: renew(t, good, certificates.Pair{}, hosts, start), Trusted: good.Trusted},
+		"the key of another authority": {Pair: certificates.Pair{Certificate: good.Certificate, Key: other.Key}, Trusted: good.Trusted},
+		"not trusted by clients":       {Pair: good.Pair, Trusted: other.Trusted},
+		"a server certificate":         {Pair: renew(t, good, certificates.Pair{}, hosts, start), Trusted: good.Trusted},
 	} {
 		if renewed := newAuthority(t, a, start); bytes.Equal(renewed.Certificate, a.Certificate) {
 			t.Errorf("%s: the authority was kept", name)
@@ -170,8 +170,8 @@ func TestCheck_ValidCertificate_ReturnsTheEarlierExpiryOfCertificateAndCA(t *tes
 	a := newAuthority(t, certificates.Authority{}, start)
 	end := start.Add(10 * 365 * day)
 	for name, c := range map[string]struct{ issued, want time.Time }{
-		"of the certificate": {start, start.Add(certificates.Lifetime)},
-		"of the authority":   {end.Add(-day), end},
+		"the certificate expires first": {start, start.Add(certificates.Lifetime)},
+		"the authority expires first":   {end.Add(-day), end},
 	} {
 		pair := renew(t, a, certificates.Pair{}, hosts, c.issued)
 		if expiry, err := certificates.Check(pair, a.Trusted, hosts[0], c.issued); err != nil || !expiry.Equal(c.want) {

@@ -20,20 +20,21 @@ import (
 )
 
 const (
-	// Interval is the time between two attempts to clean up after a simulation.
+	// Interval is the minimum time from the end of a failed cleanup attempt to the start of the next attempt for the
+	// same simulation.
 	Interval = 5 * time.Second
-	// attemptTimeout limits how long an attempt waits for each server.
+	// attemptTimeout is the timeout of an attempt for each server.
 	attemptTimeout = 20 * time.Second
 )
 
-// Servers opens clients of a simulation's servers. A client connects when it is used for the first time.
+// Servers opens clients of a simulation's servers. A client connects on its first use.
 type Servers interface {
 	OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error)
 	OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error)
 }
 
-// Job contains what is needed to remove a simulation's queues and keys: its plan, and the bindings of its external
-// servers. If the binding of a server is nil, nothing is removed from the server.
+// Job describes the cleanup of a simulation. It contains the simulation's plan and the bindings of its external
+// servers. If the binding of a server is nil, the cleanup skips this server.
 type Job struct {
 	Plan          *plan.Plan
 	Broker, Store *binding.Binding
@@ -45,45 +46,46 @@ type Result struct {
 	Running bool
 	// Began is the start time of the first attempt. It is zero until that attempt starts.
 	Began time.Time
-	// Queues is the error of removing the queues. Keys is the error of removing the keys. Each of them is nil on
-	// success.
+	// Queues is the error of the attempt to remove the queues, or nil. Keys is the error of the attempt to remove the
+	// keys, or nil.
 	Queues, Keys error
-	// Foreign says whether queues or keys were not removed because they belong to another simulation of the same name.
+	// Foreign says which data the attempt did not remove, because the data belongs to another simulation with the same
+	// name.
 	Foreign purge.Foreign
-	// ended is the time at which the latest attempt ended.
+	// ended is the end time of the latest attempt that has ended.
 	ended time.Time
 }
 
-// Done reports whether all queues and keys of the simulation have been removed.
+// Done reports whether the latest attempt has ended without an error.
 func (r Result) Done() bool { return !r.Running && r.Queues == nil && r.Keys == nil }
 
 // Bindings contains the addresses and credentials of a simulation's external servers. A field is nil if the operator
 // itself manages the server, or if the address is unknown.
 type Bindings struct{ Broker, Store *binding.Binding }
 
-// Cleaner removes queues and keys of deleted simulations from external servers. It works in the background. After each
-// attempt to clean up after a simulation, the Cleaner triggers a reconcile of the simulation. Attempts that wait for a
-// server do not delay the attempts for other namespaces. A Cleaner is a manager.Runnable and safe for concurrent use.
+// Cleaner removes queues and keys of deleted simulations from external servers, in the background. It limits the number
+// of attempts that run at the same time for one namespace, so that a server that does not respond hardly delays other
+// namespaces. A Cleaner is a manager.Runnable and safe for concurrent use.
 type Cleaner struct {
 	servers Servers
 	pool    *fair.Pool
 	updates chan event.TypedGenericEvent[types.NamespacedName]
 
 	mu sync.Mutex
-	// start runs an attempt. It is nil while the cleaner does not run: before Start is called, and after the context of
-	// Start has ended. The field named waiting contains the attempts that are added before Start is called.
+	// The function start adds an attempt to the pool. It is nil before the call of Start and after the end of the
+	// context of Start. While the function is nil, attempts are added to the field named waiting.
 	start   func(*attempt)
 	waiting []*attempt
 	latest  map[client.ObjectKey]*attempt
 	known   map[client.ObjectKey]Bindings
 }
 
-// attempt is the latest attempt to clean up after a simulation.
+// attempt is an attempt to clean up after a simulation.
 type attempt struct {
 	key    client.ObjectKey
 	job    Job
 	result Result
-	// cancel ends the attempt to clean up. It is nil until the attempt begins.
+	// cancel cancels the attempt. It is nil until the attempt begins.
 	cancel context.CancelFunc
 }
 
@@ -109,7 +111,7 @@ func (c *Cleaner) Start(ctx context.Context) error {
 	c.mu.Unlock()
 	<-ctx.Done()
 	c.mu.Lock()
-	c.start = nil // no attempt may be added to the pool while Start waits for the pool
+	c.start = nil // because pool.Go must not be called during pool.Wait
 	c.mu.Unlock()
 	c.pool.Wait()
 	return nil
@@ -118,8 +120,8 @@ func (c *Cleaner) Start(ctx context.Context) error {
 // NeedLeaderElection returns true, because only the leader may remove queues and keys.
 func (c *Cleaner) NeedLeaderElection() bool { return true }
 
-// Remember stores the bindings of a simulation's external servers, in case their Secrets are deleted before the
-// simulation.
+// Remember stores the bindings of a simulation's external servers, in case the Secrets with these bindings are deleted
+// before the simulation.
 func (c *Cleaner) Remember(key client.ObjectKey, b Bindings) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,12 +139,14 @@ func (c *Cleaner) Remembered(key client.ObjectKey) Bindings {
 	return c.known[key]
 }
 
-// Updates returns a channel that receives the key of a simulation whenever an attempt has ended, unless
-// Evict or the end of Start has cancelled the attempt. The caller must receive from the channel while Start is running.
+// Updates returns a channel that receives the key of a simulation whenever an attempt has ended, unless the attempt was
+// cancelled by Evict or by the end of the context of Start. The caller must receive from the channel while Start is
+// running.
 func (c *Cleaner) Updates() <-chan event.TypedGenericEvent[types.NamespacedName] { return c.updates }
 
-// Evict discards what the cleaner has stored about a simulation, and cancels its attempt. An attempt that has not begun
-// never begins. Otherwise the attempt could remove the queues and keys of a later simulation with the same name.
+// Evict discards everything that the cleaner has stored about a simulation. It also cancels the attempt to clean up
+// after the simulation, even if the attempt has not begun. Otherwise, the attempt could remove the queues and keys of a
+// simulation that is created later with the same name.
 func (c *Cleaner) Evict(key client.ObjectKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -153,8 +157,8 @@ func (c *Cleaner) Evict(key client.ObjectKey) {
 	delete(c.known, key)
 }
 
-// Attempt returns the result of the latest attempt to clean up. It starts a new attempt if there was none before, or
-// if the latest one failed and Interval has passed since then.
+// Attempt starts the first attempt to clean up after a simulation. It starts another attempt if the latest attempt
+// failed and ended at least Interval ago. Attempt returns the result of the latest attempt.
 func (c *Cleaner) Attempt(key client.ObjectKey, job Job) Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,7 +197,8 @@ func (c *Cleaner) run(ctx context.Context, a *attempt) {
 	}
 }
 
-// begin records that an attempt begins, and how to cancel it. It returns false if Evict has discarded the attempt.
+// begin records that an attempt begins, and stores the function that cancels the attempt. If Evict has discarded the
+// attempt, begin returns false.
 func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -208,7 +213,8 @@ func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
 }
 
 // do tries once to remove the queues and the keys of a simulation. It removes the queues first, because the processing
-// of a queued message would create keys again. Each server has its own timeout, because one of them may not respond.
+// of a queued message would create keys again. Each server has its own timeout, because the other server may not
+// respond.
 func (j Job) do(ctx context.Context, servers Servers) Result {
 	queues, queuesErr := j.removeQueues(ctx, servers)
 	keys, keysErr := j.removeKeys(ctx, servers)

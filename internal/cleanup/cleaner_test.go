@@ -20,8 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// fakeServers hang in every call about the simulations of the namespace "dead", until the context ends. They record the
-// calls about other simulations.
+// fakeServers opens fake clients, and records what they remove. For a simulation in the namespace "dead", the removal
+// of queues hangs until the context ends.
 type fakeServers struct {
 	mu      sync.Mutex
 	removed []string
@@ -81,7 +81,7 @@ func (s fakeStore) Purge(context.Context) error {
 
 func (fakeStore) Close() error { return nil }
 
-// jobOf returns a cleanup that deletes the queues of a simulation.
+// jobOf returns a job that removes only the queues of a simulation.
 func jobOf(key client.ObjectKey) Job {
 	return Job{Plan: &plan.Plan{Simulation: key.Namespace + "." + key.Name}, Broker: &binding.Binding{}}
 }
@@ -99,7 +99,6 @@ func TestJobDo_BrokerDoesNotRespond_RemovesKeys(t *testing.T) {
 	})
 }
 
-// A namespace with many simulations on a server that does not answer must not delay the cleanup in other namespaces.
 func TestCleaner_ServersOfANamespaceHang_OtherNamespacesAreCleanedUp(t *testing.T) {
 	t.Parallel()
 	servers := &fakeServers{}
@@ -108,7 +107,7 @@ func TestCleaner_ServersOfANamespaceHang_OtherNamespacesAreCleanedUp(t *testing.
 		key := client.ObjectKey{Namespace: "dead", Name: fmt.Sprint("sim", n)}
 		c.Attempt(key, jobOf(key))
 	}
-	go func() { _ = c.Start(t.Context()) }() // runs until the test ends
+	go func() { _ = c.Start(t.Context()) }()
 	for n := range 50 {
 		key := client.ObjectKey{Namespace: "healthy", Name: fmt.Sprint("sim", n)}
 		c.Attempt(key, jobOf(key))
@@ -125,8 +124,8 @@ func TestCleaner_ServersOfANamespaceHang_OtherNamespacesAreCleanedUp(t *testing.
 	}
 }
 
-// If the cleanup of a simulation is abandoned, the simulation may be created again. A cleanup that still waits or runs
-// would then remove the data of the new simulation.
+// After the operator calls Evict, users can create another simulation with the same name. An attempt that
+// continued would remove the data of that simulation.
 func TestCleaner_Evict_CancelsWaitingAndRunningAttempts(t *testing.T) {
 	t.Parallel()
 	servers := &fakeServers{}
@@ -139,7 +138,7 @@ func TestCleaner_Evict_CancelsWaitingAndRunningAttempts(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = c.Start(ctx) }()
 	polltest.Until(t, "the attempt hangs", func() bool { return servers.hung.Load() > 0 })
-	c.Evict(running) // Evict ends the running attempt before its timeout
+	c.Evict(running)
 	next := client.ObjectKey{Namespace: "healthy", Name: "next"}
 	c.Attempt(next, jobOf(next))
 	<-c.Updates()
@@ -150,7 +149,7 @@ func TestCleaner_Evict_CancelsWaitingAndRunningAttempts(t *testing.T) {
 	}
 }
 
-// A later simulation of the same name must not use the credentials of an earlier one.
+// A simulation must not use the credentials of a deleted simulation with the same name.
 func TestCleaner_Evict_DiscardsBindings(t *testing.T) {
 	t.Parallel()
 	c, key := New(nil), client.ObjectKey{Namespace: "default", Name: "sim"}
@@ -165,9 +164,9 @@ func TestCleaner_Evict_DiscardsBindings(t *testing.T) {
 	}
 }
 
-// Start returns when the cleaner stops. A cleanup that began later would run while the operator ends, and perhaps while
-// the next leader works.
-func TestCleaner_AttemptAfterStop_DoesNotStart(t *testing.T) {
+// After the context of Start has ended, another replica of the operator may be the leader. Only the leader may remove
+// queues and keys.
+func TestCleaner_ContextOfStartHasEnded_AttemptDoesNotRun(t *testing.T) {
 	t.Parallel()
 	c := New(&fakeServers{})
 	ctx, stop := context.WithCancel(t.Context())

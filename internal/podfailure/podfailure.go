@@ -1,6 +1,6 @@
 // Package podfailure finds out from the status of pods which processes of a simulation failed, and when.
 //
-// A process that is killed cannot report this itself. Kubernetes reports it, but keeps only the latest failure of
+// A killed process cannot report its own failure. Kubernetes reports the failure, but keeps only the latest failure of
 // each container, and no failures of deleted pods. Therefore a Tracker remembers the failures that it has observed.
 package podfailure
 
@@ -18,27 +18,28 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxFailures is the maximum number of failures that a Tracker remembers for each simulation. It forgets the oldest
-// ones.
+// maxFailures is the maximum number of failures that a Tracker remembers for each simulation. If there are more, the
+// Tracker forgets the oldest failures.
 const maxFailures = 1000
 
-// Tracker remembers the failures of the pods of simulations. The zero value is ready to use. It is safe for concurrent
-// use.
+// Tracker remembers the failures of the pods of simulations. The zero value is ready to use. A Tracker is safe for
+// concurrent use.
 type Tracker struct {
 	mu sync.Mutex
 	// marks contains the failures of each simulation in chronological order.
 	marks map[types.NamespacedName][]timeline.Mark
 }
 
-// Observe adds the failures in the status of a simulation's pods. Observing the same failure again has no effect.
+// Observe records the failures that the status of a simulation's pods contains. It records each failure only once.
 func (t *Tracker) Observe(simulation types.NamespacedName, pods ...*corev1.Pod) {
 	for _, pod := range pods {
 		t.add(simulation, marksOf(pod)...)
 	}
 }
 
-// ObserveDeleted adds the failures of a pod that was deleted from the API server at the given time. If a container was
-// still running, the pod was deleted without a grace period, so its processes are killed. That counts as a failure.
+// ObserveDeleted records the failures of a pod that was deleted from the API server at the given time. If a container
+// was still running, the pod was deleted without a grace period. Kubernetes kills the processes of such a pod, which
+// counts as a failure.
 func (t *Tracker) ObserveDeleted(simulation types.NamespacedName, pod *corev1.Pod, at time.Time) {
 	t.Observe(simulation, pod)
 	_, _, isLost := lossOf(pod)
@@ -82,8 +83,9 @@ func (t *Tracker) add(simulation types.NamespacedName, marks ...timeline.Mark) {
 	}
 }
 
-// marksOf returns one mark for each failed container in the status of a pod, and one if Kubernetes ended the pod. It
-// ignores containers that ended because their pod was deleted or ended.
+// marksOf returns one mark for each failure of a container in the status of a pod, and one mark if Kubernetes ended the
+// pod. It ignores container failures after the end of the pod, or after the request to delete the pod, because the end
+// of the pod caused these failures.
 func marksOf(pod *corev1.Pod) []timeline.Mark {
 	var marks []timeline.Mark
 	stop := deletedAt(pod)
@@ -110,11 +112,12 @@ func marksOf(pod *corev1.Pod) []timeline.Mark {
 
 // markOf returns a mark about the component of a pod.
 func markOf(pod *corev1.Pod, at time.Time, message string) timeline.Mark {
-	// Round removes the monotonic clock reading, so that the operator == finds equal times equal.
+	// Round removes the monotonic clock reading, so that == is true for two marks with equal times.
 	return timeline.Mark{At: at.UTC().Round(0), Kind: timeline.MarkDown, Subject: subjectOf(pod), Message: message}
 }
 
-// subjectOf returns the name of a pod's component. Components use the same name in their own marks.
+// subjectOf returns the name of a pod's component. The processes of the component use the same name in the marks that
+// they record, for example when they start.
 func subjectOf(pod *corev1.Pod) string {
 	switch c := resources.Component(pod.Labels[resources.ComponentLabel]); c {
 	case resources.ComponentEntry, resources.ComponentExit:
@@ -128,7 +131,7 @@ func subjectOf(pod *corev1.Pod) string {
 
 const (
 	reasonOOMKilled = "OOMKilled"
-	reasonError     = "Error" // the reason for an exit code other than 0, unless Kubernetes knows a more specific one
+	reasonError     = "Error" // the reason for an exit code other than 0 if no other reason is known
 )
 
 func hasFailed(ended *corev1.ContainerStateTerminated) bool {
@@ -157,7 +160,8 @@ func lossOf(pod *corev1.Pod) (at time.Time, reason string, isLost bool) {
 			return c.LastTransitionTime.Time, cmp.Or(c.Reason, pod.Status.Reason), true
 		}
 	}
-	// The kubelet sets a reason when it ends a pod, and also when it rejects a pod. A rejected pod has no containers.
+	// The kubelet sets a reason when it ends a pod, and also when it rejects a pod. A rejected pod has no container
+	// statuses.
 	if at = notReadySince(pod); pod.Status.Reason != "" && len(pod.Status.ContainerStatuses) > 0 && !at.IsZero() {
 		return at, pod.Status.Reason, true
 	}

@@ -17,8 +17,8 @@ import (
 
 const objectsDoc = "../../docs/architecture.md"
 
-// The first table of the documentation lists the objects of a simulation with an empty spec, and the second table all
-// others.
+// The first table in docs/architecture.md lists the objects of a simulation with an empty spec. The second table lists
+// all other objects.
 func TestBuild_EveryObject_IsDocumented(t *testing.T) {
 	t.Parallel()
 	_, section, found := strings.Cut(readDoc(t), "\n## Objects of a simulation\n")
@@ -73,7 +73,8 @@ func readDoc(t *testing.T) string {
 	return string(text)
 }
 
-// suffixes lists the kind of each object, and its name without the name of the simulation, in alphabetical order.
+// suffixes returns the kind of each object and the object's name without the name of the simulation, in alphabetical
+// order.
 func suffixes(t *testing.T, objects []client.Object) []string {
 	t.Helper()
 	list := make([]string, len(objects))
@@ -85,8 +86,9 @@ func suffixes(t *testing.T, objects []client.Object) []string {
 	return list
 }
 
-// documented lists the objects of a Markdown table in the form that the function suffixes returns. The first column of
-// the table contains a kind and the names of objects. The second column contains the number of these objects.
+// documented returns the objects that a Markdown table lists, in the format that suffixes() returns. The first column
+// of the table contains a kind, and the name suffixes of the objects of this kind. The second column contains the
+// number of these objects.
 func documented(t *testing.T, table string) []string {
 	t.Helper()
 	var list []string

@@ -71,9 +71,7 @@ func checkVolumes(t rapid.TB, id string, spec corev1.PodSpec) {
 	}
 }
 
-// FuzzBuild builds objects from arbitrary specs. Build either returns an error or objects that the API server would
-// accept.
-func FuzzBuild(f *testing.F) {
+func FuzzBuild_ArbitrarySpec_ReturnsErrorOrValidObjects(f *testing.F) {
 	for _, spec := range []string{
 		`{}`,
 		`{"entry":{"rate":1,"stages":[{"duration":"5m","rate":2}]},"processor":{"replicas":0}}`,

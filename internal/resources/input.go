@@ -18,7 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Images are the default container images. A simulation may name other images.
+// Images are the default container images. The spec of a simulation can set other images.
 type Images struct {
 	// Parking is the image of our own components. Its entrypoint is the parking command.
 	Parking string
@@ -40,9 +40,10 @@ type Credentials struct {
 	RedisPassword                string
 	// Agent contains the credentials of the agents that inject faults. It is empty if no fault needs an agent.
 	Agent AgentCredentials
-	// Authority signs the certificates that the operator makes. It is empty if the operator makes none.
+	// Authority signs the certificates that the operator makes. It is empty if the operator makes no certificates.
 	Authority certificates.Authority
-	// Certificates contains the certificates of the components that use TLS, by the names of their Secrets.
+	// Certificates contains the certificates of the components that use TLS, by the name of the Secret that contains
+	// the certificate.
 	Certificates map[string]CertificateData
 }
 
@@ -56,25 +57,26 @@ type Served struct {
 // Input is everything that the objects of a simulation depend on.
 type Input struct {
 	// Resolved contains the simulation and its plan. The simulation must have a namespace, a name and a UID. Build
-	// does not modify them.
+	// modifies neither the simulation nor the plan.
 	Resolved    *manifest.Resolved
 	Images      Images
 	Credentials Credentials
-	// BrokerAddress is the binding of a RabbitmqCluster, in the form of the data of a Secret. Build writes it to a
-	// Secret of the simulation, because pods cannot mount Secrets of other namespaces. BrokerAddress is empty if the
-	// spec does not reference a RabbitmqCluster, or if the binding is unknown.
+	// BrokerAddress is the data of the Secret with the address and the credentials of a RabbitmqCluster. Build writes
+	// this data to a Secret of the simulation, because pods cannot mount Secrets of other namespaces. BrokerAddress is
+	// empty if the spec does not reference a RabbitmqCluster, or if the data is unknown.
 	BrokerAddress map[string][]byte
-	// StartTime is the time at which the schedules of the event rates begin. As long as the time is unknown,
-	// StartTime is nil and the plan is suspended, so that servers and processors start before the generators.
+	// StartTime is the time at which the schedules of the event rates begin. Until the time is known, StartTime is nil
+	// and the plan is suspended. So servers and processors start before the generators.
 	StartTime *metav1.Time
-	// HoldClients keeps the generators and processors at zero replicas. They must not connect until the nodes of a
-	// managed RabbitMQ have formed a cluster: only the nodes that are in the cluster when a quorum queue is declared
-	// become its members. They must also not start before the owner of each referenced object has permitted its use.
+	// HoldClients keeps the generators and processors at zero replicas. Generators and processors must not declare
+	// quorum queues before the nodes of a managed RabbitMQ have formed a cluster, because a node that joins the cluster
+	// later does not become a member of the queues. They also must not start before the owner of each referenced object
+	// has permitted the use of the object.
 	HoldClients bool
 	// Complete says that the simulation has ended. Build then scales the generators to zero.
 	Complete bool
 	Served   Served
-	// ClusterDomain is the DNS domain of the cluster. It defaults to defaultClusterDomain.
+	// ClusterDomain is the DNS domain of the cluster. If it is empty, cluster.local applies.
 	ClusterDomain string
 	// OperatorNamespace is the namespace of the operator, which connects to RabbitMQ and Redis. If it is empty, the
 	// network policies admit operators in any namespace.
@@ -85,13 +87,13 @@ type Input struct {
 	// AllowPrivilegedTemplates lets pod templates in the spec set any field. If it is false, Build returns a
 	// *TemplateNotAllowedError for a template that could give its author more rights.
 	AllowPrivilegedTemplates bool
-	// OperatorPriorityClass is the priority class of the operator's pods. A template may use it only if
-	// AllowPrivilegedTemplates is set. It is empty if the operator has none.
+	// OperatorPriorityClass is the priority class of the operator's pods, or empty. Pod templates in the spec may use
+	// this class only if AllowPrivilegedTemplates is true.
 	OperatorPriorityClass string
 }
 
-// Build returns every object that runs the simulation, in the order in which to apply them. An error contains the
-// path of the invalid field of the spec.
+// Build returns every object that runs the simulation, in the order in which to apply them. If a field of the spec is
+// invalid, the error contains the path of the field.
 func Build(in Input) ([]client.Object, error) {
 	b, err := newBuilder(in)
 	if err != nil {
@@ -117,7 +119,7 @@ type builder struct {
 	// sim and plan are copied from Input.Resolved.
 	sim  *v1alpha1.ParkingSimulation
 	plan *plan.Plan
-	// rabbitMQ, redis and summaries are the settings of the managed servers. Each is nil if that server is
+	// rabbitMQ, redis and summaries are the settings of the managed servers. Each of them is nil if the server is
 	// external.
 	rabbitMQ  *v1alpha1.ManagedRabbitMQ
 	redis     *v1alpha1.ManagedRedis
@@ -139,10 +141,10 @@ func newBuilder(in Input) (*builder, error) {
 // credential is the pattern of credentials that need no quotes in the configuration files of RabbitMQ and Redis.
 var credential = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 
-// checkCredentials rejects credentials that would have a special meaning in a configuration file. Its errors do not
-// contain the credentials.
+// checkCredentials rejects credentials with characters that have a special meaning in a configuration file. Its errors
+// do not contain the credentials.
 func (b *builder) checkCredentials() error {
-	const want = "must be 1 to 255 letters, digits, dashes and underscores: delete its key from the Secret, and the operator generates a new one"
+	const want = "must be 1 to 255 letters, digits, dashes and underscores: delete the key of this credential from the Secret, and the operator generates a new credential"
 	values := map[string]string{}
 	if b.rabbitMQ != nil {
 		values["the password of RabbitMQ"] = b.Credentials.BrokerPassword

@@ -8,13 +8,15 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// These are labels of the objects of a simulation. Those with the prefix app.kubernetes.io are recommended labels.
+// These are the keys of the labels of a simulation's objects. Kubernetes recommends the labels with the prefix
+// app.kubernetes.io.
 const (
-	// SimulationLabel contains the name of the simulation. The operator selects objects by this label.
+	// SimulationLabel is the label whose value is the name of the simulation. The operator selects objects by this
+	// label.
 	SimulationLabel = v1alpha1.Group + "/simulation"
-	// ComponentLabel contains the name of the component.
+	// ComponentLabel is the label whose value is the Component that the object belongs to.
 	ComponentLabel = "app.kubernetes.io/component"
-	// ScrapeLabel marks the Service through which Prometheus scrapes the pods of a component.
+	// ScrapeLabel is the label of the Service through which Prometheus scrapes the pods of a component.
 	ScrapeLabel = v1alpha1.Group + "/scrape"
 
 	nameLabel      = "app.kubernetes.io/name"
@@ -34,10 +36,11 @@ const (
 	ConfigHashAnnotation = v1alpha1.Group + "/config-hash"
 )
 
-// Component is a part of a simulation. Its string is the suffix of the names of its objects.
+// Component is a part of a simulation. Its value is also the value of ComponentLabel, and the suffix of the name that
+// Name returns.
 type Component string
 
-// The components.
+// These are the components of a simulation.
 const (
 	ComponentEntry     Component = "entry"
 	ComponentExit      Component = "exit"
@@ -46,15 +49,15 @@ const (
 	ComponentRedis     Component = "redis"
 	ComponentSummaries Component = "summaries"
 
-	// These components have objects but no pods.
+	// The following components have objects but no pods.
 	ComponentAgent   Component = "agent"
 	componentAll     Component = "simulation"
 	componentMonitor Component = "monitoring"
 )
 
 // Name returns the name that a component's workload, Service, Secret and ConfigMap share: the name of the simulation, a
-// dash and the name of the component. No component name contains a dash, so the last dash always separates the two, and
-// objects of two simulations never have the same name.
+// dash and the name of the component. No component name contains a dash, so the last dash always separates the two
+// names. Therefore, Name never returns the same name for two simulations.
 func Name(sim *v1alpha1.ParkingSimulation, c Component) string { return sim.Name + "-" + string(c) }
 
 // ServiceAccountName returns the name of the ServiceAccount that all pods of the simulation use.
@@ -66,8 +69,8 @@ func PlanName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-plan
 // PlanKey is the key of the plan in its ConfigMap.
 const PlanKey = "plan.json"
 
-// BrokerSecretName returns the name of the Secret with the address and the credentials of RabbitMQ. It is the Secret
-// that the spec references. If the spec references none, it is the one that Build creates.
+// BrokerSecretName returns the name of the Secret with the address and the credentials of RabbitMQ. If the spec
+// references no such Secret, the result is the name of the Secret that Build creates.
 func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.RabbitMQ.SecretRef; ref != nil {
 		return ref.Name
@@ -75,8 +78,8 @@ func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	return Name(sim, ComponentRabbitMQ)
 }
 
-// StoreSecretName returns the name of the Secret with the address and the credentials of Redis. It is the Secret that
-// the spec references. If the spec references none, it is the one that Build creates.
+// StoreSecretName returns the name of the Secret with the address and the credentials of Redis. If the spec references
+// no such Secret, the result is the name of the Secret that Build creates.
 func StoreSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.Redis.SecretRef; ref != nil {
 		return ref.Name

@@ -8,8 +8,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// networkPolicies returns a policy that allows all pods of the simulation nothing but DNS, and policies that allow
-// what each component needs. Access to metrics is allowed from everywhere, because the operator does not know where
+// networkPolicies returns one policy that restricts all pods of the simulation to DNS, and further policies for the
+// connections of each component. Every address can read the metrics, because the operator does not know where
 // Prometheus runs.
 func (b *builder) networkPolicies() []client.Object {
 	policies := []client.Object{b.denyPolicy(), b.clientPolicy(), b.httpPolicy()}
@@ -28,14 +28,14 @@ func (b *builder) networkPolicies() []client.Object {
 	return policies
 }
 
-// denyPolicy returns a policy for all pods of the simulation that allows nothing but DNS. Policies are additive, so
-// the other policies can allow further connections.
+// denyPolicy returns the policy that forbids the simulation's pods all connections except DNS. Policies are additive,
+// so the other policies can allow further connections.
 func (b *builder) denyPolicy() client.Object {
 	return b.policy(b.sim.Name+"-deny", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{SimulationLabel: b.sim.Name}},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		// In some clusters the name servers listen on port 5353, and port 53 of their Service is translated before
-		// network policies apply.
+		// In some clusters, the name servers listen on port 5353. Port 53 of their Service is then translated to port
+		// 5353 before network policies apply.
 		Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{
 			port(corev1.ProtocolUDP, 53), port(corev1.ProtocolTCP, 53), port(corev1.ProtocolUDP, 5353), port(corev1.ProtocolTCP, 5353),
 		}}},
@@ -62,9 +62,9 @@ func (b *builder) clientPolicy() client.Object {
 	})
 }
 
-// httpPolicy returns the policy that allows connections to our own programs from any address. Metrics and the summary
-// API share a port. The policy has no egress rules: if a policy has egress rules, kube-router applies the policy's
-// ingress rules to outgoing connections, too.
+// httpPolicy returns the policy that allows HTTP connections to our own programs from any address. Metrics and the
+// summary API share a port. The policy must not have egress rules. Otherwise, kube-router would apply the ingress
+// rules of the policy to outgoing connections, too.
 func (b *builder) httpPolicy() client.Object {
 	return b.policy(b.sim.Name+"-http", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.peers(ComponentEntry, ComponentExit, ComponentProcessor, ComponentSummaries).PodSelector,
@@ -74,7 +74,7 @@ func (b *builder) httpPolicy() client.Object {
 }
 
 func (b *builder) rabbitMQPolicy() client.Object {
-	// A command such as rabbitmqctl starts an Erlang node of its own. To reply to the command, the other RabbitMQ nodes
+	// A command such as rabbitmqctl starts an Erlang node of its own. To reply to the command, the RabbitMQ nodes
 	// connect to this Erlang node, which listens on one of 11 ports: https://www.rabbitmq.com/docs/networking#ports
 	commands := port(corev1.ProtocolTCP, commandsFirstNumber)
 	commands.EndPort = new(int32(commandsLastNumber))
@@ -104,7 +104,7 @@ func (b *builder) redisPolicy() client.Object {
 	})
 }
 
-// relayPolicy returns the policy that allows connections to the relay of the summary API from everywhere.
+// relayPolicy returns the policy that allows connections to the relay of the summary API from any address.
 func (b *builder) relayPolicy() client.Object {
 	return b.policy(b.name(ComponentSummaries), ComponentSummaries, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentSummaries),
@@ -117,7 +117,7 @@ func (b *builder) policy(name string, c Component, spec networkingv1.NetworkPoli
 	return &networkingv1.NetworkPolicy{ObjectMeta: b.object(name, c), Spec: spec}
 }
 
-// clients returns selectors for the pods that connect to RabbitMQ and Redis. They include the operator's pods,
+// clients returns selectors for the pods that connect to RabbitMQ and Redis. The selectors include the operator's pods,
 // because the operator reads the ledger.
 func (b *builder) clients() []networkingv1.NetworkPolicyPeer {
 	return []networkingv1.NetworkPolicyPeer{b.peers(ComponentEntry, ComponentExit, ComponentProcessor), b.operator()}
@@ -135,7 +135,7 @@ func (b *builder) operator() networkingv1.NetworkPolicyPeer {
 	}
 }
 
-// peers returns selectors for the pods of the given components of this simulation.
+// peers returns a selector for the pods of the given components of this simulation.
 func (b *builder) peers(components ...Component) networkingv1.NetworkPolicyPeer {
 	if len(components) == 1 {
 		return networkingv1.NetworkPolicyPeer{PodSelector: b.selector(components[0])}

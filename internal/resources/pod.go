@@ -32,20 +32,20 @@ type pod struct {
 	init       []corev1.Container
 	containers []corev1.Container
 	volumes    []corev1.Volume
-	// patch is the pod template in the spec, or nil. path is the path of this pod template in the spec.
+	// patch is the pod template in the spec, or nil. The field path is the path of this pod template in the spec.
 	patch *v1alpha1.PodTemplate
 	path  *field.Path
 	// main is the name of the main container. The pod template in the spec must not remove this container.
 	main string
 }
 
-// template returns the pod template of a component, with the patch from the spec applied. Without a patch it meets
-// the restricted Pod Security Standard, mounts no API token, and spreads the pods over nodes.
+// template returns the pod template of a component, with the patch from the spec applied. Without a patch, the pod
+// template meets the restricted Pod Security Standard, mounts no API token, and spreads the pods over nodes.
 func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	spec := corev1.PodSpec{
 		ServiceAccountName:            ServiceAccountName(b.sim),
 		AutomountServiceAccountToken:  new(false),
-		EnableServiceLinks:            new(false), // a program could mistake the variables of Services for settings
+		EnableServiceLinks:            new(false), // a program could mistake the environment variables of Services for settings
 		TerminationGracePeriodSeconds: new(p.grace),
 		SecurityContext:               b.securityContext(p.user),
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{
@@ -67,7 +67,7 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	return template, err
 }
 
-// securityContext makes all containers of a pod run as a user other than root. It sets no IDs if the cluster
+// securityContext returns a security context that forbids the user root. It sets no user and group IDs if the cluster
 // assigns a range of IDs to each namespace, because the cluster would reject an ID outside of that range.
 func (b *builder) securityContext(user int64) *corev1.PodSecurityContext {
 	c := &corev1.PodSecurityContext{
@@ -81,22 +81,22 @@ func (b *builder) securityContext(user int64) *corev1.PodSecurityContext {
 	return c
 }
 
-// withConfigHash annotates a pod template with a hash of the configuration that processes read only at their start.
-// A change of the configuration then replaces the pods.
+// withConfigHash annotates a pod template with a hash of the configuration, so that a change of the configuration
+// replaces the pods. A process reads this configuration only when it starts.
 func withConfigHash(template corev1.PodTemplateSpec, config any) corev1.PodTemplateSpec {
 	template.Annotations = merged(template.Annotations, map[string]string{ConfigHashAnnotation: hash(config)})
 	return template
 }
 
-// spread returns a constraint that distributes the pods of a component over topology domains, such as nodes. It is
-// a preference and never prevents the scheduling of a pod.
+// spread returns a constraint that distributes the pods of a component over topology domains, such as nodes. The
+// constraint is a preference: it never prevents the scheduling of a pod.
 func (b *builder) spread(c Component, key string) corev1.TopologySpreadConstraint {
 	return corev1.TopologySpreadConstraint{
 		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: b.selector(c),
 	}
 }
 
-// hardened gives all containers the same pull policy and a restricted security context.
+// hardened sets the pull policy and a restrictive security context in all containers.
 func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
 	for i := range containers {
 		containers[i].ImagePullPolicy = b.Images.PullPolicy
@@ -110,7 +110,7 @@ func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
 }
 
 func hash(config any) string {
-	text, err := json.Marshal(config) // json.Marshal sorts the keys of maps, so that equal maps have equal hashes
+	text, err := json.Marshal(config) // json.Marshal sorts the keys of maps, so equal maps have equal hashes
 	if err != nil {
 		text = []byte(err.Error()) // json.Marshal never fails here, because configurations consist of strings and numbers
 	}
@@ -126,9 +126,9 @@ func resources(spec *corev1.ResourceRequirements, defaults corev1.ResourceRequir
 	return defaults
 }
 
-// requirements returns the default resources of a container: requests for CPU and memory, and a limit for memory
-// only. A CPU limit would only add latency. The CPU requests are small, so that several simulations and the
-// operator fit on a small cluster. Simulations with high rates set larger requests in their spec.
+// requirements returns the default resources of a container: requests for CPU and memory, and a limit for memory only.
+// A CPU limit would only add latency. The CPU requests are small, so that several simulations and the operator fit on a
+// small cluster. Simulations with high rates need larger requests in their spec.
 func requirements(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
@@ -151,11 +151,12 @@ func memoryShare(spec corev1.PodSpec, container string, percent int64) int64 {
 	return 0
 }
 
-// memoryLimitVariable makes the Go runtime collect garbage before the container reaches its memory limit.
+// memoryLimitVariable is the environment variable that makes the Go runtime collect garbage before the container
+// reaches its memory limit.
 const memoryLimitVariable = "GOMEMLIMIT"
 
-// limitGoMemory sets GOMEMLIMIT of the container that runs parking, based on the memory limit of the container. A
-// patch that sets the variable takes precedence.
+// limitGoMemory sets GOMEMLIMIT in the container "parking" to a percentage of the container's memory limit. If a patch
+// has set the variable, limitGoMemory does not change the value.
 func limitGoMemory(spec *corev1.PodSpec) {
 	const percent = 90
 	bytes := memoryShare(*spec, ContainerParking, percent)
@@ -182,18 +183,17 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 // components, so that a check can report its own error before the kubelet gives up.
 const probeTimeout = 3
 
-// startupPeriod is the period of startup probes in seconds, and startupFailures is how many of them may fail. The
-// product is two minutes, because a node that is busy or pulls images may need that long to start a process. The other
-// probes begin after the startup probe has succeeded.
+// startupPeriod is the period of startup probes in seconds. startupFailures is their failure threshold. The product is
+// two minutes, because a busy Kubernetes node may need that long to start a process.
 const (
 	startupPeriod   = 1
 	startupFailures = 120
 )
 
 // readinessPeriod is the period of the readiness probes of our components in seconds. It is short, because most
-// components start before RabbitMQ does, and should become ready soon after RabbitMQ. readinessFailures is how many
-// probes in a row must fail before a pod is no longer ready. So a pod stays ready if a server fails for a shorter time
-// than these probes take: our components wait until the server is back.
+// components start before RabbitMQ does, and should become ready soon after RabbitMQ. readinessFailures is the failure
+// threshold. A short outage of a server must not make pods unready, because our components wait until the server is
+// back.
 const (
 	readinessPeriod   = 2
 	readinessFailures = 5

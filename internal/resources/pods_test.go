@@ -21,7 +21,7 @@ func container(t *testing.T, in testInput, workload, name string) corev1.Contain
 	return corev1.Container{}
 }
 
-func TestBuild_TemplateWithMemoryLimit_SetsGOMEMLIMIT(t *testing.T) {
+func TestBuild_ContainerWithMemoryLimit_SetsGOMEMLIMIT(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]string{
 		"": "483183810", // 90 % of 512Mi
@@ -73,7 +73,7 @@ func TestBuild_PodTemplateOfServer_IsMergedIntoItsPods(t *testing.T) {
 			t.Errorf("%s: the template is not merged: %+v", server, spec)
 		}
 		if env := spec.Containers[0].Env; env[0].Name != "A" || env[0].Value != "b" {
-			t.Errorf("%s: the environment is %v, want it to have A", server, env)
+			t.Errorf("%s: the environment is %v, want A=b as the first variable", server, env)
 		}
 	}
 }
@@ -85,12 +85,12 @@ func TestBuild_ClusterAssignsUserIDs_SetsNoUserIDs(t *testing.T) {
 	for workload, template := range templates(t, build(t, in)) {
 		c := template.Spec.SecurityContext
 		if c.RunAsUser != nil || c.RunAsGroup != nil || c.FSGroup != nil || c.RunAsNonRoot == nil || !*c.RunAsNonRoot {
-			t.Errorf("%s: the security context is %+v, want one that names no ids, and not root", workload, c)
+			t.Errorf("%s: the security context is %+v, want one without IDs and with runAsNonRoot", workload, c)
 		}
 	}
 }
 
-func TestBuild_CRDSupportsNativeHistograms_RequestsThem(t *testing.T) {
+func TestBuild_NativeHistograms_AreRequestedOnlyIfServiceMonitorCRDSupportsThem(t *testing.T) {
 	t.Parallel()
 	for _, known := range []bool{false, true} {
 		in := input(t, "sim", "")
@@ -103,7 +103,7 @@ func TestBuild_CRDSupportsNativeHistograms_RequestsThem(t *testing.T) {
 	}
 }
 
-// replicasOf returns the number of pods of each workload.
+// replicasOf returns the number of replicas of each workload, by the name of the workload.
 func replicasOf(t *testing.T, objects []client.Object) map[string]int64 {
 	t.Helper()
 	found := map[string]int64{}

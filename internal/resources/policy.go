@@ -15,14 +15,15 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The operator uses its own rights to create pods, not those of the simulation's author. A template may therefore
-// set only fields that give the author no further rights. Three rules decide which templates are allowed. None of
-// them lists dangerous fields, because such a list would become outdated:
+// The operator creates pods with its own rights, not with the rights of the simulation's author. A template may
+// therefore set only fields that give the author no further rights. Three rules decide which templates are allowed.
+// None of them lists dangerous fields, because such a list would become outdated:
 //
 //  1. A template may set only the fields in templateFields.
 //  2. The resulting pod must meet the restricted Pod Security Standard.
-//  3. An annotation must not have a prefix. A label may have none, or one in labelPrefixes. Annotations and labels with
-//     other prefixes could instruct other software, such as a network plug-in or a webhook that adds containers.
+//  3. An annotation must have no prefix. A label must have no prefix, or a prefix in labelPrefixes. Annotations and
+//     labels with other prefixes could instruct other software, such as a network plug-in or a webhook that adds
+//     containers.
 
 // TemplateNotAllowedError lists the template fields that could give the pods rights that the author of the simulation
 // lacks.
@@ -107,8 +108,8 @@ func containerFields() fieldSet {
 	}
 }
 
-// podSecurityFields returns the fields of a pod's security context. The field windowsOptions is missing, because it can
-// name credentials, and the Pod Security Standard does not restrict that.
+// podSecurityFields returns the fields of a pod's security context that a template may set. The field windowsOptions is
+// missing, because it can name credentials, which the Pod Security Standard does not restrict.
 func podSecurityFields() fieldSet {
 	return fieldSet{
 		"appArmorProfile": nil, "fsGroup": nil, "fsGroupChangePolicy": nil, "runAsGroup": nil, "runAsNonRoot": nil, "runAsUser": nil,
@@ -117,7 +118,7 @@ func podSecurityFields() fieldSet {
 	}
 }
 
-// containerSecurityFields returns the fields of a container's security context.
+// containerSecurityFields returns the fields of a container's security context that a template may set.
 func containerSecurityFields() fieldSet {
 	return fieldSet{
 		"allowPrivilegeEscalation": nil, "appArmorProfile": nil, "capabilities": nil, "privileged": nil, "procMount": nil,
@@ -126,15 +127,14 @@ func containerSecurityFields() fieldSet {
 	}
 }
 
-// labelPrefixes returns the prefixes that a template's labels may have. Labels with the prefix app.kubernetes.io only
-// describe the pods. Some labels of the operator's API group have an effect, but the operator sets these itself,
-// whatever the template says.
+// labelPrefixes returns the only prefixes that a template's labels may have. Labels with these prefixes are safe:
+// either they only describe the pods, or the operator overwrites them.
 func labelPrefixes() []string { return []string{"app.kubernetes.io", v1alpha1.Group} }
 
 // checkTemplate returns an error for each setting of a template that is not allowed: a field that is not in
-// templateFields, a priority class of Kubernetes or of the operator, a long grace period, or a label or an annotation for
-// other software. Directives of a strategic merge patch, such as $patch, are not allowed in the objects that templateFields
-// lists, because they could remove the settings that protect the pods.
+// templateFields, a priority class of Kubernetes or of the operator, a long grace period, or a label or an annotation
+// for other software. Directives of a strategic merge patch, such as $patch, are not allowed in the objects that
+// templateFields lists, because they could remove the settings that protect the pods.
 func (b *builder) checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.ErrorList {
 	var faults field.ErrorList
 	labels := path.Child("metadata", "labels")
@@ -163,8 +163,8 @@ func (b *builder) checkTemplate(path *field.Path, template *v1alpha1.PodTemplate
 	return append(faults, b.checkPriority(path.Child("spec", "priorityClassName"), spec)...)
 }
 
-// maxGracePeriod is the longest grace period in seconds that a template may set. It is longer than that of every managed
-// server.
+// maxGracePeriod is the longest grace period in seconds that a template may set. It is longer than the grace period of
+// every managed server.
 const maxGracePeriod = 600
 
 // checkGracePeriods rejects long grace periods in a pod and its probes. A process that ignores SIGTERM delays the drain
@@ -176,7 +176,7 @@ func checkGracePeriods(path *field.Path, value any) field.ErrorList {
 		for _, name := range slices.Sorted(maps.Keys(value)) {
 			if seconds, ok := value[name].(float64); ok && name == "terminationGracePeriodSeconds" && seconds > maxGracePeriod {
 				faults = append(faults, field.Forbidden(path.Child(name), fmt.Sprintf(
-					"a template may set at most %d seconds, because the drain of a node waits for its pods: reduce it, or ask an administrator to run the operator with --allow-privileged-templates", maxGracePeriod)))
+					"a template may set at most %d seconds, because the drain of a node waits for the pods of the node to end: set a lower value, or ask an administrator to run the operator with --allow-privileged-templates", maxGracePeriod)))
 				continue
 			}
 			faults = append(faults, checkGracePeriods(path.Child(name), value[name])...)
@@ -212,8 +212,8 @@ func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	return faults
 }
 
-// checkPriority rejects the priority classes that Kubernetes reserves for its own critical pods, and that of the operator.
-// Otherwise, simulations could keep the operator from being scheduled.
+// checkPriority rejects the priority class of the operator, and the classes that Kubernetes reserves for its own
+// critical pods. With such a class, the pods of a simulation could keep the operator from being scheduled.
 func (b *builder) checkPriority(path *field.Path, spec any) field.ErrorList {
 	fields, _ := spec.(map[string]any)
 	class, _ := fields["priorityClassName"].(string)
@@ -239,7 +239,7 @@ func checkPod(path *field.Path, template *corev1.PodTemplateSpec) (field.ErrorLi
 		return nil, nil
 	}
 	return field.ErrorList{field.Forbidden(path, fmt.Sprintf(
-		"the pods would violate the restricted Pod Security Standard: %s: correct it, or ask an administrator to run the operator with --allow-privileged-templates",
+		"the pods would violate the restricted Pod Security Standard: %s: correct the template, or ask an administrator to run the operator with --allow-privileged-templates",
 		violations.ForbiddenDetail()))}, nil
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// escalations returns templates that would give their author more rights, each with the path that the error must
-// contain.
+// escalations returns pod templates that would give their author more rights. The expected error contains the value of
+// the field named path.
 func escalations() map[string]struct{ template, path string } {
 	container := func(fields string) string { return `spec: {containers: [{name: parking, ` + fields + `}]}` }
 	sidecar := func(fields string) string {
@@ -34,7 +34,7 @@ func escalations() map[string]struct{ template, path string } {
 		"root in the pod":                    {"spec: {securityContext: {runAsUser: 0}}", "spec: Forbidden"},
 		"a user that may be root":            {"spec: {securityContext: {runAsNonRoot: false}}", "spec: Forbidden"},
 		"no security context":                {"spec: {securityContext: null}", "spec: Forbidden"},
-		"another security context":           {`spec: {securityContext: {$patch: replace}}`, "spec.securityContext.$patch: Forbidden"},
+		"a replaced security context":        {`spec: {securityContext: {$patch: replace}}`, "spec.securityContext.$patch: Forbidden"},
 		"no seccomp profile":                 {"spec: {securityContext: {seccompProfile: {type: Unconfined}}}", "spec: Forbidden"},
 		"an unsafe sysctl":                   {"spec: {securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}}", "spec: Forbidden"},
 		"an SELinux type":                    {"spec: {securityContext: {seLinuxOptions: {type: spc_t}}}", "spec: Forbidden"},
@@ -51,19 +51,19 @@ func escalations() map[string]struct{ template, path string } {
 		"a Secret in a projected volume":     {volume("projected: {sources: [{secret: {name: other}}]}"), "spec.volumes[0].projected: Forbidden"},
 		"a token in a projected volume":      {volume("projected: {sources: [{serviceAccountToken: {path: t}}]}"), "spec.volumes[0].projected: Forbidden"},
 		"a ConfigMap as a volume":            {volume("configMap: {name: other}"), "spec.volumes[0].configMap: Forbidden"},
-		"a claim":                            {volume("persistentVolumeClaim: {claimName: other}"), "spec.volumes[0].persistentVolumeClaim: Forbidden"},
+		"a volume claim":                     {volume("persistentVolumeClaim: {claimName: other}"), "spec.volumes[0].persistentVolumeClaim: Forbidden"},
 		"an NFS volume":                      {volume("nfs: {server: nas, path: /}"), "spec.volumes[0].nfs: Forbidden"},
 		"a CSI volume":                       {volume("csi: {driver: secrets-store.csi.k8s.io}"), "spec.volumes[0].csi: Forbidden"},
 		"a Secret in the environment":        {container("env: [{name: A, valueFrom: {secretKeyRef: {name: other, key: k}}}]"), "spec.containers[0].env[0].valueFrom.secretKeyRef: Forbidden"},
 		"a ConfigMap in the environment":     {container("env: [{name: A, valueFrom: {configMapKeyRef: {name: other, key: k}}}]"), "spec.containers[0].env[0].valueFrom.configMapKeyRef: Forbidden"},
 		"all of a Secret in the environment": {container("envFrom: [{secretRef: {name: other}}]"), "spec.containers[0].envFrom: Forbidden"},
 		"a Secret to pull images with":       {"spec: {imagePullSecrets: [{name: other}]}", "spec.imagePullSecrets: Forbidden"},
-		"mounts that reach the node":         {container("volumeMounts: [{name: plan, mountPath: /x, mountPropagation: Bidirectional}]"), "spec.containers[0].volumeMounts[0].mountPropagation: Forbidden"},
-		"a device":                           {container("volumeDevices: [{name: data, devicePath: /dev/x}]"), "spec.containers[0].volumeDevices: Forbidden"},
+		"a mount that reaches the node":      {container("volumeMounts: [{name: plan, mountPath: /x, mountPropagation: Bidirectional}]"), "spec.containers[0].volumeMounts[0].mountPropagation: Forbidden"},
+		"a block device":                     {container("volumeDevices: [{name: data, devicePath: /dev/x}]"), "spec.containers[0].volumeDevices: Forbidden"},
 		"another ServiceAccount":             {"spec: {serviceAccountName: admin}", "spec.serviceAccountName: Forbidden"},
-		"another ServiceAccount by old name": {"spec: {serviceAccount: admin}", "spec.serviceAccount: Forbidden"},
+		"the old field for ServiceAccounts":  {"spec: {serviceAccount: admin}", "spec.serviceAccount: Forbidden"},
 		"a token":                            {"spec: {automountServiceAccountToken: true}", "spec.automountServiceAccountToken: Forbidden"},
-		"a token by a default":               {"spec: {automountServiceAccountToken: null}", "spec.automountServiceAccountToken: Forbidden"},
+		"a token by a null value":            {"spec: {automountServiceAccountToken: null}", "spec.automountServiceAccountToken: Forbidden"},
 		"a replaced pod spec":                {`spec: {$patch: replace, containers: [{name: parking, image: "mine:v1"}]}`, "spec.$patch: Forbidden"},
 		"a node":                             {"spec: {nodeName: control-plane}", "spec.nodeName: Forbidden"},
 		"a scheduler":                        {"spec: {schedulerName: mine}", "spec.schedulerName: Forbidden"},
@@ -71,11 +71,11 @@ func escalations() map[string]struct{ template, path string } {
 		"another operating system":           {"spec: {os: {name: windows}}", "spec.os: Forbidden"},
 		"a priority":                         {"spec: {priority: 2000000000}", "spec.priority: Forbidden"},
 		"the operator's priority class":      {"spec: {priorityClassName: parking-operator}", "spec.priorityClassName: Forbidden"},
-		"credentials of Windows":             {"spec: {securityContext: {windowsOptions: {gmsaCredentialSpecName: admin}}}", "spec.securityContext.windowsOptions: Forbidden"},
+		"Windows credentials":                {"spec: {securityContext: {windowsOptions: {gmsaCredentialSpecName: admin}}}", "spec.securityContext.windowsOptions: Forbidden"},
 		"a process of the Windows host":      {container("securityContext: {windowsOptions: {hostProcess: true}}"), "spec.containers[0].securityContext.windowsOptions: Forbidden"},
 		"an unmasked /proc":                  {container("securityContext: {procMount: Unmasked}"), "spec: Forbidden"},
 		"no AppArmor profile":                {container("securityContext: {appArmorProfile: {type: Unconfined}}"), "spec: Forbidden"},
-		"a claimed device":                   {container("resources: {claims: [{name: gpu}]}"), "spec.containers[0].resources.claims: Forbidden"},
+		"a device claim of a container":      {container("resources: {claims: [{name: gpu}]}"), "spec.containers[0].resources.claims: Forbidden"},
 		"a priority class of Kubernetes":     {"spec: {priorityClassName: system-node-critical}", "spec.priorityClassName: Forbidden"},
 		"the processes of other containers":  {"spec: {shareProcessNamespace: true}", "spec.shareProcessNamespace: Forbidden"},
 		"anti-affinity to another namespace": {
@@ -94,24 +94,24 @@ func escalations() map[string]struct{ template, path string } {
 		"a grace period of years":            {"spec: {terminationGracePeriodSeconds: 999999999}", "spec.terminationGracePeriodSeconds: Forbidden"},
 		"a grace period over the limit":      {"spec: {terminationGracePeriodSeconds: 601}", "spec.terminationGracePeriodSeconds: Forbidden"},
 		"a long grace period of a probe":     {container("livenessProbe: {terminationGracePeriodSeconds: 1000}"), "spec.containers[0].livenessProbe.terminationGracePeriodSeconds: Forbidden"},
-		"a claim of a device":                {"spec: {resourceClaims: [{name: gpu}]}", "spec.resourceClaims: Forbidden"},
-		"a debugging container":              {`spec: {ephemeralContainers: [{name: e, image: "e:v1"}]}`, "spec.ephemeralContainers: Forbidden"},
+		"a device claim of the pod":          {"spec: {resourceClaims: [{name: gpu}]}", "spec.resourceClaims: Forbidden"},
+		"an ephemeral container":             {`spec: {ephemeralContainers: [{name: e, image: "e:v1"}]}`, "spec.ephemeralContainers: Forbidden"},
 		"an instruction to a network plugin": {"metadata: {annotations: {k8s.v1.cni.cncf.io/networks: admin}}", "metadata.annotations[k8s.v1.cni.cncf.io/networks]: Forbidden"},
-		"a role of the cloud":                {"metadata: {annotations: {iam.amazonaws.com/role: admin}}", "metadata.annotations[iam.amazonaws.com/role]: Forbidden"},
+		"a role of a cloud provider":         {"metadata: {annotations: {iam.amazonaws.com/role: admin}}", "metadata.annotations[iam.amazonaws.com/role]: Forbidden"},
 	}
 }
 
-// templated returns a map. Its keys are the paths of the spec fields that contain a pod template. Each value is a
-// format string that takes a template and yields a spec.
+// templated returns all spec fields that contain a pod template. Each key is the path of such a field. Each value is a
+// format string that turns a template into a spec.
 func templated() map[string]string {
 	return map[string]string{
-		"spec.entry.template":               "entry: {template: {%s}}",
-		"spec.exit.template":                "exit: {template: {%s}}",
-		"spec.processor.template":           "processor: {template: {%s}}",
-		"spec.summaryAPI.managed.template":  "summaryAPI: {managed: {template: {%s}}}",
-		"spec.rabbitmq.managed.template":    "rabbitmq: {managed: {template: {%s}}}",
-		"spec.redis.managed.template":       "redis: {managed: {template: {%s}}}",
-		"spec.processor.template (in full)": "suspend: true, processor: {replicas: 1, template: {%s}}",
+		"spec.entry.template":                          "entry: {template: {%s}}",
+		"spec.exit.template":                           "exit: {template: {%s}}",
+		"spec.processor.template":                      "processor: {template: {%s}}",
+		"spec.summaryAPI.managed.template":             "summaryAPI: {managed: {template: {%s}}}",
+		"spec.rabbitmq.managed.template":               "rabbitmq: {managed: {template: {%s}}}",
+		"spec.redis.managed.template":                  "redis: {managed: {template: {%s}}}",
+		"spec.processor.template (among other fields)": "suspend: true, processor: {replicas: 1, template: {%s}}",
 	}
 }
 
@@ -151,7 +151,7 @@ func TestBuild_ForbiddenFieldInAnyTemplate_IsRejected(t *testing.T) {
 	}
 }
 
-func TestBuild_TemplateWithLabelForOtherSoftware_IsRejected(t *testing.T) {
+func TestBuild_TemplateLabelCouldInstructOtherSoftware_IsRejected(t *testing.T) {
 	t.Parallel()
 	for path, spec := range templated() {
 		for _, label := range []string{"sidecar.istio.io/inject", "azure.workload.identity/use", "example.com/team", "kubernetes.io/role"} {
@@ -168,7 +168,7 @@ func TestBuild_TemplateWithLabelForOtherSoftware_IsRejected(t *testing.T) {
 	}
 }
 
-func TestBuild_TemplateThatGivesNoRights_IsAccepted(t *testing.T) {
+func TestBuild_TemplateThatGrantsNoPrivileges_IsAccepted(t *testing.T) {
 	t.Parallel()
 	for _, template := range []string{
 		"spec: null", "spec: {}", "metadata: {labels: {team: a, app.kubernetes.io/part-of: a, simulation.parking.dev/team: a}, annotations: {note: a}}",
@@ -186,7 +186,7 @@ func TestBuild_TemplateThatGivesNoRights_IsAccepted(t *testing.T) {
 	}
 }
 
-func TestBuild_ContainerAddedByTemplate_IsRestricted(t *testing.T) {
+func TestBuild_ContainerAddedByTemplate_GetsRestrictedSecurityContext(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "processor: {template: {spec: {containers: [{name: side, image: 'side:v1'}], initContainers: [{name: first, image: 'first:v1'}]}}}")
 	template := templates(t, build(t, in))["sim-processor"]
@@ -222,7 +222,7 @@ func TestBuild_AcceptedPodTemplate_GrantsNoPrivileges(t *testing.T) {
 		}
 		spec := template.Spec
 		if spec.ServiceAccountName != own.Spec.ServiceAccountName || spec.DeprecatedServiceAccount != "" || spec.AutomountServiceAccountToken == nil || *spec.AutomountServiceAccountToken {
-			r.Errorf("the pods run as ServiceAccount %q with a token", spec.ServiceAccountName)
+			r.Errorf("the pods run as ServiceAccount %q or mount a token", spec.ServiceAccountName)
 		}
 		if spec.NodeName != "" || spec.RuntimeClassName != nil || spec.Priority != nil || strings.HasPrefix(spec.PriorityClassName, "system-") {
 			r.Errorf("the pods choose a node, a runtime or a priority: %+v", spec)
@@ -233,7 +233,8 @@ func TestBuild_AcceptedPodTemplate_GrantsNoPrivileges(t *testing.T) {
 	})
 }
 
-// secretsOf returns, as text, how many references of each kind a pod has to Secrets, ConfigMaps and volume claims.
+// secretsOf counts a pod's references to Secrets, ConfigMaps and volume claims, separately for each kind of reference.
+// It returns the counts as text.
 func secretsOf(spec *corev1.PodSpec) string {
 	text, err := json.Marshal(spec)
 	if err != nil {
@@ -246,8 +247,8 @@ func secretsOf(spec *corev1.PodSpec) string {
 	return fmt.Sprint(counts)
 }
 
-// drawPatch returns a patch of randomly drawn fields. Some of these fields would give the author of the template
-// further rights.
+// drawPatch returns a patch of randomly drawn fields. Some of these fields would give the author of the patch more
+// rights.
 func drawPatch(r *rapid.T) []byte {
 	fragments := []string{
 		`"hostNetwork":true`, `"HostNetwork":true`, `"serviceAccountName":"admin"`, `"serviceAccount":"admin"`, `"automountServiceAccountToken":true`,

@@ -98,7 +98,7 @@ func newQuotaNamespace(t *testing.T) quotaNamespace {
 	}
 	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: n.Namespace, Name: "all"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}}
 	n.Create(quota)
-	// In a cluster, the quota controller writes the status, which the API server enforces.
+	// No quota controller runs here, so write the status. The API server enforces the quota in the status.
 	quota.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: used}
 	if err := n.Client.Status().Update(t.Context(), quota); err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func newQuotaNamespace(t *testing.T) quotaNamespace {
 	return n
 }
 
-// admit asks the API server to admit a pod. It does not create the pod.
+// admit creates a pod as a dry run, and returns the error of the API server.
 func (n quotaNamespace) admit(pod *corev1.Pod) error {
 	n.T.Helper()
 	var err error
@@ -117,8 +117,8 @@ func (n quotaNamespace) admit(pod *corev1.Pod) error {
 	return err
 }
 
-// awaitAdmission waits until the API server, which caches quotas and limit ranges, admits a pod or rejects it as
-// expected.
+// awaitAdmission calls admit until expected() returns true for the error. The first errors can be outdated, because the
+// API server caches quotas and limit ranges.
 func (n quotaNamespace) awaitAdmission(what string, pod *corev1.Pod, expected func(error) bool) {
 	n.T.Helper()
 	var err error
@@ -130,8 +130,7 @@ func rejectedByQuota(err error) bool {
 }
 
 // TestBuild_ResourceQuota_AdmitsPodsWithResourcesInTheSpec creates the pods on a real API server, in a namespace with a
-// ResourceQuota. The API server rejects a pod if any of its containers has no limit. Therefore, every container must
-// get the resources in the spec.
+// ResourceQuota. There, the API server rejects a pod if any of its containers has no limit.
 func TestBuild_ResourceQuota_AdmitsPodsWithResourcesInTheSpec(t *testing.T) {
 	t.Parallel()
 	n := newQuotaNamespace(t)

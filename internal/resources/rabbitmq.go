@@ -14,7 +14,6 @@ import (
 // RabbitMQMetricsPort is the port on which a managed RabbitMQ node serves Prometheus metrics.
 const RabbitMQMetricsPort = 15692
 
-// Ports of RabbitMQ.
 const (
 	amqpNumber            = 5672
 	epmdNumber            = 4369
@@ -44,18 +43,18 @@ const (
 	// nodesCertificateDir is the path at which a node mounts its certificate for the connections between the nodes.
 	nodesCertificateDir = "/run/secrets/nodes-tls"
 
-	// rabbitMQUserName is the user name of a managed RabbitMQ. It never changes, so a new password changes the
-	// existing user and does not create another one.
+	// rabbitMQUserName is the user of a managed RabbitMQ. The name never changes, so a new password changes the existing
+	// user instead of creating another user.
 	rabbitMQUserName = "parking"
 	keyPlugins       = "enabled_plugins"
 
-	// rabbitMQGrace is the termination grace period of a node in seconds. In that time it transfers its queue
+	// rabbitMQGrace is the termination grace period of a node in seconds. In that time, the node transfers its queue
 	// leaders and flushes its queues.
 	rabbitMQGrace = 120
 )
 
-// broker returns the objects of a managed RabbitMQ, or the copied Secret of a RabbitmqCluster, or nothing for an
-// external RabbitMQ.
+// broker returns the objects of a managed RabbitMQ, or a copy of the Secret of a RabbitmqCluster. For any other
+// external RabbitMQ, it returns nothing.
 func (b *builder) broker() ([]client.Object, error) {
 	switch {
 	case b.rabbitMQ != nil:
@@ -78,8 +77,8 @@ func (b *builder) broker() ([]client.Object, error) {
 	}
 }
 
-// rabbitMQConfigMap returns the ConfigMap with the configuration of the nodes. The user is defined in the Secret,
-// because the definition contains the password.
+// rabbitMQConfigMap returns the ConfigMap with the configuration of the nodes. The definition of the RabbitMQ user is
+// in the Secret, because the definition contains the password.
 func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 	data := map[string]string{
 		keyRabbitMQConf: b.rabbitMQConf(spec),
@@ -92,18 +91,18 @@ func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ), Data: data}
 }
 
-// rabbitMQConf returns the content of rabbitmq.conf. It uses only keys that exist in RabbitMQ 3.10 and in RabbitMQ
-// 4.
+// rabbitMQConf returns the content of rabbitmq.conf. The file contains only keys that exist in RabbitMQ 3.10 and in
+// RabbitMQ 4.
 //
 // The nodes find each other by the host names that the StatefulSet gives them, so they need no access to the
 // Kubernetes API. All nodes start at the same time. In RabbitMQ 4, a node waits until it reaches another node. In
-// earlier versions, the node that acquires a lock forms a new cluster if it finds no other node after all retries.
-// The retries last long enough for the host names to become resolvable.
+// earlier versions, a node forms a cluster of its own if it has reached no other node after all retries. So the retries
+// must last until the host names can be resolved.
 func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	lines := append([]string{"cluster_name = " + b.plan.Simulation}, b.rabbitMQListener()...)
 	lines = append(lines,
-		// Nodes read the name and the password of the RabbitMQ user at every start, so that a changed Secret takes
-		// effect.
+		// Nodes read the name and the password of the RabbitMQ user at every start, so a changed Secret takes effect at
+		// the next start.
 		"load_definitions = "+rabbitMQConf+"/"+keyDefinitions,
 		"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config",
 		"cluster_formation.discovery_retry_limit = 90",
@@ -115,11 +114,12 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	if *b.rabbitMQ.Replicas > 1 {
 		lines = append(lines, "cluster_partition_handling = pause_minority")
 	}
-	// The queues of a node share a write-ahead log. The node keeps several such logs in memory. With the
-	// default size of 512 MiB per log, they would exceed the memory of a small node.
+	// This is the size of the files of the write-ahead log, which all quorum queues of a node share. The node keeps the
+	// content of several files in memory. With the default of 512 MiB per file, this content would exceed the memory of a
+	// small node.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
-	// RabbitMQ assumes that this part of the container's memory limit is all that it has, and derives its memory high
-	// watermark from it. The rest of the limit is a reserve, so that the kernel does not kill the container.
+	// RabbitMQ derives its memory high watermark from its total memory. The total is set to this percentage of the
+	// container's memory limit. The rest of the limit is a reserve, so that the kernel does not kill the container.
 	const percent = 80
 	if available := memoryShare(spec, string(ComponentRabbitMQ), percent); available > 0 {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
@@ -158,8 +158,8 @@ func rabbitMQDistributionConf() string {
 // rabbitMQAdvancedConf returns the content of advanced.config. It contains the settings for which rabbitmq.conf has no
 // keys in RabbitMQ 3.10. That version would reject the keys of later versions.
 //
-// The settings quorum_membership_reconciliation_* make RabbitMQ 3.13 and later add members to quorum queues that were
-// declared before all nodes had joined the cluster. The interval is in milliseconds.
+// The settings quorum_membership_reconciliation_* exist since RabbitMQ 3.13. With these settings, RabbitMQ adds members
+// to quorum queues that were declared before all nodes had joined the cluster. The interval is in milliseconds.
 func (b *builder) rabbitMQAdvancedConf() string {
 	return fmt.Sprintf(`[{rabbit, [
   {quorum_membership_reconciliation_enabled, true},
@@ -169,9 +169,9 @@ func (b *builder) rabbitMQAdvancedConf() string {
 `, *b.rabbitMQ.Replicas, b.rabbitMQMetricsConf())
 }
 
-// rabbitMQMetricsConf returns the part of advanced.config that makes a node serve the metrics only over TLS. It enables
-// TLS on the listener that serves the metrics without TLS by default. The keys prometheus.ssl of rabbitmq.conf would
-// instead add a second listener, and the key that removes the first one does not exist in RabbitMQ 3.10.
+// rabbitMQMetricsConf returns the part of advanced.config that enables TLS on the listener for metrics. The keys
+// prometheus.ssl.* of rabbitmq.conf would add a second listener instead, and RabbitMQ 3.10 has no key that removes the
+// first listener, which does not use TLS.
 func (b *builder) rabbitMQMetricsConf() string {
 	if b.rabbitMQ.TLS == nil {
 		return ""
@@ -193,8 +193,8 @@ func (b *builder) rabbitMQResources() corev1.ResourceRequirements {
 	return resources(b.rabbitMQ.Resources.Core(), requirements("80m", "512Mi", "1Gi"))
 }
 
-// rabbitMQNodesService returns the headless Service that gives the nodes their host names. It includes nodes that
-// are not ready, because they need the names to become ready.
+// rabbitMQNodesService returns the headless Service that gives the nodes their host names. The Service includes nodes
+// that are not ready, because a node needs the host names of the other nodes to become ready.
 func (b *builder) rabbitMQNodesService() client.Object {
 	return &corev1.Service{
 		ObjectMeta: b.object(b.rabbitMQNodes(), ComponentRabbitMQ),
@@ -248,10 +248,10 @@ func (b *builder) rabbitMQStatefulSet(template corev1.PodTemplateSpec, config *c
 	})
 }
 
-// cookieContainer returns the init container that copies the Erlang cookie. Erlang requires that only the owner can
-// read the cookie, and the file mode of a mounted Secret does not meet this. A node keeps its first cookie even if
-// the Secret changes, because nodes are replaced one by one, and a node with a different cookie could not join the
-// others.
+// cookieContainer returns the init container that copies the Erlang cookie. Erlang requires that only the owner of the
+// cookie file can read the file. The files of a mounted Secret do not meet this requirement. A node keeps its first
+// cookie even if the Secret changes, because nodes are replaced one by one, and a node with a different cookie could
+// not join the other nodes.
 func (b *builder) cookieContainer() corev1.Container {
 	const script = `cookie=` + rabbitMQHome + `/.erlang.cookie
 if [ -s "$cookie" ]; then source="$cookie"; else source=` + cookieMount + "/" + keyErlangCookie + `; fi
@@ -264,7 +264,7 @@ mv -f "$cookie.new" "$cookie"
 		Name:         "cookie",
 		Image:        b.rabbitMQImage(),
 		Command:      []string{"sh", "-ec", script},
-		Resources:    b.rabbitMQResources(), // those of the RabbitMQ container, so that the pod's requests do not increase
+		Resources:    b.rabbitMQResources(), // init containers run before the RabbitMQ container, so equal requests do not add up
 		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, rabbitMQHome), readOnly("cookie", cookieMount)},
 	}
 }
@@ -280,7 +280,7 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 		VolumeMounts: []corev1.VolumeMount{
 			mount(dataVolume, rabbitMQHome), readOnly("config", rabbitMQConf), mount("tmp", "/tmp"),
 		},
-		// There is no liveness probe. It would restart a node that waits for another node during its recovery.
+		// There is no liveness probe, because it would restart a node that waits for another node during its recovery.
 		ReadinessProbe: readinessTCP(portAMQP),
 	}
 	if b.rabbitMQ.TLS != nil {
@@ -293,13 +293,14 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 }
 
 // rebalanceLeaders returns a postStart hook that spreads the leaders of quorum queues evenly over the nodes. When a
-// node stops, other nodes become the leaders of its queues. RabbitMQ never moves them back, and AMQP has no method for
-// this.
+// node stops, other nodes become the leaders of its queues. RabbitMQ does not move the leaders back by itself, and AMQP
+// has no method that moves them.
 //
-// The hook waits until the node has run for 30 s, so that its replicas have caught up. It works in the background,
-// because the pod gets its IP address, which the other nodes need, only after the hook has returned. Its output goes to
-// the output of process 1, which is the log of the container, so that users see failures. If the containers of the pod
-// share a process namespace, process 1 belongs to another container, and the output is discarded.
+// The hook waits until the node has run for 30 s, so that its replicas of the queues have caught up. The hook works in
+// the background, because the other nodes need the IP address of the pod, which Kubernetes publishes only after the
+// hook has returned. The output of the hook goes to the output of process 1, which is the log of the container, so that
+// users see failures. If the containers of the pod share a process namespace, process 1 belongs to another container,
+// and the output is discarded.
 func rebalanceLeaders() *corev1.LifecycleHandler {
 	const script = `log=/proc/1/fd/1
 [ -w "$log" ] || log=/dev/null
@@ -311,8 +312,8 @@ func rebalanceLeaders() *corev1.LifecycleHandler {
 	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: rabbitMQCommand(script)}}
 }
 
-// awaitQuorum returns a preStop hook. It waits while some queue would lose its majority if the node stopped, but
-// for at most a minute. If the host names of the nodes no longer resolve, the whole cluster is being deleted, and
+// awaitQuorum returns a preStop hook that waits until the node can stop without any quorum queue losing its majority,
+// but for at most a minute. If the host names of the nodes no longer resolve, the whole cluster is being deleted, and
 // the hook does not wait.
 func (b *builder) awaitQuorum() *corev1.LifecycleHandler {
 	script := `for _ in 1 2 3 4 5 6; do
@@ -324,8 +325,8 @@ exit 0`
 }
 
 // rabbitMQCommand returns the command line of a RabbitMQ tool. On Debian, /usr/sbin contains wrapper scripts that only
-// the users root and rabbitmq can run. The user of the container may be another one, so rabbitMQCommand uses the
-// original tools.
+// the users root and rabbitmq can run. The container may run as another user, so rabbitMQCommand uses the original
+// tools.
 func rabbitMQCommand(command string) []string {
 	return []string{"sh", "-c", `PATH="/usr/lib/rabbitmq/bin:$PATH"; ` + command}
 }
@@ -340,7 +341,8 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		// little CPU, so the limit is a minute.
 		const distribution = "-kernel net_setuptime 60 -proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
 		arguments += " " + distribution
-		// rabbitmqctl and the other tools connect to a node as if they were nodes, so they need the same TLS options.
+		// rabbitmqctl and the other tools also connect to the distribution port of a node, so they need the same TLS
+		// options.
 		tools = []corev1.EnvVar{{Name: "RABBITMQ_CTL_ERL_ARGS", Value: distribution}}
 	}
 	return append([]corev1.EnvVar{
@@ -388,14 +390,16 @@ func (b *builder) rabbitMQImage() string {
 	return b.Images.RabbitMQ
 }
 
-// readinessTCP returns a probe with a short period, because the other components are ready only after RabbitMQ is.
+// readinessTCP returns a probe with a short period, because the other components become ready only after RabbitMQ is
+// ready.
 func readinessTCP(port string) *corev1.Probe {
 	probe := tcpProbe(port)
 	probe.PeriodSeconds, probe.FailureThreshold = readinessPeriod, readinessFailures
 	return probe
 }
 
-// tcpProbe returns a probe that opens a TCP connection. It is for servers that accept no request without a login.
+// tcpProbe returns a probe that opens a TCP connection. The probe is for servers that accept no request without a
+// login.
 func tcpProbe(port string) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString(port)}},

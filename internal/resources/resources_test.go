@@ -330,10 +330,10 @@ func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	}
 }
 
-// TestBuild_TLSWithoutCA_ClientsDoNotConnect checks what happens while the user's Secret with the certificates is
-// missing. Clients use TLS only if their binding has the key ca.crt. If the operator omitted this key while the CA is
-// unknown, clients would send the password without TLS.
-func TestBuild_TLSWithoutCA_ClientsDoNotConnect(t *testing.T) {
+// While the user's Secret with the certificates is missing, the CA is unknown. Clients use TLS only if their binding
+// has the key ca.crt. If Build omitted this key, clients would send the password without TLS. So Build sets the key to
+// a text that is not a certificate, and clients reject the binding.
+func TestBuild_TLSWithUnknownCA_ClientsRejectTheBinding(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "rabbitmq: {managed: {tls: {secretName: missing}}}, redis: {managed: {tls: {secretName: missing}}}")
 	objects := build(t, in)
@@ -440,11 +440,11 @@ func TestBuild_ChangedInput_ReplacesOnlyPodsThatNeedTheChange(t *testing.T) {
 	}{
 		"rates":                            {"entry: {rate: 2, arrivals: Poisson, stages: [{duration: 1s, rate: 5}]}, exit: {rate: 7, matchPercent: 3, minStay: 1s}, plates: {maxStay: 3h}, rabbitmq: {managed: {replicas: 3}}", nil, nil},
 		"suspend":                          {base + ", suspend: true", nil, nil},
-		"RabbitMQ has formed":              {base, func(in *testInput) { in.HoldClients = true }, nil},
-		"start":                            {base, func(in *testInput) { in.StartTime = nil }, nil},
+		"clients are held":                 {base, func(in *testInput) { in.HoldClients = true }, nil},
+		"start time":                       {base, func(in *testInput) { in.StartTime = nil }, nil},
 		"replicas":                         {base + ", processor: {replicas: 9}, exit: {replicas: 3}", nil, nil},
 		"Prometheus Operator is installed": {base, func(in *testInput) { in.Served = resources.Served{} }, nil},
-		"image of our programs":            {base, func(in *testInput) { in.Images.Parking = "parking:v2" }, []string{"sim-entry", "sim-exit", "sim-processor", "sim-summaries"}},
+		"image of parking":                 {base, func(in *testInput) { in.Images.Parking = "parking:v2" }, []string{"sim-entry", "sim-exit", "sim-processor", "sim-summaries"}},
 		"concurrency":                      {base + ", processor: {concurrency: 7}", nil, []string{"sim-processor"}},
 		"template":                         {base + ", exit: {template: {metadata: {labels: {a: b}}}}", nil, []string{"sim-exit"}},
 		"template of RabbitMQ":             {"rabbitmq: {managed: {replicas: 3, template: {spec: {priorityClassName: high}}}}", nil, []string{"sim-rabbitmq"}},
@@ -474,7 +474,7 @@ func TestBuild_ChangedInput_ReplacesOnlyPodsThatNeedTheChange(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff(test.want, rolled); diff != "" {
-				t.Errorf("rolled (-want +got):\n%s", diff)
+				t.Errorf("workloads whose pods are replaced (-want +got):\n%s", diff)
 			}
 		})
 	}

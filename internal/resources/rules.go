@@ -30,9 +30,9 @@ func (s series) selector(metric string, matchers ...string) string {
 	return selector(metric, append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, matchers...))
 }
 
-// ofOperator returns a selector for a metric that the operator exports about the simulation. Its label "namespace"
-// is the namespace of the simulation. If Prometheus does not honor the labels of a target, it renames this label to
-// "exported_namespace" and sets "namespace" to the namespace of the operator. The selector matches both forms.
+// ofOperator returns a selector for a metric that the operator exports about the simulation. The label "namespace" of
+// the metric is the namespace of the simulation. If Prometheus does not honor the labels of a target, it renames this
+// label to "exported_namespace" and sets "namespace" to the namespace of the operator. The selector matches both forms.
 func (s series) ofOperator(metric string, matchers ...string) string {
 	honored := fmt.Sprintf("namespace=%q,exported_namespace=\"\",simulation=%q", s.namespace, s.simulation)
 	renamed := fmt.Sprintf("exported_namespace=%q,simulation=%q", s.namespace, s.simulation)
@@ -94,7 +94,8 @@ func records(s series) []any {
 	return rules
 }
 
-// record returns a recording rule. By convention, the first part of its name says which labels the result has.
+// record returns a recording rule. By the naming convention of Prometheus, the first part of the rule's name says which
+// labels the result has.
 func record(name, expression string) map[string]any {
 	return map[string]any{"record": "simulation:" + name, "expr": expression}
 }
@@ -119,7 +120,7 @@ func alerts(s series) []any {
 		s.alert("ParkingOperatorNotScraped", "warning", "15m",
 			fmt.Sprintf("absent(%s)", s.ofOperator("parking_simulation_condition")),
 			"Prometheus has no metrics of the operator about this simulation",
-			"Without these metrics, the alerts ParkingEventsLost and ParkingLedgerUnreadable cannot fire. Check that the operator runs and that Prometheus scrapes it: set metrics.serviceMonitor.enabled in the chart, or apply config/prometheus."),
+			"Without the metrics of the operator, the alerts ParkingEventsLost and ParkingLedgerUnreadable cannot fire. Check that the operator runs and that Prometheus scrapes it: set metrics.serviceMonitor.enabled in the chart, or apply config/prometheus."),
 		s.alert("ParkingPodsNotScraped", "warning", "15m",
 			fmt.Sprintf("absent(%s)", s.selector("up")),
 			"Prometheus scrapes no pod of this simulation",
@@ -127,7 +128,7 @@ func alerts(s series) []any {
 		s.alert("ParkingEventsFailing", "warning", "5m",
 			increase("event_type,stage", "parking_event_errors_total"),
 			"Processing of {{ $labels.event_type }} events fails at stage {{ $labels.stage }}",
-			"Events are retried, so none is lost, but they have failed for 5 minutes. The stage names the cause: store is Redis, post is the summary API, settle is RabbitMQ. Stage parse means malformed messages, which go to the dead-letter queue."),
+			"Processing has failed for 5 minutes. No event is lost: messages that can never be processed go to the dead-letter queue, and all other messages are retried. The stage names the cause: \"store\" is Redis, \"post\" is the summary API, \"settle\" is RabbitMQ, and \"parse\" means malformed messages."),
 		s.alert("ParkingGeneratorLagging", "warning", "2m",
 			fmt.Sprintf("max %s (%s) > 5", by("event_type"), s.selector("parking_generator_lag_seconds")),
 			"The generator of {{ $labels.event_type }} events is behind its schedule",
@@ -156,7 +157,7 @@ func alerts(s series) []any {
 }
 
 // objectiveAlerts returns one alert for each latency objective of the simulation. The alert fires if the simulation has
-// missed the objective for some minutes, so users learn of it before the verdict becomes FAIL.
+// missed the objective for some minutes, so that users learn of the problem before the verdict becomes FAIL.
 func objectiveAlerts(s series, o plan.Objectives) []any {
 	var rules []any
 	for _, objective := range []struct {
@@ -178,7 +179,7 @@ func objectiveAlerts(s series, o plan.Objectives) []any {
 	return rules
 }
 
-// alert returns an alert with the labels of the simulation. It sets them explicitly, because the result of some
+// alert returns an alert with the labels of the simulation. It sets these labels explicitly, because the result of some
 // expressions has no labels, for example when a metric is absent.
 func (s series) alert(name, severity, duration, expression, summary, description string) map[string]any {
 	return map[string]any{

@@ -16,15 +16,15 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the sample simulations, once for each
-// sample alone, and once for all samples in the kustomization together. Each sum must leave room for the
-// system pods of the cluster. The README must state the largest sum of a single sample, and that of the kustomization.
+// TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the sample simulations, once for each sample
+// alone, and once for all samples in the kustomization together. Each sum must leave room for the system pods of the
+// cluster. The README must state the largest sum for a single sample, and the sum for the kustomization.
 func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	t.Parallel()
 	const directory = "../../config/samples/"
-	// All in millicores. According to the README, the samples fit on a cluster with two CPUs. The system pods of a
-	// cluster made by kind request 250 for the API server, 200 for the controller manager, 200 for two pods of CoreDNS,
-	// and 100 each for etcd, the scheduler and the network.
+	// The constants are in millicores. According to the README, the samples fit on a cluster with two CPUs. The system
+	// pods of a cluster made by kind request 250 for the API server, 200 for the controller manager, 200 for two pods of
+	// CoreDNS, and 100 each for etcd, the scheduler and the network.
 	const capacity, system = 2000, 950
 	const available = capacity - system
 	var operator appsv1.Deployment
@@ -71,7 +71,7 @@ func TestSamples_FitOnTwoCPUs(t *testing.T) {
 		together.Resources[0], together.Resources[1], together.Resources[2], sum))
 }
 
-// checkReadme checks that the README contains a text, whatever its line breaks.
+// checkReadme checks that the README contains a text. It ignores line breaks.
 func checkReadme(t *testing.T, want string) {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
@@ -105,7 +105,8 @@ func requestedCPU(t *testing.T, in testInput) int64 {
 		for _, c := range template.Spec.Containers {
 			pod.Add(c.Resources.Requests[corev1.ResourceCPU])
 		}
-		for _, c := range template.Spec.InitContainers { // init containers end before the other containers start
+		// Init containers run before the other containers, and one at a time. So the pod requests the maximum, not the sum.
+		for _, c := range template.Spec.InitContainers {
 			if request := c.Resources.Requests[corev1.ResourceCPU]; request.Cmp(pod) > 0 {
 				pod = request
 			}

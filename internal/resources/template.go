@@ -20,7 +20,7 @@ import (
 // ContainerParking is the name of the container that runs the parking command.
 const ContainerParking = "parking"
 
-// templatePath returns the path of a component's pod template in the spec. It returns nil for a component without one.
+// templatePath returns the path of a component's pod template in the spec. It returns nil for a component without pods.
 func templatePath(c Component) *field.Path {
 	switch c {
 	case ComponentEntry, ComponentExit, ComponentProcessor:
@@ -37,8 +37,8 @@ func templatePath(c Component) *field.Path {
 var podField = regexp.MustCompile(`\bspec\.template\.(?:(labels|annotations)\b|spec(?:\.(containers|initContainers)\[(\d+)\])?)`)
 
 // SpecPaths replaces the paths of pod fields in a message about a Deployment or a StatefulSet with paths in the spec of
-// the simulation. A path names a container instead of giving its index, because the index in the pod differs from that
-// in the template.
+// the simulation. A path contains the name of a container and not its index, because the index in the pod can differ
+// from the index in the template.
 func SpecPaths(object client.Object, message string) string {
 	path := templatePath(Component(object.GetLabels()[ComponentLabel]))
 	var spec corev1.PodSpec
@@ -127,7 +127,7 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	text, err := strategicpatch.StrategicMergePatch(original, patch, corev1.PodSpec{})
 	var patched corev1.PodSpec
 	if err != nil || json.Unmarshal(text, &patched) != nil {
-		return base, errNotAPatch // err quotes values of the patch, which may be secret
+		return base, errNotAPatch // do not wrap err: it quotes values of the patch, which may be secret
 	}
 	var written corev1.PodSpec
 	if err := json.Unmarshal(patch, &written); err != nil {
@@ -139,9 +139,9 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	return patched, checkContainers(patched.Containers, main)
 }
 
-// lowerRequests lowers a request to the limit if the patch sets a lower limit, but no request. Otherwise, the request
-// of the spec, or the operator's default, would exceed the limit, and the API server would reject the pod template. The
-// parameter written contains the containers of the patch.
+// lowerRequests lowers a request to the limit if the patch sets a limit below the request, but sets no request.
+// Otherwise, the request of the spec, or the operator's default, would exceed the limit, and the API server would
+// reject the pod template. The parameter written contains the containers of the patch.
 func lowerRequests(patched, written []corev1.Container) {
 	for i := range written {
 		at := slices.IndexFunc(patched, func(c corev1.Container) bool { return c.Name == written[i].Name })
@@ -159,9 +159,10 @@ func lowerRequests(patched, written []corev1.Container) {
 	}
 }
 
-// isAbsent reports whether a container is only in a patch. The operator adds some containers to a pod only if they are
-// needed: the agent for faults, and the exporter of Redis if it has an image. A patch for such a container has no
-// effect while the pod lacks it. Otherwise the template would become invalid when the last fault is removed.
+// isAbsent reports whether a container is in the patch, but not in the pod that the operator creates. The pod has the
+// agent only if there are faults, and the exporter of Redis only if the exporter has an image. A patch for an absent
+// container has no effect. Otherwise, the removal of the last fault would leave an agent without an image, and the
+// template would become invalid.
 func isAbsent(c corev1.Container) bool {
 	return c.Image == "" && (c.Name == ContainerAgent || c.Name == containerExporter)
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// A template may change any container that the operator creates, without setting an image. The validation of a manifest
-// requires an image only for containers whose names it does not know.
-func TestBuild_PodTemplate_PatchesContainersWithoutNamingAnImage(t *testing.T) {
+// A template for a container that the operator creates may omit the image. The validation of a manifest knows the names
+// of these containers, and requires an image for all other containers.
+func TestBuild_TemplateWithoutImages_IsAccepted(t *testing.T) {
 	t.Parallel()
 	workloads := workloadsWithTemplate()
 	own := templates(t, build(t, input(t, "sim", "")))
@@ -54,9 +54,9 @@ func workloadsWithTemplate() map[string]string {
 	}
 }
 
-// The API server limits the annotations of a pod. The operator adds an annotation with a hash of the configuration. Later,
-// it adds one with a hash of the mounted files to running pods.
-func TestBuild_TemplateWithTheMostAnnotations_LeavesRoomForThoseOfTheOperator(t *testing.T) {
+// The API server limits the total size of a pod's annotations. The operator adds an annotation with a hash of the
+// configuration. Later, it adds to running pods an annotation with a hash of the mounted files.
+func TestBuild_TemplateWithLargestAnnotations_LeavesRoomForAnnotationsOfTheOperator(t *testing.T) {
 	t.Parallel()
 	const room = 512
 	patch := "metadata: {annotations: {a: " + strings.Repeat("x", 255<<10-1) + "}}"

@@ -32,29 +32,29 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// These tests start RabbitMQ and Redis with the configuration, the commands and the environment that Build returns. They
-// replace only paths, ports and host names, because there are no containers.
+// These tests start RabbitMQ and Redis with the configuration, the commands and the environment that Build returns.
+// They replace only paths, ports and host names, because there are no containers.
 
 const serverTimeout = 5 * time.Minute
 
-// sandbox is the directory of a server, in place of the root directory of its container.
+// sandbox is a directory in which a server runs. It takes the place of the root directory of the server's container.
 type sandbox struct {
 	t         *testing.T
 	objects   []client.Object
 	authority certificates.Authority
-	// replacer replaces paths, ports and host names of the container with those of this machine. It does so in the
-	// files, the arguments and the environment of the server.
+	// replacer replaces paths, ports and host names of the container with those of this machine, in the files, the
+	// arguments and the environment of the server.
 	replacer *strings.Replacer
 	dir      string
 }
 
-// newSandbox builds the objects of a simulation with the given spec. Its certificates are valid for localhost. The
-// replacements are arguments of strings.NewReplacer: each text of the container is followed by the text for this
-// machine. newSandbox adds the replacements of the paths itself.
+// newSandbox builds the objects of a simulation with the given spec. The certificates of the simulation are valid for
+// localhost. The replacements are pairs for strings.NewReplacer: a text in the configuration of the container, and the
+// text that replaces it on this machine. newSandbox itself adds the pairs for the directories of the container.
 func newSandbox(t *testing.T, spec string, replacements ...string) *sandbox {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("it needs a server, and -short was given")
+		t.Skip("the test needs a server, and -short was given")
 	}
 	s := &sandbox{t: t, dir: t.TempDir()}
 	in := input(t, "sim", spec)
@@ -80,7 +80,7 @@ func (s *sandbox) newCertificate() resources.CertificateData {
 	return resources.CertificateData{Pair: pair, CA: s.authority.Trusted}
 }
 
-// foreignCertificate returns a certificate of an authority that no server knows.
+// foreignCertificate returns a certificate of a new authority, which the server does not trust by default.
 func foreignCertificate(t *testing.T) resources.CertificateData {
 	t.Helper()
 	authority := tlstest.NewAuthority(t, "test")
@@ -102,7 +102,6 @@ func (s *sandbox) write(mountPath string, data map[string]string) {
 	}
 }
 
-// writeCertificate writes a certificate to the directory at which the container mounts it.
 func (s *sandbox) writeCertificate(mountPath string, c resources.CertificateData) {
 	s.t.Helper()
 	s.write(mountPath, map[string]string{"tls.crt": string(c.Certificate), "tls.key": string(c.Key), "ca.crt": string(c.CA)})
@@ -116,8 +115,8 @@ func textOf(data map[string][]byte) map[string]string {
 	return texts
 }
 
-// command returns a command of a container, to be run on this machine. Its environment contains only PATH, the variables of
-// the container, and the given extra variables.
+// command returns a command of a container in a form that runs on this machine. The environment contains only PATH, the
+// variables of the container, and the given extra variables.
 func (s *sandbox) command(c *corev1.Container, args []string, extra ...string) *exec.Cmd {
 	s.t.Helper()
 	replaced := make([]string, len(args))
@@ -134,7 +133,7 @@ func (s *sandbox) command(c *corev1.Container, args []string, extra ...string) *
 	return cmd
 }
 
-// start starts a program that runs until the test ends. Then the whole process group of the program is killed.
+// start starts a program, and kills the whole process group of the program when the test ends.
 func (s *sandbox) start(cmd *exec.Cmd) {
 	s.t.Helper()
 	output := &bytes.Buffer{}
@@ -153,10 +152,12 @@ func (s *sandbox) start(cmd *exec.Cmd) {
 	})
 }
 
-// eventually calls check until it returns nil.
+// eventually calls the function check repeatedly until check returns nil.
 func (s *sandbox) eventually(what string, check func(context.Context) error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*serverTimeout) // longer than the timeout of polltest, which reports the last error of check
+	// polltest reports the last error of the function check. ctx must last longer than the timeout of polltest.
+	// Otherwise, the last error would only say that ctx has ended.
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*serverTimeout)
 	defer cancel()
 	polltest.UntilNoErrorEvery(s.t, 100*time.Millisecond, what, func() error { return check(ctx) })
 }
@@ -193,7 +194,7 @@ func dialTLS(ctx context.Context, address string, config *tls.Config, want resou
 	return c, nil
 }
 
-// answer sends a greeting, and returns the beginning of the answer.
+// answer sends a greeting, and returns the beginning of the server's answer.
 func answer(c net.Conn, greeting string) ([]byte, error) {
 	if err := c.SetDeadline(time.Now().Add(serverTimeout)); err != nil {
 		return nil, err
@@ -206,7 +207,7 @@ func answer(c net.Conn, greeting string) ([]byte, error) {
 	return beginning[:n], err
 }
 
-// plainAnswer returns the beginning of the answer of a server to a client that does not use TLS.
+// plainAnswer connects without TLS, sends a greeting, and returns the beginning of the server's answer.
 func plainAnswer(ctx context.Context, address, greeting string) ([]byte, error) {
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -216,9 +217,9 @@ func plainAnswer(ctx context.Context, address, greeting string) ([]byte, error) 
 	return answer(c, greeting)
 }
 
-// expectNoPlainText fails the test if the server answers a client that does not use TLS. A TLS server may close the
-// connection, or answer with a TLS alert, which begins with the byte 21. Servers without TLS do answer:
-// TestPlainTextGreeting_ServerWithoutTLS_Answers checks that.
+// expectNoPlainText fails the test unless the server closes the connection of a client that does not use TLS, or sends
+// a TLS alert, which begins with the byte 21. TestPlainTextGreeting_ServerWithoutTLS_Answers checks that a server
+// without TLS would answer the client.
 func (s *sandbox) expectNoPlainText(address, protocol string) {
 	s.t.Helper()
 	got, err := plainAnswer(s.t.Context(), address, tlstest.Greetings()[protocol])
@@ -267,22 +268,22 @@ func TestRedisTLS_ServesOnlyTLSAndReloadsItsCertificate(t *testing.T) {
 	defer func() { _ = open.Close() }()
 	s.start(s.command(container, append(container.Lifecycle.PostStart.Exec.Command, "")))
 	second := s.newCertificate()
-	// If the key does not match the certificate, the server keeps the first certificate. It counts the failed attempts
-	// to load the new one.
+	// If the key does not match the certificate, the server keeps the first certificate, and counts the failed attempts
+	// to load the second certificate.
 	s.writeCertificate("/run/secrets/tls", resources.CertificateData{Pair: certificates.Pair{Certificate: second.Certificate, Key: first.Key}, CA: second.CA})
 	statistics := strings.Replace(container.ReadinessProbe.Exec.Command[2], "ping | grep -q PONG", "INFO commandstats | grep 'config.set.*failed_calls=[1-9]'", 1)
 	s.eventually("the server to reject the key", func(context.Context) error { return s.command(container, []string{"sh", "-c", statistics}).Run() })
 	if err := s.presents(t.Context(), p.Address(), first); err != nil {
-		t.Error("after the key that does not match:", err)
+		t.Error("after the server has rejected the key:", err)
 	}
 	s.writeCertificate("/run/secrets/tls", second)
 	s.eventually("the new certificate", func(ctx context.Context) error { return s.presents(ctx, p.Address(), second) })
 	if _, err := io.WriteString(open, "PING\r\n"); err != nil {
-		t.Error("the connection from before the rotation:", err)
+		t.Error("the connection that was opened before the rotation:", err)
 	}
 	got := make([]byte, 64)
 	if n, err := open.Read(got); err != nil || !strings.HasPrefix(string(got[:n]), "-NOAUTH") {
-		t.Errorf("the connection from before the rotation answers %q, %v", got[:n], err)
+		t.Errorf("the connection that was opened before the rotation answers %q, %v", got[:n], err)
 	}
 }
 
@@ -310,7 +311,7 @@ func newRabbitMQ(t *testing.T, spec string) *rabbitMQ {
 		"tcp.default = 5672", "tcp.default = 127.0.0.1:"+r.clients.String()+"\nprometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = "+r.metrics.String(),
 		"{port, 15692}", `{ip, "127.0.0.1"}, {port, `+r.metrics.String()+"}",
 		"$(POD_NAME).sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost", "sim-rabbitmq-0.sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost",
-		// The test starts epmd itself, so RabbitMQ must not.
+		// The test starts epmd itself, so RabbitMQ must not start epmd.
 		"+sbwt none", "-start_epmd false +sbwt none",
 		// RabbitMQ checks every second, instead of every two minutes, whether the files with its certificates have
 		// changed.
@@ -331,17 +332,16 @@ func newRabbitMQ(t *testing.T, spec string) *rabbitMQ {
 	return r
 }
 
-// run starts epmd and the node.
 func (r *rabbitMQ) run() {
 	r.t.Helper()
 	r.start(r.command(r.container, []string{"epmd", "-port", r.epmd.String(), "-address", "127.0.0.1"}))
 	r.start(r.command(r.container, r.container.Command, r.environment...))
 }
 
-// awaitStartup waits until rabbitmqctl, which connects like another node, says that the node has started.
+// awaitStartup waits until rabbitmqctl, which connects to the inter-node port, says that the node has started.
 func (r *rabbitMQ) awaitStartup() {
 	r.t.Helper()
-	r.eventually("rabbitmqctl, which connects like another node", func(context.Context) error {
+	r.eventually("rabbitmqctl, which connects to the inter-node port", func(context.Context) error {
 		output, err := r.command(r.container, []string{"sh", "-c", "/usr/lib/rabbitmq/bin/rabbitmqctl await_startup -t 60"}, r.environment...).CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, output)
@@ -350,8 +350,8 @@ func (r *rabbitMQ) awaitStartup() {
 	})
 }
 
-// dialNode connects to the port for other nodes with one of the given certificates, or with none. It returns an error
-// unless the port presents the certificate want.
+// dialNode connects to the inter-node port of the node. The client presents the certificate in the parameter own, if
+// any. dialNode returns an error unless the node presents the certificate in the parameter want.
 func (r *rabbitMQ) dialNode(ctx context.Context, want resources.CertificateData, own ...resources.CertificateData) (net.Conn, error) {
 	config := r.clientConfig()
 	for _, c := range own {
@@ -359,33 +359,35 @@ func (r *rabbitMQ) dialNode(ctx context.Context, want resources.CertificateData,
 		if err != nil {
 			return nil, err
 		}
-		// Unlike the field Certificates, this function presents the certificate even if the server does not list its
-		// authority.
+		// Unlike the field Certificates, this function presents the certificate even if the server does not list the
+		// authority that issued it.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return dialTLS(ctx, r.distribution.Address(), config, want)
 }
 
-// admits returns an error unless dialNode succeeds, and the port then answers as it answers a node. In TLS 1.3, only the
-// answer shows whether the port accepts the certificate of the client.
+// admits calls dialNode, and then sends the greeting of a RabbitMQ node. It returns an error unless the server accepts
+// the greeting. The greeting is necessary, because in TLS 1.3 the handshake of a client succeeds even if the server
+// rejects the client's certificate.
 func (r *rabbitMQ) admits(ctx context.Context, want resources.CertificateData, own ...resources.CertificateData) error {
 	c, err := r.dialNode(ctx, want, own...)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	got, err := answer(c, "\x00\x00"+tlstest.Greetings()["Erlang distribution"]) // over TLS, the length has four bytes instead of two
+	// Over TLS, the length at the beginning of the greeting has four bytes instead of two.
+	got, err := answer(c, "\x00\x00"+tlstest.Greetings()["Erlang distribution"])
 	if err == nil && !strings.Contains(string(got), "sok") {
 		err = fmt.Errorf("the answer is %q", got)
 	}
 	return err
 }
 
-// expectAlert fails the test unless the error is a TLS alert, with which the inter-node port rejects a client.
+// expectAlert fails the test unless the error is a TLS alert of the inter-node port.
 func (r *rabbitMQ) expectAlert(client string, err error) {
 	r.t.Helper()
 	if err == nil || !strings.Contains(err.Error(), "remote error: tls:") {
-		r.t.Errorf("the port for other nodes rejects %s with the error %v, want an alert", client, err)
+		r.t.Errorf("the inter-node port answers %s with the error %v, want a TLS alert", client, err)
 	}
 }
 
@@ -407,7 +409,7 @@ func TestPlainTextGreeting_ServerWithoutTLS_Answers(t *testing.T) {
 		r.eventually("an answer to the greeting of "+protocol, func(ctx context.Context) error {
 			got, err := plainAnswer(ctx, addresses[protocol], greeting)
 			if err == nil && got[0] == 21 {
-				err = fmt.Errorf("the answer is an alert of TLS: %q", got)
+				err = fmt.Errorf("the answer is a TLS alert: %q", got)
 			}
 			return err
 		})
@@ -441,13 +443,13 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 		return nil
 	})
 	if _, err := connection.Channel(); err != nil {
-		t.Error("the connection from before the key that does not match:", err)
+		t.Error("the connection that was opened before the wrong key was written:", err)
 	}
 	r.writeCertificate("/run/secrets/tls", second)
 	r.eventually("the new certificate", func(ctx context.Context) error { return r.presents(ctx, r.clients.Address(), second) })
 	r.eventually("the new certificate of the metrics", func(ctx context.Context) error { return r.presents(ctx, r.metrics.Address(), second) })
 	if _, err := connection.Channel(); err != nil {
-		t.Error("the connection from before the rotation:", err)
+		t.Error("the connection that was opened before the rotation:", err)
 	}
 }
 
@@ -464,7 +466,8 @@ func TestRabbitMQTLS_BetweenNodes_ServesOnlyNodesAndReloadsItsCertificate(t *tes
 	r.expectAlert("a client with a certificate of an unknown authority", r.admits(t.Context(), first, foreign))
 
 	// Keep a connection open, as the nodes of a cluster do. While the connection is open, Erlang caches the CA
-	// certificates that it loaded for the connection, and uses them for new connections, too.
+	// certificates that it loaded for the connection, and uses them for new connections, too. The node must load
+	// changed CA certificates nevertheless.
 	open, err := r.dialNode(t.Context(), first, first)
 	if err != nil {
 		t.Fatal(err)

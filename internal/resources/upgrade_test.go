@@ -13,7 +13,7 @@ import (
 // operator with a new field would replace the pods of simulations that do not use the field.
 
 // Optional fields have the same effect on pods whether they are absent, null, empty or set to their default.
-func TestBuild_FieldWithItsDefault_LeavesPodsAsWithoutTheField(t *testing.T) {
+func TestBuild_FieldSetToItsDefault_DoesNotChangePods(t *testing.T) {
 	t.Parallel()
 	const empty = "template: {metadata: {labels: {}, annotations: {}}, spec: {}}"
 	want := templates(t, build(t, input(t, "sim", "")))

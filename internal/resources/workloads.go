@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// HTTPPort is the port on which our components serve metrics. The summary API also serves its requests there.
+// HTTPPort is the port on which our components serve metrics. The summary API serves its requests on the same port.
 const HTTPPort = 8080
 
 const (
@@ -53,9 +53,9 @@ func (b *builder) exitDeployment() (client.Object, error) {
 	return b.generatorDeployment(ComponentExit, &b.sim.Spec.Exit.GeneratorSpec)
 }
 
-// generatorDeployment returns the Deployment of the generators of one event type. It has no replicas while the
-// simulation is suspended and after it is complete. An update stops an old pod before it starts a new one. Otherwise
-// two pods could generate the same share of the event rate at the same time.
+// generatorDeployment returns the Deployment of the generators of one event type. The Deployment has no replicas while
+// the simulation is suspended and after the simulation is complete. An update stops an old pod before it starts the new
+// pod. Otherwise, two pods could generate the same share of the event rate at the same time.
 func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec) (client.Object, error) {
 	replicas := *spec.Replicas
 	if b.sim.Spec.Suspend || b.Complete || b.HoldClients {
@@ -77,8 +77,8 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 }
 
 // processorDeployment returns the Deployment of the processors. Unlike generators, the processors keep running while
-// the simulation is suspended, because they finish the queued events. They also keep running after it is complete,
-// because they serve the live page.
+// the simulation is suspended, because they finish the queued events. They also keep running after the simulation is
+// complete, because they serve the live page.
 func (b *builder) processorDeployment() (client.Object, error) {
 	spec := &b.sim.Spec.Processor
 	replicas := *spec.Replicas
@@ -110,7 +110,7 @@ func (b *builder) processorDeployment() (client.Object, error) {
 }
 
 // summaryAPIVolume returns the volume with the credentials of an external summary API, or with the CA certificates of a
-// managed one.
+// managed summary API.
 func (b *builder) summaryAPIVolume() corev1.Volume {
 	const name = "summary-api"
 	if b.summaries != nil {
@@ -172,8 +172,8 @@ func (b *builder) planVolumes() []corev1.Volume {
 	}
 }
 
-// bindingKeys returns the given keys of the Secret with the binding of a managed server, and the key of its CA certificates
-// if the server uses TLS. It returns nil if the server is external.
+// bindingKeys returns the given keys of the binding Secret of a managed server. If the server uses TLS, bindingKeys
+// adds the Secret key under which the CA certificates are stored. It returns nil if the server is external.
 func (b *builder) bindingKeys(c Component, managed bool, keys ...string) []string {
 	switch {
 	case !managed:
