@@ -15,8 +15,8 @@ type Backoff struct {
 	delay time.Duration
 }
 
-// Next returns the next delay. It is a random duration between half of the delay without jitter and all of it. The
-// jitter spreads the retries of callers that failed at the same time.
+// Next returns the next delay: the delay without jitter, multiplied by a random factor between 0.5 and 1. The jitter
+// spreads the retries of callers that failed at the same time.
 func (b *Backoff) Next() time.Duration {
 	b.delay = min(max(2*b.delay, b.First), b.Last)
 	return b.delay/2 + rand.N(b.delay/2+1)
@@ -35,5 +35,5 @@ func (b *Backoff) Wait(ctx context.Context, atLeast time.Duration) error {
 	}
 }
 
-// Reset makes the backoff start at First again. Call it after a success.
+// Reset makes the backoff start at First again. Call Reset after a success.
 func (b *Backoff) Reset() { b.delay = 0 }

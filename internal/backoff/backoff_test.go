@@ -17,7 +17,7 @@ func TestBackoffNext_DelayDoublesUpToTheMaximum(t *testing.T) {
 		for _, full := range []time.Duration{10, 20, 40, 80, 100, 100, 100} {
 			full *= time.Millisecond
 			if delay := b.Next(); delay < full/2 || delay > full {
-				t.Errorf("delay is %v, want between half of %v and all of it", delay, full)
+				t.Errorf("delay is %v, want 50%% to 100%% of %v", delay, full)
 			}
 		}
 		b.Reset()
@@ -38,7 +38,7 @@ func TestBackoffWait_MinimumAboveTheDelay_WaitsForTheMinimum(t *testing.T) {
 	})
 }
 
-func TestBackoffWait_ContextEnds_ReturnsItsError(t *testing.T) {
+func TestBackoffWait_ContextEnds_ReturnsTheErrorOfTheContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

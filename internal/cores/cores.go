@@ -13,21 +13,24 @@ import (
 	"time"
 )
 
-// A process has little to do if it uses at most this fraction of one core. For a process that does more, the limit of
-// one core saves little and makes latencies longer, especially if other processes compete for that core.
+// The constant "little" is the maximum CPU usage, as a fraction of one core, of a process that is limited to one core.
+// For a process that uses more CPU time, the limit saves hardly any CPU time and makes latencies longer, especially if
+// other processes compete for the core.
 const little = .15
 
-// The function adapt compares the CPU usage with the threshold in the constant little: every busyInterval while the
-// process is limited to one core, and every quietInterval while it has all cores. The same work takes more CPU time on
-// all cores than on one. So work that exceeds the threshold on one core also exceeds it on all cores, and adapt does
-// not switch back and forth.
+// The function adapt compares the CPU usage with a threshold, the constant "little". While the process is limited to
+// one core, adapt compares once per busyInterval. While the process has all cores, adapt compares once per
+// quietInterval.
+//
+// The same work takes more CPU time on all cores than on one core. So work that exceeds the threshold on one core also
+// exceeds the threshold on all cores, and adapt does not switch back and forth.
 const (
 	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second
 )
 
-// Adapt limits the process to one core while it has little to do, until ctx ends. Then all cores are available again. It
-// does nothing if the environment variable GOMAXPROCS is set.
+// Adapt blocks until ctx ends. During this time, Adapt limits the process to one core whenever the process has little
+// to do. When ctx ends, Adapt removes the limit. If the environment variable GOMAXPROCS is set, Adapt does nothing.
 func Adapt(ctx context.Context) {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return
@@ -35,8 +38,9 @@ func Adapt(ctx context.Context) {
 	adapt(ctx, used, limit)
 }
 
-// adapt decides whether the process may use all cores or only one. It calls limit whenever the decision changes. used
-// returns the CPU time that the process has used so far.
+// adapt decides whether the process can use all cores or only one core. At the start, the process has all cores. The
+// function limit is called whenever the decision changes. The function used returns the CPU time that the process has
+// used so far.
 func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool)) {
 	limited, interval := false, quietInterval
 	set := func(toOne bool) {

@@ -14,20 +14,21 @@ import (
 	"github.com/parking-operator/parking-operator/internal/rawconn"
 )
 
-func TestAdapt_LowCPUTime_LimitsToOneCoreUntilCPUTimeRises(t *testing.T) {
+func TestAdapt_LowCPUUsage_LimitsToOneCoreUntilTheUsageRises(t *testing.T) {
 	t.Parallel()
-	// Each phase lasts 20 s. The table gives the number of cores that the process uses in each phase.
 	for name, tt := range map[string]struct {
-		phases []float64
-		want   []bool // the arguments of the successive calls of the function limit
+		phases []float64 // the CPU usage in each phase of 20 s, in cores
+		// The arguments of the callback: true sets the limit, and false removes the limit. The end of ctx also removes
+		// the limit.
+		want []bool
 	}{
-		"idle":                     {[]float64{0}, []bool{true, false}},
-		"busy":                     {[]float64{1.7}, nil},
-		"idle, then busy":          {[]float64{.1, 1}, []bool{true, false}},
-		"busy, then idle":          {[]float64{2, .01}, []bool{true, false}},
-		"an eighth of a core":      {[]float64{.125}, []bool{true, false}},
-		"a quarter of a core":      {[]float64{.25}, nil},
-		"idle, busy, idle and end": {[]float64{.1, .2, .1}, []bool{true, false, true, false}},
+		"idle":                       {[]float64{0}, []bool{true, false}},
+		"busy":                       {[]float64{1.7}, nil},
+		"idle, then busy":            {[]float64{.1, 1}, []bool{true, false}},
+		"busy, then idle":            {[]float64{2, .01}, []bool{true, false}},
+		"an eighth of a core":        {[]float64{.125}, []bool{true, false}},
+		"a quarter of a core":        {[]float64{.25}, nil},
+		"idle, then busy, then idle": {[]float64{.1, .2, .1}, []bool{true, false, true, false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -50,7 +51,7 @@ func TestAdapt_LowCPUTime_LimitsToOneCoreUntilCPUTimeRises(t *testing.T) {
 				cancel()
 				<-done
 				if !slices.Equal(calls, tt.want) {
-					t.Errorf("the limit to one core was set to %v, want %v", calls, tt.want)
+					t.Errorf("the callback was called with %v, want %v", calls, tt.want)
 				}
 			})
 		})
@@ -64,7 +65,7 @@ func TestAdapt_ProcessBecomesBusy_RemovesTheLimitWithinTwoIntervals(t *testing.T
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var removed time.Duration
-		// The process is idle for a minute, and then busy.
+		// The simulated process is idle for a minute and busy after that.
 		used := func() time.Duration { return max(0, time.Since(began)-time.Minute) }
 		adapt(ctx, used, func(toOne bool) {
 			if !toOne {
@@ -73,13 +74,13 @@ func TestAdapt_ProcessBecomesBusy_RemovesTheLimitWithinTwoIntervals(t *testing.T
 			}
 		})
 		if removed <= time.Minute || removed > time.Minute+2*busyInterval {
-			t.Errorf("the limit was removed after %s, want up to %s after %s", removed, 2*busyInterval, time.Minute)
+			t.Errorf("the limit was removed after %s, want at most %s after %s", removed, 2*busyInterval, time.Minute)
 		}
 	})
 }
 
-// BenchmarkLimit_MessageEvery2ms_OneCoreVersusAllCores measures the context switches and the CPU time that the limit
-// saves. Each ratio divides the cost with one core by the cost with all cores.
+// BenchmarkLimit_MessageEvery2ms_OneCoreVersusAllCores measures what the limit to one core saves. The metrics
+// switches/all-cores and cpu/all-cores are ratios: the cost with one core, divided by the cost with all cores.
 func BenchmarkLimit_MessageEvery2ms_OneCoreVersusAllCores(b *testing.B) {
 	if runtime.GOMAXPROCS(0) == 1 {
 		b.Skip("the process has one core")
@@ -94,7 +95,7 @@ func BenchmarkLimit_MessageEvery2ms_OneCoreVersusAllCores(b *testing.B) {
 	b.ReportMetric(one.CPU/all.CPU, "cpu/all-cores")
 }
 
-// echo returns a connection whose peer sends everything back.
+// echo returns a connection whose peer sends back all bytes that it receives.
 func echo(b *testing.B) net.Conn {
 	b.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

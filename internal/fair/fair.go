@@ -5,14 +5,15 @@ import "sync"
 
 // Limits are the maximum numbers of functions that a Pool runs at the same time.
 type Limits struct {
-	// Total limits the running functions of all tenants together. PerTenant limits the running functions of each tenant.
+	// Total limits the running functions of all tenants together. PerTenant limits the running functions of each
+	// tenant.
 	Total, PerTenant int
 }
 
-// Pool runs functions in goroutines. It limits how many functions run at the same time, in total and per tenant. The
-// next function to run belongs to the tenant with the fewest running functions, so how long a tenant waits depends on
-// the number of other tenants, but not on how many functions they have added. The functions of one tenant start in the
-// order in which they were added. Pool is safe for concurrent use.
+// Pool runs functions in goroutines. It limits how many functions run at the same time, in total and per tenant. Pool
+// prefers the tenants with the fewest running functions. So how long a tenant waits depends on the number of other
+// tenants, but not on the number of their functions. The functions of one tenant start in the order in which they were
+// added. Pool is safe for concurrent use.
 type Pool struct {
 	limits Limits
 	active sync.WaitGroup
@@ -20,10 +21,10 @@ type Pool struct {
 	mu      sync.Mutex
 	running map[string]int
 	total   int
-	// waiting contains the functions that wait, by tenant. order lists these tenants by the time at which they began to
-	// wait.
+	// waiting contains the functions that have not started, by tenant.
 	waiting map[string][]func()
-	order   []string
+	// order contains the tenants with waiting functions. A tenant moves to the end when one of its functions starts.
+	order []string
 }
 
 // New returns a Pool. Both limits must be positive.
@@ -43,11 +44,11 @@ func (p *Pool) Go(tenant string, run func()) {
 	p.startNext()
 }
 
-// Wait waits until all functions have returned, including those that have not started yet. The caller must not call Go
-// until Wait has returned.
+// Wait waits until all functions have returned, including functions that have not started yet. The caller must not call
+// Go while Wait runs.
 func (p *Pool) Wait() { p.active.Wait() }
 
-// startNext starts functions while the limits allow it. The caller holds the mutex.
+// startNext starts waiting functions while the limits allow it. The caller holds p.mu.
 func (p *Pool) startNext() {
 	for p.total < p.limits.Total {
 		next := -1
@@ -63,8 +64,8 @@ func (p *Pool) startNext() {
 	}
 }
 
-// start starts the first waiting function of the tenant at the given index in p.order. If the tenant has further
-// waiting functions, it moves to the end of p.order.
+// start starts the first waiting function of the tenant at the given index in p.order. If the tenant has more waiting
+// functions, start moves the tenant to the end of p.order.
 func (p *Pool) start(index int) {
 	tenant := p.order[index]
 	p.order = append(p.order[:index], p.order[index+1:]...)

@@ -47,7 +47,7 @@ func TestGuard_HostHeader_MustNameThisMachine(t *testing.T) {
 		w := httptest.NewRecorder()
 		guarded.ServeHTTP(w, r)
 		if w.Code != want {
-			t.Errorf("Host %q is answered %d, want %d", host, w.Code, want)
+			t.Errorf("Host %q: the response has the status %d, want %d", host, w.Code, want)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func TestGuard_CrossOriginRequest_IsRejectedUnlessItFollowsALink(t *testing.T) {
 			w := httptest.NewRecorder()
 			guarded.ServeHTTP(w, r)
 			if w.Code != want {
-				t.Errorf("%s of %s is answered %d, want %d", method, name, w.Code, want)
+				t.Errorf("%s of %s: the response has the status %d, want %d", method, name, w.Code, want)
 			}
 		}
 	}
@@ -105,7 +105,7 @@ func TestGuard_RejectedRequest_ResponseIsAProblemDocument(t *testing.T) {
 		}
 		err := json.Unmarshal(w.Body.Bytes(), &problem)
 		if kind := w.Header().Get("Content-Type"); err != nil || kind != "application/problem+json" || problem.Status != http.StatusForbidden || problem.Detail == "" {
-			t.Errorf("%s is answered with %q of type %q", name, w.Body, kind)
+			t.Errorf("%s: the response has the body %q of type %q", name, w.Body, kind)
 		}
 	}
 }

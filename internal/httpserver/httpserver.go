@@ -24,22 +24,24 @@ const (
 	checkTimeout = 2 * time.Second
 )
 
-// limits bounds the memory and the time that clients can occupy.
+// limits contains the upper bounds of the memory and the time that clients can occupy.
 type limits struct {
-	// connections is the maximum number of open connections. Further connections, even for /healthz, wait until another
-	// one closes. Therefore the maximum is well above the 2000 connections that 1000 processors open to a summary API.
+	// connections is the maximum number of open connections. Further connections, even for /healthz, wait until an open
+	// connection closes. Therefore the maximum is well above the 2000 connections that 1000 processors open to a
+	// summary API.
 	connections int
 	// headerBytes is the maximum size of the headers of a request.
 	headerBytes int
 	// The fields header and body limit the times in which a client must send the headers and the body of a request. A
-	// handler can set another deadline for the body.
+	// handler can set its own deadline for the body.
 	header, body time.Duration
 	// The field idle is the maximum time for which a connection stays open between two requests.
 	idle time.Duration
-	// age is the average age at which a connection is closed after a response. Clients then open new connections.
-	// If a Service has several pods, this spreads clients over all of them again after a pod was replaced.
+	// Each connection has a random maximum age. The field age is the mean of these maximum ages. When a connection has
+	// exceeded its maximum age, the server closes the connection after the next response. The client then opens a new
+	// connection. If a Service has several pods, the new connections also reach pods that started recently.
 	age time.Duration
-	// shutdown is how long Serve waits, after its context has ended, for requests in progress to finish.
+	// shutdown is how long Serve waits for requests in progress after its context has ended.
 	shutdown time.Duration
 }
 
@@ -50,29 +52,29 @@ func defaultLimits() limits {
 	}
 }
 
-// Check is a readiness check. It checks a condition that must hold for a process to be ready.
+// Check is a readiness check.
 type Check struct {
 	// Name identifies the check in the response.
 	Name string
-	// Check returns an error if the condition does not hold. It must be safe for concurrent use, and must
-	// return when its context ends.
+	// Check returns an error if the process is not ready. The function must be safe for concurrent use, and must return
+	// when its context ends.
 	Check func(context.Context) error
 }
 
-// The names of the checks of processors and generators, which the operator reads from /readyz.
+// The names of the readiness checks of processors and generators. The operator reads these names from /readyz.
 const (
 	CheckRabbitMQ = "RabbitMQ"
 	CheckRedis    = "Redis"
 )
 
-// OK is the body of /healthz and /readyz if all checks pass, without the newline at its end.
+// OK is the text of /healthz and /readyz if all checks pass. In the body of the response, a newline follows OK.
 const OK = "ok"
 
 // Options configure Handler.
 type Options struct {
 	// Metrics provides the metrics at /metrics.
 	Metrics prometheus.Gatherer
-	// Ready contains the checks for /readyz. The process is ready if all of them pass.
+	// Ready contains the checks for /readyz. The process is ready if all checks pass.
 	Ready []Check
 	// Routes contains additional handlers. Requests for paths without a handler get the status 404.
 	Routes []Route
@@ -142,12 +144,11 @@ func failing(ctx context.Context, checks []Check) []string {
 type Server struct {
 	listener net.Listener
 	server   *http.Server
-	shutdown time.Duration // see limits
+	shutdown time.Duration // how long Serve waits for requests in progress
 }
 
 // Listen opens the address, which has the form host:port or :port. The server does not answer requests until Serve is
-// called. Because Listen is a separate function, a process can detect an address that is in use before it starts other
-// work.
+// called. Listen is separate from Serve, so that a process can fail early if the address is already in use.
 //
 // The server limits the number of connections, the size of headers, and the time in which a client must send a request.
 // The handler must limit the size of bodies that it reads, and the time for sending its response.
@@ -160,7 +161,7 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		if refused, ok := errors.AsType[*net.OpError](err); ok {
-			err = refused.Err // omit the address, because the new error already contains it
+			err = refused.Err // refused.Err has no address; the returned error adds the address
 		}
 		return nil, fmt.Errorf("listen for HTTP at %s: %w", address, err)
 	}
@@ -175,13 +176,13 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 }
 
 // withBodyTimeout limits the time for receiving the body of a request. Without this limit, a client that never sends
-// its body would occupy a connection forever. The limit is necessary even for handlers that do not read the body,
-// because package http then reads it. http.Server.ReadTimeout is not used, because it would also end long responses to
-// requests without a body, such as server-sent events.
+// its body would occupy a connection forever. The limit is necessary even for handlers that ignore the body, because
+// package net/http then reads the body. http.Server.ReadTimeout is not used, because it would also end long responses
+// to requests without a body, such as server-sent events.
 func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != http.NoBody {
-			// This fails only in tests whose ResponseWriter has no connection.
+			// SetReadDeadline fails only in tests whose ResponseWriter has no connection.
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
 		}
 		h.ServeHTTP(w, r)
@@ -191,9 +192,9 @@ func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
 // closingTime is the context key of the time after which a connection is closed.
 type closingTime struct{}
 
-// withClosingTime adds to the context of a connection the time after which the connection is closed. The
-// connection then has a random age between half and one and a half times the average, so that connections that were
-// opened together are not closed together.
+// withClosingTime adds to the context of a new connection the time after which the connection is closed. This time is
+// between 0.5 and 1.5 times l.age in the future. It is random, so that connections that were opened together are not
+// closed together.
 func (l limits) withClosingTime(ctx context.Context, _ net.Conn) context.Context {
 	age := l.age/2 + rand.N(l.age)
 	return context.WithValue(ctx, closingTime{}, time.Now().Add(age))
@@ -210,20 +211,20 @@ func closingOld(h http.Handler) http.Handler {
 	})
 }
 
-// WithTLS makes the server accept only TLS connections. It returns the same server.
+// WithTLS makes the server accept only TLS connections, and returns the same server.
 func (s *Server) WithTLS(c *tls.Config) *Server {
 	s.listener = tls.NewListener(s.listener, c)
 	return s
 }
 
-// WithConnections lowers the maximum number of open connections. Further connections wait until another one closes. It
-// returns the same server.
+// WithConnections lowers the maximum number of open connections. Further connections wait until an open connection
+// closes. WithConnections returns the same server.
 func (s *Server) WithConnections(n int) *Server {
 	s.listener = netutil.LimitListener(s.listener, n)
 	return s
 }
 
-// Address returns the address at which the server listens. If Listen was called with port 0, it contains the
+// Address returns the address at which the server listens. If Listen was called with port 0, the address contains the
 // port that the operating system has chosen.
 func (s *Server) Address() string { return s.listener.Addr().String() }
 
@@ -246,8 +247,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	return errors.Join(err, unlessClosed(<-failed))
 }
 
-// unlessClosed returns err. But it returns nil for http.ErrServerClosed, which http.Server returns after every
-// shutdown.
+// unlessClosed returns err, or nil if err is http.ErrServerClosed, which http.Server returns after every shutdown.
 func unlessClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

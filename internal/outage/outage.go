@@ -1,6 +1,6 @@
 // Package outage logs when a dependency of this process, such as a server, fails and when it works again. It logs one
-// line at the start of an outage, at most one line every 30 s while failures are reported, and one line at its end. The
-// number of lines does not depend on how many goroutines notice the outage and how often they retry.
+// line at the start of an outage, at most one line every 30 s while failures are reported, and one line at the end of
+// the outage. Neither more goroutines that notice the outage nor more retries cause more lines.
 package outage
 
 import (
@@ -11,51 +11,51 @@ import (
 )
 
 const (
-	// reminder is the time between two log lines about the same outage.
+	// reminder is the minimum time between two warnings about the same outage.
 	reminder = 30 * time.Second
-	// The constant quiet is the time for which all parts of a dependency, such as its connections, must have worked
-	// before an outage counts as over. Otherwise, each success of a part that alternately works and fails would end the
-	// outage.
+	// The constant quiet is how long all parts of a dependency must work before an outage ends. Without this delay, a
+	// part that alternately works and fails would end the outage with each success.
 	quiet = 5 * time.Second
-	// The constant stale is the age from which a failure no longer counts. A dependency consists of parts, for example
-	// the nodes of a cluster. A part that is in use is retried much more often than this. So a part whose latest
-	// failure is that old is no longer in use.
+	// The constant stale is the age at which a failure no longer counts. While a broken part of a dependency is in use,
+	// this part fails many times a minute. So if its latest failure is a minute old, the part works again or is no
+	// longer in use.
 	stale = time.Minute
 )
 
 // Log logs the outages of one dependency. It is safe for concurrent use.
 type Log struct {
-	logger *slog.Logger
-	// isDown and isUp are the messages at the start and at the end of an outage.
-	isDown, isUp string
+	logger       *slog.Logger
+	isDown, isUp string // see New
 
-	// isOutage is true during an outage. The method Fine reads it without the lock.
+	// isOutage is true during an outage. It is atomic, because the method Fine reads it without the mutex.
 	isOutage atomic.Bool
 
 	mu sync.Mutex
-	// faults contains, for each part of the dependency that does not work, the time of its latest failure.
+	// faults maps each part of the dependency that counts as failed to the time of its latest failure.
 	faults map[string]time.Time
-	// beganAt is when the outage began. loggedAt is when a line about the outage was last logged.
+	// beganAt is the time at which the outage began. loggedAt is the time of the latest warning about the outage.
 	beganAt, loggedAt time.Time
-	// recoveredAt is when all parts of the dependency began to work again. It is zero while one of them does not work.
+	// recoveredAt is the time since which no part of the dependency counts as failed. It is zero while a part counts as
+	// failed, and while there is no outage.
 	recoveredAt time.Time
-	// generation counts the calls of Fault. The timer that ends an outage remembers the generation at which it was
-	// started, to detect a later call of Fault.
+	// generation counts the calls of Fault. The timer that ends an outage does nothing if Fault was called after the
+	// start of the timer.
 	generation int
-	// expiry is a timer that calls Fine when the last failure of the dependency is a minute old. Without this timer, an
-	// outage would never end if nothing uses the dependency after its last failure.
+	// expiry is a timer. It calls the method Fine when the latest failure of any part is one minute old (the constant
+	// stale). Without this timer, the outage of a dependency that is no longer used would never end.
 	expiry *time.Timer
 }
 
-// New returns a Log. At the start of an outage, it logs the message isDown with the error, at level warn. At
-// the end, it logs the message isUp at level info.
+// New returns a Log. The Log writes the message isDown and the error at level warn: at the start of an outage, and then
+// at most every 30 s while failures are reported. At the end of the outage, the Log writes the message isUp at level
+// info.
 func New(logger *slog.Logger, isDown, isUp string) *Log {
 	return &Log{logger: logger, isDown: isDown, isUp: isUp, faults: map[string]time.Time{}}
 }
 
 // Fault records that a part of the dependency has failed. A part is anything that can fail independently, for example
-// one operation on one node. A part counts as failed until Fine is called for it, or until a minute has passed since
-// its last failure.
+// one operation on one node. A part counts as failed until the method Fine is called with this part, or until the
+// latest failure of the part is one minute old (the constant stale).
 func (l *Log) Fault(part string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,9 +82,8 @@ func (l *Log) Fault(part string, err error) {
 	l.logger.Warn(l.isDown, attrs...)
 }
 
-// Fine records that the given parts of the dependency work. The outage ends if no part is in a failed state any more,
-// and no part fails again within a few seconds (the constant quiet). A part also leaves the failed state when its
-// latest failure is too old to count (the constant stale).
+// Fine records that the given parts of the dependency work. If no part counts as failed any more, the outage ends 5 s
+// later (the constant quiet), unless a part fails within these 5 s.
 func (l *Log) Fine(parts ...string) {
 	if !l.isOutage.Load() {
 		return
@@ -108,7 +107,8 @@ func (l *Log) Fine(parts ...string) {
 	time.AfterFunc(quiet, func() { l.endUnlessFault(generation) })
 }
 
-// endUnlessFault ends the outage, unless Fault was called since l.generation had the given value.
+// endUnlessFault is called by the timer that Fine starts. It ends the outage, unless Fault was called after the start
+// of the timer. The parameter generation is the value of l.generation at the start of the timer.
 func (l *Log) endUnlessFault(generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

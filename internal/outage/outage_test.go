@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/logtest"
 )
 
-// newLog returns a Log, and a function that returns the lines that it has logged, without their times.
+// newLog returns a Log, and a function that returns the lines that the Log has written, without their times.
 func newLog() (*Log, func() []string) {
 	var text logtest.Buffer
 	handler := slog.NewTextHandler(&text, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -39,7 +39,7 @@ func TestOutageLog_ManyFaults_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
-		log.Fine("a") // before the first outage, the method Fine must log nothing
+		log.Fine("a") // must log nothing, because there is no outage yet
 		var group sync.WaitGroup
 		for range 100 {
 			group.Go(func() { log.Fault("a", errors.New("refused")) })
@@ -69,7 +69,7 @@ func TestOutageLog_LongOutage_IsLoggedRepeatedly(t *testing.T) {
 	})
 }
 
-func TestOutageLog_SeveralPartsOfADependencyFail_OutageLastsUntilAllWork(t *testing.T) {
+func TestOutageLog_SeveralPartsOfADependencyFail_OutageLastsUntilAllPartsWork(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -86,8 +86,7 @@ func TestOutageLog_SeveralPartsOfADependencyFail_OutageLastsUntilAllWork(t *test
 	})
 }
 
-// Successes and failures can alternate. For example, a server that has no free memory accepts some requests and
-// rejects others.
+// For example, a server that is out of memory accepts some requests and rejects others.
 func TestOutageLog_SuccessesAndFailuresAlternate_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -119,10 +118,8 @@ func TestOutageLog_FailedConnectionIsNoLongerUsed_OutageEnds(t *testing.T) {
 	})
 }
 
-// A connection that is lost and then idle reports neither a success nor another fault. The last fault of this
-// connection keeps the outage from ending, although the connections in use work again. After a minute, the fault no
-// longer counts.
-func TestOutageLog_PartOfTheDependencyIsIdleAfterItsFault_OutageEndsAfterAMinute(t *testing.T) {
+// An idle connection reports neither successes nor failures, so the failure before the idle time must expire.
+func TestOutageLog_FailedConnectionBecomesIdle_OutageEndsAfterAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()

@@ -13,14 +13,14 @@ const (
 	interval = time.Millisecond
 )
 
-// Until calls holds() repeatedly until it returns true. If that takes more than five minutes, it fails the test. The
-// parameter named what describes the condition in the error message.
+// Until waits until holds() returns true. After five minutes, it fails the test. The error message contains the
+// parameter named what, which describes the condition.
 func Until(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	until(tb, interval, what, holds, nil)
 }
 
-// UntilState is like Until, but the message of a failed test also contains the result of state().
+// UntilState is like Until, but the error message also contains the result of state().
 func UntilState(tb testing.TB, what string, holds func() bool, state func() any) {
 	tb.Helper()
 	until(tb, interval, what, holds, state)
@@ -30,8 +30,8 @@ func until(tb testing.TB, every time.Duration, what string, holds func() bool, s
 	tb.Helper()
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	// If this process stalls, the deadline may pass between two calls of holds(). So holds() is called once more after
-	// the deadline.
+	// If this process stalls, the deadline may pass between two calls of holds(). So call holds() once more after the
+	// deadline.
 	for last, deadline := false, time.Now().Add(timeout); !holds(); last = time.Now().After(deadline) {
 		if last {
 			if state == nil {
@@ -43,15 +43,14 @@ func until(tb testing.TB, every time.Duration, what string, holds func() bool, s
 	}
 }
 
-// UntilNoError calls f repeatedly until it returns nil. If that takes more than five minutes, it fails the test and shows
-// the last error.
+// UntilNoError is like Until, but waits until f() returns nil. The error message also contains the last error of f().
 func UntilNoError(tb testing.TB, what string, f func() error) {
 	tb.Helper()
 	UntilNoErrorEvery(tb, interval, what, f)
 }
 
-// UntilNoErrorEvery is like UntilNoError, but calls f at most once per interval. Use it if a call is expensive, such as a
-// request to an API server.
+// UntilNoErrorEvery is like UntilNoError, but calls f at most once per interval. Use this function if f is expensive,
+// for example a request to an API server.
 func UntilNoErrorEvery(tb testing.TB, every time.Duration, what string, f func() error) {
 	tb.Helper()
 	var err error

@@ -27,8 +27,8 @@ func (d *daemon) Start(ctx context.Context) error {
 	return d.launch(ctx)
 }
 
-// Stop asks the server to stop, and returns when the server has ended. If the server does not end in time, Stop kills it
-// and returns an error.
+// Stop asks the server to stop, and returns when the server has ended. If the server does not end in time, Stop kills
+// it and returns an error.
 func (d *daemon) Stop(ctx context.Context) error {
 	p := d.process
 	if !p.running() {

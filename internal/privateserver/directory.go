@@ -17,15 +17,15 @@ const (
 
 // directory contains the configuration, the data and the logs of one server.
 type directory struct {
-	root  string // directory to chroot to; empty for none
+	root  string // the root directory for chroot; empty if the server runs without chroot
 	host  string // absolute path of the directory, as this process sees it
 	inner string // absolute path of the directory, as the server sees it after a chroot
 	lock  *os.File
-	ours  bool // true if openDirectory created the directory; close then removes it
+	ours  bool // true if the directory is temporary, so that directory.close removes the directory
 }
 
 // openDirectory creates and locks the directory at the path dir. If dir is empty, it creates and locks a temporary
-// directory. If the server is started with chroot, the path must be below the root directory.
+// directory. If root is not empty, the server is started with chroot, and the directory must be below root.
 func openDirectory(root, dir string) (*directory, error) {
 	f := &directory{root: root, host: dir, ours: dir == ""}
 	if err := f.make(); err != nil {
@@ -78,15 +78,15 @@ func writePrivate(path, content string) error {
 	return nil
 }
 
-// tail returns the last lines of all files whose names match the pattern.
+// tail concatenates all files whose names match the pattern, and returns the last lines of the result.
 func (f *directory) tail(pattern string) string {
 	const maxLines = 25
 	all := f.lines(pattern)
 	return strings.Join(all[max(0, len(all)-maxLines):], "\n")
 }
 
-// errors returns the first errors in a RabbitMQ log. It omits later errors, because they are usually
-// consequences of the first ones. Of each error, it returns only the first lines.
+// errors returns the first errors in a RabbitMQ log. It omits other errors, because these are usually consequences of
+// the first errors. Of each error, it returns only the first lines.
 func (f *directory) errors(pattern string) string {
 	const maxErrors, maxLines = 30, 3
 	var found []string
@@ -137,10 +137,10 @@ func removeAbandoned(base string) {
 	for _, name := range names {
 		info, err := os.Stat(name)
 		if err != nil || time.Since(info.ModTime()) < time.Minute {
-			continue // the directory may be new, and its owner may not have locked it yet
+			continue // a new directory may not be locked yet
 		}
 		if lock, err := tryLock(filepath.Join(name, lockName)); err == nil {
-			_ = os.RemoveAll(name) // if the removal fails, the next server that starts tries again
+			_ = os.RemoveAll(name) // if the removal fails, the next call of removeAbandoned repeats it
 			_ = lock.Close()
 		}
 	}

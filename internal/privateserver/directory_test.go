@@ -40,7 +40,7 @@ func TestRemoveAbandoned_KeepsDirectoriesInUse(t *testing.T) {
 	}
 }
 
-func TestDirectoryErrors_FortyLongErrors_ReturnsThreeLinesEachOfTheFirstThirtyErrors(t *testing.T) {
+func TestDirectoryErrors_FortyLongErrors_ReturnsThreeLinesOfEachOfTheFirstThirty(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var log []string

@@ -40,7 +40,7 @@ func (c command) build() *exec.Cmd {
 type process struct {
 	pid    int
 	exited chan struct{} // closed when the child is reaped
-	err    error         // the error of Wait; valid after exited is closed
+	err    error         // the error of Wait; valid after the channel named exited is closed
 }
 
 // start starts the program. The kernel kills the child when the thread that started it ends; see
@@ -67,8 +67,8 @@ func (c command) start() (*process, error) {
 	return p, nil
 }
 
-// running reports whether the child is running. A child that has ended counts as running until it has been
-// waited for. running returns false if p is nil.
+// running reports whether the child is running. A child that has ended counts as running until it is reaped. running
+// returns false if p is nil.
 func (p *process) running() bool {
 	if p == nil {
 		return false

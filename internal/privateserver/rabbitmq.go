@@ -30,9 +30,9 @@ const (
 
 // RabbitMQOptions configures a RabbitMQ node. For most callers, the zero value is sufficient.
 type RabbitMQOptions struct {
-	// Root is a root directory in which another Linux system is installed. If it is set, RabbitMQ is started with
-	// chroot, which only the user root can do. The default is the value of PARKING_RABBITMQ_ROOT. If that is
-	// not set either, the RabbitMQ of this system is used.
+	// Root is a root directory in which another Linux system is installed. The default is the value of the environment
+	// variable PARKING_RABBITMQ_ROOT. If Root is not empty, RabbitMQ is started with chroot, which only the user root
+	// can do. If Root is empty, the RabbitMQ of this system is used.
 	Root string
 	// Environment contains additional environment variables for the node, such as
 	// RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
@@ -49,24 +49,26 @@ type RabbitMQOptions struct {
 	// Files contains files for the working directory of the node, by name. The lines of Config can refer to them by
 	// their names, even if the node is started with chroot.
 	Files map[string][]byte
-	// Join is a running node whose cluster the new node joins. Both nodes have the same users and passwords. They share
-	// the port mapper (epmd) of the running node, which ends when that node is closed. So close the new node first.
+	// Join is a running node. If Join is set, the new node becomes a member of the cluster of the running node. Both
+	// nodes have the same users and passwords, and use the port mapper (epmd) of the running node. This epmd ends when
+	// the running node is closed, so close the new node first.
 	Join *RabbitMQ
 }
 
-// RabbitMQ is a private RabbitMQ node. The methods that start and stop the node are not safe for concurrent
-// use.
+// RabbitMQ is a private RabbitMQ node. The methods that start and stop the node are not safe for concurrent use.
 type RabbitMQ struct {
 	daemon
 
 	directory *directory
 	programs  rabbitMQPrograms
 	options   RabbitMQOptions
-	ports     []port.Port // of AMQP, the Erlang distribution and epmd; a node that joins another uses the other's epmd
-	user      string
-	password  string
-	cookie    string
-	version   string
+	// ports contains the ports of AMQP and of the Erlang distribution. If Join is not set, the slice also contains the
+	// port of epmd. If Join is set, the node uses the epmd of the node in Join.
+	ports    []port.Port
+	user     string
+	password string
+	cookie   string
+	version  string
 
 	epmd *process // epmd continues to run when the node restarts, as in a real installation
 }
@@ -91,9 +93,9 @@ func findRabbitMQ(root string) (rabbitMQPrograms, error) {
 	return found, err
 }
 
-// StartRabbitMQ starts a new node. It returns when clients can connect. The node stores its data in dir, or in
-// a temporary directory if dir is empty. ctx limits only the start. If RabbitMQ is not installed, the error wraps
-// a *NotInstalledError. The caller must call Close.
+// StartRabbitMQ starts a new node. It returns when clients can connect. The node stores its data in dir, or in a
+// temporary directory if dir is empty. If ctx ends after StartRabbitMQ has returned, the node continues to run. If
+// RabbitMQ is not installed, the error wraps a *NotInstalledError. The caller must call Close.
 func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_RABBITMQ_ROOT")
@@ -154,8 +156,8 @@ func (r *RabbitMQ) epmdPort() port.Port {
 // Node returns the name of the Erlang node, such as parking-23456@localhost.
 func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
 
-// configure writes the configuration of the node. Apart from the lines of the option Config, it uses the Erlang format.
-// Compared with rabbitmq.conf, this format loads faster and allows all characters in a password.
+// configure writes the configuration of the node. Only the lines of the option Config are written to rabbitmq.conf. The
+// other settings are in the Erlang format, which loads faster and allows all characters in a password.
 func (r *RabbitMQ) configure() error {
 	advanced := fmt.Sprintf(`[
  {rabbit, [
@@ -191,7 +193,8 @@ func (r *RabbitMQ) configure() error {
 	return nil
 }
 
-// clusterNodes returns the line for Join in the configuration. The line is empty if Join is not set.
+// clusterNodes returns the configuration line that makes the node a member of the cluster of the node in the option
+// Join. It returns "" if this option is not set.
 func (r *RabbitMQ) clusterNodes() string {
 	if r.options.Join == nil {
 		return ""
@@ -199,7 +202,7 @@ func (r *RabbitMQ) clusterNodes() string {
 	return fmt.Sprintf("  {cluster_nodes, {['%s', '%s'], disc}},\n", r.options.Join.Node(), r.Node())
 }
 
-// logSize returns the line for LogSize in the configuration. The line is empty if LogSize is not set.
+// logSize returns the configuration line that sets wal_max_size_bytes. It returns "" if the option LogSize is not set.
 func (r *RabbitMQ) logSize() string {
 	if r.options.LogSize == 0 {
 		return ""
@@ -207,8 +210,8 @@ func (r *RabbitMQ) logSize() string {
 	return fmt.Sprintf(" {ra, [{wal_max_size_bytes, %d}]},\n", r.options.LogSize)
 }
 
-// environment returns the complete environment of the node and its command line tools. They do not inherit any
-// variables of this process.
+// environment returns the complete environment of the node and its command line tools. The node and the tools inherit
+// no variables of this process.
 func (r *RabbitMQ) environment() []string {
 	inner := func(name string) string { return filepath.Join(r.directory.inner, name) }
 	return append([]string{
@@ -224,18 +227,17 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_LOG_BASE=" + inner("log"),
 		"RABBITMQ_ADVANCED_CONFIG_FILE=" + inner("advanced.config"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + inner("enabled_plugins"),
-		// The files that the next variables name need not exist. Without the variables, the node would read the
+		// The next three variables refer to files that need not exist. Without these variables, the node would read the
 		// configuration files that are installed on this machine.
 		"RABBITMQ_CONFIG_FILE=" + inner("rabbitmq"),
 		"RABBITMQ_CONFIG_FILES=" + inner("conf.d"),
 		"RABBITMQ_CONF_ENV_FILE=" + inner("rabbitmq-env.conf"),
-		// This variable makes the start script replace itself with the node. Otherwise, the script would run
-		// until the node ends.
+		// This variable makes the start script exec the node. Otherwise, the script would run until the node ends.
 		"RABBITMQ_ALLOW_INPUT=1",
 		// Erlang's schedulers must not busy-wait when they are idle, because many processes share the cores.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
-		// The command line tools are Erlang nodes, which listen as well. These settings make them listen on loopback,
-		// above the ephemeral port range, where no outgoing connection can already use the port.
+		// The command line tools are Erlang nodes, so each tool listens on a port. These settings make the tools listen
+		// on loopback, above the ephemeral port range, where no outgoing connection can already use the port.
 		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CTL_DIST_PORT_MIN=61000",
 		"RABBITMQ_CTL_DIST_PORT_MAX=65000",
@@ -249,8 +251,8 @@ func (r *RabbitMQ) command(path string, args []string, output io.Writer) command
 	}
 }
 
-// startEpmd starts the Erlang port mapper (epmd) as a child process. Otherwise, the node would start it as a daemon,
-// which would continue to run after this process has ended.
+// startEpmd starts the Erlang port mapper (epmd) as a child process. By default, a node starts epmd as a daemon, which
+// would continue to run after this process has ended.
 func (r *RabbitMQ) startEpmd(ctx context.Context) error {
 	args := []string{"-port", r.epmdPort().String(), "-address", "127.0.0.1"}
 	var err error
@@ -277,21 +279,21 @@ func (r *RabbitMQ) start(ctx context.Context) error {
 	return nil
 }
 
-// logTail returns the end of the node's log. If the node failed before it created a log, it returns the end of
-// the node's output.
+// logTail returns the end of the node's log. If the node failed before it created a log, logTail returns the end of the
+// node's output.
 func (r *RabbitMQ) logTail() string {
 	log := cmp.Or(r.directory.tail("log/*.log"), r.directory.tail("output.log"))
 	return strings.ReplaceAll(log, r.password, "***")
 }
 
-// Diagnosis returns the first errors in the node's log and the end of the log. The output of a failed test
-// should contain it.
+// Diagnosis returns the first errors in the node's log and the end of the log. A failed test should print the
+// diagnosis.
 func (r *RabbitMQ) Diagnosis() string {
 	first := strings.ReplaceAll(r.directory.errors("log/*.log"), r.password, "***")
 	return fmt.Sprintf("the first errors in the log of %v:\n%s\nthe end of the log:\n%s", r, first, r.logTail())
 }
 
-// connect opens an AMQP connection and closes it. It succeeds only after the node has recovered its queues.
+// connect opens and closes an AMQP connection. It succeeds only after the node has recovered its queues.
 func (r *RabbitMQ) connect(context.Context) error {
 	conn, err := amqp.DialConfig(r.URI(), amqp.Config{Dial: amqp.DefaultDial(10 * time.Second)})
 	if err != nil {
@@ -303,21 +305,23 @@ func (r *RabbitMQ) connect(context.Context) error {
 	return conn.Close()
 }
 
-// Close kills the node and releases its ports. If its directory is temporary, Close removes the directory.
+// Close kills the node and releases its ports. If the node's directory is temporary, Close removes the directory.
 func (r *RabbitMQ) Close() error {
 	err := errors.Join(r.process.kill(), r.epmd.kill(), r.directory.close())
 	port.Release(r.ports)
 	return err
 }
 
-// Ctl runs rabbitmqctl for the node and returns the output. If it fails, the error contains the output.
+// Ctl runs rabbitmqctl for the node and returns the output. If rabbitmqctl fails, the error contains the output.
 func (r *RabbitMQ) Ctl(args ...string) (string, error) { return r.run(r.programs.ctl, args) }
 
-// Queues runs rabbitmq-queues for the node and returns the output. If it fails, the error contains the output.
+// Queues runs rabbitmq-queues for the node and returns the output. If rabbitmq-queues fails, the error contains the
+// output.
 func (r *RabbitMQ) Queues(args ...string) (string, error) { return r.run(r.programs.queues, args) }
 
 // Run runs a program with the environment in which Ctl runs rabbitmqctl, and returns the output. The output includes
-// that of processes that the program leaves in the background. If the program fails, the error contains the output.
+// the output of processes that the program leaves in the background. If the program fails, the error contains the
+// output.
 func (r *RabbitMQ) Run(path string, args ...string) (string, error) { return r.run(path, args) }
 
 func (r *RabbitMQ) run(path string, args []string) (string, error) {
@@ -342,15 +346,16 @@ func (r *RabbitMQ) run(path string, args []string) (string, error) {
 }
 
 // SyncQueues makes the node write its list of quorum queues to disk. Otherwise, the node writes the list some seconds
-// after a queue was declared. If RabbitMQ 3.10 is killed before that, the queue loses confirmed messages and never
-// elects a leader again. So a test must call SyncQueues before it kills a node on which it has just declared queues.
+// after a queue was declared. If RabbitMQ 3.10 is killed before the node writes the list, the queue loses confirmed
+// messages and can no longer elect a leader. So a test must call SyncQueues before it kills a node on which it has just
+// declared queues.
 func (r *RabbitMQ) SyncQueues() error {
 	_, err := r.Ctl("eval", "ok = dets:sync(ra_directory_reverse).")
 	return err
 }
 
-// AddVHost creates a virtual host and gives the node's user all permissions in it. It returns the URI of the
-// virtual host.
+// AddVHost creates a virtual host, in which the node's user has all permissions. It returns the URI of the virtual
+// host.
 func (r *RabbitMQ) AddVHost(name string) (string, error) {
 	if _, err := r.Ctl("add_vhost", name); err != nil {
 		return "", err
@@ -392,8 +397,8 @@ func (r *RabbitMQ) Directory() string { return r.directory.host }
 // String returns the URI without user name and password.
 func (r *RabbitMQ) String() string { return Redacted(r.URI()) }
 
-// poll calls ready() repeatedly until it succeeds. It returns an error if process p ends or if startTimeout expires.
-// The error contains the last error of ready.
+// poll calls the function named ready repeatedly until the function returns nil. It returns an error if the process p
+// ends, ctx ends, or startTimeout expires.
 func poll(ctx context.Context, p *process, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -421,6 +426,5 @@ func endOf(p *process) error {
 	return p.err
 }
 
-// PortMapperPID returns the process ID of the node's Erlang port mapper. Like the node, it is a child of this
-// process.
+// PortMapperPID returns the process ID of the node's Erlang port mapper. The port mapper is a child of this process.
 func (r *RabbitMQ) PortMapperPID() int { return r.epmd.pid }

@@ -2,9 +2,9 @@ package tlstest
 
 import "encoding/binary"
 
-// Greetings returns the first bytes that a client without TLS sends, for each protocol. A server that accepts
-// connections without TLS answers a complete greeting of its protocol. If a greeting is incomplete, the server closes
-// the connection without an answer. So a test that expects no answer must send a complete greeting.
+// Greetings returns, by protocol, the first bytes that a client without TLS sends. A server that accepts connections
+// without TLS answers a complete greeting of its protocol. If a greeting is incomplete, even such a server does not
+// answer. So a test that expects no answer must send a complete greeting.
 func Greetings() map[string]string {
 	return map[string]string{
 		"AMQP":                "AMQP\x00\x00\x09\x01",
@@ -15,10 +15,10 @@ func Greetings() map[string]string {
 	}
 }
 
-// distributionGreeting returns the first message of an Erlang node that connects to another node, since Erlang/OTP 23:
-// the length of the message, the letter N, the capabilities and the creation of the node, and its name with its length.
-// The capabilities are those that every node requires, up to Erlang/OTP 27. The node is hidden, so it does not become a
-// member of a cluster.
+// distributionGreeting returns the first message that an Erlang node sends to another node, in the format of Erlang/OTP
+// 23 and later: the length of the message, the letter N, the capabilities of the node, its creation (a number that
+// changes when the node restarts), the length of its name, and its name. The capabilities are those that Erlang/OTP 27
+// and all earlier versions require. The node is hidden, so it does not become a member of a cluster.
 func distributionGreeting() string {
 	const capabilities, creation, name = 0x4_0707_0f94, 1, "greeting@localhost"
 	message := binary.BigEndian.AppendUint64([]byte("N"), capabilities)

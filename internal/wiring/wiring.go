@@ -29,7 +29,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Broker is an open broker adapter together with its address.
+// Broker is an open broker adapter together with the address of its server.
 type Broker struct {
 	broker.Broker
 	// Address is the address of the server without the password, for display.
@@ -40,8 +40,8 @@ type Broker struct {
 	blocked func() error
 }
 
-// OpenBroker opens the broker of a plan. If the plan has no binding for RabbitMQ, it opens a broker in memory. It does
-// not connect.
+// OpenBroker opens the broker of a plan, but does not connect to the server yet. If the plan has no binding for
+// RabbitMQ, OpenBroker opens a broker in memory.
 func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	if p.RabbitMQ == (plan.BindingRef{}) {
 		b, err := memorybroker.New(memorybroker.Config{Partitions: p.Partitions})
@@ -98,7 +98,7 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return b.exists(ctx)
 }
 
-// Store is an open store adapter together with its address.
+// Store is an open store adapter together with the address of its server.
 type Store struct {
 	store.Store
 	// Address is the address of the server without the password, for display.
@@ -121,8 +121,8 @@ func (s *Store) Check(ctx context.Context) error {
 	return s.check(ctx)
 }
 
-// CheckWritable returns an error if the server does not accept a write. It writes one key to a single server, or one to
-// each partition of a cluster.
+// CheckWritable returns an error if the server does not accept a write. It writes one key to a single server, or one
+// key to each partition of a cluster.
 func (s *Store) CheckWritable(ctx context.Context) error {
 	if s.writable == nil {
 		return nil
@@ -152,8 +152,8 @@ func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	return s.reserve(ctx, owner)
 }
 
-// OpenStore opens the store of a plan. If the plan has no binding for Redis, it opens a store in memory. It does not
-// connect.
+// OpenStore opens the store of a plan, but does not connect to the server yet. If the plan has no binding for Redis,
+// OpenStore opens a store in memory.
 func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if p.Redis == (plan.BindingRef{}) {
 		return openMemoryStore(p), nil
@@ -181,8 +181,8 @@ func openMemoryStore(p *plan.Plan) *Store {
 	return opened
 }
 
-// Source returns a source that reads the binding of a service from the place that the plan gives: a URI, a directory,
-// or both; see plan.BindingRef.
+// Source returns a source of the binding that ref describes; see plan.BindingRef. It returns an error if ref is empty,
+// or if its URI is invalid.
 func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	switch {
 	case ref.URI != "":
@@ -193,8 +193,8 @@ func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	return nil, fmt.Errorf("the plan has no binding for %s: set uri or secretDir", s.Name)
 }
 
-// shown returns the address of the server without its password, for messages. If the address cannot be read, it names
-// the directory that should contain the address.
+// shown returns the address of the server without its password, for messages. If the address cannot be read, the
+// returned text names the directory that should contain the address.
 func shown(source binding.Source, ref plan.BindingRef) string {
 	if address, err := source(); err == nil {
 		return address.Redacted()
@@ -202,8 +202,8 @@ func shown(source binding.Source, ref plan.BindingRef) string {
 	return "the address in " + ref.SecretDir
 }
 
-// RequireServers returns an error if a plan has no binding for RabbitMQ or for Redis. Processes that run separately
-// cannot share a broker or a store in memory.
+// RequireServers returns an error if the plan lacks the binding for RabbitMQ, for Redis, or both. Separate processes
+// need these bindings, because they cannot share a broker or a store in memory.
 func RequireServers(p *plan.Plan) error {
 	var errs []error
 	for _, part := range []struct {
