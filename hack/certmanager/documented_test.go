@@ -25,7 +25,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// These names must be those in the manifest in docs/operations.md.
+// These names must match the manifest in docs/operations.md.
 const (
 	namespace  = "parking"
 	simulation = "rush-hour"
@@ -33,9 +33,9 @@ const (
 )
 
 // TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart creates the objects of the manifest in
-// docs/operations.md. Then it renews the CA and all certificates, and finally withdraws the simulation's
-// permission to use the Secret of one certificate. It creates a Pod for each component, because the operator annotates
-// Pods to make the kubelet refresh their mounted files.
+// docs/operations.md. Then it renews the CA and all certificates. Finally it withdraws the simulation's permission to
+// use the Secret of one certificate. It creates a Pod for each component, because the operator annotates Pods to make
+// the kubelet refresh the mounted files.
 func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *testing.T) {
 	c := newCluster(t)
 	c.createDocumented()
@@ -72,7 +72,7 @@ func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *test
 	}
 	renewedCA := c.secret(authority)
 	if !bytes.Equal(ca.Data[corev1.TLSPrivateKeyKey], renewedCA.Data[corev1.TLSPrivateKeyKey]) {
-		t.Error("the renewed CA has another key")
+		t.Error("the renewal has changed the key of the CA")
 	}
 	for _, n := range needed {
 		before, after := secrets[n.Secret], c.secret(n.Secret)
@@ -82,7 +82,7 @@ func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *test
 		if got := after.Annotations[v1alpha1.AllowedSimulationsAnnotation]; got != simulation {
 			t.Errorf("the renewed Secret %s permits the simulations %q, want %q", n.Secret, got, simulation)
 		}
-		// While the kubelet refreshes the files, some pods have the new files and others still have the old ones.
+		// While the kubelet updates the certificate files, some pods still use the old certificate.
 		if err := errors.Join(accepts(before, after, n.Hosts[0]), accepts(after, before, n.Hosts[0])); err != nil {
 			t.Errorf("Secret %s before and after the renewal: %v", n.Secret, err)
 		}
@@ -143,7 +143,7 @@ func (c cluster) createDocumented() {
 	}
 }
 
-// awaitRunning waits until the simulation is Running. Meanwhile it marks all workloads as ready, again and again.
+// awaitRunning waits until the simulation is Running. Until then, it repeatedly marks all workloads as ready.
 func (c cluster) awaitRunning(sim *v1alpha1.ParkingSimulation) {
 	c.T.Helper()
 	c.Eventually("the simulation to run", func() error {
@@ -151,20 +151,20 @@ func (c cluster) awaitRunning(sim *v1alpha1.ParkingSimulation) {
 		c.Exists(sim, sim.Name)
 		condition := meta.FindStatusCondition(sim.Status.Conditions, v1alpha1.ConditionReady)
 		if condition == nil || condition.Status != metav1.ConditionTrue || condition.Reason != "Running" {
-			return fmt.Errorf("it has the conditions %+v", sim.Status.Conditions)
+			return fmt.Errorf("the simulation has the conditions %+v", sim.Status.Conditions)
 		}
 		return nil
 	})
 }
 
-// awaitHash waits until an annotation of the pod no longer has the former value, and returns the new value. The
-// operator changes this annotation to make the kubelet refresh the files in the pod.
+// awaitHash waits until the mounts-hash annotation of the pod differs from the parameter former, and returns the new
+// value. The operator changes this annotation to make the kubelet refresh the files in the pod.
 func (c cluster) awaitHash(pod *corev1.Pod, former string) (hash string) {
 	c.T.Helper()
 	c.Eventually("the annotation of pod "+pod.Name, func() error {
 		c.Exists(pod, pod.Name)
 		if hash = pod.Annotations["simulation.parking.dev/mounts-hash"]; hash == former {
-			return fmt.Errorf("it is still %q", hash)
+			return fmt.Errorf("the annotation is still %q", hash)
 		}
 		return nil
 	})
@@ -193,8 +193,8 @@ func mounts(workload client.Object, secret string) bool {
 	return slices.ContainsFunc(volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == secret })
 }
 
-// accepts returns an error if a client that trusts the CA certificates in the Secret named trusted would reject the
-// certificate in the Secret named server.
+// accepts returns an error if a client that connects to the given host would reject the certificate in the second
+// Secret. The client trusts the CA certificates in the first Secret.
 func accepts(trusted, server *corev1.Secret, host string) error {
 	_, err := certificates.Check(resources.ReadCertificate(server.Data).Pair, trusted.Data["ca.crt"], host, time.Now())
 	return err

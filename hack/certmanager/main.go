@@ -1,7 +1,7 @@
-// Command certmanager runs the controllers of cert-manager that sign and renew certificates with a CA. The
-// command runs outside the cluster and needs no image. The CRDs of cert-manager must exist in the cluster. The tests of
-// the package check that simulations can use the certificates. The package is a separate Go module, so that the main
-// module does not have the dependencies of cert-manager.
+// Command certmanager runs the controllers of cert-manager that sign and renew certificates with a CA. The command runs
+// outside the cluster and needs no image. The CRDs of cert-manager must exist in the cluster. The tests of this package
+// check that simulations can use the certificates. This package is a separate Go module, so that the main module does
+// not have the dependencies of cert-manager.
 package main
 
 import (
@@ -44,7 +44,7 @@ func main() {
 	}
 }
 
-// run runs the controllers until the context ends, which is not an error, or until one of them fails.
+// run runs the controllers until ctx ends or a controller fails. The end of ctx is not an error.
 func run(ctx context.Context, kubeconfig string) error {
 	running, ctx := errgroup.WithContext(ctx)
 	factory, err := controller.NewContextFactory(ctx, controller.ContextOptions{Kubeconfig: kubeconfig})

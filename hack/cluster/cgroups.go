@@ -14,8 +14,8 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// cgroupHierarchies returns the mount points of the control group hierarchies. Version 2 of control groups has one
-// hierarchy. Version 1 has one hierarchy per controller.
+// cgroupHierarchies returns the mount points of the control group hierarchies. Control groups v2 have one hierarchy.
+// Control groups v1 have several hierarchies.
 func cgroupHierarchies() ([]string, error) {
 	if isCgroup(cgroupRoot) {
 		return []string{cgroupRoot}, nil
@@ -26,7 +26,7 @@ func cgroupHierarchies() ([]string, error) {
 	}
 	var roots []string
 	for _, entry := range entries {
-		// Skip symbolic links, such as cpuacct: another entry is the mount point of the same hierarchy.
+		// Skip symbolic links, such as cpuacct: each link leads to a mount point that has its own entry.
 		if path := filepath.Join(cgroupRoot, entry.Name()); entry.IsDir() && isCgroup(path) {
 			roots = append(roots, path)
 		}
@@ -45,8 +45,8 @@ func isCgroup(path string) bool {
 	return stat.Type == unix.CGROUP2_SUPER_MAGIC || stat.Type == unix.CGROUP_SUPER_MAGIC
 }
 
-// makeCgroups creates a control group in all hierarchies. Inside this group, the kubelet creates the control groups of
-// the pods.
+// makeCgroups creates the control group with the given name in all hierarchies. Inside this group, the kubelet creates
+// the control groups of the pods.
 func makeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {
@@ -60,8 +60,8 @@ func makeCgroups(name string) error {
 	return nil
 }
 
-// removeCgroups removes a control group, and the groups below it, from all hierarchies. It retries, because the
-// kernel does not remove killed processes from their groups at once.
+// removeCgroups removes a control group and its descendants from all hierarchies. A killed process stays in its control
+// group for a short time, and a group with a process cannot be removed. So removeCgroups retries.
 func removeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {
@@ -81,7 +81,7 @@ func removeCgroups(name string) error {
 	return fmt.Errorf("remove control groups: %w", err)
 }
 
-// removeCgroup removes a control group from one hierarchy. It first removes the groups below it.
+// removeCgroup removes a control group and its descendants from one hierarchy.
 func removeCgroup(path string) error {
 	var groups []string
 	err := filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The configuration files repeat some constants of layout.go, because they cannot refer to Go constants.
+// The configuration files repeat some constants of layout.go, because such a file cannot refer to a Go constant.
 func TestConfigFiles_PathsAndAddresses_AgreeWithConstants(t *testing.T) {
 	t.Parallel()
 	var cni struct {
@@ -50,7 +50,7 @@ func TestConfigFiles_PathsAndAddresses_AgreeWithConstants(t *testing.T) {
 	}
 }
 
-// images contains the references to the monitoring images from the chart values.
+// images contains the values of a file config/monitoring-*.yaml: three image references and the version of Prometheus.
 type images struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
 func TestConfigFiles_ReferToTheImagesOfTheCluster(t *testing.T) {
@@ -156,7 +156,7 @@ func TestPKI_Kubeconfig_CanBeLoaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if config.Host != "https://127.0.0.1:1234" || len(config.CertData) == 0 || len(config.CAData) == 0 {
-		t.Errorf("the configuration is %s", config)
+		t.Errorf("the configuration is %s, want the address of the API server and the certificates", config)
 	}
 }
 
@@ -171,13 +171,13 @@ func TestStartTime_SameProcess_ReturnsSameTime(t *testing.T) {
 	}
 	const unused = 1 << 30 // higher than any process ID on Linux
 	if _, err := startTime(unused); err == nil {
-		t.Error("a process that does not exist has a start time")
+		t.Error("startTime returned no error for a process that does not exist")
 	}
 }
 
 func TestLayout_CgroupName_IsUniquePerRepository(t *testing.T) {
 	t.Parallel()
 	if a, b := newLayout("/a", "v1"), newLayout("/b", "v1"); a.cgroup() == b.cgroup() {
-		t.Errorf("both have %s", a.cgroup())
+		t.Errorf("both repositories have the cgroup %s", a.cgroup())
 	}
 }

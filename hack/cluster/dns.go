@@ -20,7 +20,7 @@ import (
 // these names.
 const hostsFile = nodeState + "/hosts"
 
-// startDNS starts dnsmasq, which is the only name server of the pods. It resolves only the names in the hosts file.
+// startDNS starts dnsmasq, the only name server of the pods. dnsmasq resolves only the names in the hosts file.
 func (n *node) startDNS() error {
 	if err := os.WriteFile(hostsFile, nil, 0o644); err != nil {
 		return err
@@ -30,11 +30,11 @@ func (n *node) startDNS() error {
 		"--listen-address="+nodeAddress, "--bind-interfaces")
 }
 
-// names updates the hosts file when the Services of the cluster or their endpoints change.
+// The type "names" updates the hosts file when Services or their endpoints change.
 type names struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
-	// changed is a function that makes dnsmasq read the hosts file again.
+	// The function "changed" makes dnsmasq read the hosts file again.
 	changed func() error
 
 	mu      sync.Mutex

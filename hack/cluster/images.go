@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/hack/image/oci"
 )
 
-// These are the images in the native cluster, in addition to the operator's image. They are imported, because the
-// cluster cannot pull images.
+// A nativeCluster runs directly on this machine, not in Docker. It cannot pull images, so these images are imported, in
+// addition to the image of the operator.
 const (
 	pauseImage = "docker.io/local/pause:1"
 	// serversImage contains RabbitMQ and Redis from Debian 13.
@@ -178,7 +178,7 @@ func serversImageOf(root string) oci.Image {
 	return oci.Image{
 		Name: serversImage, Architecture: runtime.GOARCH, Created: time.Unix(0, 0),
 		Config: v1.Config{
-			User: "999", // the official images of RabbitMQ and Redis use the same user ID
+			User: "999", // the user ID in the official images of RabbitMQ and Redis
 			// RabbitMQ's own scripts come first in PATH, because Debian's scripts work only for the user rabbitmq.
 			Env: []string{"PATH=/usr/lib/rabbitmq/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
 		},

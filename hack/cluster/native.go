@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// nodeCommand is the subcommand that runs the node. This program starts itself with this subcommand. Users do not
-// use it.
+// nodeCommand is the internal subcommand that runs the node. The command "cluster up" starts a second process with this
+// subcommand.
 const nodeCommand = "node"
 
 // nativeCluster is a single-node cluster that runs directly on this machine, without a container engine.
@@ -31,11 +31,11 @@ type nativeCluster struct {
 }
 
 // nodeProcess identifies the process that runs the node. The start time of the process, in clock ticks since boot,
-// distinguishes it from a later process with the same PID.
+// distinguishes this process from a later process with the same PID.
 type nodeProcess struct {
 	PID     int    `json:"pid"`
 	Started uint64 `json:"started"`
-	// API is the host and port under which the API server is reachable from the host.
+	// API is the address (host:port) at which the API server is reachable from this machine.
 	API string `json:"api"`
 }
 
@@ -66,9 +66,9 @@ func (c *nativeCluster) up(ctx context.Context) error {
 }
 
 // policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router only when the node itself
-// starts, and only if the binary of kube-router exists.
+// starts. So policies returns an error if the node already runs without kube-router.
 func (c *nativeCluster) policies(ctx context.Context) error {
-	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs their programs
+	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs programs of these packages
 		return err
 	}
 	if err := c.buildAll(ctx, policyBuilds()); err != nil {
@@ -87,8 +87,7 @@ func (c *nativeCluster) policies(ctx context.Context) error {
 	return nil
 }
 
-// buildAll builds programs. At the same time, it runs the functions in the parameter others, because a build does
-// not always use all CPUs.
+// buildAll runs the builds and the other functions, two at a time, because a build does not always use all CPUs.
 func (c *nativeCluster) buildAll(ctx context.Context, builds []build, others ...func(context.Context) error) error {
 	b := &builder{c.layout.source(), c.layout.programs, c.steps}
 	if slices.ContainsFunc(builds, func(b build) bool { return b.cgo }) {
@@ -121,15 +120,16 @@ func (c *nativeCluster) check(ctx context.Context) error {
 	if _, err := outputOf(isolated); err != nil {
 		return fmt.Errorf("create the mount, PID and network namespaces of a node (%s): %w", remedy, err)
 	}
-	// Check whether control groups can be created, and remove those that a crashed node has left behind.
+	// Check that control groups can be created. The check also removes the control groups of a crashed node.
 	if err := errors.Join(makeCgroups(c.layout.cgroup()), removeCgroups(c.layout.cgroup())); err != nil {
 		return fmt.Errorf("create control groups below %s for the pods (%s): %w", cgroupRoot, remedy, err)
 	}
 	return nil
 }
 
-// equip prepares this machine for the use of the cluster. It links kubectl into .tools/bin. Next to the kubeconfig, it
-// writes the chart values for this kind of cluster, and links the kustomization that installs the operator.
+// equip prepares this machine for users of the cluster. It creates a link to kubectl in .tools/bin. In the directory of
+// the kubeconfig, equip writes the chart values for this kind of cluster and creates a link to the kustomization of the
+// operator.
 func equip(l layout, kind string) error {
 	for _, name := range []string{"values", "monitoring"} {
 		text, err := configs.ReadFile("config/" + name + "-" + kind + ".yaml")
@@ -146,7 +146,7 @@ func equip(l layout, kind string) error {
 	)
 }
 
-// link creates a symbolic link, or replaces an existing one.
+// link creates a symbolic link at the given path. It replaces an existing file or link.
 func link(target, path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -154,9 +154,8 @@ func link(target, path string) error {
 	return os.Symlink(target, path)
 }
 
-// startNode starts a new, empty cluster.
+// startNode removes the files of the previous cluster, starts the node, and waits until the node is ready.
 func (c *nativeCluster) startNode(ctx context.Context) error {
-	// Remove the files that a crashed cluster has left behind, and the logs of the previous cluster.
 	if err := errors.Join(c.remove(), os.RemoveAll(c.layout.logs())); err != nil {
 		return err
 	}
@@ -205,7 +204,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the node in Linux namespaces of its own: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // reaps the process when it ends, so that it does not remain as a zombie
+	go func() { _ = cmd.Wait() }() // reap the process when it ends
 	started, err := startTime(cmd.Process.Pid)
 	if err != nil {
 		return err
@@ -226,7 +225,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	})
 }
 
-// writeKubeconfig writes the kubeconfig for users on the host. It returns an error if the node has not created its
+// writeKubeconfig writes the kubeconfig for users on the host. It returns an error if the node has not created the
 // certificates yet.
 func (c *nativeCluster) writeKubeconfig(api string) error {
 	p := &pki{directory: filepath.Join(c.layout.state, "pki")}
@@ -263,8 +262,7 @@ func (c *nativeCluster) kubectl(ctx context.Context, input []byte, arguments ...
 	return outputOf(cmd)
 }
 
-// await calls the function check repeatedly. It returns when this function succeeds, the node ends, or a timeout
-// expires.
+// await calls the function check repeatedly until check returns nil, the node ends, or a timeout expires.
 func (c *nativeCluster) await(ctx context.Context, check func() error) error {
 	const timeout, interval = 2 * time.Minute, 200 * time.Millisecond
 	deadline := time.Now().Add(timeout)
@@ -287,7 +285,7 @@ func (c *nativeCluster) await(ctx context.Context, check func() error) error {
 	}
 }
 
-// explain appends the last lines of the node's log to an error.
+// explain appends the end of the node's log to an error.
 func (c *nativeCluster) explain(err error) error {
 	text, readErr := os.ReadFile(c.layout.nodeLog())
 	if readErr != nil || len(text) == 0 {
@@ -325,7 +323,7 @@ func (c *nativeCluster) down(context.Context) error {
 	return c.steps.do("Remove the cluster", "3 s", c.remove)
 }
 
-// remove kills the node, then removes its control groups and its files except the logs.
+// remove kills the node. Then it removes the control groups of the node, and all files of the node except the logs.
 func (c *nativeCluster) remove() error {
 	if node, running := c.node(); running {
 		if err := syscall.Kill(node.PID, syscall.SIGKILL); err != nil {
@@ -366,7 +364,7 @@ func (c *nativeCluster) awaitEnd() error {
 	return fmt.Errorf("the node did not end within %s", timeout)
 }
 
-// node returns the process that runs the node, and whether it is still running.
+// node returns the process that runs the node, and whether this process is still running.
 func (c *nativeCluster) node() (node nodeProcess, running bool) {
 	text, err := os.ReadFile(c.layout.nodeFile())
 	if err != nil || json.Unmarshal(text, &node) != nil {
@@ -383,8 +381,8 @@ func startTime(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The name of the process is in parentheses and may contain any character, even parentheses. So parse the fields
-	// after the last parenthesis. The first of them is the state.
+	// The second field of /proc/PID/stat is the name of the process in parentheses. The name can itself contain spaces
+	// and parentheses. So parse only the fields after the last parenthesis.
 	const state, start = 0, 19
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) <= start || fields[state] == "Z" {

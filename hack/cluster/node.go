@@ -20,19 +20,19 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// node runs all processes of a cluster. It is PID 1 of its own PID namespace, so that the kernel kills the other
-// processes when the node ends.
+// node is the process that starts all other processes of a cluster. The node is PID 1 of a PID namespace, so the kernel
+// kills the other processes when the node ends.
 type node struct {
 	layout layout
 	pki    *pki
 	*supervisor
 }
 
-// apiListener is the file descriptor of the listener on the host's loopback address. The node inherits it from the
-// process that starts it.
+// apiListener is the file descriptor of a listener on the loopback address of the host. The node inherits this
+// descriptor from its parent process.
 const apiListener = 3
 
-// runNode runs the cluster until one of its processes ends or the node receives a signal.
+// runNode runs the cluster. It returns when ctx is cancelled, or when a process of the cluster ends.
 func runNode(ctx context.Context, l layout) error {
 	if err := enterNode(l); err != nil {
 		return err
@@ -67,10 +67,11 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
 		{nil, accepts("unix", containerdSocket)},
-		// Wait until dnsmasq listens. SIGHUP makes it reload the hosts file, but kills it if it does not listen yet.
+		// Wait until dnsmasq listens. The method publishNames sends SIGHUP, which makes a listening dnsmasq reload the
+		// hosts file. The signal would kill a dnsmasq that does not listen yet.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
 		{n.startKubelet, n.isRegistered},
-		{n.startKubeRouter, nil}, // kube-router exits if the Node object does not exist yet
+		{n.startKubeRouter, nil}, // after isRegistered, because kube-router exits if the Node object does not exist
 	} {
 		if component.start != nil {
 			if err := component.start(); err != nil {
@@ -105,7 +106,8 @@ func (n *node) isRegistered(ctx context.Context) error {
 	return err
 }
 
-// startControllers starts what a cluster needs but Kubernetes does not include: a volume provisioner and DNS.
+// startControllers starts two controllers that Kubernetes does not include: a provisioner of volumes, and a controller
+// that publishes the names of Services in DNS.
 func (n *node) startControllers(ctx context.Context) error {
 	client, err := newClient()
 	if err != nil {
@@ -134,7 +136,7 @@ func (n *node) writeConfig() error {
 			return err
 		}
 	}
-	// Write an empty file: dnsmasq resolves all names itself, without an upstream name server.
+	// The file resolv.conf is for the kubelet. It is empty, because no name server resolves names outside the cluster.
 	if err := os.WriteFile(nodeState+"/resolv.conf", nil, 0o644); err != nil {
 		return err
 	}
@@ -201,8 +203,8 @@ func (n *node) startKubeProxy() error {
 
 const kubeRouter = "kube-router"
 
-// startKubeRouter starts kube-router if its binary exists. kube-router only enforces NetworkPolicies, while kube-proxy
-// and the CNI plugins do the rest of the networking.
+// startKubeRouter starts kube-router if its binary exists. The flags disable everything except the enforcement of
+// NetworkPolicies, because kube-proxy and the CNI plugins do the rest of the networking.
 func (n *node) startKubeRouter() error {
 	if _, err := os.Stat(n.layout.program(kubeRouter)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -224,8 +226,8 @@ func (n *node) startKubelet() error {
 		"--cgroup-root=/"+n.layout.cgroup(), "--hostname-override="+nodeName, "--node-ip="+nodeAddress)
 }
 
-// forwardAPI forwards connections from the host's loopback address to the API server. The listener belongs to the
-// network namespace of the host. The connections to the API server belong to the network namespace of the node.
+// forwardAPI accepts connections on the loopback address of the host, in the network namespace of the host. It forwards
+// the connections to the API server, which is in the network namespace of the node.
 func (n *node) forwardAPI(ctx context.Context) error {
 	listener, err := net.FileListener(os.NewFile(apiListener, "api"))
 	if err != nil {
@@ -268,7 +270,7 @@ func (n *node) apiServerAnswers(ctx context.Context) error {
 	return answers("https://"+nodeAPI+"/readyz", &tls.Config{RootCAs: roots})(ctx)
 }
 
-// answers returns a check that succeeds if a GET request for the URL is answered with status 200.
+// answers returns a check that succeeds if the response to a GET request for the URL has the status 200.
 func answers(url string, config *tls.Config) func(context.Context) error {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 2 * time.Second}
 	return func(ctx context.Context) error {

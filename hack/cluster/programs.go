@@ -15,25 +15,26 @@ import (
 	"strings"
 )
 
-// build describes one run of go build. It builds several programs of one Go module with the same flags. The go.mod
-// file of this module pins the versions of the programs.
+// build describes one run of "go build", which builds several programs with the same flags. The command runs in a Go
+// module whose go.mod file pins the versions of the programs.
 type build struct {
-	// what describes the build to the user, and usually is the usual duration of the build, such as "7 min".
+	// The field "what" describes the build to the user. The field "usually" contains the usual duration of the build,
+	// such as "7 min".
 	what, usually string
-	// module is the directory of the Go module, relative to hack/cluster.
+	// The field module is the directory of the Go module, relative to hack/cluster.
 	module string
 	// programs maps the name of each program to its Go package.
 	programs map[string]string
-	// flags are the flags of go build. The placeholders VERSION and MINOR in them are replaced by the version and the
-	// minor version of the Go module that contains the package in the field "stamped".
-	flags   []string
+	// flags are the flags of go build. They can contain the placeholders VERSION and MINOR.
+	flags []string
+	// The field stamped names a Go package. The version of its module replaces the placeholder VERSION. The minor
+	// number of this version replaces the placeholder MINOR.
 	stamped string
 	// cgo is true if the build needs a C compiler.
 	cgo bool
 }
 
-// kubernetesBuild returns a build of Kubernetes programs, with flags that set the version that the programs report. The
-// parameters are fields of the build.
+// kubernetesBuild returns a build of Kubernetes programs, with flags that set the version that the programs report.
 func kubernetesBuild(what, usually string, programs map[string]string) build {
 	return build{
 		what: what, usually: usually, module: ".", programs: programs, stamped: "k8s.io/kubernetes/cmd/kubectl",
@@ -51,7 +52,7 @@ func commands(directory string, names ...string) map[string]string {
 	return all
 }
 
-// nodeBuilds returns the builds of kubectl and of all programs that a node runs.
+// nodeBuilds returns the builds of kubectl and of the programs that every node runs.
 func nodeBuilds() []build {
 	kubernetes := commands("k8s.io/kubernetes/cmd",
 		"kubectl", "kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "kube-apiserver")
@@ -88,8 +89,8 @@ func policyBuilds() []build {
 	}}
 }
 
-// kindBuilds returns the builds of the programs that are needed on the host if the cluster runs in Docker. The
-// node's image contains the other programs.
+// kindBuilds returns the builds of the programs that this machine needs if the cluster runs in Docker. The node image
+// contains all other programs.
 func kindBuilds() []build {
 	return []build{
 		{what: "Build kind from source, once", usually: "30 s", module: "modules/kind", programs: map[string]string{"kind": "sigs.k8s.io/kind"}},
@@ -125,7 +126,7 @@ type builder struct {
 	steps             *steps
 }
 
-// build builds those programs that are missing from the directory or have a different version there.
+// build compiles each program whose binary is missing or has a different version than go.mod requires.
 func (b *builder) build(ctx context.Context, build build) error {
 	if err := os.MkdirAll(b.directory, 0o755); err != nil {
 		return err
@@ -142,7 +143,7 @@ func (b *builder) build(ctx context.Context, build build) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	// Build into a temporary directory, so that an interrupted build leaves no incomplete program behind.
+	// Build into a temporary directory, so that an interrupted build leaves no incomplete program in b.directory.
 	part, err := os.MkdirTemp(b.directory, "part-")
 	if err != nil {
 		return err
@@ -174,8 +175,8 @@ func binaryName(pkg string) string {
 	return path.Base(pkg)
 }
 
-// versions returns the module version of each package in a build. For packages of this repository, it returns an
-// empty version. It does not load their dependencies, so it downloads only the modules that contain the packages.
+// versions returns the module version of each package in a build. The version of a package of this repository is empty.
+// To find the versions, the go command downloads the modules of the packages, but not their dependencies.
 func (b *builder) versions(ctx context.Context, build build) (map[string]string, error) {
 	arguments := append([]string{"list", "-find", "-f", "{{.ImportPath}} {{.Module.Version}}"}, slices.Sorted(maps.Values(build.programs))...)
 	if build.stamped != "" {
@@ -205,7 +206,7 @@ func (b *builder) goCommand(ctx context.Context, build build, arguments ...strin
 	return cmd
 }
 
-// builtVersion returns the module version of an existing binary. It returns "" if the binary does not exist.
+// builtVersion returns the module version of an existing binary. It returns "" if the binary cannot be read.
 func builtVersion(path string) string {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
@@ -214,8 +215,7 @@ func builtVersion(path string) string {
 	return info.Main.Version
 }
 
-// installPackages installs missing Debian packages. On systems other than Debian, it does nothing, so a missing
-// program causes an error when the program is used.
+// installPackages installs missing Debian packages. It does nothing on systems without dpkg-query.
 func installPackages(ctx context.Context, s *steps, names ...string) error {
 	var missing []string
 	for _, name := range names {

@@ -11,8 +11,8 @@ import (
 )
 
 // steps prints the progress of long steps, in the same format as hack/step.sh. It prints the name and the usual
-// duration of a step at its start, progress lines while it runs, and the actual duration at its end. Several steps can
-// run at the same time.
+// duration of a step when the step starts, progress lines while the step runs, and the actual duration when the step
+// ends. Several steps can run at the same time.
 type steps struct {
 	repository string
 	out        io.Writer
@@ -25,8 +25,8 @@ func newSteps(repository string, out io.Writer) *steps {
 	return &steps{repository: repository, out: out, every: 10 * time.Second, start: time.Now()}
 }
 
-// do runs the function step and prints its progress. The parameter what is the name of the step, and usually is its
-// usual duration, such as "7 min".
+// do runs a step and prints its progress. The parameters are the name of the step, the usual duration of the step, such
+// as "7 min", and the function to run.
 func (s *steps) do(what, usually string, step func() error) error {
 	s.printf("==> %s (usually %s)\n", what, usually)
 	start := time.Now()
@@ -46,7 +46,7 @@ func (s *steps) do(what, usually string, step func() error) error {
 	})
 	err := step()
 	close(done)
-	progress.Wait() // no progress line follows the line that ends the step
+	progress.Wait() // so that no progress line follows the line that ends the step
 	if err != nil {
 		s.printf("==> %s: failed after %.0f s\n", what, time.Since(start).Seconds())
 		return err
@@ -55,8 +55,8 @@ func (s *steps) do(what, usually string, step func() error) error {
 	return nil
 }
 
-// run runs a command as a step. The parameters what and usually are those of do. If the command fails, run prints its
-// output.
+// run runs a command as a step. If the command fails, this method prints the output of the command. For the other
+// parameters, see steps.do.
 func (s *steps) run(ctx context.Context, what, usually string, cmd *exec.Cmd) error {
 	step := exec.CommandContext(ctx, filepath.Join(s.repository, "hack", "step.sh"), append([]string{"-q", what, usually}, cmd.Args...)...)
 	step.Dir, step.Env, step.Stdin = cmd.Dir, cmd.Env, cmd.Stdin
@@ -67,7 +67,7 @@ func (s *steps) run(ctx context.Context, what, usually string, cmd *exec.Cmd) er
 	return nil
 }
 
-// Write prints output of a step. It can be called by several steps at the same time.
+// Write prints the output of a step. Several steps can call Write at the same time.
 func (s *steps) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,10 +15,11 @@ import (
 	"time"
 )
 
-// limit is how long a step waits for its progress line before it ends without one.
+// limit is the maximum time that a step in these tests waits for its progress line.
 const limit = 2 * time.Minute
 
-// transcript records what a step prints. Once the text matches a pattern, it calls a function.
+// transcript records what a step prints. When the text matches the field "awaited", transcript calls the function in
+// the field "then".
 type transcript struct {
 	text    bytes.Buffer
 	awaited *regexp.Regexp
@@ -41,7 +42,7 @@ func (r *transcript) matches(t *testing.T, want string) {
 	}
 }
 
-func TestStepsDo_LongStep_PrintsNameUsualTimeProgressAndResult(t *testing.T) {
+func TestStepsDo_LongStep_PrintsProgressAndResult(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		result error
@@ -71,13 +72,13 @@ func TestStepsDo_LongStep_PrintsNameUsualTimeProgressAndResult(t *testing.T) {
 	}
 }
 
-// The command writes one line and a half. Then it waits for a progress line, and writes the rest.
-func TestStepScript_LongCommand_PrintsNameUsualTimeProgressAndResult(t *testing.T) {
+// The command writes one and a half lines, waits for a progress line, and writes the rest.
+func TestStepScript_LongCommand_PrintsProgressAndResult(t *testing.T) {
 	t.Parallel()
 	const (
 		begin  = `==> Build it \(usually 30 s\)\n`
 		tick   = `    … Build it: [1-9]\d* s\n`
-		told   = `    … Build it: [1-9]\d* s \(first\)\n` // a progress line with the latest output
+		told   = `    … Build it: [1-9]\d* s \(first\)\n` // a progress line with the latest line of output
 		quiet  = begin + `(` + tick + `)*(` + told + `)+(    … Build it: \d+ s \(second\)\n)*`
 		loud   = begin + `(` + tick + `)*first\n(` + tick + `)+second\n(` + tick + `)*`
 		done   = `==> Build it: done in [1-9]\d* s\n`
@@ -86,7 +87,7 @@ func TestStepScript_LongCommand_PrintsNameUsualTimeProgressAndResult(t *testing.
 	for name, tt := range map[string]struct {
 		options []string
 		code    int
-		awaited string // the command goes on once the script has printed this
+		awaited string // the command waits until step.sh has printed a text that matches this pattern
 		want    string
 	}{
 		"a command that succeeds":       {nil, 0, `first\n` + tick, loud + done},
@@ -108,7 +109,7 @@ func TestStepScript_LongCommand_PrintsNameUsualTimeProgressAndResult(t *testing.
 	}
 }
 
-// Commands of the cluster run through hack/step.sh.
+// steps.run runs the command through hack/step.sh, which prints the output.
 func TestStepsRun_FailingCommand_PrintsItsOutputAndReturnsItsExitCode(t *testing.T) {
 	t.Parallel()
 	command, out := awaiting(t, `… Build it: [1-9]\d* s \(first\)\n`, 3)
@@ -116,13 +117,13 @@ func TestStepsRun_FailingCommand_PrintsItsOutputAndReturnsItsExitCode(t *testing
 	cmd.Env = append(os.Environ(), "STEP_INTERVAL=1")
 	err := newSteps("../..", out).run(t.Context(), "Build it", "30 s", cmd)
 	if exitCode(t, err) != 3 || !strings.HasPrefix(err.Error(), "Build it: ") {
-		t.Errorf("the step returned %v, want its name and the exit code 3", err)
+		t.Errorf("the step returned %v, want the name of the step and the exit code 3", err)
 	}
 	out.matches(t, `==> Build it \(usually 30 s\)\n(    … Build it: .*\n)+first\nsecond\n==> Build it: failed with exit code 3 after [1-9]\d* s\n`)
 }
 
-// awaiting returns a command that writes the lines "first" and "second", and ends with an exit code. In the middle of the
-// second line, it waits until the returned transcript matches a pattern.
+// awaiting returns a command that writes the lines "first" and "second", and ends with an exit code. In the middle of
+// the second line, the command waits until the returned transcript matches a pattern.
 func awaiting(t *testing.T, pattern string, code int) ([]string, *transcript) {
 	t.Helper()
 	seen := filepath.Join(t.TempDir(), "seen")
@@ -135,7 +136,7 @@ func awaiting(t *testing.T, pattern string, code int) ([]string, *transcript) {
 	return []string{"bash", "-c", script, "bash", seen, strconv.Itoa(code), strconv.Itoa(int(limit / (100 * time.Millisecond)))}, out
 }
 
-// exitCode returns the exit code of a command that ended with an error, or 0 without an error.
+// exitCode returns the exit code that an error of exec.Cmd.Run contains, or 0 if the error is nil.
 func exitCode(t *testing.T, err error) int {
 	t.Helper()
 	if err == nil {

@@ -15,7 +15,7 @@ import (
 // supervisor starts the processes of a node and reaps all processes that end. Each process has its own log file.
 type supervisor struct {
 	logs string
-	// The field failed receives an error as soon as any started process ends.
+	// The channel "failed" receives an error when a started process ends.
 	failed chan error
 
 	mu    sync.Mutex
@@ -34,8 +34,7 @@ func newSupervisor(logs string) *supervisor {
 	return s
 }
 
-// start starts a program. If the program exists both in the node's directory and in the host's PATH, it starts the one
-// in the node's directory.
+// start starts a program. A program in the directory nodeBin takes precedence over a program in PATH.
 func (s *supervisor) start(name string, arguments ...string) error {
 	log, err := os.Create(filepath.Join(s.logs, name+".log"))
 	if err != nil {
@@ -49,7 +48,7 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	cmd := exec.Command(program, arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=" + nodeBin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + nodeState}
-	s.mu.Lock() // until the name is stored, reap must not see the process
+	s.mu.Lock() // s.reap must not see the process before s.names contains it
 	defer s.mu.Unlock()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
@@ -58,7 +57,7 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	return nil
 }
 
-// signal sends a signal to a process. The parameter name is the name that was passed to start.
+// signal sends a signal to a process. The parameter name is the name of the program that the process runs.
 func (s *supervisor) signal(name string, signal syscall.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,8 +69,8 @@ func (s *supervisor) signal(name string, signal syscall.Signal) error {
 	return fmt.Errorf("%s is not running", name)
 }
 
-// reap reaps all processes that have ended. These include orphaned processes, because the kernel makes them children
-// of PID 1 of the namespace, which is this process.
+// reap reaps all child processes that have ended. This process is PID 1 of its namespace, so the kernel makes orphaned
+// processes its children.
 func (s *supervisor) reap() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,8 +102,7 @@ func describe(status syscall.WaitStatus) string {
 	return fmt.Sprintf("code %d", status.ExitStatus())
 }
 
-// await calls the function check repeatedly. It returns when this function succeeds, a started process ends, or a
-// timeout expires.
+// await calls the function check repeatedly until check returns nil, a started process ends, or a timeout expires.
 func (s *supervisor) await(ctx context.Context, check func(context.Context) error) error {
 	const timeout, interval = 2 * time.Minute, 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -55,7 +55,8 @@ const (
 	fakeGit = "#!/bin/sh\necho 2026-01-01T00:00:00Z\n"
 )
 
-// build runs a copy of build.sh and returns the directory with its output.
+// build runs a copy of build.sh. It returns the directory of the files that the script creates, and the text that the
+// script prints.
 func build(t *testing.T, args ...string) (dir, output string, err error) {
 	t.Helper()
 	root := t.TempDir()
@@ -134,8 +135,8 @@ func TestBuild_AllPlatforms_ManifestDescribesTheArchives(t *testing.T) {
 	}
 }
 
-// contents returns the contents of the files of a compressed archive by their names. It fails the test if the binary
-// is not executable.
+// contents returns the content of each file of a compressed archive, by file name. It fails the test if the binary is
+// not executable.
 func contents(t *testing.T, archive io.Reader) map[string]string {
 	t.Helper()
 	unzipped, err := gzip.NewReader(archive)

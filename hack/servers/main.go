@@ -1,5 +1,5 @@
-// Command servers starts RabbitMQ and Redis for tests, and stops them when it is interrupted. It writes their URIs to
-// a file of shell variables:
+// Command servers starts RabbitMQ and Redis for tests, and stops them on SIGINT or SIGTERM. It writes the URIs of the
+// servers to a file, as shell variables:
 //
 //	go run ./hack/servers -env /tmp/servers.env &
 //	. /tmp/servers.env
@@ -35,7 +35,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, env string) (err error) {
 	if env == "" {
-		return errors.New("-env is missing: set it to the file to write the URIs to")
+		return errors.New("-env is missing: set it to the path of the file for the URIs")
 	}
 	closer := func(end func() error) { err = errors.Join(err, end()) }
 	rabbitMQ, err := servers.StartRabbitMQ(ctx, "", servers.RabbitMQOptions{})
@@ -52,14 +52,14 @@ func run(ctx context.Context, out io.Writer, env string) (err error) {
 		return err
 	}
 	defer closer(func() error { return os.Remove(env) })
-	fmt.Fprintf(out, "RabbitMQ %s at %v\n%s %s at %v\nSet their URIs with: . %s\n",
+	fmt.Fprintf(out, "RabbitMQ %s at %v\n%s %s at %v\nTo set the shell variables with their URIs, run:\n\t. %s\n",
 		rabbitMQ.Version(), rabbitMQ, redis.Product(), redis.Version(), redis, env)
 	<-ctx.Done()
 	return nil
 }
 
-// writeEnv writes the URIs as shell variables in single quotes. The URIs cannot contain single quotes, because
-// single quotes in URIs are escaped.
+// writeEnv writes the URIs as shell variables in single quotes. No URI contains a single quote, because url.URL escapes
+// single quotes.
 func writeEnv(path, amqpURI, redisURI string) error {
 	text := fmt.Sprintf("export PARKING_TEST_AMQP_URI='%s'\nexport PARKING_TEST_REDIS_URI='%s'\n", amqpURI, redisURI)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -29,7 +29,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Cluster gives one test access to a Kubernetes API server that has no nodes. Each test has its own namespace.
+// Cluster gives one test access to a Kubernetes API server. There are no nodes. Each test has its own namespace.
 type Cluster struct {
 	T testing.TB
 	// Config and KubeConfig contain the credentials of a user with all permissions.
@@ -40,13 +40,13 @@ type Cluster struct {
 	Namespace string
 }
 
-// New returns a Cluster with a new namespace. The tests of the package share its API server.
+// New returns a Cluster with a new namespace. All tests of one test binary share the API server.
 func New(t testing.TB) *Cluster {
 	t.Helper()
 	return newCluster(t, sharedServer(t))
 }
 
-// NewPrivate starts an API server for this test alone and stops it when the test ends.
+// NewPrivate is like New, but starts an API server for this test alone. The server stops when the test ends.
 func NewPrivate(t testing.TB) *Cluster {
 	t.Helper()
 	return newCluster(t, serverFor(t))
@@ -68,7 +68,7 @@ func newCluster(t testing.TB, s *server) *Cluster {
 	return c
 }
 
-// Definition returns the CRD of a namespaced kind whose objects match a schema.
+// Definition returns a CRD for a namespaced kind. The parameter object is the schema of the objects.
 func Definition(kind schema.GroupVersionKind, object *apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
 	plural := strings.ToLower(kind.Kind) + "s"
 	return &apiextensionsv1.CustomResourceDefinition{
@@ -93,13 +93,13 @@ func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinitio
 	}
 }
 
-// Eventually calls the function check repeatedly until it returns nil. It fails the test after five minutes.
+// Eventually calls the function check until check returns nil. The test fails after five minutes.
 func (c *Cluster) Eventually(what string, check func() error) {
 	c.T.Helper()
 	polltest.UntilNoErrorEvery(c.T, 50*time.Millisecond, what, check)
 }
 
-// Create creates an object. It fails the test if the API server rejects the object.
+// Create creates an object. The test fails if the API server rejects the object.
 func (c *Cluster) Create(o client.Object) {
 	c.T.Helper()
 	if err := c.Client.Create(c.T.Context(), o); err != nil {
@@ -107,7 +107,8 @@ func (c *Cluster) Create(o client.Object) {
 	}
 }
 
-// Simulate creates a simulation with an empty spec. The function edit, which may be nil, may change the spec first.
+// Simulate creates a simulation with an empty spec. If the function edit is not nil, Simulate first calls it to change
+// the spec.
 func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpec)) *v1alpha1.ParkingSimulation {
 	c.T.Helper()
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name}}
@@ -118,8 +119,8 @@ func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpe
 	return sim
 }
 
-// Secret creates a Secret that all simulations are permitted to use. It returns the Secret and a reference to it for
-// use in a spec.
+// Secret creates a Secret that all simulations are permitted to use. It returns the Secret, and the reference to the
+// Secret for the spec of a simulation.
 func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret, *v1alpha1.SecretReference) {
 	c.T.Helper()
 	secret := &corev1.Secret{
@@ -132,7 +133,8 @@ func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret,
 	return secret, &v1alpha1.SecretReference{Name: name}
 }
 
-// Edit reads an object, changes it with a function, and updates it on the API server. After a conflict it tries again.
+// Edit reads an object, calls the function change, and updates the object on the API server. After an error, such as a
+// conflict, Edit starts again.
 func (c *Cluster) Edit(o client.Object, change func()) {
 	c.T.Helper()
 	c.Eventually("edit "+o.GetName(), func() error {
@@ -154,7 +156,7 @@ func (c *Cluster) Delete(o client.Object, name string) {
 	}
 }
 
-// Exists waits until an object with the given name exists, and reads it.
+// Exists waits until an object with the given name exists, and reads the object into o.
 func (c *Cluster) Exists(o client.Object, name string) {
 	c.T.Helper()
 	o.SetNamespace(c.Namespace)
@@ -184,8 +186,8 @@ func (c *Cluster) read(o client.Object) error {
 	return c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(o), o)
 }
 
-// Expect waits until a condition of the simulation has the given status and reason, and was set for the current
-// generation. It returns the condition.
+// Expect waits until the simulation has a condition with the given type, status and reason for the current generation.
+// It returns this condition.
 func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	c.T.Helper()
 	var got metav1.Condition
@@ -203,8 +205,8 @@ func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status me
 	return got
 }
 
-// AwaitEvent waits for an event about an object, with the given reason and a message that contains the given text. It
-// returns the message.
+// AwaitEvent waits for an event about an object. The event must have the given reason, and a message that contains the
+// given text. AwaitEvent returns the message.
 func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("an event %s of %s", reason, o.GetName()), func() error {
@@ -224,9 +226,8 @@ func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string)
 	return note
 }
 
-// MakeWorkloadsReady acts as the controllers of Deployments and StatefulSets. It sets the status of every workload in
-// the namespace as if all replicas were updated and ready, except for the workloads with the given names. It does not
-// create pods.
+// MakeWorkloadsReady sets the status of each Deployment and StatefulSet in the namespace as if all replicas were
+// updated and ready. It skips the workloads with the given names. It does not create pods.
 func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	c.T.Helper()
 	c.Eventually("workloads to become ready", func() error {
@@ -259,8 +260,8 @@ func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	})
 }
 
-// Pod creates a pod of a component, as the controller of its workload would. It then sets the status of the pod to
-// running, as the kubelet would. The function edit may change this status first.
+// Pod creates a running pod of a component. If the function edit is not nil, Pod calls it to change the status of the
+// pod.
 func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Component, edit func(*corev1.PodStatus)) *corev1.Pod {
 	c.T.Helper()
 	pod := &corev1.Pod{
@@ -293,7 +294,7 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 	return pod
 }
 
-// StorageClass creates a StorageClass, which is deleted when the test ends. It returns the name of the class.
+// StorageClass creates a StorageClass and returns its name. The StorageClass is deleted when the test ends.
 func (c *Cluster) StorageClass(isExpandable bool) string {
 	c.T.Helper()
 	class := &storagev1.StorageClass{
@@ -309,8 +310,7 @@ func (c *Cluster) StorageClass(isExpandable bool) string {
 	return class.Name
 }
 
-// Claim creates the volume claim of a replica of a component, as the StatefulSet controller would. Then it sets the
-// phase of the claim to Bound, as the PersistentVolume controller would.
+// Claim creates the PersistentVolumeClaim for one replica of a component. The phase of the claim is Bound.
 func (c *Cluster) Claim(sim *v1alpha1.ParkingSimulation, component resources.Component, ordinal int, class, size string) *corev1.PersistentVolumeClaim {
 	c.T.Helper()
 	claim := &corev1.PersistentVolumeClaim{
@@ -334,7 +334,7 @@ func (c *Cluster) Claim(sim *v1alpha1.ParkingSimulation, component resources.Com
 // podTemplateHash is part of the name of the ReplicaSet that owns the pods of a Deployment.
 const podTemplateHash = "5d8f"
 
-// ownerOfPods returns the owner of a component's pods. The owner is a StatefulSet or the ReplicaSet of a Deployment.
+// ownerOfPods returns the owner of a component's pods: a StatefulSet, or the ReplicaSet of a Deployment.
 func ownerOfPods(sim *v1alpha1.ParkingSimulation, component resources.Component) metav1.OwnerReference {
 	owner := metav1.OwnerReference{
 		APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "StatefulSet", Name: resources.Name(sim, component),

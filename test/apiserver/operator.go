@@ -19,8 +19,8 @@ import (
 )
 
 // RunOperator runs an operator with the given client configuration. It stops the operator when the returned function is
-// called or the test ends. It sets the images if they are empty, and some options that are the same for all tests. If the
-// options have no Servers, the servers of simulations are in memory.
+// called or the test ends. It sets the images if they are empty, and some options that are the same for all tests. If
+// the options have no Servers, the servers of simulations are in memory.
 func (c *Cluster) RunOperator(as *rest.Config, o controllers.ManagerOptions) (stop func()) {
 	c.T.Helper()
 	if o.Images.Parking == "" {

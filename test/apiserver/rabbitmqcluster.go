@@ -7,9 +7,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// RabbitmqClusterDefinition returns a CRD for RabbitmqClusters. Its schema has only the fields that the operator reads or
-// that tests set. Their names and types, and which of them are required, are those of version 2.22 of the RabbitMQ Cluster
-// Operator. So if the request demands strict field validation, the API server rejects misspelled fields.
+// RabbitmqClusterDefinition returns a CRD for RabbitmqClusters. Its schema has only the fields that the operator reads
+// or that tests set. These fields are declared as in version 2.22 of the RabbitMQ Cluster Operator. So with strict
+// field validation, the API server rejects a request with a misspelled field.
 func RabbitmqClusterDefinition() *apiextensionsv1.CustomResourceDefinition {
 	type fields = map[string]apiextensionsv1.JSONSchemaProps
 	object := func(properties fields, required ...string) apiextensionsv1.JSONSchemaProps {

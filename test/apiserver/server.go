@@ -55,7 +55,7 @@ var shared struct {
 type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
-	addresses   []*port.Address // referred to here, so that they stay reserved while the server exists
+	addresses   []*port.Address // kept, because the garbage collector releases an address to which nothing refers
 }
 
 func sharedServer(t testing.TB) *server {
@@ -89,7 +89,7 @@ func serverFor(t testing.TB) *server {
 func need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("it needs an API server, and -short was given")
+		t.Skip("the test needs an API server, and -short was given")
 	}
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		Missing(t, "KUBEBUILDER_ASSETS is not set: set it to the directory that hack/envtest.sh prints")
@@ -106,7 +106,7 @@ func Missing(t testing.TB, reason string) {
 }
 
 // discardLogs sets the global logger of controller-runtime. Otherwise controller-runtime would log a warning that no
-// logger is set. Operators have their own loggers.
+// logger is set. The operators under test have their own loggers.
 var discardLogs = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
 
 func start(definitions []string) (*server, error) {
@@ -134,8 +134,8 @@ func start(definitions []string) (*server, error) {
 	return &server{environment: environment, config: config, addresses: addresses}, nil
 }
 
-// reserveAddresses reserves ports and sets the addresses of the servers. Without it, envtest would choose ports that
-// are free at that moment, and a test in another process could take one of them before the server listens.
+// reserveAddresses reserves ports and sets the addresses of the API server and of etcd. Otherwise envtest would choose
+// ports that are free at that moment, and a test in another process could take a port before the server listens on it.
 func reserveAddresses(plane *envtest.ControlPlane) ([]*port.Address, error) {
 	var addresses []*port.Address
 	for range 3 {

@@ -38,15 +38,15 @@ func (r *request) kind() string {
 	return name
 }
 
-// isWrite reports whether the benchmark counts the request. It ignores requests in the operator's own namespace,
-// because they are for leader election.
+// isWrite reports whether the benchmark counts the request. All requests in the audit log are writes. Those in the
+// operator's own namespace do not count, because they are for leader election.
 func (r *request) isWrite() bool { return r.ObjectRef.Namespace != system }
 
 // isForbidden reports whether the API server denied the request because the operator lacks the permission.
 func (r *request) isForbidden() bool { return r.ResponseStatus.Code == http.StatusForbidden }
 
 // createdChild returns the simulation for which the request created a child object. ok is false if the request did not
-// create one.
+// create a child object.
 func (r *request) createdChild() (simulation string, ok bool) {
 	if r.ResponseStatus.Code != http.StatusCreated || r.ObjectRef.Resource == "events" || !r.isWrite() {
 		return "", false

@@ -16,8 +16,8 @@ const (
 	// workers is the number of goroutines that send requests in measureServer. The operator has the same number of
 	// workers by default.
 	workers = 8
-	// maxCopies limits the work of measureServer: with each kind of request, it creates the children of at most this
-	// many simulations.
+	// maxCopies limits the work of measureServer. For each kind of request, measureServer creates the child objects of
+	// at most maxCopies simulations.
 	maxCopies = 200
 )
 
@@ -64,7 +64,8 @@ func (b *bench) readChildren(ctx context.Context) ([]*unstructured.Unstructured,
 			unstructured.RemoveNestedField(child.Object, "metadata", field)
 		}
 		unstructured.RemoveNestedField(child.Object, "status")
-		// The API server assigns an address to each Service that is not headless. The copy needs another address.
+		// The API server assigns a cluster IP to each Service that is not headless. Remove the cluster IP, because each
+		// copy needs its own.
 		if ip, _, _ := unstructured.NestedString(child.Object, "spec", "clusterIP"); ip != "None" {
 			unstructured.RemoveNestedField(child.Object, "spec", "clusterIP")
 			unstructured.RemoveNestedField(child.Object, "spec", "clusterIPs")
@@ -74,8 +75,8 @@ func (b *bench) readChildren(ctx context.Context) ([]*unstructured.Unstructured,
 	return children, nil
 }
 
-// copyChildren creates copies of the children of one simulation for many simulations. It returns the number of children
-// per second. The names of the simulations begin with the given prefix.
+// copyChildren creates copies of the children of one simulation, as if they belonged to many simulations. The names of
+// these simulations begin with the given prefix. copyChildren returns the number of children created per second.
 func (b *bench) copyChildren(ctx context.Context, children []*unstructured.Unstructured, prefix string,
 	create func(context.Context, *unstructured.Unstructured) error,
 ) (perSecond float64, err error) {

@@ -3,8 +3,8 @@
 // child objects of many simulations, the ratio of this rate to the rate of the API server without an operator, how much
 // CPU time and memory the operator needs, and whether it is idle when nothing changes.
 //
-// All processes share the machine, and the API server uses most of it. Compare ratios and counts, but not times from
-// different machines.
+// All processes share the machine, and the API server uses most of its CPU time. Between machines, compare only ratios
+// and counts, not times.
 package main
 
 import (
@@ -36,7 +36,7 @@ func main() {
 	flag.StringVar(&o.binary, "parking", "bin/parking", "`file` of the parking binary to measure")
 	flag.StringVar(&o.jsonPath, "json", "bin/bench-operator.json", "`file` to write the report to, as JSON")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory with the logs, and print its path")
-	flag.BoolVar(&o.profile, "profile", false, "write CPU and heap profiles of the operator to the directory with the logs, and keep it")
+	flag.BoolVar(&o.profile, "profile", false, "write CPU and heap profiles of the operator to the directory with the logs, and keep this directory")
 	flag.Parse()
 	// Stop the servers even if this process is interrupted by a signal.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)

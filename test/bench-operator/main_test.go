@@ -16,7 +16,7 @@ import (
 func TestBenchOperator_ThreeSimulations_FillsTheReport(t *testing.T) {
 	switch {
 	case testing.Short():
-		t.Skip("it needs an API server, and -short was given")
+		t.Skip("the test needs an API server, and -short was given")
 	case os.Getenv("KUBEBUILDER_ASSETS") == "" && os.Getenv("PARKING_TEST_REQUIRE") != "1":
 		t.Skip("KUBEBUILDER_ASSETS is not set")
 	}
@@ -49,7 +49,7 @@ func TestBenchOperator_ThreeSimulations_FillsTheReport(t *testing.T) {
 	}
 }
 
-func TestComputeAims_MemoryBound_DependsOnNumberOfSimulations(t *testing.T) {
+func TestComputeAims_MemoryAim_DependsOnNumberOfSimulations(t *testing.T) {
 	for simulations, want := range map[int]string{
 		1000: "true true false true; ≤ 100 false", 3000: "true true false true; ≤ 250 true", 3001: "true true false true",
 	} {

@@ -44,8 +44,8 @@ type report struct {
 		// whichever is higher.
 		Ratio float64 `json:"ratio"`
 	} `json:"server"`
-	// OperatorCPUSeconds is the CPU time that the operator used until it was idle. PeakRSSMiB is the
-	// maximum of the operator's resident memory until then.
+	// OperatorCPUSeconds is the CPU time that the operator used until it was idle. PeakRSSMiB is the maximum of the
+	// operator's resident memory until then.
 	OperatorCPUSeconds float64 `json:"operatorCPUSeconds"`
 	PeakRSSMiB         float64 `json:"peakRSSMiB"`
 	Idle               struct {
@@ -55,7 +55,7 @@ type report struct {
 		CPUSeconds                    float64 `json:"cpuSeconds"`
 	} `json:"idle"`
 	Restart struct {
-		// Seconds is the time from the start of the second operator process until it has reconciled every simulation.
+		// Seconds is the time from the second start of the operator until the operator has reconciled every simulation.
 		Seconds    float64 `json:"seconds"`
 		Writes     int     `json:"writes"`
 		CPUSeconds float64 `json:"cpuSeconds"`

@@ -19,12 +19,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// The constants window and prefetch have the same values as in the pipeline.
+// The constants window and prefetch have the same values as in the generators and processors that the benchmark
+// measures.
 const (
-	window   = 1024 // unconfirmed messages per publisher
-	prefetch = 2048 // unsettled deliveries per consumer
-	ackEvery = 256  // deliveries per acknowledgement; close to the 300 of a processor at its highest rate
-	backlog  = 4096 // published but not acknowledged messages per queue
+	window   = 1024 // the maximum number of unconfirmed messages per publisher
+	prefetch = 2048 // the maximum number of unsettled deliveries per consumer
+	ackEvery = 256  // the maximum number of deliveries per acknowledgement; about 300 in a saturated processor
+	backlog  = 4096 // the maximum number of messages per queue that are published but not yet consumed
 )
 
 // ceilingExchange is the exchange for the measurement of the broker alone. It routes a message to the queue whose name
@@ -35,10 +36,10 @@ const ceilingExchange = "ceiling"
 // queue per event type.
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
-// runCeiling measures the throughput of the broker alone, which is an upper limit for the pipeline. It publishes with
-// confirms, consumes and acknowledges. The parameter offered is the rate; if it is 0, runCeiling is as fast as the
-// broker allows. The constant backlog limits the unacknowledged messages per queue, so that publishers do not get far
-// ahead of consumers. Until ctx ends, runCeiling prints the number of consumed messages four times a second.
+// runCeiling measures the throughput of the broker alone, which is an upper limit for the throughput of a simulation.
+// It publishes messages with confirms, consumes them, and acknowledges them. The parameter offered is the total rate of
+// all queues, in messages per second; if it is 0, runCeiling is as fast as the broker allows. Publishers cannot get far
+// ahead of consumers (see the constant backlog). Until ctx ends, runCeiling prints a sample four times a second.
 func runCeiling(ctx context.Context, uri string, offered int64) error {
 	var consumed atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -52,8 +53,8 @@ func runCeiling(ctx context.Context, uri string, offered int64) error {
 }
 
 // ackBatch returns the number of deliveries per acknowledgement: ackEvery, or fewer at a low rate, so that a delivery
-// waits at most 1/20 s for its acknowledgement. rate is the number of messages per second in each queue, or 0 for no
-// limit.
+// waits at most 1/20 s for its acknowledgement. The parameter rate is the number of messages per second in each queue,
+// or 0 for no limit.
 func ackBatch(rate int64) int64 {
 	if rate == 0 {
 		return ackEvery
@@ -61,8 +62,9 @@ func ackBatch(rate int64) int64 {
 	return min(max(1, rate/20), ackEvery)
 }
 
-// publishBare publishes messages, evenly spaced, at a rate in messages per second. If the rate is 0, it publishes
-// without pauses. It blocks while the channel credit is full, that is, while too many messages are unacknowledged.
+// publishBare publishes evenly spaced messages at the given rate, in messages per second. If the rate is 0, publishBare
+// publishes without pauses. Each message that is not consumed yet occupies a slot of the Go channel "credit".
+// publishBare blocks while all slots are occupied.
 func publishBare(ctx context.Context, uri string, t event.Type, rate int64, credit chan<- struct{}) error {
 	queue := ceilingQueue(t)
 	conn, channel, err := openChannel(uri)
@@ -103,7 +105,7 @@ func publishBare(ctx context.Context, uri string, t event.Type, rate int64, cred
 	}
 }
 
-// publishing returns the AMQP message that a generator would publish for an event.
+// publishing returns the AMQP message that a generator publishes for an event.
 func publishing(t event.Type, run string, seq int64) amqp.Publishing {
 	now := time.Now()
 	id := event.ID{Run: run, Seq: seq}.String()
@@ -164,16 +166,13 @@ const (
 	brokerName  = "beam.smp"
 )
 
-// sample contains the number of messages that were consumed until the time At. It also contains the CPU time and the
-// other measures of each process until then.
+// sample contains totals up to the time At: the number of consumed messages, and the resource usage of each process.
 type sample struct {
 	At    time.Time         `json:"at"`
 	Count int64             `json:"count"`
 	Used  map[string]effort `json:"used"`
 }
 
-// since returns the message rate between two samples, and the CPU time and the other measures of each process per
-// message.
 func (s sample) since(earlier sample) ceilingResult {
 	messages := float64(s.Count - earlier.Count)
 	r := ceilingResult{
@@ -199,7 +198,7 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 			if err != nil {
 				return err
 			}
-			// The parent process is the benchmark, from which the broker also descends.
+			// The parent process is the benchmark, which also started the broker.
 			broker, err := effortByName(os.Getppid(), brokerName)
 			if err != nil {
 				return err
@@ -217,8 +216,8 @@ type ceilingResult struct {
 	OfferedPerSecond int64 `json:"offeredPerSecond,omitempty"`
 	// PerSecond is the number of messages per second that were published, consumed and acknowledged.
 	PerSecond float64 `json:"perSecond"`
-	// PerMessage contains the CPU time and the other measures of the broker and of its clients, per message. The key is
-	// the name of the process.
+	// PerMessage contains the resource usage per message, of the broker and of its clients. The key is the name of the
+	// process.
 	PerMessage map[string]effort `json:"perMessage"`
 }
 
@@ -271,10 +270,10 @@ func readSamples(output io.Reader, warmUp, length time.Duration) (first, last sa
 	}
 }
 
-// total returns the CPU time per message in all processes, in microseconds.
+// total returns the CPU time per message of all processes together, in microseconds.
 func (r ceilingResult) total() float64 { return sumOf(maps.Values(r.PerMessage))[cpuMicros] }
 
-// declareCeiling declares the queues for runCeiling. They are quorum queues, like those of a simulation.
+// declareCeiling declares the queues for runCeiling: quorum queues, like the queues of a simulation.
 func declareCeiling(uri string) error {
 	conn, channel, err := openChannel(uri)
 	if err != nil {
@@ -297,7 +296,7 @@ func declareCeiling(uri string) error {
 	return nil
 }
 
-// deleteCeiling deletes the queues of runCeiling, so that the messages left in them do not slow down the next
+// deleteCeiling deletes the queues of runCeiling, so that their remaining messages do not slow down the next
 // measurement.
 func deleteCeiling(uri string) error {
 	conn, channel, err := openChannel(uri)

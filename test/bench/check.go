@@ -13,10 +13,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sizing"
 )
 
-// checkedOutage is how long the processor is stopped in the check of the backlog.
+// checkedOutage is the length of the processor outage whose effects are predicted and measured.
 const checkedOutage = 3 * time.Second
 
-// checkSizing compares measurements with the predictions of package sizing. It prints and writes the comparison.
+// checkSizing compares measurements with the predictions of package sizing. It prints the comparison, and writes it to
+// the file o.checkPath.
 func checkSizing(o options, costs *sizing.Costs, rates []int64, measured map[int64]*rateResult) error {
 	check := sizing.Check{MeasuredAt: costs.MeasuredAt, Method: costs.Method}
 	for _, rate := range rates {

@@ -27,19 +27,19 @@ import (
 
 // These variables contain rates as shares of the highest rate. Costs are measured at the rates in costShares, at the
 // highest rate, and with idle processes. The predictions of package sizing are checked at the rates in checkedShares,
-// which lie between the rates with measured costs.
+// which lie between the rates at which costs are measured.
 var (
 	costShares    = []float64{.05, .25, .5, .75}
 	checkedShares = []float64{.15, .4, .65}
 )
 
 // measureCosts measures the resources that the components use at several rates, and writes the file of costs. If
-// options.checkPath is set, it also measures the resources at other rates, and writes a comparison of these results
-// with the predictions of package sizing.
+// options.checkPath is set, it also measures the resources at the rates in checkedShares, and writes a comparison of
+// these results with the predictions of package sizing.
 //
-// The highest rate is measured first, because the other rates are calculated from it. Idle processes are measured next,
-// also once. Then every round measures all other rates once, so a change in the speed of the machine or of its disk
-// affects costs and checks in the same way.
+// First, measureCosts takes one measurement at the highest rate, from which the other rates are calculated, and one
+// measurement of idle processes. Then every round takes one measurement at each of the other rates, so that a change in
+// the speed of the machine or of its disk affects costs and checks in the same way.
 func measureCosts(ctx context.Context, env environment, r *report, o options) error {
 	costs := &sizing.Costs{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
 	var err error
@@ -75,8 +75,8 @@ func measureCosts(ctx context.Context, env environment, r *report, o options) er
 		costs.Points = append(costs.Points, averageOf(measured[rate].points))
 	}
 	costs.Points = append(costs.Points, highest)
-	// Use the highest of these rates. Its backlog is the largest and takes the longest to drain, so the time is
-	// measured most accurately.
+	// Use the highest rate in costRates: the backlog at this rate takes the longest to drain, so the drain is measured
+	// most accurately.
 	costs.DrainPerSecond = reports.Median(measured[costRates[len(costRates)-1]].drains)
 	if err := writeCosts(o.costsPath, costs); err != nil || o.checkPath == "" {
 		return err
@@ -84,7 +84,7 @@ func measureCosts(ctx context.Context, env environment, r *report, o options) er
 	return checkSizing(o, costs, checkedRates, measured)
 }
 
-// ratesOf returns shares of the highest rate, rounded down to hundreds.
+// ratesOf returns the given shares of the highest rate, rounded down to multiples of 100 events per second.
 func ratesOf(shares []float64, highest float64) []int64 {
 	rates := make([]int64, len(shares))
 	for i, share := range shares {
@@ -93,15 +93,17 @@ func ratesOf(shares []float64, highest float64) []int64 {
 	return rates
 }
 
-// rateResult contains the measurements of all rounds at one rate: the resource usage, and three results of an outage of
-// length checkedOutage. These are the largest backlog, the seconds until the backlog was normal again, and the
-// processing rate in these seconds. The processing rate is the offered rate plus the rate at which the backlog shrank.
+// rateResult contains the measurements at one rate. Each field has one element per round. The field points contains the
+// resource usage. The other fields describe the effect of a processor outage of length checkedOutage: the largest
+// backlog, the seconds until the backlog was normal again, and the processing rate in these seconds. The processing
+// rate is the offered rate plus the rate at which the backlog shrank.
 type rateResult struct {
 	points                       []sizing.Point
 	backlogs, recoveries, drains []float64
 }
 
-// measureRates measures each rate once per round.
+// measureRates takes o.rounds rounds of measurements. Each round consists of one measurement at each of the given
+// rates.
 func measureRates(ctx context.Context, env environment, o options, rates []int64) (map[int64]*rateResult, error) {
 	results := map[int64]*rateResult{}
 	for round := range o.rounds {
@@ -118,7 +120,7 @@ func measureRates(ctx context.Context, env environment, o options, rates []int64
 	return results, nil
 }
 
-// measure adds one measurement at the offered rate.
+// measure takes one measurement at the offered rate, and adds the results to r.
 func (r *rateResult) measure(ctx context.Context, env environment, o options, name string, offered int64) (err error) {
 	p, err := startPipeline(ctx, env, name, offered)
 	if err != nil {
@@ -140,8 +142,9 @@ func (r *rateResult) measure(ctx context.Context, env environment, o options, na
 	return nil
 }
 
-// averageOf combines points with the same offered rate into one. The result has their mean rates and usages, and all of
-// their latencies. Its field OtherCores, the CPU usage of programs outside the pipeline, is the maximum.
+// averageOf combines the points of several rounds at one offered rate into one point. This point has the mean rates and
+// resource usages, and all latencies. The field OtherCores is the CPU usage of programs outside the pipeline. This
+// field contains the maximum, because a mean could hide a disturbed round.
 func averageOf(points []sizing.Point) sizing.Point {
 	average := sizing.Point{OfferedPerSecond: points[0].OfferedPerSecond, Components: map[sizing.Component]sizing.Usage{}}
 	latencies := make([]histogram.Snapshot, len(points))
@@ -178,7 +181,7 @@ func measureIdle(ctx context.Context, env environment, o options) (sizing.Point,
 	return point, errors.Join(err, p.stop(ctx))
 }
 
-// measureHighest measures the costs at the highest rate, and the growth of Redis and the database.
+// measureHighest measures the costs at the highest rate, and the growth of Redis and of the database.
 func measureHighest(ctx context.Context, env environment, o options) (point sizing.Point, growth sizing.Growth, err error) {
 	p, err := startPipeline(ctx, env, "cost-highest", startRate)
 	if err != nil {
@@ -238,9 +241,9 @@ func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duratio
 	return after.since(before), nil
 }
 
-// growth ends the processes, and returns the memory of Redis per parked vehicle and the size of the database per
-// summary. It counts only the memory and the vehicles that were added since the first observation, which was made soon
-// after the start.
+// growth ends the processes. It returns the memory of Redis per parked vehicle, and the size of the database per
+// summary. For Redis, growth counts only the memory and the vehicles that were added since an earlier observation, the
+// parameter first.
 func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
 	last, err := p.usage(ctx)
 	if err != nil {
@@ -255,7 +258,9 @@ func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, erro
 	if err != nil {
 		return sizing.Growth{}, err
 	}
-	if _, err := p.stack.Summaries.Terminate(ctx); err != nil { // when the summary API ends, it moves its write-ahead log into the database
+	// When the summary API ends, it moves its write-ahead log into the database. So end the summary API first, because
+	// the measured size must not include the log.
+	if _, err := p.stack.Summaries.Terminate(ctx); err != nil {
 		return sizing.Growth{}, err
 	}
 	database, err := sizeOf(filepath.Dir(p.path), "summaries.db*")
@@ -271,8 +276,8 @@ func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, erro
 	}, nil
 }
 
-// usage contains totals so far, such as the number of entries and the CPU time, and the memory and disk space in use
-// now.
+// usage describes a pipeline at one point in time. It contains totals up to this time, such as the number of entries
+// and the CPU time. It also contains the memory and the disk space in use at this time.
 type usage struct {
 	at                                 time.Time
 	entries, exits, matched, summaries int64
@@ -315,8 +320,8 @@ func (p *pipeline) usage(ctx context.Context) (usage, error) {
 	return u, p.countServers(ctx, &u)
 }
 
-// countProcesses adds the counters of our own processes. All bytes that they read and write are counted as network
-// traffic. The size of the database of the summary API is counted, too.
+// countProcesses adds the counters of this project's own processes to u. All bytes that the processor and the
+// generators read and write count as network traffic. The disk usage of the summary API is the size of its database.
 func (p *pipeline) countProcesses(u *usage) error {
 	for component, process := range map[sizing.Component]*stack.Process{
 		sizing.SummaryAPI: p.stack.Summaries, sizing.Processor: p.stack.Processors[0],
@@ -372,7 +377,6 @@ func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	return nil
 }
 
-// since computes a measurement from two observations, one at its start and one at its end.
 func (u usage) since(earlier usage) sizing.Point {
 	seconds := u.at.Sub(earlier.at).Seconds()
 	p := sizing.Point{
@@ -416,8 +420,7 @@ func countersByName(ancestor int, name string) (counters, error) {
 	return sum, nil
 }
 
-// countersOf returns the counters of a process. The field disk stays 0: countProcesses and countServers set it for the
-// components that store data.
+// countersOf returns the counters of a process, without the field disk.
 func countersOf(pid int) (counters, error) {
 	cpu, err := cpuOf(pid)
 	if err != nil {
@@ -467,8 +470,8 @@ func busyTime() (time.Duration, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	words := strings.Fields(line)
 	var ticks int64
-	// These are field numbers in proc_stat(5). Guest time, in the fields 9 and 10, is not added, because "user" and
-	// "nice" include it.
+	// These are field numbers in proc_stat(5). The fields 9 and 10 contain guest time. They are not added, because the
+	// fields "user" and "nice" already include guest time.
 	const idle, wait, last = 4, 5, 8
 	for i := 1; i <= min(last, len(words)-1); i++ {
 		if i == idle || i == wait {
@@ -505,8 +508,8 @@ func redisInfo(ctx context.Context, uri string) (map[string]float64, error) {
 	return info, nil
 }
 
-// sizeOf returns the total size of the files below a directory whose names match a pattern, or of all files if the
-// pattern is empty.
+// sizeOf returns the total size of the files in a directory tree. If the pattern is not empty, it counts only the files
+// whose names match the pattern.
 func sizeOf(dir, pattern string) (int64, error) {
 	var sum int64
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {

@@ -33,7 +33,7 @@ func TestAverageOf_TwoPoints_HasMeanRatesAndAllLatencies(t *testing.T) {
 	}
 	fast, slow := point(10, time.Millisecond), point(30, time.Second)
 	want := point(20, time.Hour)
-	want.OtherCores = slow.OtherCores // a busy round must not be hidden by idle ones
+	want.OtherCores = slow.OtherCores
 	want.EndToEnd = histogram.Merge(fast.EndToEnd, slow.EndToEnd)
 	if diff := cmp.Diff(want, averageOf([]sizing.Point{fast, slow}), cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
 		t.Errorf("the average differs (-want +got):\n%s", diff)
@@ -63,23 +63,23 @@ func TestCompare_SeveralRounds_ComparesMediansAndMeans(t *testing.T) {
 	for i := range rows {
 		measured[rows[i].Figure] = math.Round(rows[i].Measured*10) / 10
 		if rows[i].Predicted <= 0 || rows[i].EventsPerSecond != rate {
-			t.Errorf("%+v has no prediction or another rate", rows[i])
+			t.Errorf("%+v has no prediction or a wrong rate", rows[i])
 		}
 	}
 	want := map[string]float64{
 		"CPU in cores": 2, "end-to-end p50 in ms": 10, "end-to-end p99 in ms": 10, "events in flight": 30,
 		"backlog of an outage of 3s": 9000, "recovery from it in s": .5,
 	}
-	// A histogram counts in buckets, so the figures from it are approximate.
+	// A histogram counts in buckets, so figures from a histogram are approximate.
 	approximately := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= .1*math.Abs(a) })
 	if diff := cmp.Diff(want, measured, approximately); diff != "" {
 		t.Errorf("the measured figures differ (-want +got):\n%s", diff)
 	}
 }
 
-// The file of the check has predictions next to measurements. After a change of the model or of the costs, the predictions
-// must be computed again. Otherwise the file shows how good an earlier model was.
-func TestCompare_RecordedCheck_HasThePredictionsOfTheModel(t *testing.T) {
+// The file check.json contains predictions next to measurements. After a change of the model or of the costs, the
+// predictions in the file must be computed again. Otherwise, the file shows how good an earlier model was.
+func TestCompare_FileOfPredictionsAndMeasurements_ContainsThePredictionsOfTheCurrentModel(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/sizing/testdata/check.json"
 	costs, err := sizing.Embedded()
@@ -102,7 +102,7 @@ func TestCompare_RecordedCheck_HasThePredictionsOfTheModel(t *testing.T) {
 	if len(rows) != len(check.Rows) {
 		t.Fatalf("%s has %d rows, want %d: run make bench-costs", path, len(check.Rows), len(rows))
 	}
-	const rounding = 1e-3 // processors of other types round differently
+	const rounding = 1e-3 // the maximum relative difference: CPU types round floating-point numbers differently
 	for i := range rows {
 		row, recorded := &rows[i], &check.Rows[i]
 		if row.EventsPerSecond != recorded.EventsPerSecond || row.Figure != recorded.Figure {

@@ -11,7 +11,7 @@ import (
 )
 
 // syncEvery is the time between two writes of measureDisk. It equals the mean time between two summaries at 500
-// events/s: half of the events are exits, and matchPercent of the exits finish a visit.
+// events/s: half of the events are exits, and 20 % of the exits (see matchPercent) end a visit and lead to a summary.
 const syncEvery = 20 * time.Millisecond
 
 // measureDisk measures how long the disk takes to append a page of 4 KiB to a file and to sync it. Call it while

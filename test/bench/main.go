@@ -1,6 +1,6 @@
-// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone, and with other
-// ways to process events. It alternates between the measurements, on private servers that it starts. Because the speed
-// of a machine varies, compare ratios, not the absolute numbers of different runs.
+// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone, and with simpler
+// ways to process events. It starts private servers, and alternates between the measurements. Because the speed of a
+// machine varies, compare ratios, not the absolute numbers of different runs.
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 const matchPercent = 20
 
 // logSize is the size of RabbitMQ's write-ahead log, the same as in the RabbitMQ that the operator runs. With this
-// size, RabbitMQ 3.10 may crash when many queues are deleted (see servers.RabbitMQOptions). This is unlikely in the
+// size, RabbitMQ 3.10 may crash when many queues are deleted (see servers.RabbitMQOptions). A crash is unlikely in the
 // benchmark, which deletes at most 33 queues at a time.
 const logSize = 64 << 20
 
@@ -42,16 +42,17 @@ type options struct {
 	events  int
 	offered []int64
 	run     *regexp.Regexp
-	// binary is the parking binary to measure. If it is empty, the binary is built from the current directory.
+	// binary is the parking binary to measure. If it is empty, the benchmark builds the binary from the current
+	// directory.
 	binary              string
 	jsonPath, benchPath string
-	// costsPath is the file to write the measured costs to. checkPath is the file to write the comparison of
-	// predictions and measurements to; it needs costsPath. partitionsPath is the file to write the throughput of
-	// several numbers of partitions to. If costsPath or partitionsPath is set, nothing else is measured.
+	// costsPath is the output file for the measured costs. checkPath is the output file for the comparison of
+	// predictions with measurements; it requires costsPath. partitionsPath is the output file for the throughput with
+	// several numbers of partitions. If costsPath or partitionsPath is set, the benchmark skips its usual measurements.
 	costsPath, checkPath, partitionsPath string
 }
 
-// quick contains the values of flags under -quick. Flags that are set explicitly keep their values.
+// quick returns the values that -quick gives to other flags. Flags that are set explicitly keep their values.
 func quick() map[string]string {
 	return map[string]string{"rounds": "1", "warm-up": "2s", "length": "4s", "events": "5000"}
 }
@@ -72,7 +73,7 @@ func main() {
 func parseFlags(args []string) (options, error) {
 	o := options{offered: []int64{aimRate, 2000, 5000}, run: regexp.MustCompile("")}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	short := flags.Bool("quick", false, "take 2 minutes: one round of short measurements")
+	short := flags.Bool("quick", false, "take only one round of short measurements, in about 2 minutes")
 	flags.IntVar(&o.rounds, "rounds", 5, "number of rounds; each takes every measurement once")
 	flags.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "warm-up time before each measurement")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "duration of each measurement")
@@ -110,17 +111,17 @@ func parseFlags(args []string) (options, error) {
 	return o, nil
 }
 
-// These are the commands of child processes. The first argument of a child process is its command.
+// The first argument of a child process is one of these commands.
 const (
 	childCeiling = "ceiling"
 	childPeer    = "peer"
 )
 
 // ceilingURI is the environment variable that passes the URI of the broker to the child process of measureCeiling. The
-// URI contains a password, so it is not an argument.
+// URI is not an argument, because it contains a password.
 const ceilingURI = "PARKING_BENCH_CEILING_URI"
 
-// runChild does the work of a child process, if the arguments say that this process is one.
+// runChild executes the command of a child process if the arguments contain such a command.
 func runChild(ctx context.Context, args []string) (isChild bool, err error) {
 	switch {
 	case len(args) > 1 && args[0] == childPeer:
@@ -173,14 +174,14 @@ func run(ctx context.Context, o options) (err error) {
 
 // step is one measurement.
 type step struct {
-	name  string // the flag -run selects steps by this name
-	what  string // the description that the progress and the table of results show
-	about time.Duration
+	name  string        // the flag -run selects steps by this name
+	what  string        // the description in progress messages
+	about time.Duration // the expected duration
 	take  func(ctx context.Context) error
 }
 
 // takeAll takes all measurements, round by round. A change of the machine's speed then affects all measurements of a
-// round in a similar way. Before each measurement it prints the estimated remaining time.
+// round in a similar way. Before each measurement, takeAll prints the estimated remaining time.
 func (r *report) takeAll(ctx context.Context, env environment, o options) error {
 	var steps []step
 	for round := range o.rounds {
@@ -204,8 +205,8 @@ func (r *report) takeAll(ctx context.Context, env environment, o options) error 
 	return nil
 }
 
-// remaining estimates how long steps[next:] will take. The estimate is their expected duration, multiplied by the ratio
-// of the actual to the expected duration of the finished steps.
+// remaining returns an estimate of how long steps[next:] will take: their expected duration, multiplied by the ratio of
+// the actual to the expected duration of the finished steps.
 func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	var done, left time.Duration
 	for i, s := range steps {
@@ -221,8 +222,8 @@ func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	return left.Round(time.Second)
 }
 
-// round returns the steps of one round. Only the last round measures offered rates other than aimRate, because no
-// performance target needs these rates.
+// round returns the steps of one round. Offered rates other than aimRate have no performance target, so only the last
+// round measures them.
 func (r *report) round(env environment, o options, last bool) []step {
 	const start = 3 * time.Second // the time to start and stop a pipeline
 	steps := []step{
@@ -239,7 +240,7 @@ func (r *report) round(env environment, o options, last bool) []step {
 	for _, processor := range processors() {
 		events := o.events
 		if processor != ours {
-			events = max(1, events/20) // the other processors are about 20 times slower than ours
+			events = max(1, events/20) // the simpler processors in peers.go are about 20 times slower
 		}
 		steps = append(steps, step{"crash", processor + ", killed once", 2*start + time.Duration(o.events)*200*time.Microsecond, func(ctx context.Context) error {
 			return add(&r.Crash)(measureCrash(ctx, env, processor, events))
@@ -280,7 +281,7 @@ func add[T any](list *[]T) func(T, error) error {
 // These are the directories of the servers, below the directory of the benchmark.
 const rabbitMQDir, redisDir = "rabbitmq", "redis"
 
-// prepare starts the private servers, with a RabbitMQ cluster of the given number of nodes. If binary is empty, it
+// prepare starts the private servers, with a RabbitMQ cluster of the given number of nodes. If binary is empty, prepare
 // builds the parking binary.
 func prepare(ctx context.Context, dir, binary string, nodes int) (environment, *report, func() error, error) {
 	progress("start RabbitMQ and Redis, build parking")
@@ -306,7 +307,7 @@ func prepare(ctx context.Context, dir, binary string, nodes int) (environment, *
 	return env, r, stopServers, nil
 }
 
-// cluster contains the nodes of a RabbitMQ cluster. The first one was started first.
+// cluster contains the nodes of a RabbitMQ cluster, in the order in which they were started.
 type cluster []*servers.RabbitMQ
 
 // startCluster starts the nodes. The directory of the first node is rabbitMQDir, below dir. The directories of the
@@ -338,7 +339,7 @@ func (c cluster) uri() string {
 	return strings.Join(uris, ",")
 }
 
-// close closes the nodes. The other nodes have joined the first one, so they must be closed before it.
+// close closes the first node last, because the other nodes have joined the first node.
 func (c cluster) close() error {
 	var errs []error
 	for _, node := range slices.Backward(c) {

@@ -19,7 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestMain lets the child processes of the benchmark do their work: they run this binary.
+// TestMain is also the main function of the child processes of the benchmark, because a child process runs the same
+// binary as its parent: in a test, the test binary.
 func TestMain(m *testing.M) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -29,8 +30,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// One short round measures everything that the report needs. The test also checks how many summaries each kind of
-// processor loses when it is killed: none, at most one, or any number.
+// One short round measures everything that the report needs. The test also checks how many summaries are lost when a
+// processor is killed. The processor of this project must lose none. Of the simpler processors in peers.go, "naive"
+// may lose one, and "original" may lose any number.
 func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
 	dir := t.TempDir()
 	o := options{
@@ -67,12 +69,12 @@ func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
 	}
 }
 
-// prepareOrSkip prepares a measurement with one RabbitMQ node. If no servers are installed, it skips the test, or fails it
-// if PARKING_TEST_REQUIRE=1.
+// prepareOrSkip prepares a measurement with one RabbitMQ node. If the servers are not installed, prepareOrSkip skips
+// the test. If PARKING_TEST_REQUIRE=1, it fails the test instead.
 func prepareOrSkip(t *testing.T) (environment, *report, func()) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("it needs servers, and -short was given")
+		t.Skip("the test needs servers, and -short is set")
 	}
 	env, r, stop, err := prepare(t.Context(), t.TempDir(), "", 1)
 	var missing *servers.NotInstalledError
@@ -99,8 +101,8 @@ func checkReport(t *testing.T, r *report) {
 			t.Errorf("%d results of %s, want 1", n, what)
 		}
 	}
-	// In a short round, the CPU time of the bare client may be too short to be measured. Then one
-	// of the six aims is missing.
+	// A short round may be too short to measure the CPU time of the client process that measureCeiling starts. Then one
+	// of the six performance targets is missing.
 	if len(r.Aims) < 5 {
 		t.Errorf("%d aims, want at least 5: %+v", len(r.Aims), r.Aims)
 	}
@@ -142,7 +144,7 @@ func checkEffort(t *testing.T, what string, e effort, measures ...measure) {
 	}
 	for _, m := range measures {
 		if _, ok := provided[m]; (ok || m == commands) && e[m] <= 0 {
-			t.Errorf("%s: %g %s per event, want more", what, e[m], m)
+			t.Errorf("%s: %g %s per event, want more than 0", what, e[m], m)
 		}
 	}
 }
@@ -176,7 +178,7 @@ func TestParseFlags_Quick_KeepsExplicitValues(t *testing.T) {
 	}
 }
 
-func TestParseFlags_InvalidCombinations_AreRejected(t *testing.T) {
+func TestParseFlags_InvalidFlags_AreRejected(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"-check-sizing check.json", "-check-sizing needs -costs"},
 		{"-rounds 0", "must be positive"},
@@ -188,7 +190,7 @@ func TestParseFlags_InvalidCombinations_AreRejected(t *testing.T) {
 	}
 }
 
-func TestPrintTables_MissingMeasure_IsADash(t *testing.T) {
+func TestPrintTables_MeasureWasNotTaken_PrintsADash(t *testing.T) {
 	full := effort{cpuMicros: 12, switches: .5, ioCalls: 1.25, commands: 3}
 	r := report{
 		Offered: []pipelineResult{{OfferedPerSecond: 500, PerEvent: map[string]effort{"process-0": {cpuMicros: 12, ioCalls: 1.25}, redisName: full}}},
@@ -214,7 +216,7 @@ func TestPrintTables_MissingMeasure_IsADash(t *testing.T) {
 	}
 }
 
-func TestBenchUnits_MissingMeasure_IsLeftOut(t *testing.T) {
+func TestBenchUnits_MeasureWasNotTaken_ResultOmitsItsUnit(t *testing.T) {
 	got := benchUnits(effort{cpuMicros: 12, switches: .5}, effort{commands: 3})
 	if want := " 1.200000e-05 own-cpu-sec/event 0.500000 own-switches/event 3.000000 redis-commands/event"; got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -16,25 +16,26 @@ import (
 // clusterNodes is the number of RabbitMQ nodes in the measurement of partitions.
 const clusterNodes = 3
 
-// In this measurement, a relay delays the data between processors and servers, and few messages of each queue are
-// processed at the same time. So the processors mostly wait, and the throughput depends on the number of partitions and
-// processors, not on the cores of the machine.
+// In the measurement of partitions, a relay delays the data between processors and servers, and few messages of each
+// queue are processed at the same time. So the processors mostly wait, and the throughput depends on the number of
+// partitions and processors, not on the number of cores.
 const (
 	// distance is the one-way network latency between a processor and a server.
 	distance = 50 * time.Millisecond
 	// queueConcurrency is the number of messages of one queue that all processors together process at the same time.
 	queueConcurrency = 8
-	// waitingPerPartition is the number of events that wait or are in progress. It is larger than the number of
-	// deliveries that the processors prefetch.
+	// waitingPerPartition is the number of unprocessed events per partition that the benchmark maintains. It is larger
+	// than the number of deliveries that the processors prefetch, so that the queues do not run empty.
 	waitingPerPartition = 40 * queueConcurrency
 )
 
-// partitionCounts returns the measured numbers of partitions. Each number n divides queueConcurrency, because each of
-// the n processors processes queueConcurrency/n messages of a queue at the same time.
+// partitionCounts returns the numbers of partitions for which the throughput is measured. With n partitions, there are
+// n processors, and each processor processes queueConcurrency/n messages of a queue at the same time. So n must divide
+// queueConcurrency.
 func partitionCounts() []int { return []int{1, 2, 4, 8} }
 
 // measurePartitions measures the throughput with several numbers of partitions, and writes the medians of all rounds to
-// a file. There are as many processors as partitions.
+// a file.
 func measurePartitions(ctx context.Context, env environment, r *report, o options) (err error) {
 	relays, err := moveAway(ctx, &env)
 	defer func() { err = errors.Join(err, relays.close()) }()
@@ -78,7 +79,7 @@ func measurePartitioned(ctx context.Context, env environment, n int, o options) 
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// partitioned combines the results of all rounds with n partitions: it returns their medians.
+// partitioned returns the medians of the results of all rounds with n partitions.
 func partitioned(n int, results []pipelineResult) sizing.Partitioned {
 	const micro = 1e-6
 	return sizing.Partitioned{

@@ -54,7 +54,8 @@ func TestDelayRelay_LargeEcho_ArrivesCompleteAfterTwoDelays(t *testing.T) {
 	}
 }
 
-// With two partitions and two processors, both processors process events through the relays.
+// Both processors must process events, although relays delay the data between the processors and the servers (see
+// moveAway).
 func TestMeasurePartitioned_TwoPartitions_MeasuresBothProcessors(t *testing.T) {
 	env, r, stop := prepareOrSkip(t)
 	defer stop()
@@ -85,7 +86,7 @@ func TestMeasurePartitioned_TwoPartitions_MeasuresBothProcessors(t *testing.T) {
 	}
 }
 
-func TestNextRate_NoEventProcessed_IsAboveZero(t *testing.T) {
+func TestNextRate_BringsNumberOfWaitingEventsCloserToAim(t *testing.T) {
 	for _, test := range []struct {
 		processed    float64
 		waiting, aim int64

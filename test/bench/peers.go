@@ -24,13 +24,13 @@ import (
 )
 
 // These constants name the processors that measureCrash compares. One is the processor of this project. The others are
-// peers: small programs in this file. A peer handles the events of a queue one after the other. It stores an entry with
-// one command, and posts one summary per request.
+// called peers: simpler processors, which this file implements. A peer handles the events of a queue one after the
+// other. It stores an entry with one Redis command, and posts one summary per request.
 const (
 	// ours is the processor of this project.
 	ours = "this project"
-	// naive acknowledges each event after its effect. It reads and deletes the visit in Redis in one round trip, so a
-	// crash between the deletion and the POST loses the summary.
+	// naive acknowledges each event after the effect of the event. It reads and deletes the visit in Redis in one round
+	// trip, so a crash between the deletion and the POST loses the summary.
 	naive = "naive chain"
 	// original behaves like the system that this project replaces: the broker considers an event acknowledged as soon
 	// as the broker has sent it to the processor.
@@ -39,15 +39,16 @@ const (
 
 func processors() []string { return []string{ours, naive, original} }
 
-// peer is a running processor with which the benchmark compares the processor of this project. The value of the field
-// kind is one of the constants naive and original.
+// peer is a running processor with which the benchmark compares the processor of this project. The field kind is one of
+// the constants naive and original.
 type peer struct {
 	kind  string
 	plan  *plan.Plan
 	redis *redis.Client
 }
 
-// runPeer runs a peer until ctx ends. It understands the same flags as the command "parking process".
+// runPeer runs a simpler processor until ctx ends. The value of args[0] is naive or original. The other arguments are
+// flags of the command "parking process".
 func runPeer(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
 	path := flags.String("plan", "", "file with the plan")
@@ -77,7 +78,7 @@ func runPeer(ctx context.Context, args []string) error {
 	return group.Wait()
 }
 
-// consume handles the events of a queue until ctx ends. It finishes the event that it handles at that time.
+// consume handles the events of a queue until ctx ends. It still finishes the event that it is handling when ctx ends.
 func (p *peer) consume(ctx context.Context, t event.Type) error {
 	conn, channel, err := openChannel(p.plan.RabbitMQ.URI)
 	if err != nil {
@@ -120,10 +121,10 @@ func (p *peer) handle(ctx context.Context, t event.Type, d amqp.Delivery) error 
 	return nil
 }
 
-// queueName returns the name of the queue of a simulation with one partition.
+// queueName returns the name of the queue for an event type in a simulation with one partition.
 func queueName(p *plan.Plan, t event.Type) string { return p.Exchange() + "." + string(t) + ".0" }
 
-// visitsKey returns the key of the hash in which peers store the times of entries, by plate.
+// visitsKey returns the key of the Redis hash in which peers store the times of entries, by plate.
 func visitsKey(p *plan.Plan) string { return "peer:" + p.Simulation }
 
 func (p *peer) entry(ctx context.Context, body []byte) error {
@@ -189,13 +190,13 @@ type crashResult struct {
 	PerEvent effort `json:"processorPerEvent"`
 	// Lost is the number of exits whose summary is missing at the end.
 	Lost int64 `json:"lost"`
-	// PostedAgain is the number of summaries that the summary API already had when it received them.
+	// PostedAgain is the number of summaries that the summary API received although it already had them.
 	PostedAgain int64 `json:"postedAgain"`
 }
 
-// measureCrash measures how many events a processor loses when it is killed once, and its throughput before that. It
-// publishes n entries, waits until they are recorded, and publishes n exits. When half of the summaries are stored, it
-// kills the processor and starts it again.
+// measureCrash measures how many summaries are lost when a processor is killed once, and the throughput of the
+// processor before the kill. It publishes n entries, waits until they are recorded, and publishes n exits. When half of
+// the summaries are stored, measureCrash kills the processor and starts it again.
 func measureCrash(ctx context.Context, env environment, processor string, n int) (crashResult, error) {
 	p, err := startPipeline(ctx, env, "crash", 0)
 	if err != nil {
@@ -206,8 +207,8 @@ func measureCrash(ctx context.Context, env environment, processor string, n int)
 }
 
 // maxMarkers is the maximum number of rounds of pipeline.finish. Each round starts the processor and publishes one
-// marker. A marker is an additional exit that marks the end of the queue: when its summary is stored, the processor has
-// received all exits before it.
+// marker. A marker is an additional exit that marks the end of the queue: when the summary of the marker is stored, the
+// processor has received all exits before the marker.
 const maxMarkers = 10
 
 func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, error) {
@@ -246,7 +247,7 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 		return r, err
 	}
 	start := time.Now()
-	// The method finish publishes up to maxMarkers markers. Each of them is an exit and needs an entry.
+	// The method finish publishes up to maxMarkers markers. Each marker is an exit and needs an entry.
 	entries := int64(n + maxMarkers)
 	publishing := async(func() error { return p.publishOriginals(ctx, event.TypeEntry, 0, n+maxMarkers) })
 	if err := errors.Join(await(ctx, recorded, entries), <-publishing); err != nil {
@@ -269,14 +270,13 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 	return r, p.finish(ctx, processor, &r)
 }
 
-// async calls f in another goroutine.
 func async(f func() error) <-chan error {
 	result := make(chan error, 1)
 	go func() { result <- f() }()
 	return result
 }
 
-// await polls a counter until it reaches a value.
+// await polls a counter until the counter reaches the given value.
 func await(ctx context.Context, count func(context.Context) (int64, error), want int64) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -301,9 +301,9 @@ func (p *pipeline) stored(ctx context.Context) (int64, error) {
 	return metrics.total("parking_summaries_stored_total"), err
 }
 
-// finish runs the processor after its crash until no exit is left in the queue, and counts the lost summaries. In
-// each round, finish starts the processor, publishes a marker, waits until the summary of the marker is stored, and
-// terminates the processor. RabbitMQ then requeues unacknowledged exits. If there are any, another round follows.
+// finish runs the processor after its crash until no exit is left in the queue, and counts the lost summaries. In each
+// round, finish starts the processor, publishes a marker, waits until the summary of the marker is stored, and
+// terminates the processor. If RabbitMQ then requeues unacknowledged exits, another round follows.
 func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *crashResult) error {
 	for marker := range maxMarkers {
 		if err := stack.Start(ctx, processor); err != nil {
@@ -354,8 +354,8 @@ func (p *pipeline) summariesOf(ctx context.Context, plate string) (int64, error)
 	return int64(len(page.Items)), nil
 }
 
-// leftInQueue returns the number of exits in the queue. First it waits until the queue has no consumers, so that the
-// broker has requeued unacknowledged messages.
+// leftInQueue returns the number of exits in the queue. It first waits until the queue has no consumers, because
+// RabbitMQ has then requeued all unacknowledged messages.
 func (p *pipeline) leftInQueue(ctx context.Context) (left int64, err error) {
 	unused := func(context.Context) (int64, error) {
 		queue, err := p.inspect(event.TypeExit)

@@ -29,12 +29,12 @@ type environment struct {
 	dir      string
 	amqpURI  string
 	redisURI string
-	// partitions is the number of partitions of a pipeline. A pipeline has as many processors.
+	// partitions is the number of partitions of a pipeline. A pipeline has one processor per partition.
 	partitions int
-	// concurrency is the number of messages of one queue that one processor processes at the same time.
+	// concurrency is the maximum number of messages of one queue that one processor processes at the same time.
 	concurrency int
-	// processorAMQPURI, if it is set, is the URI that the processors use instead of amqpURI. The same applies to
-	// processorRedisURI and redisURI.
+	// If processorAMQPURI is set, the processors use this URI instead of amqpURI. The same applies to processorRedisURI
+	// and redisURI.
 	processorAMQPURI, processorRedisURI string
 }
 
@@ -42,8 +42,7 @@ type environment struct {
 type pipelineResult struct {
 	OfferedPerSecond   int64   `json:"offeredPerSecond,omitempty"`
 	ProcessedPerSecond float64 `json:"processedPerSecond"`
-	// PerEvent contains the CPU time and the other measures of each component and server, per event. The key is the
-	// name of the process.
+	// PerEvent contains the resource usage per event, of each component and server. The key is the name of the process.
 	PerEvent   map[string]effort `json:"perEvent"`
 	Processing quantiles         `json:"processingSeconds"`
 	EndToEnd   quantiles         `json:"endToEndSeconds"`
@@ -67,7 +66,7 @@ type pipeline struct {
 	path  string
 }
 
-// startPipeline starts one process of each component, but as many processors as partitions. Half of the generated
+// startPipeline starts one processor per partition, and one process of each other component. Half of the generated
 // events are entries, and half are exits.
 func startPipeline(ctx context.Context, env environment, name string, offered int64) (*pipeline, error) {
 	dir, err := os.MkdirTemp(env.dir, name+"-") // each measurement has its own database
@@ -113,7 +112,7 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 }
 
 // stop terminates the processes, generators first, and deletes the data of the simulation from the servers. If the data
-// stayed in Redis, each rewrite of its append-only file would take longer.
+// stayed in Redis, each rewrite of the append-only file of Redis would take longer.
 func (p *pipeline) stop(ctx context.Context) error {
 	var errs []error
 	for _, process := range append(p.stack.Generators(), append(p.stack.Processors, p.stack.Summaries)...) {
@@ -132,7 +131,7 @@ func (p *pipeline) purge(ctx context.Context) error {
 	return nil
 }
 
-// setRate changes the rate of the generators. offered is the total of entries and exits per second.
+// setRate changes the rate of the generators. The parameter offered is the total of entries and exits per second.
 func (p *pipeline) setRate(offered int64) error {
 	p.plan.Entry.Rate, p.plan.Exit.Rate = offered/2, offered/2
 	return plantest.Write(&p.plan, p.path)
@@ -190,8 +189,7 @@ func redisCommands(ctx context.Context, env environment) (float64, error) {
 	return info["total_commands_processed"], err
 }
 
-// own returns the CPU time and the other measures per event, summed over the project's own processes: generators,
-// processor and summary API.
+// own returns the resource usage per event of all processes of this project: generators, processors and summary API.
 func (p pipelineResult) own() effort {
 	own := maps.Clone(p.PerEvent)
 	delete(own, brokerName)
@@ -201,8 +199,7 @@ func (p pipelineResult) own() effort {
 
 func (p pipelineResult) ownMicros() float64 { return p.own()[cpuMicros] }
 
-// result returns the rates and latencies of a pipeline between two points in time, given their states. The state s is
-// the later one.
+// result returns the rates, latencies and resource usage of a pipeline between the states earlier and s.
 func (s state) result(earlier state) pipelineResult {
 	events := float64(s.processed - earlier.processed)
 	r := pipelineResult{
@@ -228,9 +225,8 @@ func measureOffered(ctx context.Context, env environment, offered int64, warmUp,
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. To stay at that
-// rate, it repeatedly sets the rate of the generators according to the backlog and to the rate at which events are
-// processed.
+// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. To stay at that rate,
+// measureSaturated repeatedly adjusts the rate of the generators to the backlog and to the processing rate.
 func measureSaturated(ctx context.Context, env environment, warmUp, length time.Duration) (pipelineResult, error) {
 	p, err := startPipeline(ctx, env, "saturated", startRate)
 	if err != nil {
@@ -243,12 +239,13 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 // startRate is the rate, in events per second, at which the measurement of the highest rate starts.
 const startRate = 4000
 
-// saturatedBacklog is the number of events that wait in a saturated pipeline with one partition. The benchmark of the bare
-// broker, runCeiling, permits the same number of unacknowledged messages in its two queues. So both rates are comparable.
+// saturatedBacklog is the number of events that wait in a saturated pipeline with one partition. The benchmark of the
+// bare broker, runCeiling, permits the same number of unconsumed messages in its two queues together. So the rates of
+// the two benchmarks are comparable.
 const saturatedBacklog = 2 * backlog
 
-// saturate returns a function that adjusts the rate of the generators each time it is called. The adjustments bring the
-// number of unprocessed events close to the given number.
+// saturate returns a function that adjusts the rate of the generators each time the function is called. The adjustments
+// bring the number of unprocessed events close to the given number.
 func (p *pipeline) saturate(aim int64) func(context.Context) error {
 	var earlier []state // the latest observed states of the pipeline, oldest first
 	return func(ctx context.Context) error {
@@ -265,12 +262,12 @@ func (p *pipeline) saturate(aim int64) func(context.Context) error {
 	}
 }
 
-// averagedStates is the number of recent states from which the processing rate is computed.
+// averagedStates is the number of consecutive states of the pipeline over which the processing rate is averaged.
 const averagedStates = 5
 
-// nextRate returns the next rate of the generators, so that about aim events wait. If aim events wait, the result is
-// the rate at which events are processed. It is up to 50% higher if fewer wait, and up to 50% lower if more wait. It is
-// at least (aim-waiting)/10, so while far fewer wait, it is not 0 even if no event is processed yet.
+// nextRate returns the next rate of the generators, which brings the number of waiting events closer to aim. The result
+// is the processing rate, increased by up to 50% if waiting < aim, or reduced by up to 50% if waiting > aim. The result
+// is at least (aim-waiting)/10. Without this minimum, the rate would stay 0 until the first event is processed.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))
@@ -279,8 +276,8 @@ func nextRate(processed float64, waiting, aim int64) int64 {
 func (p *pipeline) hold(context.Context) error { return nil }
 
 // measure waits until the first event is processed, lets the pipeline warm up for the duration warmUp, and then
-// measures the pipeline for the duration length. Every half second of the warm-up and the measurement, it calls the
-// function control, which may adjust the load.
+// measures the pipeline for the duration length. During the warm-up and the measurement, it calls the function control
+// every half second. This function may adjust the load.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if _, err := waitProcessed(ctx, p.stack.Processors[0], 1); err != nil {
 		return pipelineResult{}, err
@@ -305,7 +302,7 @@ func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, co
 	return after.result(before), nil
 }
 
-// repeat calls f every half second. It returns after the given time.
+// repeat calls f every half second until the given time has passed.
 func repeat(ctx context.Context, length time.Duration, f func(context.Context) error) error {
 	ticker := time.NewTicker(500 * time.Millisecond)
 	defer ticker.Stop()

@@ -70,7 +70,7 @@ func processed(p pipelineResult) float64     { return p.ProcessedPerSecond }
 func processingP99(p pipelineResult) float64 { return p.Processing.P99 }
 func perSecond(c ceilingResult) float64      { return c.PerSecond }
 
-// publish prints the results as tables, and writes them to the files that the options name.
+// publish prints the results as tables, and writes them to the files of the flags -json and -benchfmt.
 func (r *report) publish(out io.Writer, o options) error {
 	r.computeAims()
 	if err := r.printTables(out); err != nil {
@@ -118,7 +118,7 @@ func (r *report) printBenchmarks(out io.Writer) {
 	}
 }
 
-// benchUnits returns two things as values of a Go benchmark: the resource usage per event of the project's own
+// benchUnits formats two things as values of a Go benchmark: the resource usage per event of the project's own
 // processes, and the number of Redis commands per event.
 func benchUnits(own, redis effort) string {
 	var text strings.Builder
@@ -230,7 +230,7 @@ func (r *report) crashesOf(processor string) []crashResult {
 	return slices.DeleteFunc(slices.Clone(r.Crash), func(c crashResult) bool { return c.Processor != processor })
 }
 
-// printCPU prints the CPU time per event, of the bare broker and of each process of the pipeline, at each rate.
+// printCPU prints the CPU time per event at each rate, for the bare broker and for each process of the pipeline.
 func (r *report) printCPU(w io.Writer) {
 	if len(r.byRate()) == 0 {
 		return
@@ -239,7 +239,7 @@ func (r *report) printCPU(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// printCounts prints counts per event. Unlike CPU times, they hardly depend on the speed of the machine.
+// printCounts prints counts per event. Unlike CPU times, counts hardly depend on the speed of the machine.
 func (r *report) printCounts(w io.Writer) {
 	if len(r.byRate()) == 0 {
 		return
@@ -277,7 +277,7 @@ func (r *report) printProcesses(w io.Writer, title string, cell func([]effort) s
 	}
 }
 
-// printRow prints a name and a cell for each rate.
+// printRow prints a row of a table: the name, then one cell for each rate.
 func (r *report) printRow(w io.Writer, name string, cell func([]pipelineResult) string) {
 	fmt.Fprintf(w, "%s\t", name)
 	for _, results := range r.byRate() {
@@ -330,8 +330,8 @@ func valuesOf[T, V any](results []T, value func(T) V) []V {
 	return values
 }
 
-// ratios divides each dividend by the divisor of the same round. It skips rounds that have only one of the two, or
-// whose divisor is 0, such as a CPU time that is too short to be measured.
+// ratios divides each dividend by the divisor of the same round. It skips rounds without a dividend or a divisor. It
+// also skips rounds whose divisor is 0, such as a CPU time that is too short to be measured.
 func ratios(dividends, divisors []float64) (values []float64) {
 	for i := range min(len(dividends), len(divisors)) {
 		if divisors[i] > 0 {

@@ -23,16 +23,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing runs the manifest in docs/operations.md with
-// cert-manager. It renews the CA and all certificates while events are published.
+// TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing creates the objects of the manifest in
+// docs/operations.md, and runs cert-manager. The test renews the CA and all certificates while events are published.
 func TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	t.Parallel()
-	// A cluster without a node shell may be shared. The test must not run there, because it deletes the CRDs of
-	// cert-manager, and with them all Certificates.
+	// The test reads files on the node. At its end, the test deletes the CRDs of cert-manager, and thereby all
+	// Certificates in the cluster. So the cluster must not be shared. If the test cannot run commands on the node, the
+	// cluster may be shared, so the test is skipped.
 	skipWithoutNode(t, "read the files in the pods")
 	ns := newNamespace(t)
 	ns.expected = []warning{
-		// The objects are created before the Secrets with their certificates exist.
+		// The Issuers and the simulation refer to Secrets that cert-manager creates later. Until then, these warnings
+		// are expected.
 		{"ErrGetKeyPair", ""}, {"ErrInitIssuer", ""}, {"SecretNotFound", "create it with the keys tls.crt"},
 	}
 	ns.runCertManager()
@@ -58,7 +60,8 @@ func TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing(t *testin
 	ns.awaitPass(sim)
 }
 
-// runCertManager installs the CRDs of cert-manager, and runs its controllers outside of the cluster until the test ends.
+// runCertManager installs the CRDs of cert-manager. Until the test ends, it runs the controllers of cert-manager
+// outside of the cluster.
 func (ns *namespace) runCertManager() {
 	ns.t.Helper()
 	module := exec.CommandContext(ns.t.Context(), "go", "list", "-C", repository+"/hack/certmanager", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager")
@@ -99,8 +102,9 @@ func (ns *namespace) runCertManager() {
 	})
 }
 
-// createDocumented creates the objects of the manifest in docs/operations.md in the namespace of the test, and returns
-// the simulation. Before it creates them, it calls edit, which may change the simulation.
+// createDocumented creates the objects of the manifest in docs/operations.md in the namespace of the test. It returns
+// the simulation. Before createDocumented creates the simulation, it calls the function edit, which may change the
+// simulation.
 func (ns *namespace) createDocumented(edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/docs/operations.md")
@@ -139,8 +143,8 @@ func (ns *namespace) createDocumented(edit func(*v1alpha1.ParkingSimulation)) *v
 	}
 }
 
-// requestRenewal makes cert-manager renew the certificate of a Secret, as "cmctl renew" does. The Certificate has the same
-// name as the Secret.
+// requestRenewal makes cert-manager renew the certificate of a Secret, as "cmctl renew" does. The Certificate has the
+// same name as the Secret.
 func (ns *namespace) requestRenewal(name string) {
 	ns.t.Helper()
 	object := &unstructured.Unstructured{}

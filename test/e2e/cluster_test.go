@@ -97,7 +97,7 @@ func runTests(m *testing.M) (int, error) {
 }
 
 // rejectOthers returns an error if the cluster contains simulations that these tests did not create. Those simulations
-// would lose their operator, because the tests uninstall it at the end.
+// would lose their operator, because the tests finally uninstall the operator.
 func (c *cluster) rejectOthers(ctx context.Context) error {
 	var sims v1alpha1.ParkingSimulationList
 	if err := c.List(ctx, &sims); err != nil {
@@ -115,8 +115,8 @@ func (c *cluster) rejectOthers(ctx context.Context) error {
 	return nil
 }
 
-// awaitNoSimulation waits until all simulations are deleted, including simulations of failed tests. It must be called
-// before the operator is uninstalled. Otherwise the finalizers of simulations would block the deletion of their
+// awaitNoSimulation waits until all simulations of the tests are deleted, including those of failed tests. The operator
+// must not be uninstalled before that. Otherwise, the finalizers of simulations would block the deletion of their
 // namespaces.
 func (c *cluster) awaitNoSimulation(ctx context.Context) error {
 	const timeout, interval = 3 * time.Minute, time.Second
@@ -135,8 +135,8 @@ func (c *cluster) awaitNoSimulation(ctx context.Context) error {
 	}
 }
 
-// checkOperator returns an error if the operator restarted or if there is an unexpected warning event in its
-// namespace.
+// checkOperator returns an error if the operator restarted, or if there is an unexpected warning event in
+// operatorNamespace.
 func (c *cluster) checkOperator(ctx context.Context) error {
 	var pods corev1.PodList
 	if err := c.List(ctx, &pods, client.InNamespace(operatorNamespace)); err != nil {
@@ -163,7 +163,8 @@ func connect() (*cluster, error) {
 		return nil, fmt.Errorf("find the cluster: set KUBECONFIG, as make test-e2e does: %w", err)
 	}
 	config.QPS, config.Burst = 100, 200
-	config.WarningHandler = rest.NoWarnings{} // the method leftovers also lists deprecated kinds, which causes warnings
+	// The tests list the objects of all kinds, and the API server returns a warning for each deprecated kind.
+	config.WarningHandler = rest.NoWarnings{}
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return nil, err
@@ -197,9 +198,9 @@ func (c *cluster) createNamespace(ctx context.Context, name string) error {
 	return err
 }
 
-// install installs the operator from a Helm chart, or upgrades it. It waits until there is only one operator pod. If
-// the old pod were still the leader, it would create the pods of new simulations from the old image. The environment
-// variable E2E_VALUES may contain the path of a chart values file that selects the images.
+// install installs the operator from a Helm chart, or upgrades it. It waits until there is only one operator pod.
+// Otherwise, an old pod that is still the leader could create the pods of new simulations from the old image. The
+// environment variable E2E_VALUES may contain the path of a chart values file that selects the images.
 func (c *cluster) install(ctx context.Context, chart string, settings ...string) error {
 	return c.installInto(ctx, operatorNamespace, chart, settings...)
 }
@@ -258,8 +259,8 @@ func helm(ctx context.Context, arguments ...string) error {
 // nodeShell returns a command prefix. A command with this prefix runs on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
-// skipWithoutNode skips a test that runs commands on the node, if E2E_NODE_SHELL is not set. purpose is what the test
-// needs these commands for, such as "connect from the pods".
+// skipWithoutNode skips a test that runs commands on the node, if E2E_NODE_SHELL is not set. The parameter purpose says
+// what the test needs these commands for, such as "connect from the pods".
 func skipWithoutNode(t *testing.T, purpose string) {
 	t.Helper()
 	if len(nodeShell()) == 0 {

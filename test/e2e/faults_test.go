@@ -21,7 +21,7 @@ import (
 var (
 	// killed is the operator's warning about a process that was killed and has not restarted yet.
 	killed = warning{"PodsFailing", "exit code 137"}
-	// The kubelet delays the second restart of a container.
+	// The kubelet delays the second restart of a container, and warns about the delay.
 	redisKilledTwice  = warning{"BackOff", "restarting failed container redis in"}
 	brokerKilledTwice = warning{"BackOff", "restarting failed container rabbitmq in"}
 	// probedDead is the warning about a liveness probe that failed between the kill of a process and its restart.
@@ -194,8 +194,7 @@ func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
 	return pod.Status.ContainerStatuses[i]
 }
 
-// awaitGone waits until a pod is deleted or replaced. It calls the function same to find out whether the current pod
-// with that name is still the original one.
+// awaitGone waits until a pod is deleted, or until the function same returns false for the current pod of that name.
 func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	ns.t.Helper()
 	ns.eventually("the end of "+pod.Name, time.Minute, func() error {
@@ -205,7 +204,7 @@ func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 			return err
 		}
 		if err == nil && same(now) {
-			return fmt.Errorf("it is %s", now.Status.Phase)
+			return fmt.Errorf("the pod is %s", now.Status.Phase)
 		}
 		return nil
 	})
@@ -231,7 +230,7 @@ func (ns *namespace) awaitProgress(sim *v1alpha1.ParkingSimulation, pods int) {
 		}
 		for i := range now {
 			if now[i] <= before[i] {
-				return fmt.Errorf("the counts are %v and were %v", now, before)
+				return fmt.Errorf("the counts are %v, want each to exceed %v", now, before)
 			}
 		}
 		return nil
@@ -239,7 +238,7 @@ func (ns *namespace) awaitProgress(sim *v1alpha1.ParkingSimulation, pods int) {
 }
 
 // effects returns the numbers of recorded entries, matched exits and stored summaries. The numbers come from metrics,
-// which start at zero when a process starts.
+// so they start at zero again when a process restarts.
 func (ns *namespace) effects(sim *v1alpha1.ParkingSimulation) ([]float64, error) {
 	ns.t.Helper()
 	var counts []float64

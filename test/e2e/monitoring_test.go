@@ -33,17 +33,17 @@ const (
 	scrapeInterval    = 5 * time.Second
 )
 
-// form is one of the two forms in which Prometheus can store histograms: classic histograms or native histograms. Rules
-// and dashboards must work with both.
+// form is one of the two forms in which Prometheus can store histograms: classic or native. Rules and dashboards must
+// work with both forms.
 type form struct {
-	// Features are the feature flags with which Prometheus stores histograms in this form. The classic form needs none.
+	// Features are the feature flags that make Prometheus store histograms in this form, classic or native.
 	Features []string
-	// If Prometheus stores histograms in this form, a series with the name in the field histogram exists, and none with
-	// the name in the field absent.
+	// The field histogram names a series that exists only if Prometheus stores histograms in this form, classic or
+	// native. The field absent names a series that exists only if Prometheus stores histograms in the other form.
 	histogram, absent string
 }
 
-// forms returns the two forms of histograms, by name. The test runs one Prometheus server for each.
+// forms returns the two forms of histograms, by name. The test runs one Prometheus server for each form.
 func forms() map[string]form {
 	const histogram, buckets = "parking_event_processing_seconds", "parking_event_processing_seconds_bucket"
 	return map[string]form{
@@ -52,8 +52,8 @@ func forms() map[string]form {
 	}
 }
 
-// lostPanel is the title of the dashboard panel that shows lost events. The panel has no data until the simulation is
-// complete, because until then no event is known to be lost.
+// lostPanel is the key, in the result of panelExpressions, of the expression that shows lost events. The expression has
+// no data until the simulation is complete, because until then no event is known to be lost.
 const lostPanel = "Lost A"
 
 func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
@@ -77,12 +77,13 @@ func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 		ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 	}
 	for _, p := range installed {
-		// The kubelet may write the configuration to the pod of Prometheus a minute before the CA certificates.
+		// The kubelet may write the CA certificates to the pod of Prometheus a minute later than the configuration.
+		// Until then, the scrapes of the encrypted simulation fail.
 		ns.eventually(p.name+": scrapes of every pod", 4*time.Minute, func() error {
 			return p.allUp(t.Context(), ns.targets(sim, encrypted))
 		})
 	}
-	// When Kubernetes deletes the Secret with a CA before the ServiceMonitor, the Prometheus Operator warns.
+	// If Kubernetes deletes the Secret with a CA before the ServiceMonitor, the Prometheus Operator warns.
 	ns.expected = append(ns.expected, warning{"InvalidConfiguration", "unable to get secret"})
 	if err := ns.Delete(t.Context(), encrypted); err != nil {
 		t.Fatal(err)
@@ -116,8 +117,8 @@ func scrape(sim *v1alpha1.ParkingSimulation) {
 	sim.Spec.Monitoring.Labels = map[string]v1alpha1.LabelValue{"release": prometheusRelease}
 }
 
-// applyEncrypted creates a simulation whose pods Prometheus scrapes over HTTPS. It has no rules and no dashboard, because
-// these do not depend on TLS.
+// applyEncrypted creates a simulation whose pods Prometheus scrapes over HTTPS. The simulation has no rules and no
+// dashboard, because these do not depend on TLS.
 func (ns *namespace) applyEncrypted() *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	return ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
@@ -159,8 +160,9 @@ func (ns *namespace) targets(sims ...*v1alpha1.ParkingSimulation) []string {
 	return targets
 }
 
-// panelExpressions returns the PromQL expressions in the dashboard of a simulation, by panel. It replaces dashboard
-// variables by values, as Grafana does.
+// panelExpressions returns the PromQL expressions in the dashboard of a simulation. The key of an expression consists
+// of the title of its panel and the letter of the expression. Dashboard variables are replaced by values, as in
+// Grafana.
 func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[string]string {
 	ns.t.Helper()
 	var dashboards corev1.ConfigMapList
@@ -323,8 +325,8 @@ func (p *prometheus) get(ctx context.Context, path string, parameters map[string
 }
 
 // allUp returns an error unless Prometheus has exactly the wanted targets, and its latest scrape of each target was
-// successful. The wanted targets have the format of the function targets. Over HTTPS, Prometheus verifies the
-// certificate of a target, unless a ServiceMonitor says otherwise.
+// successful. The parameter want has the format of the result of namespace.targets. Over HTTPS, Prometheus verifies the
+// certificate of a target, unless the ServiceMonitor disables this.
 func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	var answer struct {
 		ActiveTargets []struct {
@@ -419,7 +421,7 @@ func (p *prometheus) hasData(ctx context.Context, expression string) error {
 // series is one series in the result of a PromQL expression.
 type series struct {
 	Metric map[string]string
-	Value  [2]any // the time of the sample, and its value as text; empty if the sample is a histogram
+	Value  [2]any // the time of the sample, and its value as text; both are nil if the sample is a native histogram
 }
 
 func (p *prometheus) query(ctx context.Context, expression string) ([]series, error) {
@@ -428,7 +430,7 @@ func (p *prometheus) query(ctx context.Context, expression string) ([]series, er
 	return answer.Result, err
 }
 
-// checkForm fails the test unless this Prometheus stores histograms in its configured form: native or classic.
+// checkForm fails the test unless the Prometheus server stores histograms in the form for which it is configured.
 func (p *prometheus) checkForm(t *testing.T) {
 	t.Helper()
 	form := forms()[p.name]

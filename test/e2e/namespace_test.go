@@ -37,12 +37,13 @@ type namespace struct {
 
 	t    *testing.T
 	name string
-	// expected contains the warning events that the test causes on purpose.
+	// expected contains the warning events that this test may cause, in addition to alwaysExpected.
 	expected []warning
 }
 
-// newNamespace creates a namespace and deletes it when the test ends. Before the deletion, it fails the test for each
-// unexpected warning event. If the test has failed, it also logs the state of the namespace.
+// newNamespace creates a namespace. At the end of the test, a cleanup fails the test for each unexpected warning event,
+// and deletes the namespace. If the test has failed, the cleanup also logs the state of the namespace. If E2E_KEEP is
+// set, the cleanup keeps the namespace of a failed test.
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	name := namespacePrefix + strconv.FormatInt(time.Now().UnixNano(), 36)
@@ -68,8 +69,8 @@ func newNamespace(t *testing.T) *namespace {
 	return ns
 }
 
-// applySample creates the simulation of a sample manifest. If the function edit is not nil, it changes the simulation
-// first.
+// applySample creates the simulation of a sample manifest. If the function edit is not nil, it may change the
+// simulation before applySample creates the simulation.
 func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/config/samples/" + file)
@@ -110,13 +111,12 @@ func shareNode(sim *v1alpha1.ParkingSimulation) {
 	spec.Processor.Resources = requirements("40m", "512Mi")
 }
 
-// lowRates sets rates that a node can sustain while other tests use it too. A simulation that misses more than 10 % of
-// its schedule fails.
+// lowRates sets rates that the generators can sustain even if other tests use the same node. A simulation fails if more
+// than 10 % of the due events are not published.
 func lowRates(sim *v1alpha1.ParkingSimulation) {
 	sim.Spec.Entry.Rate, sim.Spec.Exit.Rate = new(int32(50)), new(int32(50))
 }
 
-// edit changes the spec of an existing simulation.
 func (ns *namespace) edit(sim *v1alpha1.ParkingSimulation, change func(*v1alpha1.ParkingSimulationSpec)) {
 	ns.t.Helper()
 	current := ns.get(sim)
@@ -136,8 +136,8 @@ func (ns *namespace) get(sim *v1alpha1.ParkingSimulation) *v1alpha1.ParkingSimul
 	return current
 }
 
-// eventually calls the function check repeatedly until it returns nil. It returns how long that took, or fails the test
-// after the timeout.
+// eventually calls the function check repeatedly until check returns nil. The result is the elapsed time. If check
+// still returns an error after the timeout, the test fails.
 func (ns *namespace) eventually(what string, timeout time.Duration, check func() error) time.Duration {
 	ns.t.Helper()
 	const interval = 200 * time.Millisecond
@@ -186,7 +186,7 @@ func (ns *namespace) pods(sim *v1alpha1.ParkingSimulation, c resources.Component
 	return list.Items
 }
 
-// allPods returns the pods of the namespace, including those that are being deleted.
+// allPods returns the pods of the namespace, including pods that are being deleted.
 func (ns *namespace) allPods() []corev1.Pod {
 	ns.t.Helper()
 	var list corev1.PodList
@@ -196,7 +196,7 @@ func (ns *namespace) allPods() []corev1.Pod {
 	return list.Items
 }
 
-// awaitPods waits until a component has exactly the given number of pods and all of them are ready.
+// awaitPods waits until a component has exactly the given number of pods and all these pods are ready.
 func (ns *namespace) awaitPods(sim *v1alpha1.ParkingSimulation, c resources.Component, count int, timeout time.Duration) {
 	ns.t.Helper()
 	ns.eventually(fmt.Sprintf("%d ready %s pods", count, c), timeout, func() error {
@@ -204,7 +204,7 @@ func (ns *namespace) awaitPods(sim *v1alpha1.ParkingSimulation, c resources.Comp
 	})
 }
 
-// allReady returns an error unless the number of pods is count and all of them are ready.
+// allReady returns an error unless the number of pods is count and all these pods are ready.
 func allReady(pods []corev1.Pod, count int) error {
 	for _, pod := range pods {
 		if !isReady(&pod) {
@@ -223,8 +223,8 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// incarnations returns a text for each container, by pod and container name. The text changes when the pod is replaced
-// or the container restarts.
+// incarnations returns a text for each container. The keys of the map are <pod>/<container>. The text changes when the
+// pod is replaced or the container restarts.
 func (ns *namespace) incarnations() map[string]string {
 	ns.t.Helper()
 	all := map[string]string{}
@@ -246,8 +246,8 @@ func (ns *namespace) exec(pod corev1.Pod, command ...string) ([]byte, error) {
 	return out, nil
 }
 
-// metric returns the sum of a metric over all pods of a component. If value is not empty, the sum includes only series
-// in which one of the labels has this value.
+// metric returns the sum of a metric over all pods of a component. If the parameter value is not empty, the sum
+// includes only the series that have a label with this value.
 func (ns *namespace) metric(sim *v1alpha1.ParkingSimulation, c resources.Component, name, value string) (float64, error) {
 	sum, scheme := 0.0, "http"
 	if resources.TLSOf(sim, c) != nil {
@@ -280,50 +280,54 @@ func sample(m *dto.Metric) float64 {
 	return m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue()
 }
 
-// warning selects warning events with the given reason and a message that contains the given text.
+// warning selects the warning events that have the given reason and whose message contains the given text. An empty
+// text selects every message.
 type warning struct{ reason, message string }
 
-// alwaysExpected contains the warning events that can occur in every test. They are about retries, and about short
-// periods in which one part of Kubernetes has not noticed yet what another part has done. If such a problem persists,
-// the test fails anyway, because pods do not become ready.
+// alwaysExpected selects the warning events that can occur in every test. Their causes are retries, or delays until one
+// part of Kubernetes notices what another part has done. If such a cause persists, pods do not become ready, and the
+// test fails anyway.
 var alwaysExpected = []warning{
-	// A container is not ready immediately after its start.
+	// These warnings occur while a container starts.
 	{"Unhealthy", "Startup probe failed"},
 	{"Unhealthy", "Readiness probe failed"},
-	// The kubelet warns if a container ends during a probe.
+	// These warnings occur if a container ends during a probe.
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
-	// A busy node answers a probe late. If this persists, the kubelet restarts the container, and the test fails.
+	// This warning occurs if a container on a busy machine answers a probe late. If a container always answers late,
+	// the kubelet restarts the container, and the test fails.
 	{"Unhealthy", "context deadline exceeded"},
-	// A pod is created before its PersistentVolumeClaim is bound to a volume. The scheduler emits FailedScheduling, and
-	// the operator repeats the message in its event PodsFailing.
+	// These warnings occur until the PersistentVolumeClaim of a new pod is bound to a volume. The scheduler emits
+	// FailedScheduling, and the operator repeats the message in its event PodsFailing.
 	{"FailedScheduling", `persistentvolumeclaim "`},
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
-	// A pod is deleted before it is scheduled.
+	// This warning occurs if a pod is deleted before it is scheduled.
 	{"FailedScheduling", "skip schedule deleting pod"},
-	// The kubelet has not yet read the Secrets and ConfigMaps of a pod, or they were deleted before the pod.
+	// These warnings occur if the kubelet has not yet read the Secrets and ConfigMaps of a pod, or if these objects
+	// were deleted before the pod.
 	{"FailedMount", "failed to sync secret cache: timed out waiting for the condition"},
 	{"FailedMount", "failed to sync configmap cache: timed out waiting for the condition"},
 	{"FailedMount", " not registered"},
 	{"FailedMount", `secret "`},
 	{"FailedMount", `configmap "`},
-	// The kubelet has not yet noticed that the PersistentVolumeClaim is bound.
+	// This warning occurs until the kubelet notices that the PersistentVolumeClaim is bound.
 	{"FailedMount", "PVC is not bound"},
-	// The API server has not yet noticed that the pod with the PersistentVolumeClaim runs on the node.
+	// This warning occurs until the API server notices that the pod with the PersistentVolumeClaim runs on the node.
 	{"FailedMount", "no relationship found between node"},
-	// A pod is deleted while its network is being set up or removed.
+	// These warnings occur if a pod is deleted while Kubernetes sets up or removes the network of the pod.
 	{"FailedCreatePodSandBox", ""},
 	{"FailedKillPod", ""},
-	// Two controllers write to the same object at the same time, and one of them must retry.
+	// These warnings occur if two controllers write to the same object at the same time. One of the controllers must
+	// then retry.
 	{"FailedUpdate", "the object has been modified"},
 	{"ProvisioningFailed", "the object has been modified"},
 	{"FailedToUpdateEndpoint", ""},
 	{"FailedToUpdateEndpointSlices", ""},
-	// Every few minutes the API server checks the IP addresses of Services. It emits this event if it sees a Service
-	// that is not completely created.
+	// Every few minutes, the API server checks the IP addresses of Services. The check emits this warning about a
+	// Service that is still being created.
 	{"ClusterIPNotAllocated", "repairing"},
-	// The disruption controller warns about a pod whose Deployment has just been deleted.
+	// This warning occurs if the disruption controller sees a pod whose Deployment has just been deleted.
 	{"CalculateExpectedPodCountFailed", "found no controllers for pod"},
 }
 
@@ -339,8 +343,8 @@ func (ns *namespace) checkWarnings(ctx context.Context) {
 	}
 }
 
-// warnings returns the warning events in a namespace, except those in the list alwaysExpected and in the parameter
-// expected.
+// warnings returns the unexpected warning events in a namespace. A warning event is expected if alwaysExpected or the
+// parameter expected selects it.
 func (c *cluster) warnings(ctx context.Context, namespace string, expected []warning) ([]string, error) {
 	var events corev1.EventList
 	if err := c.List(ctx, &events, client.InNamespace(namespace)); err != nil {
@@ -406,7 +410,6 @@ func (ns *namespace) remove(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// describe logs the state of the namespace, to help find out why a test failed.
 func (ns *namespace) describe(ctx context.Context) {
 	var sims v1alpha1.ParkingSimulationList
 	if err := ns.List(ctx, &sims, client.InNamespace(ns.name)); err == nil {

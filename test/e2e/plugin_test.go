@@ -37,7 +37,7 @@ type plugin struct {
 	path string
 }
 
-// buildPlugin builds the kubectl plugin, and grants the users of the tests the roles that they need.
+// buildPlugin builds the kubectl plugin, and grants roles to the users of the tests.
 func (ns *namespace) buildPlugin() *plugin {
 	ns.t.Helper()
 	dir := ns.t.TempDir()
@@ -155,7 +155,7 @@ func (p *plugin) ui(sim *v1alpha1.ParkingSimulation) {
 	}
 	defer func() {
 		cancel()
-		_ = cmd.Wait() // Wait returns an error, because cancel kills the process
+		_ = cmd.Wait() // Wait returns an error, because the function cancel has killed the process
 	}()
 	line, err := bufio.NewReader(output).ReadString('\n')
 	url := regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+/`).FindString(line)

@@ -18,11 +18,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// operatorPorts are the ports of the operator to which its NetworkPolicy allows connections: probes and metrics.
+// operatorPorts are the ports of the operator for probes and metrics. The NetworkPolicy of the operator allows
+// connections to these ports.
 var operatorPorts = []int{8081, 8443}
 
 const (
-	// outsider is a pod in the namespace of the simulation that does not belong to the simulation.
+	// outsider is a pod in the namespace of the simulation. The pod does not belong to the simulation.
 	outsider resources.Component = "outsider"
 	operator resources.Component = "operator"
 )
@@ -61,21 +62,23 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 			needed := func(from, to resources.Component, port int) bool {
 				switch {
 				case to == operator:
-					return from == outsider && slices.Contains(operatorPorts, port) // the pods of simulations do not connect to the operator
+					// The pod outsider may connect to operatorPorts. The pods of a simulation need no connection to the
+					// operator.
+					return from == outsider && slices.Contains(operatorPorts, port)
 				case slices.Contains(generators, from):
 					return servers[to] == port
 				case from != outsider && from != operator:
-					return false // servers connect to no other component
+					return false // the servers of a simulation connect to no other component
 				case port == 8090:
-					return from == operator // only the operator may connect to the port of an agent
+					return from == operator // 8090 is the port of an agent, to which only the operator may connect
 				case servers[to] == port && to != resources.ComponentSummaries:
-					return from == operator // the operator reads the ledger
+					return from == operator // the operator may connect to RabbitMQ and Redis, the pod outsider may not
 				case metrics[to] != 0:
 					return port == metrics[to]
 				}
-				return true // the port of the summary API, or of the metrics of a generator or processor
+				return true // all pods may connect to the summary API and to the metrics of generators and processors
 			}
-			ns.eventually("only the needed connections", 3*time.Minute, func() error {
+			ns.eventually("only the needed connections succeed", 3*time.Minute, func() error {
 				var wrong []string
 				for from, pod := range pods {
 					for to, open := range pod.connections(t, pods) {
@@ -102,8 +105,8 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 // connectedPod is a pod from which the test tries to connect to other pods.
 type connectedPod struct {
 	address string
-	pid     string // the process ID of the pod's first container, as seen on the node
-	ports   []int  // the ports on which the pod listens, except on loopback
+	pid     string // the process ID, on the node, of the pod's first container
+	ports   []int  // the open ports of the pod, without ports that are open only on loopback
 }
 
 // endpoint is a port of a component's pods.
@@ -132,8 +135,8 @@ func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resource
 	connected := map[resources.Component]connectedPod{}
 	for component, pod := range pods {
 		p := connectedPod{address: pod.Status.PodIP, pid: pidOf(ns.t, pod)}
-		// The operator itself listens only on ports to which connections are allowed. The test also needs a port to
-		// which connections are denied.
+		// The operator listens only on ports to which connections are allowed. So open another port, to which
+		// connections are denied.
 		if component == operator {
 			listen(ns.t, p.pid)
 		}
@@ -173,7 +176,7 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 		},
 	}
 	ns.create(&pod)
-	ns.eventually("another pod", time.Minute, func() error {
+	ns.eventually("the outsider is ready", time.Minute, func() error {
 		if err := ns.Get(ns.t.Context(), client.ObjectKeyFromObject(&pod), &pod); err != nil {
 			return err
 		}
@@ -182,9 +185,9 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 	return pod
 }
 
-// listen starts a process on the node that accepts connections on a free port in the network namespace of the given
-// process. The process ends by itself after five minutes. Tests of denied connections need this process, because a
-// connection to a port without a listener fails even without a NetworkPolicy.
+// listen starts a process on the node, in the network namespace of the process with the given ID. For five minutes, the
+// new process accepts connections on a free port. Without a listener, a connection to the port would fail even if no
+// NetworkPolicy denied the connection.
 func listen(t *testing.T, pid string) {
 	t.Helper()
 	const script = `my $listener = IO::Socket::INET->new(Listen => 8) or die "listen: $@";
@@ -233,7 +236,7 @@ func (p connectedPod) connections(t *testing.T, pods map[resources.Component]con
 			fmt.Fprintf(&script, "(exec 3<>/dev/tcp/%s/%d && echo %s %[2]d) 2>/dev/null &\n", pod.address, port, component)
 		}
 	}
-	// If a network plugin drops packets instead of rejecting them, connection attempts hang. End them after 10 s.
+	// If a network plugin drops packets, connection attempts hang. The script ends such attempts after 10 s.
 	script.WriteString("for i in {1..50}; do [[ -z $(jobs -r) ]] && exit; sleep 0.2; done; kill $(jobs -p); true\n")
 	for line := range strings.Lines(onNode(t, "nsenter", "--net", "--target", p.pid, "bash", "-c", script.String())) {
 		component, text, _ := strings.Cut(strings.TrimSpace(line), " ")

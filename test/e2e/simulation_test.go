@@ -21,8 +21,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// readyTimeout is how long a simulation may take to become ready. This usually takes about 30 s, but much longer on a
-// busy machine.
+// readyTimeout is the maximum time until a simulation is ready. The usual time is about 30 s, but on a busy machine the
+// time is much longer.
 const readyTimeout = 3 * time.Minute
 
 func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
@@ -85,8 +85,8 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 	})
 }
 
-// checkVolumesGrow doubles the size of all volumes of a simulation while it runs, and fails the test if a pod restarts or
-// a volume does not grow.
+// checkVolumesGrow doubles the size of all volumes of a running simulation. The test fails if a pod restarts or a
+// volume does not grow.
 func (ns *namespace) checkVolumesGrow(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	claims := func() []corev1.PersistentVolumeClaim {
@@ -143,7 +143,7 @@ func TestSimulation_RunToCompletion_Passes(t *testing.T) {
 	ns := newNamespace(t)
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Duration = v1alpha1.NewDuration(20 * time.Second)
-		// The cluster shares the machine with the tests, so the latency objectives are lenient.
+		// The cluster and the tests run on the same machine, so the latency objectives are lenient.
 		sim.Spec.Objectives.ProcessingP99 = v1alpha1.NewDuration(time.Minute)
 		sim.Spec.Objectives.EndToEndP99 = v1alpha1.NewDuration(time.Minute)
 		lowRates(sim)
@@ -158,7 +158,7 @@ func TestSimulation_RunToCompletion_Passes(t *testing.T) {
 	ns.remove(sim)
 }
 
-// checkReport checks that the report of a complete simulation has no missing parts and agrees with the status.
+// checkReport checks that the report of a complete simulation has all parts and agrees with the status.
 func (ns *namespace) checkReport(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	status := ns.get(sim).Status
@@ -193,7 +193,7 @@ func (ns *namespace) awaitPass(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	ns.awaitCondition(sim, v1alpha1.ConditionComplete, 3*time.Minute)
 	status := ns.get(sim).Status
-	// A busy machine may be too slow to publish on schedule. All other checks must pass.
+	// Ignore reasons about the schedule, because a busy machine may be too slow to publish on schedule.
 	isLate := func(reason string) bool { return strings.Contains(reason, "the schedule of the") }
 	if unmet := slices.DeleteFunc(slices.Clone(status.Reasons), isLate); status.Verdict != v1alpha1.VerdictPass && (len(unmet) > 0 || len(status.Reasons) == 0) {
 		ns.t.Errorf("the verdict is %s: %v", status.Verdict, status.Reasons)
@@ -222,8 +222,8 @@ func (ns *namespace) processed(sim *v1alpha1.ParkingSimulation) int64 {
 }
 
 // balance returns an error unless every confirmed event has taken effect exactly once. It must be called after all
-// events are processed. An indeterminate event took effect although its confirmation was not recorded, because its
-// generator was killed. It is therefore added to the confirmed events.
+// events are processed. Indeterminate events count as confirmed: they took effect, but their generator was killed
+// before it recorded the confirmation.
 func balance(l v1alpha1.LedgerStatus) error {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	effects := l.EntriesRecorded + l.Matched + l.UnmatchedExpected

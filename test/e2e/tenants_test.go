@@ -33,14 +33,14 @@ func TestRollout_PodUnschedulable_SimulationIsNotReady(t *testing.T) {
 	sim := ns.applySample("minimal.yaml", shareNode)
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 
-	// The new pod cannot be scheduled, so the old pod continues to run.
+	// After this edit, the new pod cannot be scheduled. So the old pod continues to run.
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
 		spec.Processor.Template = &v1alpha1.PodTemplate{
 			Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"example.com/absent":"true"}}`)},
 		}
 	})
-	// During every rollout the simulation is not ready for some time. Only a rollout that cannot finish has this reason and
-	// this message.
+	// During every rollout, the simulation is not ready for some time. Only a rollout that cannot finish has the reason
+	// and the message below.
 	ns.awaitNotReady(sim, "PodsFailing", "pod "+resources.Name(sim, resources.ComponentProcessor)+"-", " is not scheduled: ", problem)
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Template = nil })
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
@@ -51,7 +51,7 @@ func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{{"FailedCreate", "exceeded quota"}, {"QuotaExceeded", ""}, {"PodsFailing", ""}}
-	// With this quota every container must have limits. The LimitRange sets them for containers without limits.
+	// The ResourceQuota requires requests and limits for every container. The LimitRange provides defaults for both.
 	ns.create(&corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "defaults"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
 		Type: corev1.LimitTypeContainer, Default: quantities("cpu", "500m", "memory", "512Mi"), DefaultRequest: quantities("cpu", "10m", "memory", "32Mi"),
 	}}}})
@@ -68,7 +68,7 @@ func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 		t.Fatal(err)
 	}
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
-	// The method remove waits until the namespace is empty, so delete the quota and the LimitRange first.
+	// The method remove waits until the namespace is empty. So delete the quota and the LimitRange first.
 	if err := ns.Delete(t.Context(), quota); err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +81,8 @@ func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	// The operator is not permitted to use the Secret, so when it deletes the simulation, it cannot check the server
-	// for queues.
+	// CleanupAbandoned is expected, because the operator is not permitted to use the Secret. Without the Secret, the
+	// operator cannot check whether the server has queues of a deleted simulation.
 	ns.expected = []warning{{"TemplateNotAllowed", ""}, {"SecretNotAllowed", ""}, {"CleanupAbandoned", "of-others"}}
 	const user = "e2e-author"
 	ns.create(&rbacv1.RoleBinding{
@@ -129,11 +129,12 @@ func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 				t.Fatal(err)
 			}
 			ns.awaitCondition(sim, v1alpha1.ConditionStalled, time.Minute)
-			// The operator must not create the pods of generators and processors, because they would have the forbidden
-			// settings. Pods of managed servers do not have these settings, so they may exist.
+			// The operator does not allow the settings of the subtest. So the operator must not create generators and
+			// processors: their pods would have these settings. The pods of managed servers may exist, because these
+			// pods do not have the settings.
 			for _, component := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
 				if pods := ns.pods(sim, component); len(pods) > 0 {
-					t.Errorf("the %s has %d pods", component, len(pods))
+					t.Errorf("the %s has %d pods, want none", component, len(pods))
 				}
 			}
 			if err := author.Delete(t.Context(), sim); err != nil {
@@ -151,8 +152,8 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 
 	ns := newNamespace(t)
 	policy := servers.allowConnectionsFrom(ns.name)
-	// If the Secrets are deleted before the simulation, the operator cannot delete the queues and keys of the
-	// simulation from the servers.
+	// These warnings occur if the Secrets are deleted before the simulation. The operator then cannot delete the queues
+	// and keys of the simulation from the servers.
 	ns.expected = []warning{{"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
 	external := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: "external"}}
 	shareNode(external)
@@ -173,7 +174,7 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 		case err != nil:
 			return err
 		}
-		return fmt.Errorf("it is %s: %v", namespace.Status.Phase, namespace.Status.Conditions)
+		return fmt.Errorf("the namespace is %s: %v", namespace.Status.Phase, namespace.Status.Conditions)
 	})
 	if err := servers.Delete(t.Context(), policy); err != nil {
 		t.Fatal(err)
@@ -182,7 +183,7 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 }
 
 // allowConnectionsFrom creates a NetworkPolicy that allows pods of another namespace to connect to all pods of ns.
-// Without this policy, a simulation's own policies deny such connections to its RabbitMQ and Redis.
+// Without this policy, the policies of a simulation deny such connections to RabbitMQ and Redis.
 func (ns *namespace) allowConnectionsFrom(name string) *networkingv1.NetworkPolicy {
 	ns.t.Helper()
 	policy := &networkingv1.NetworkPolicy{
@@ -207,8 +208,8 @@ func (ns *namespace) create(o client.Object) {
 	}
 }
 
-// copyBinding copies a Secret with the address and the credentials of a server from the namespace of another simulation
-// to ns. All simulations in ns may use the copy.
+// copyBinding copies a Secret of another simulation to ns. The Secret contains the address and the credentials of a
+// server. All simulations in ns may use the copy.
 func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v1alpha1.SecretReference {
 	ns.t.Helper()
 	var secret corev1.Secret
@@ -222,8 +223,8 @@ func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v
 	return &v1alpha1.SecretReference{Name: name}
 }
 
-// awaitNotReady waits until a simulation is not ready at its current generation for the given reason. The message of the
-// condition Reconciling, which describes the problem, must contain all the given texts.
+// awaitNotReady waits until the condition Ready of a simulation is False, for the current generation and with the given
+// reason. The message of the condition Reconciling describes the problem and must contain all the given texts.
 func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, reason string, texts ...string) {
 	ns.t.Helper()
 	ns.eventually(sim.Name+" is not Ready: "+reason, readyTimeout, func() error {
@@ -232,9 +233,9 @@ func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, reason strin
 		problem := meta.FindStatusCondition(current.Status.Conditions, v1alpha1.ConditionReconciling)
 		switch {
 		case c == nil:
-			return errors.New("the simulation has no such condition")
+			return errors.New("the simulation has no condition Ready")
 		case c.Status != metav1.ConditionFalse || c.ObservedGeneration != current.Generation || c.Reason != reason || problem == nil:
-			return fmt.Errorf("%s at generation %d of %d: %s: %s", c.Status, c.ObservedGeneration, current.Generation, c.Reason, c.Message)
+			return fmt.Errorf("the condition Ready is %s at generation %d of %d: %s: %s", c.Status, c.ObservedGeneration, current.Generation, c.Reason, c.Message)
 		}
 		for _, text := range texts {
 			if !strings.Contains(problem.Message, text) {
@@ -245,7 +246,8 @@ func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, reason strin
 	})
 }
 
-// clusterRole returns the full name of the operator's ClusterRole whose name contains the given text, such as "editor".
+// clusterRole returns the full name of a ClusterRole of the operator. The name contains the given text, such as
+// "editor".
 func (ns *namespace) clusterRole(part string) string {
 	ns.t.Helper()
 	var roles rbacv1.ClusterRoleList
@@ -257,7 +259,7 @@ func (ns *namespace) clusterRole(part string) string {
 			return role.Name
 		}
 	}
-	ns.t.Fatalf("the release %s has no ClusterRole %s", release, part)
+	ns.t.Fatalf("the release %s has no ClusterRole whose name contains %s", release, part)
 	return ""
 }
 

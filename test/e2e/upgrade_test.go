@@ -53,16 +53,17 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 			t.Fatal(err)
 		}
 		ns.awaitReconciled(sim, time.Minute)
-		// If the operator replaces pods, awaitProgress waits until the new pods are ready. checkSame then detects them.
+		// If the operator replaces pods, awaitProgress waits until the new pods are ready. Then checkSame detects the
+		// replacement.
 		ns.awaitProgress(sim, pods)
 		ns.checkSame(before)
 	})
 
 	t.Run("a new operator restarts no pod", func(t *testing.T) {
 		ns := ns.forSubtest(t)
-		// The chart passes its own image to the operator with the flag --image. The value extraArgs repeats this flag
-		// with the image that the pods of the simulation have. The chart puts extraArgs after its own flags, and the
-		// last value of a flag takes precedence, so these pods keep their image.
+		// The chart passes its own image to the operator with the flag --image. The chart value extraArgs repeats this
+		// flag with the image that the pods of the simulation have. The chart puts extraArgs after its own flags, and
+		// the last value of a flag takes precedence, so these pods keep their image.
 		image := ns.pods(sim, resources.ComponentProcessor)[0].Spec.Containers[0].Image
 		if err := shared.install(t.Context(), chart, "extraArgs[0]=--image="+image); err != nil {
 			t.Fatal(err)
@@ -78,8 +79,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 			ns := ns.forSubtest(t)
 			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
 			crash.kill(operator, operator.allPods()...)
-			// A pod that is killed does not release its leader election Lease. The Lease then expires only after a
-			// minute.
+			// A killed operator does not release its leader election Lease. The Lease then expires only after a minute.
 			ns.awaitReconciled(sim, 2*time.Minute)
 			ns.checkSame(before)
 		})
@@ -127,7 +127,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 	ns.remove(sim)
 }
 
-// awaitReconciled changes the rate of entries and waits until the generator uses the new rate.
+// awaitReconciled checks that the operator reconciles the simulation. It changes the rate of entries, and waits until
+// the generator uses the new rate.
 func (ns *namespace) awaitReconciled(sim *v1alpha1.ParkingSimulation, timeout time.Duration) {
 	ns.t.Helper()
 	var rate int32

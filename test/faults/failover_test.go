@@ -24,9 +24,9 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 }
 
 // TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce moves partitions between the nodes of a Redis Cluster, and
-// kills the primaries of partitions. The other nodes then elect the replicas of these primaries as the new primaries.
-// Each node announces its host name, and has a certificate that is valid only for this name. If the machine does not
-// allow mount namespaces, each certificate is valid only for the address of its node.
+// kills the primaries that store these partitions. The cluster then promotes the replicas. Each node announces its host
+// name, and has a certificate that is valid only for this name. The host names are in a private hosts file, which needs
+// a mount namespace. If the machine does not allow mount namespaces, the test uses IP addresses instead of host names.
 func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	servers.WithHostsIfAllowed(t, servers.NodeHosts(2*redisPrimaries), func(hostNames bool) {
 		if !hostNames {
@@ -47,8 +47,8 @@ func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	})
 }
 
-// TestFaults_RedisCluster_EveryEventIsCountedOnce moves one partition between the nodes of a Redis Cluster without TLS,
-// and kills the primary of this partition. The other nodes then elect its replica as the new primary.
+// TestFaults_RedisCluster_EveryEventIsCountedOnce moves one partition to another node of a Redis Cluster without TLS,
+// and kills the primary that stores this partition. The cluster then promotes the replica of this primary.
 func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
 	cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{Elections: true})
 	s := startSimulationOn(t, serverSet{redis: redis}, "-race")
@@ -58,8 +58,9 @@ func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail promotes replicas that lack the latest effects. The
-// processors are built not to wait for replicas, so they have already acknowledged the messages of these effects.
+// TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail promotes replicas that lack the latest writes. With the build
+// tag parking_noreplicas, processors do not wait for replicas, so the messages that led to these writes are already
+// acknowledged.
 func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (servers.FailoverGroup, plan.BindingRef){
 		"Sentinel": newSentinels,
@@ -73,7 +74,8 @@ func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			group, redis := start(t)
 			s := startSimulationOn(t, serverSet{redis: redis}, "-tags=parking_noreplicas")
-			// The generators may exit, because the store has lost the record of their confirmed events.
+			// Do not call stopGenerators, which fails the test if a generator has already terminated. Generators
+			// terminate if the store has lost the record of their confirmed events.
 			group.AwaitFailover(t, s.killPrimaryOfLaggingReplica(t, group, 0, func() { s.awaitEntries(t, 300) }))
 			report := s.awaitVerdict(t, "the verdict is FAIL, because the store lost data", func(r *auditReport) bool {
 				return r.Verdict == "FAIL" && strings.Contains(strings.Join(r.Reasons, "; "), "the store has lost data")
@@ -89,10 +91,9 @@ func newSentinels(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
 	return group, plan.BindingRef{URI: strings.Join(group.URIs(t), ",")}
 }
 
-// redisPrimaries is the number of primaries of a Redis Cluster.
 const redisPrimaries = 3
 
-// newRedisCluster starts a Redis Cluster whose primaries have a replica each.
+// newRedisCluster starts a Redis Cluster in which each primary has a replica.
 func newRedisCluster(t *testing.T, o servers.RedisClusterOptions) (*servers.RedisCluster, plan.BindingRef) {
 	t.Helper()
 	o.Primaries, o.Replicas = redisPrimaries, true
@@ -100,24 +101,23 @@ func newRedisCluster(t *testing.T, o servers.RedisClusterOptions) (*servers.Redi
 	return cluster, plan.BindingRef{SecretDir: cluster.SecretDir(t)}
 }
 
-// failOver kills the Redis primary that stores a partition, waits until events take effect on the replica that takes
-// over, and restarts the primary.
+// failOver kills the Redis primary that stores a partition, waits for the failover and then for further entries, and
+// restarts the killed server.
 func (s *simulation) failOver(t *testing.T, group servers.FailoverGroup, partition int) {
 	t.Helper()
 	s.pauseOrFail(t)
 	s.endFailOver(t, group, group.KillPrimary(t, s.tagOf(partition)))
 }
 
-// failOverToLaggingReplica is like failOver, but the replica has not received the latest effects.
+// failOverToLaggingReplica is like failOver, but the replica has not received the latest writes of the primary.
 func (s *simulation) failOverToLaggingReplica(t *testing.T, group servers.FailoverGroup, partition int) {
 	t.Helper()
-	// The replica is paused, and generators wait until it has confirmed their writes. So it is unknown how many further
-	// entries take effect. Therefore wait for some time, not for a number of entries.
+	// Do not wait for entries here: while the replica is paused, it confirms no writes, so the generators wait.
 	s.endFailOver(t, group, s.killPrimaryOfLaggingReplica(t, group, partition, func() { s.pauseOrFail(t) }))
 }
 
-// killPrimaryOfLaggingReplica kills the primary that stores a partition. Its replica has not received the effects that
-// occur while wait runs.
+// killPrimaryOfLaggingReplica pauses the replica of the primary that stores a partition, calls the function wait, kills
+// the primary, and resumes the replica.
 func (s *simulation) killPrimaryOfLaggingReplica(t *testing.T, group servers.FailoverGroup, partition int, wait func()) *servers.Redis {
 	t.Helper()
 	s.awaitEntries(t, 1)
@@ -133,7 +133,7 @@ func (s *simulation) endFailOver(t *testing.T, group servers.FailoverGroup, kill
 	group.AwaitFailover(t, killed)
 	began := time.Now()
 	s.awaitEntries(t, 100)
-	t.Logf("audits that ended %s after a replica had taken over show new effects", time.Since(began).Round(time.Millisecond))
+	t.Logf("audits show 100 new entries %s after the replica took over", time.Since(began).Round(time.Millisecond))
 	s.pauseOrFail(t)
 	group.Restart(t, killed)
 }
@@ -156,14 +156,14 @@ func (s *simulation) awaitGrowth(t *testing.T, what string, count int64, counter
 			return false
 		}
 		now = counter(&report)
-		if from == unknown || now < from { // a failover may undo effects
+		if from == unknown || now < from { // a failover can lose writes, so the counter can decrease
 			from = now
 		}
 		return now >= from+count
 	}, func() any { return fmt.Sprintf("%d, then %d, %v", from, now, err) })
 }
 
-// tagOf returns a key with the hash tag of a partition. The primary of this key stores the whole partition.
+// tagOf returns a key with the hash tag of a partition. The primary that stores this key stores the whole partition.
 func (s *simulation) tagOf(partition int) string {
 	return fmt.Sprintf("{%s:%d}", s.plan.Simulation, partition)
 }

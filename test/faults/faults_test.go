@@ -1,5 +1,5 @@
-// Package faults kills the processes of a running simulation repeatedly. Afterwards it audits the ledger to check that
-// every event was counted exactly once.
+// Package faults repeatedly kills processes of a running simulation. It then audits the ledger to check that every
+// event was counted exactly once.
 package faults
 
 import (
@@ -32,12 +32,12 @@ import (
 const (
 	// leastFaults is the minimum number of faults in one test. Each kind of fault occurs at least once.
 	leastFaults = 24
-	// matchPercent is the percentage of exits that end a visit. The other exits have plates that are not parked, so
-	// that the test reaches all code paths.
+	// matchPercent is the percentage of exits that end a visit. The other exits are for vehicles that are not parked,
+	// so that the test covers both kinds of exit.
 	matchPercent = 50
 	entryRate    = 650
 	exitRate     = 600
-	// patience is how long a test waits for a condition. It is long enough for a busy machine.
+	// patience is the maximum time that a test waits for a condition. It is long because the machine may be busy.
 	patience = 5 * time.Minute
 )
 
@@ -51,7 +51,7 @@ func TestFaults_InRandomOrder_EveryEventIsCountedOnce(t *testing.T) {
 		t.Errorf("only %d events were published; the faults met too little traffic to show anything", total)
 	}
 	if l.DuplicatesSuppressed == 0 {
-		t.Error("no duplicate was suppressed, so the faults did not bite")
+		t.Error("no duplicate was suppressed, so the faults caused no redelivery")
 	}
 }
 
@@ -64,14 +64,14 @@ func TestFaults_WithoutDeduplication_AuditFindsDuplicates(t *testing.T) {
 	s.auditFindsDuplicates(t)
 }
 
-// simulation contains the parking processes of one simulation and their private servers.
+// simulation contains the processes and the private servers of one simulation.
 type simulation struct {
 	dir   string
 	plan  plan.Plan
 	stack *stack.Stack
 	// rabbit is the node on which the test runs rabbitmqctl.
 	rabbit *servers.RabbitMQ
-	// redis is nil if the test has started the Redis servers itself.
+	// redis is nil unless startSimulation has started the simulation.
 	redis  *servers.Redis
 	api    *apiProxy
 	random *rand.Rand
@@ -88,9 +88,10 @@ func startSimulation(t *testing.T, buildFlags ...string) *simulation {
 // serverSet contains the servers of a simulation.
 type serverSet struct {
 	redis plan.BindingRef
-	// rabbit contains the nodes of a RabbitMQ cluster. If it is empty, the simulation gets a single node.
+	// rabbit contains the nodes of a RabbitMQ cluster. If rabbit is empty, the simulation uses a single node.
 	rabbit []*servers.RabbitMQ
-	// database is the URI of the PostgreSQL database of the summary API. If it is empty, the database is SQLite.
+	// database is the URI of a PostgreSQL database for the summary APIs. If database is empty, the summary API uses
+	// SQLite.
 	database string
 	// summaryAPIs is the number of summary APIs. It defaults to 1.
 	summaryAPIs int
@@ -173,7 +174,7 @@ func (s *simulation) newPlan(on serverSet) plan.Plan {
 	}
 }
 
-// fault is one kind of fault. Calling inject causes the fault and repairs the damage before it returns.
+// fault is one kind of fault. The function inject causes the fault, repairs the damage, and then returns.
 type fault struct {
 	name   string
 	inject func(context.Context) error
@@ -237,8 +238,7 @@ func (s *simulation) injectFaults(t *testing.T, faults []fault, minTotal int) {
 	}
 }
 
-// pause sleeps for a random time of up to 2.5 s, so that faults occur at random times and events are processed between
-// them.
+// pause sleeps for a random time of up to 2.5 s, so that faults occur at random times.
 func (s *simulation) pause(ctx context.Context) error {
 	select {
 	case <-time.After(time.Duration(200+s.random.IntN(2300)) * time.Millisecond):
@@ -275,7 +275,7 @@ func (s *simulation) flushScripts(ctx context.Context) error {
 	return client.ScriptFlush(ctx).Err()
 }
 
-// stopGenerators stops the generators one after the other. Before that, it waits until all processes are ready.
+// stopGenerators waits until all processes are ready, and then stops the generators.
 func (s *simulation) stopGenerators(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -290,8 +290,8 @@ func (s *simulation) stopGenerators(t *testing.T) {
 	}
 }
 
-// waitEmpty waits until the queues of the given kinds contain no messages, neither ready nor unacknowledged ones. It
-// fails the test if their number does not become smaller for a long time.
+// waitEmpty waits until the queues of the given kinds contain neither ready nor unacknowledged messages. It fails the
+// test if the number of messages does not decrease for a long time.
 func (s *simulation) waitEmpty(t *testing.T, kinds ...string) {
 	t.Helper()
 	least, progress := int64(math.MaxInt64), time.Now()
@@ -359,8 +359,8 @@ type auditReport struct {
 	text string
 }
 
-// auditAtRest stops the generators, waits until all events are processed, and audits the ledger. It fails the test
-// unless the verdict is PASS, and every event was counted once. It returns the audit.
+// auditAtRest stops the generators, waits until all events are processed, and returns the report of an audit. It fails
+// the test if the verdict is not PASS, or if an event was not counted exactly once.
 func (s *simulation) auditAtRest(t *testing.T) auditReport {
 	t.Helper()
 	report := s.rest(t)
@@ -384,7 +384,7 @@ func (s *simulation) auditAtRest(t *testing.T) auditReport {
 	return report
 }
 
-// rest stops the generators, waits until all events are processed, and returns an audit of the ledger.
+// rest stops the generators, waits until all events are processed, and returns the report of an audit.
 func (s *simulation) rest(t *testing.T) auditReport {
 	t.Helper()
 	s.stopGenerators(t)
@@ -405,20 +405,22 @@ func (s *simulation) checkSummaries(t *testing.T, report auditReport) error {
 	return nil
 }
 
-// auditFindsDuplicates stops the generators, and waits until the verdict is FAIL because events took effect twice.
+// auditFindsDuplicates stops the generators. It then waits until an audit finds events that took effect twice and has
+// the verdict FAIL.
 func (s *simulation) auditFindsDuplicates(t *testing.T) {
 	t.Helper()
 	s.stopGenerators(t)
-	// Do not wait until the queues are empty. That would take minutes, because a matched exit that is delivered again
-	// no longer finds its visit and goes through the retry queue. An audit never reports more duplicate effects than
-	// there are, so the first audit that finds some is sufficient.
+	// Do not wait until the queues are empty. That takes minutes, because redelivered exits no longer find their visits
+	// and go through the retry queue. The first audit that finds duplicates is sufficient, because an audit never
+	// reports more duplicates than there are.
 	report := s.awaitVerdict(t, "the verdict is FAIL, because events took effect twice", func(r *auditReport) bool {
 		return r.Verdict == "FAIL" && r.Ledger.TakenTwice > 0
 	})
 	t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))
 }
 
-// awaitVerdict repeats "parking audit" until its report satisfies check. An audit may fail while the servers recover.
+// awaitVerdict repeats "parking audit" until the function check returns true for a report. It ignores audits that fail,
+// because the servers may not have recovered yet.
 func (s *simulation) awaitVerdict(t *testing.T, what string, check func(*auditReport) bool) auditReport {
 	t.Helper()
 	var report auditReport
@@ -440,7 +442,7 @@ func (s *simulation) audit(t *testing.T) auditReport {
 	return report
 }
 
-// tryAudit runs "parking audit". Exit code 1 means that the verdict is FAIL, not that the command failed.
+// tryAudit runs "parking audit". It accepts exit code 1, which means that the verdict is FAIL.
 func (s *simulation) tryAudit(t *testing.T) (auditReport, error) {
 	t.Helper()
 	manifest := filepath.Join(s.dir, "simulation.yaml")

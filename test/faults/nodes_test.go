@@ -15,12 +15,12 @@ func TestFaults_RabbitMQNodesAreKilled_EveryEventIsCountedOnce(t *testing.T) {
 	}
 }
 
-func TestFaults_RabbitMQNodesAreKilledWithoutDeduplication_AuditFindsDuplicates(t *testing.T) {
+func TestFaults_WithoutDeduplication_AuditFindsDuplicatesAfterRabbitMQNodesAreKilled(t *testing.T) {
 	killNodesInTurn(t, "-tags=parking_nodedup").auditFindsDuplicates(t)
 }
 
-// killNodesInTurn starts a simulation on a RabbitMQ cluster of three nodes, and kills each node once. The node starts
-// again before the next one is killed. So each process loses its connection at least once.
+// killNodesInTurn starts a simulation on a RabbitMQ cluster of three nodes, and kills each node once, so each process
+// loses its connection at least once. A killed node is started again before the next node is killed.
 func killNodesInTurn(t *testing.T, buildFlags ...string) *simulation {
 	t.Helper()
 	redis := servers.NewRedis(t, servers.RedisOptions{})

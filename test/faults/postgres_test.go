@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce has two summary APIs that share a PostgreSQL database.
-// It kills the primary twice and each API once, and then fails over to the synchronous replica.
+// TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce runs two summary APIs that share a PostgreSQL
+// database. It kills the PostgreSQL primary twice and each API once. Then it fails over to the synchronous replica.
 func TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce(t *testing.T) {
 	pair, s := startOnPostgres(t, []string{"ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"}, "-race")
 	for range 2 {
@@ -21,7 +21,7 @@ func TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce(t *testing.
 	}
 	s.killEachSummaryAPI(t)
 	s.awaitSummaries(t, 100)
-	// The primary now waits for the replica, so no more summaries are stored.
+	// Do not wait for summaries here: while the replica receives nothing, the primary commits nothing.
 	pair.failOverToLaggingReplica(t, func() { s.pauseOrFail(t) })
 	s.awaitSummaries(t, 100)
 	s.auditAtRest(t)
@@ -37,7 +37,7 @@ func TestFaults_PostgresFailsOverToAsynchronousReplica_SummariesAreMissing(t *te
 	report := s.rest(t)
 	err := s.checkSummaries(t, report)
 	if stored := s.storedSummaries(t); err == nil || stored == 0 || stored >= report.Ledger.Matched {
-		t.Fatalf("the API stores %d summaries of %d, and the check says %v; want fewer summaries and an error", stored, report.Ledger.Matched, err)
+		t.Fatalf("the API stores %d of %d summaries, and the check returns %v; want fewer summaries and an error", stored, report.Ledger.Matched, err)
 	}
 	t.Logf("as it must, the check fails: %v", err)
 }
@@ -45,8 +45,8 @@ func TestFaults_PostgresFailsOverToAsynchronousReplica_SummariesAreMissing(t *te
 // postgresPair is a PostgreSQL server and its streaming replica.
 type postgresPair struct{ primary, replica *servers.Postgres }
 
-// startOnPostgres starts a simulation whose two summary APIs store the summaries in PostgreSQL. Before that, it executes
-// the SQL statements on the primary.
+// startOnPostgres starts a PostgreSQL primary and its replica, and executes the SQL statements on the primary. Then it
+// starts a simulation whose two summary APIs store the summaries in this pair.
 func startOnPostgres(t *testing.T, statements []string, buildFlags ...string) (postgresPair, *simulation) {
 	t.Helper()
 	redis := servers.NewRedis(t, servers.RedisOptions{})
@@ -64,8 +64,7 @@ func startOnPostgres(t *testing.T, statements []string, buildFlags ...string) (p
 	return postgresPair{primary, replica}, s
 }
 
-// failOverToLaggingReplica kills the primary and promotes the replica. The replica has not received the summaries that
-// the primary stores while wait runs.
+// failOverToLaggingReplica stops the replication, calls the function wait, kills the primary, and promotes the replica.
 func (p postgresPair) failOverToLaggingReplica(t *testing.T, wait func()) {
 	t.Helper()
 	if err := p.replica.StopReceiving(t.Context()); err != nil {
@@ -77,16 +76,15 @@ func (p postgresPair) failOverToLaggingReplica(t *testing.T, wait func()) {
 	}
 }
 
-// killEachSummaryAPI kills one of the two summary APIs, starts it again, and then does the same with the other one.
-// While one API is down, the other must store the summaries. For a few seconds before each kill, the proxy drops the
-// responses to requests that have stored summaries, so the processors post these summaries again, some of them to the
-// other API.
+// killEachSummaryAPI kills and restarts the two summary APIs, one after the other. While one API is down, the other API
+// must store the summaries. For a few seconds before each kill, a proxy forwards requests but drops the responses. So
+// the processors post the same summaries again, some of them to the other API.
 func (s *simulation) killEachSummaryAPI(t *testing.T) {
 	t.Helper()
 	for _, api := range s.stack.SummaryAPIs() {
 		err := errors.Join(s.misbehave(t.Context(), dropsAfterStoring), api.Kill())
-		// At the time of the kill, the processors hold fewer than 300 exits. So some of the next 300 summaries belong
-		// to later exits, and only the API that still runs can have stored them.
+		// Wait for many summaries. The killed API may have stored the first of these summaries, but only the other API
+		// can have stored the last.
 		s.awaitSummaries(t, 300)
 		if err := errors.Join(err, api.Start()); err != nil {
 			t.Fatal(err)
@@ -94,7 +92,7 @@ func (s *simulation) killEachSummaryAPI(t *testing.T) {
 	}
 }
 
-// awaitSummaries waits until the API has accepted the given number of further summaries.
+// awaitSummaries waits until the ledger counts the given number of further stored summaries.
 func (s *simulation) awaitSummaries(t *testing.T, count int64) {
 	t.Helper()
 	s.awaitGrowth(t, "more summaries are stored", count, func(r *auditReport) int64 { return r.Ledger.SummariesStored })

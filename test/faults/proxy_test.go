@@ -58,7 +58,7 @@ func newAPIProxy(t *testing.T, apis []*stack.Process) *apiProxy {
 		case answers500:
 			w.WriteHeader(http.StatusInternalServerError)
 		case hangs:
-			// The HTTP server notices that the client has disconnected only after the body is read.
+			// Until the body is read, the HTTP server does not notice that the client has disconnected.
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		case dropsAfterStoring:

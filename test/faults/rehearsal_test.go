@@ -15,9 +15,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// redelivering is a manifest whose faults cause redeliveries. Redis is paused just before the broker crashes. Some
-// events took effect in Redis before the pause, but the processors still wait for its replies before they acknowledge
-// the messages of these events. So the broker delivers these messages again after its crash.
+// redelivering is a manifest whose faults cause redeliveries. Redis is paused just before the broker crashes. At the
+// crash, some events have already taken effect in Redis, but their messages are not acknowledged, because the
+// processors still wait for the replies of Redis. So the broker delivers these messages again.
 const redelivering = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
@@ -30,9 +30,9 @@ spec:
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// losing is a manifest whose faults lose events that were acknowledged too early. While Redis is paused, processors
-// hold events that have had no effect yet. Then the processors are killed. One kill during a pause suffices. On a
-// busy machine a fault may be late, so each pause is long and there are several pauses.
+// losing is a manifest for a build whose processors acknowledge messages before the events take effect. While Redis is
+// paused, events take no effect. Then the processors are killed, and the acknowledged events are lost. One kill during
+// a pause suffices. The manifest has several long pauses, because faults may be late on a busy machine.
 const losing = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
@@ -45,7 +45,7 @@ spec:
   - {name: processor-crash, target: Processor, action: Kill, at: 3s, every: 4s}
 `
 
-// crashing is a manifest that kills Redis several times. A run ends after the first crash that loses data.
+// crashing is a manifest that kills Redis several times. The simulation ends after the first crash that loses data.
 const crashing = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
@@ -57,8 +57,7 @@ spec:
   - {name: redis-crash, target: Redis, action: Kill, at: 2s, every: 2s}
 `
 
-// rehearse simulates a manifest with the given flags, and returns the result. It builds the parking binary with the
-// given build tags.
+// rehearse builds the parking binary with the given build tags, and runs "parking simulate" with a manifest and flags.
 func rehearse(t *testing.T, manifestText, tags string, flags ...string) report.Document {
 	t.Helper()
 	result := rehearseWith(t, nil, manifestText, tags, flags...)
@@ -68,7 +67,7 @@ func rehearse(t *testing.T, manifestText, tags string, flags ...string) report.D
 	return result
 }
 
-// rehearseWith is like rehearse, with additional environment variables.
+// rehearseWith is like rehearse, but sets environment variables and accepts any number of faults.
 func rehearseWith(t *testing.T, env []string, manifestText, tags string, flags ...string) report.Document {
 	t.Helper()
 	dir := t.TempDir()
@@ -95,7 +94,7 @@ func TestSimulate_Redeliveries_EveryEventIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	l := rehearse(t, redelivering, "nooperator,noservers").Ledger
 	if l.Lost != 0 || l.TakenTwice != 0 || l.DuplicatesSuppressed == 0 {
-		t.Errorf("lost %d, taken twice %d, duplicates suppressed %d; want 0, 0 and some", l.Lost, l.TakenTwice, l.DuplicatesSuppressed)
+		t.Errorf("%d events were lost, %d took effect twice, %d duplicates were suppressed; want 0, 0 and at least 1", l.Lost, l.TakenTwice, l.DuplicatesSuppressed)
 	}
 }
 
@@ -104,12 +103,12 @@ func TestSimulate_RedeliveriesWithoutDeduplication_VerdictIsFail(t *testing.T) {
 	result := rehearse(t, redelivering, "nooperator,noservers,parking_nodedup")
 	reasons := strings.Join(result.Reasons, "; ")
 	if result.Outcome != "FAIL" || result.Ledger.TakenTwice == 0 || !strings.Contains(reasons, "took effect more than once") {
-		t.Errorf("verdict is %s %q, taken twice %d; want FAIL because of effects taken twice", result.Outcome, reasons, result.Ledger.TakenTwice)
+		t.Errorf("verdict is %s %q, %d events took effect twice; want FAIL because events took effect twice", result.Outcome, reasons, result.Ledger.TakenTwice)
 	}
 }
 
-// This test starts its own RabbitMQ and Redis, because the broker in memory cannot show what a real one does with an
-// early acknowledgement.
+// This test starts RabbitMQ and Redis, because the in-memory broker cannot show how RabbitMQ handles an early
+// acknowledgement.
 func TestSimulate_AcknowledgementBeforeDurability_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	servers.Program(t, "redis-server", "run hack/install-servers.sh")
@@ -122,7 +121,7 @@ func TestSimulate_AcknowledgementBeforeDurability_VerdictIsFail(t *testing.T) {
 	t.Logf("lost %d events: %s", result.Ledger.Lost, reasons)
 }
 
-// This test starts a Redis without an append-only file. Each crash loses all data.
+// Without an append-only file, each crash of Redis loses all data.
 func TestSimulate_RedisWithoutAppendOnlyFile_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	redis := servers.Program(t, "redis-server", "run hack/install-servers.sh")
@@ -141,13 +140,12 @@ func TestSimulate_RedisWithoutAppendOnlyFile_VerdictIsFail(t *testing.T) {
 	t.Logf("%d faults: %s", len(result.Faults), reasons)
 }
 
-// A crash of Redis loses nothing if Redis has an append-only file.
 func TestSimulate_RedisWithAppendOnlyFile_LosesNothing(t *testing.T) {
 	t.Parallel()
 	servers.Program(t, "redis-server", "run hack/install-servers.sh")
 	servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
 	l := rehearse(t, crashing, "nooperator", "--servers", "private").Ledger
 	if l.DataLostAt != nil || l.Lost != 0 || l.TakenTwice != 0 {
-		t.Errorf("data lost at %v, lost %d, taken twice %d; want none", l.DataLostAt, l.Lost, l.TakenTwice)
+		t.Errorf("data was lost at %v, %d events were lost, %d took effect twice; want nil, 0 and 0", l.DataLostAt, l.Lost, l.TakenTwice)
 	}
 }

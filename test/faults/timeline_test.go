@@ -11,9 +11,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// measuredEvents is the number of events after which the test checks the timeline. At the end, at most 1% of them may
-// be unmeasured. The test kills a processor only while at most 0.5% are unmeasured, because the kill may lose the
-// measurements of these events. The other 0.5% are a margin for later losses.
+// measuredEvents is the number of events after which the test checks the timeline. At the end, at most 1% of the events
+// may be unmeasured. A killed processor loses the measurements that it has not sent yet. So the test kills a processor
+// only while at most 0.5% of measuredEvents are unmeasured. The other 0.5% are a margin for the later kills.
 const measuredEvents = 100_000
 
 func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
@@ -51,9 +51,9 @@ func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	}
 }
 
-// killMeasuredProcessor kills a processor shortly after the processor has sent its measurements, which it does once a
-// second. To find such a moment, killMeasuredProcessor suspends all processors, so that no further events take effect,
-// and counts the unmeasured events. If there are many, it resumes the processors and tries again.
+// killMeasuredProcessor kills a processor while few events are unmeasured. Processors send their measurements once a
+// second. To find a suitable moment, killMeasuredProcessor suspends all processors and counts the unmeasured events. If
+// too many events are unmeasured, it resumes the processors and tries again.
 func (s *simulation) killMeasuredProcessor(t *testing.T) {
 	t.Helper()
 	victim := s.stack.Processors[0]
@@ -76,7 +76,6 @@ func (s *simulation) killMeasuredProcessor(t *testing.T) {
 	}
 }
 
-// signal sends a signal to processes.
 func signal(sig syscall.Signal, to []*stack.Process) error {
 	for _, p := range to {
 		if err := syscall.Kill(p.Pid(), sig); err != nil {
@@ -86,7 +85,8 @@ func signal(sig syscall.Signal, to []*stack.Process) error {
 	return nil
 }
 
-// awaitEffects waits until n events have taken effect. It fails the test if their number does not grow for a long time.
+// awaitEffects waits until n events have taken effect. It fails the test if the number of these events does not grow
+// for a long time.
 func (s *simulation) awaitEffects(t *testing.T, n int64) {
 	t.Helper()
 	most, progress := int64(0), time.Now()

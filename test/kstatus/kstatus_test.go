@@ -111,7 +111,7 @@ func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 
 // TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase runs simulations with several
 // combinations of managed and external servers. It checks the status that kstatus computes for each simulation while
-// its servers are missing, while it starts, runs, is rolled out, loses and regains its servers, is suspended,
+// its servers are missing, and while it starts, runs, rolls out a change, loses and regains its servers, is suspended,
 // completes, and is deleted. It also checks the status after the servers were removed and the operator was restarted.
 func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
@@ -187,7 +187,7 @@ func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase
 				sim.Spec.Processor.Template = onSSD()
 			})
 			l.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "Progressing")
-			l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus) // while the edit is rolled out
+			l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus) // while the new template is rolled out
 			l.MakeWorkloadsReady()
 			l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 
@@ -219,7 +219,7 @@ func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase
 				l.MakeWorkloadsReady()
 				got, err := l.statusOf(sim)
 				if err == nil && got.Status != status.InProgressStatus && got.Status != status.CurrentStatus {
-					t.Fatalf("while it completes, it is %s: %s", got.Status, got.Message)
+					t.Fatalf("before the simulation is complete, kstatus reports %s: %s", got.Status, got.Message)
 				}
 				if err == nil && sim.Status.CompletionTime == nil {
 					err = fmt.Errorf("it is %s: %s", got.Status, got.Message)
@@ -231,7 +231,7 @@ func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase
 			complete = append(complete, sim)
 		})
 	}
-	// A complete simulation stays ready, whatever happens to its servers and to the operator.
+	// A completed simulation stays ready, whatever happens to its servers and to the operator.
 	for _, all := range servers {
 		for _, server := range all {
 			l.Delete(server, server.GetName())
@@ -261,7 +261,7 @@ func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase
 func TestKstatus_TemplateAndVolumesOfServersChange_StatusMatchesTheConditions(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.startOperator()
-	// The sizes of volumes in the class fixed cannot change.
+	// Volumes of the first StorageClass can grow. Volumes of the second one cannot.
 	growing, fixed := l.StorageClass(true), l.StorageClass(false)
 	storage := func(class, size string) v1alpha1.StorageSpec {
 		return v1alpha1.StorageSpec{StorageClassName: class, Size: new(v1alpha1.Quantity(size))}

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// chart renders the Helm chart for a release named parking-operator in the namespace system.
+// chart renders the Helm chart for a release named parking-operator in the namespace parking-operator-system.
 func chart(t *testing.T, values ...string) []*unstructured.Unstructured {
 	t.Helper()
 	return release(t, system, values...)
@@ -43,15 +43,15 @@ func TestChart_MatchesKustomization(t *testing.T) {
 				objects = append(objects, kustomization(t, directory)...)
 			}
 			if diff := cmp.Diff(common(t, objects), common(t, chart(t, values...))); diff != "" {
-				t.Errorf("the chart differs from the kustomization (-config +chart):\n%s", diff)
+				t.Errorf("the chart differs from the kustomization (-kustomization +chart):\n%s", diff)
 			}
 		})
 	}
 }
 
-// The scripts of the local cluster install the operator with kubectl, and the end-to-end tests install the chart. Both
-// must create the same objects, except for the differences that the function common removes.
-func TestChart_LocalCluster_MatchesItsKustomization(t *testing.T) {
+// The scripts of the local cluster install the operator with kubectl. The end-to-end tests install the chart. Both must
+// create the same objects; for the exceptions, see the function common.
+func TestChart_WithValuesOfLocalCluster_MatchesKustomizationOfLocalCluster(t *testing.T) {
 	t.Parallel()
 	const config = "hack/cluster/config/"
 	for _, kind := range []string{"native", "kind"} {
@@ -67,15 +67,15 @@ func TestChart_LocalCluster_MatchesItsKustomization(t *testing.T) {
 	}
 }
 
-// common returns the objects by name. It removes the intended differences between an installation with kubectl and
-// one with Helm. One of these differences is in the names of cluster-scoped objects. If the operator is limited to
-// some namespaces, the chart appends the namespace of the release to these names.
+// common returns the objects by name. It removes the intended differences between an installation with kubectl and an
+// installation with Helm. For example, the chart appends the namespace of the release to the names of cluster-scoped
+// objects if the operator is limited to some namespaces.
 func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	all := map[string]any{}
 	for _, object := range objects {
 		if object.GetKind() == "Namespace" {
-			continue // helm install --create-namespace creates the namespace
+			continue // the chart has no Namespace: helm install --create-namespace creates it
 		}
 		labels := object.GetLabels()
 		maps.DeleteFunc(labels, func(key, _ string) bool {
@@ -117,8 +117,8 @@ func trimNamespace(value any) {
 	}
 }
 
-// resolveNamespace replaces the variable POD_NAMESPACE in arguments, as Kubernetes does. It also removes the namespace
-// of the release from names in arguments, as trimNamespace does.
+// resolveNamespace replaces $(POD_NAMESPACE) in the arguments of a container, as Kubernetes does. It also removes the
+// namespace of the release from names in the arguments, as trimNamespace does.
 func resolveNamespace(t *testing.T, deployment *unstructured.Unstructured) {
 	t.Helper()
 	containers, _, err := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
@@ -139,9 +139,9 @@ func TestChart_APIServerAcceptsAllObjects(t *testing.T) {
 	c := apiserver.New(t).Client
 	namespaced(t, c)
 	for name, values := range map[string][]string{
-		"as it is":       nil,
-		"for namespaces": {"simulations.namespaces={" + system + ",default}"},
-		"with everything": {
+		"default values":            nil,
+		"limited to two namespaces": {"simulations.namespaces={" + system + ",default}"},
+		"all options": {
 			"replicas=2", "metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.labels.release=prometheus",
 			"metrics.serviceMonitor.reader.name=prometheus", "metrics.serviceMonitor.reader.namespace=monitoring",
 			"metrics.certificateSecret=certificates", "imagePullSecrets={a}", "simulations.images.pullSecrets={b}",
@@ -149,7 +149,7 @@ func TestChart_APIServerAcceptsAllObjects(t *testing.T) {
 			"tolerations[0].operator=Exists", "podAnnotations.a=b", "podLabels.a=b", "extraArgs={--pprof-address=0}",
 			"topologySpreadConstraints[0].maxSkew=1,topologySpreadConstraints[0].topologyKey=zone,topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
 		},
-		"with little": {
+		"as few objects as possible": {
 			"crds.install=false", "rbac.create=false", "serviceAccount.create=false", "metrics.enabled=false",
 			"networkPolicy.enabled=false", "podDisruptionBudget.enabled=false",
 		},
@@ -161,8 +161,8 @@ func TestChart_APIServerAcceptsAllObjects(t *testing.T) {
 	}
 }
 
-// TestChart_TwoReleases_ShareNoObject renders two releases of the same name in two namespaces. Helm refuses to
-// install the second one if both contain the same object.
+// TestChart_TwoReleases_ShareNoObject renders two releases with the same name in two namespaces. If both releases
+// contained the same object, Helm would refuse to install the second release.
 func TestChart_TwoReleases_ShareNoObject(t *testing.T) {
 	t.Parallel()
 	first := map[string]bool{}

@@ -193,7 +193,8 @@ func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// growVolume enlarges the volume of a simulation's RabbitMQ, and waits until the operator has enlarged the claim.
+// growVolume raises the volume size in the spec of a simulation's RabbitMQ, and waits until the operator has enlarged
+// the PersistentVolumeClaim.
 func growVolume(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	claim := server.Claim(sim, resources.ComponentRabbitMQ, 0, server.StorageClass(true), "2Gi")
 	server.Edit(sim, func() {

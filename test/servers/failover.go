@@ -14,13 +14,13 @@ import (
 type FailoverGroup interface {
 	// Lag pauses the replica of the primary that stores the key, until the returned function is called. If the primary
 	// is killed during the pause, the replica lacks the writes since the call to Lag. A paused replica cannot take
-	// over.
+	// over, so the caller must call the returned function before it waits for the failover.
 	Lag(t testing.TB, key string) (resume func())
 	// KillPrimary kills the primary that stores the key, and returns the killed server.
 	KillPrimary(t testing.TB, key string) *Redis
-	// AwaitFailover waits until the replica of a primary that was killed has taken over.
+	// AwaitFailover waits until the replica of a killed primary has taken over.
 	AwaitFailover(t testing.TB, killed *Redis)
-	// Restart starts a server that was killed. It returns when the server is a replica that is in sync.
+	// Restart starts a killed server. It returns when the server has become a replica that is in sync.
 	Restart(t testing.TB, server *Redis)
 }
 
@@ -36,8 +36,8 @@ var replicating = []string{
 	"client-output-buffer-limit replica 0 0 0",
 }
 
-// lag pauses a replica, and then fills the socket buffers between its primary and the replica. Later writes wait in the
-// memory of the primary, so a crash of the primary loses them.
+// lag pauses a replica, and then fills the socket buffers between the primary and the replica. The writes that follow
+// wait in the memory of the primary, so a crash of the primary loses them.
 func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	t.Helper()
 	const ballast = 64 << 20
@@ -45,8 +45,8 @@ func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	if err := replica.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	// The ballast is the data that fills the socket buffers. Its key has the hash tag of the given key, so both keys
-	// belong to the same primary.
+	// In a Redis Cluster, the script must write to the primary that stores the argument key. So the script writes to a
+	// new key with the same hash tag.
 	script := "redis.call('SET', KEYS[1], string.rep('x', ARGV[1])) return redis.call('PEXPIRE', KEYS[1], 1)"
 	polltest.UntilNoError(t, "write data to the primary that its paused replica cannot receive", func() error {
 		return client.Eval(t.Context(), script, []string{key + ":ballast"}, ballast).Err()
@@ -58,7 +58,7 @@ func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	}
 }
 
-// infoNumber returns a number in the section "replication" of the INFO reply of a server.
+// infoNumber returns the value of a numeric field of INFO replication.
 func infoNumber(t testing.TB, client *goredis.Client, field string) int64 {
 	t.Helper()
 	info, err := client.Info(t.Context(), "replication").Result()

@@ -13,10 +13,10 @@ import (
 // the name of the test.
 const hostsVariable = "PARKING_TEST_HOSTS"
 
-// WithHosts calls a function in a process whose hosts file has additional lines. To do so, it runs the calling test
-// again in a child process, which has its own mount namespace. In the child process, WithHosts calls the function.
-// Processes that the function starts see the lines; other processes do not. The calling test must not be a subtest. If
-// the machine does not allow mount namespaces, WithHosts skips the test, or fails it if PARKING_TEST_REQUIRE=1.
+// WithHosts calls the function test in a process whose hosts file has additional lines. To do so, it runs the calling
+// test again in a child process, which has its own mount namespace. In the child process, WithHosts calls the function.
+// Only the child process and its own child processes see the lines. The calling test must not be a subtest. If the
+// machine does not allow mount namespaces, WithHosts skips the calling test, or fails it if PARKING_TEST_REQUIRE=1.
 func WithHosts(t *testing.T, lines string, test func()) {
 	t.Helper()
 	withHosts(t, lines, test, func(reason string) {
@@ -25,9 +25,9 @@ func WithHosts(t *testing.T, lines string, test func()) {
 	})
 }
 
-// WithHostsIfAllowed is like WithHosts, but it never skips the test because of mount namespaces. If the machine does not
-// allow them, it logs the reason and calls the function in the process of the caller, without the lines. The parameter
-// of the function says whether the hosts file has the lines.
+// WithHostsIfAllowed does the same as WithHosts if the machine allows mount namespaces. Otherwise, it logs the reason,
+// and calls the function test in the current process, without the additional lines. The parameter added of the function
+// says whether the hosts file has the lines.
 func WithHostsIfAllowed(t *testing.T, lines string, test func(added bool)) {
 	t.Helper()
 	withHosts(t, lines, func() { test(true) }, func(reason string) {
@@ -59,7 +59,8 @@ func withHosts(t *testing.T, lines string, test func(), forbidden func(reason st
 	}
 	args := []string{os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v"}
 	if deadline, ok := t.Deadline(); ok {
-		// If the test hangs, the other process must end first. Otherwise its output is lost.
+		// If the test hangs, the child process must end before this process. Otherwise the output of the child process
+		// is lost.
 		args = append(args, "-test.timeout="+(time.Until(deadline)*9/10).String())
 	}
 	output, err := run(args...)
@@ -67,7 +68,7 @@ func withHosts(t *testing.T, lines string, test func(), forbidden func(reason st
 	case err != nil:
 		t.Fatalf("the test failed in its mount namespace: %v\n%s", err, output)
 	case strings.Contains(output, "--- SKIP: "+t.Name()+" "):
-		t.Skip("it was skipped in its mount namespace")
+		t.Skip("the test was skipped in its mount namespace")
 	case !strings.Contains(output, "--- PASS: "+t.Name()+" "):
 		t.Fatalf("the test did not run in its mount namespace:\n%s", output)
 	default:
@@ -75,8 +76,8 @@ func withHosts(t *testing.T, lines string, test func(), forbidden func(reason st
 	}
 }
 
-// hostsCommand returns the beginning of a command line. The command that follows it sees a hosts file with additional
-// lines.
+// hostsCommand returns the beginning of a command line. The caller appends a command, which then sees a hosts file with
+// the additional lines.
 func hostsCommand(t *testing.T, lines string) []string {
 	t.Helper()
 	const file = "/etc/hosts"

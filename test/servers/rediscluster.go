@@ -23,19 +23,19 @@ const ClusterSlots = 16384
 
 // RedisClusterOptions configures a RedisCluster.
 type RedisClusterOptions struct {
-	// Primaries is the number of primaries. Each has an equal share of the slots.
+	// Primaries is the number of primaries. Each primary has an equal share of the slots.
 	Primaries int
 	// Replicas adds a replica to each primary.
 	Replicas bool
 	// Authority makes the cluster use TLS. Each node then has its own address, and a certificate that is valid only for
 	// this address. The nodes require client certificates of the authority.
 	Authority *tlstest.Authority
-	// HostNames makes each node announce a host name to clients; see NodeHosts. It needs an Authority. The certificate of
-	// a node is then valid only for its host name.
+	// HostNames makes each node announce a host name to clients; see NodeHosts. HostNames requires an Authority. The
+	// certificate of a node is then valid only for the host name of the node.
 	HostNames bool
-	// Elections makes the nodes elect the replica of a primary that has not responded for 5 s. If Elections is
-	// false, a replica takes over only when a test promotes it. The node timeout is then 10 minutes, because on a busy
-	// machine a node may respond late.
+	// Elections makes the nodes promote the replica of a primary that has not responded for 5 s. If Elections is false,
+	// a replica takes over only when a test promotes it. The node timeout is then 10 minutes, because on a busy machine
+	// a node may respond late.
 	Elections bool
 	// Config contains additional lines for the redis.conf of each node.
 	Config []string
@@ -43,25 +43,26 @@ type RedisClusterOptions struct {
 
 // RedisCluster is a Redis Cluster of private servers.
 type RedisCluster struct {
-	// Nodes are the servers: first the primaries, then the replica of each primary in the same order.
+	// Nodes are the servers: first all primaries, then their replicas in the same order.
 	Nodes []*Redis
-	// Admins are clients of the nodes. They use neither TLS nor redirections.
+	// Admins are clients of the nodes. They do not use TLS, and do not follow redirections.
 	Admins []*goredis.Client
 
 	options RedisClusterOptions
-	// The following slices have an element for each node: its address for other nodes, its endpoint for clients, its
-	// port of the cluster bus, and its ID.
+	// Each slice has one element per node: the address that other nodes use, the endpoint that clients use, the port of
+	// the cluster bus, and the node ID.
 	addresses, endpoints, buses, ids []string
-	// successor is the index of the replica that takes over from the last killed primary. paused is the index of the
-	// paused replica, or none.
+	// The field successor is the index of the replica that takes over from the last killed primary. The field paused is
+	// the index of the paused replica, or the constant none (-1) if no replica is paused.
 	successor, paused int
 }
 
-// none is the value of a variable for the index of a node if there is no such node.
+// none is the index that stands for "no node".
 const none = -1
 
 // NewRedisCluster starts a Redis Cluster for this test alone. It returns when all nodes know each other, and all
-// replicas are in sync. The nodes end with the test. If Redis is not installed, NewRedisCluster behaves like NewRedis.
+// replicas are in sync. The nodes end with the test. If Redis is not installed, NewRedisCluster skips the test. With
+// PARKING_TEST_REQUIRE=1, the test fails instead.
 func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	t.Helper()
 	// Without an Authority, no node announces a host name, and NewRedisCluster would wait for the host names in vain.
@@ -85,7 +86,7 @@ func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	return c
 }
 
-// startNode starts a node. It makes the node join the cluster by meeting the node with the given index.
+// startNode starts a node. The new node joins the cluster through the node with the given index.
 func (c *RedisCluster) startNode(t testing.TB, other int) {
 	t.Helper()
 	i := len(c.Nodes)
@@ -95,7 +96,7 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 	config := slices.Concat(c.options.Config, []string{
 		"cluster-enabled yes",
-		// By default, the port of the cluster bus is the client port plus 10,000, and that port may be in use.
+		// The default port of the cluster bus may be in use.
 		"cluster-port " + bus,
 		fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword),
 	}, replicating)
@@ -103,7 +104,7 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 		// The validity factor 0 allows the election of a replica that was paused for a long time.
 		config = append(config, "cluster-node-timeout 5000", "cluster-replica-validity-factor 0")
 	} else {
-		// No replica starts a failover by itself. A test promotes a replica with CLUSTER FAILOVER TAKEOVER.
+		// No replica starts a failover itself. AwaitFailover promotes a replica with CLUSTER FAILOVER TAKEOVER.
 		config = append(config, "cluster-node-timeout 600000", "cluster-replica-no-failover yes")
 	}
 	address, endpoint := "", ""
@@ -138,8 +139,9 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 }
 
-// tlsConfig returns the address of a TLS node for the other nodes, its endpoint for clients, the lines of its
-// configuration, and the files that these lines name. Clients without TLS can connect to 127.0.0.1.
+// tlsConfig returns the configuration of a TLS node: the address that other nodes use, the endpoint that clients use,
+// the lines of redis.conf, and the files that these lines name. The node also has a port without TLS, for the field
+// Admins.
 func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address, endpoint string, lines []string, files map[string][]byte) {
 	t.Helper()
 	ip := nodeIP(node)
@@ -169,7 +171,7 @@ func nodeName(node int) string { return fmt.Sprintf("node-%d%s", node, nodeDomai
 
 func nodeIP(node int) string { return fmt.Sprintf("127.0.0.%d", node+2) }
 
-// NodeHosts returns the lines of a hosts file with the host names of nodes of a RedisCluster; see WithHosts.
+// NodeHosts returns lines for a hosts file: the host names of the given number of nodes. See WithHosts.
 func NodeHosts(nodes int) string {
 	var lines strings.Builder
 	for i := range nodes {
@@ -178,7 +180,7 @@ func NodeHosts(nodes int) string {
 	return lines.String()
 }
 
-// URI returns the URI of a node for clients of the cluster.
+// URI returns the URI with which clients of the cluster connect to a node.
 func (c *RedisCluster) URI(node int) string {
 	u := url.URL{Scheme: "redis", User: url.UserPassword(groupUser, groupPassword), Host: c.endpoints[node], RawQuery: "cluster=true"}
 	if c.options.Authority != nil {
@@ -187,12 +189,13 @@ func (c *RedisCluster) URI(node int) string {
 	return u.String()
 }
 
-// SecretDir returns a directory with the keys of a binding of the cluster: the addresses of at most two primaries,
-// the credentials, and with TLS the certificates of the authority and of a client.
+// SecretDir returns a directory with the files of a service binding for the cluster. The files contain the URIs of at
+// most two primaries, with the credentials. If the cluster uses TLS, the files also contain the certificate of the
+// authority and a client certificate.
 //
-// A client accepts a certificate that is valid for any host of its binding. If the binding had all nodes, the client
-// would therefore accept the certificate of one node from another node. Two nodes are sufficient, because no test kills
-// or pauses both of them at the same time.
+// A client accepts a certificate that is valid for at least one host in its binding. If the binding had all nodes, the
+// client would therefore accept the certificate of one node from another node. Two nodes are sufficient, because no
+// test kills or pauses both nodes at the same time.
 func (c *RedisCluster) SecretDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -213,7 +216,7 @@ func (c *RedisCluster) SecretDir(t testing.TB) string {
 	return dir
 }
 
-// AddReplica adds a replica of a primary, and returns its index. It returns when the replica is in sync.
+// AddReplica adds a replica to a primary, waits until the replica is in sync, and returns the index of the replica.
 func (c *RedisCluster) AddReplica(t testing.TB, primary int) int {
 	t.Helper()
 	c.startNode(t, primary)
@@ -225,7 +228,7 @@ func (c *RedisCluster) AddReplica(t testing.TB, primary int) int {
 	return replica
 }
 
-// awaitReplica waits until a node is a replica in sync, and until every node knows the whole cluster; see isComplete.
+// awaitReplica waits until a node is a replica in sync and isComplete returns true.
 func (c *RedisCluster) awaitReplica(t testing.TB, node int) {
 	t.Helper()
 	polltest.Until(t, "the replica is in sync", func() bool {
@@ -244,7 +247,7 @@ func (c *RedisCluster) isComplete(ctx context.Context) bool {
 		}
 		nodes, err := admin.ClusterNodes(ctx).Result()
 		if err != nil || c.options.HostNames && strings.Count(nodes, nodeDomain) < len(c.Nodes) {
-			return false // until a node knows the host name of another node, it does not tell clients where that node is
+			return false // a node with an unknown host name is not announced to clients
 		}
 	}
 	return true
@@ -268,7 +271,8 @@ func (c *RedisCluster) Slot(t testing.TB, key string) (slot int) {
 	return slot
 }
 
-// Owner returns the index of the primary of a slot, and the index of its replica, or -1 if the primary has no replica.
+// Owner returns the index of the primary of a slot, and the index of the replica of that primary. If the primary has no
+// replica, the second index is -1.
 func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	t.Helper()
 	polltest.Until(t, "a node owns the slot", func() bool {
@@ -286,7 +290,7 @@ func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	return primary, replica
 }
 
-// ownerAt returns what one node knows about the owner of a slot, and about its replica.
+// ownerAt is like Owner, but asks only the node of the given client.
 func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (primary, replica int) {
 	t.Helper()
 	shards, err := admin.ClusterShards(t.Context()).Result()
@@ -342,7 +346,8 @@ func (c *RedisCluster) Move(t testing.TB, slot, from, to int) {
 	}
 }
 
-// MoveKey moves the slot of a key to another primary. It returns when the replica of that primary has all keys.
+// MoveKey moves the slot of a key to another primary. It returns when the replica of that primary has received all keys
+// of the slot.
 func (c *RedisCluster) MoveKey(t testing.TB, key string) {
 	t.Helper()
 	slot := c.Slot(t, key)
@@ -355,7 +360,7 @@ func (c *RedisCluster) MoveKey(t testing.TB, key string) {
 		}
 	}
 	c.Move(t, slot, from, to)
-	// Wait for the replica, because a failover loses keys that the replica has not received.
+	// A failover would lose keys that the replica has not received.
 	written := infoNumber(t, c.Admins[to], "master_repl_offset")
 	_, replica := c.Owner(t, slot)
 	polltest.Until(t, "the replica of the new owner has the keys", func() bool {
@@ -363,7 +368,7 @@ func (c *RedisCluster) MoveKey(t testing.TB, key string) {
 	})
 }
 
-// Lag implements FailoverGroup. It pauses the replica until resume is called.
+// Lag implements FailoverGroup.
 func (c *RedisCluster) Lag(t testing.TB, key string) (resume func()) {
 	t.Helper()
 	primary, replica := c.Owner(t, c.Slot(t, key))
@@ -386,7 +391,7 @@ func (c *RedisCluster) KillPrimary(t testing.TB, key string) *Redis {
 	return c.Nodes[primary]
 }
 
-// AwaitFailover implements FailoverGroup. If elections are disabled, it promotes the replica itself.
+// AwaitFailover implements FailoverGroup. If elections are disabled, AwaitFailover promotes the replica.
 func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 	t.Helper()
 	admin := c.Admins[c.successor]
@@ -396,8 +401,8 @@ func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 			return true
 		}
 		if !c.options.Elections {
-			// TAKEOVER needs neither the killed primary nor the votes of other primaries. Ignore the error, because the
-			// next iteration checks whether the replica has become the primary.
+			// TAKEOVER needs neither the killed primary nor the votes of other primaries. Ignore the error: the next
+			// iteration checks whether the replica has become the primary.
 			_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err()
 		}
 		return false
@@ -413,8 +418,8 @@ func (c *RedisCluster) Restart(t testing.TB, server *Redis) {
 	c.awaitReplica(t, slices.Index(c.Nodes, server))
 }
 
-// clientOf returns a client of a server, and closes it when the test ends. The timeouts are long, because moving a slot
-// may take minutes on a busy machine.
+// clientOf returns a client of a server. The client is closed when the test ends. The timeouts are long, because moving
+// a slot may take minutes on a busy machine.
 func clientOf(t testing.TB, server *Redis) *goredis.Client {
 	t.Helper()
 	client, err := privateserver.NewRedisClient(server.URI() + "?read_timeout=3m&write_timeout=3m&dial_timeout=3m")

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/privateserver"
 )
 
-// sentinelMaster is the name of the primary.
+// sentinelMaster is the name by which the Sentinels know the primary.
 const sentinelMaster = "parking"
 
 // SentinelGroup is a Redis primary and its replica, and three Sentinels that promote the replica if the primary fails.
@@ -24,7 +24,7 @@ type SentinelGroup struct {
 
 // NewSentinelGroup starts a primary, its replica, and three Sentinels for this test alone. It returns when the
 // Sentinels know the replica and each other. The servers end with the test. If Redis is not installed, NewSentinelGroup
-// behaves like NewRedis.
+// skips the test, or fails it if PARKING_TEST_REQUIRE=1.
 func NewSentinelGroup(t testing.TB) *SentinelGroup {
 	t.Helper()
 	user := fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword)
@@ -64,7 +64,7 @@ func (g *SentinelGroup) URIs(t testing.TB) []string {
 	return uris
 }
 
-// Lag implements FailoverGroup. It pauses the replica until resume is called.
+// Lag implements FailoverGroup. It pauses the only replica until the returned function resume is called.
 func (g *SentinelGroup) Lag(t testing.TB, key string) (resume func()) {
 	t.Helper()
 	primary := g.awaitReady(t)
@@ -111,7 +111,7 @@ func (g *SentinelGroup) Restart(t testing.TB, server *Redis) {
 	if err := server.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	polltest.Until(t, "the server is a replica of the other one", func() bool {
+	polltest.Until(t, "the server is a replica of the other server", func() bool {
 		return g.primary(t) != server && g.ready(t)
 	})
 }

@@ -56,8 +56,8 @@ func TestRabbitMQ_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	t.Run("rabbitmqctl close_all_connections closes a connection", func(t *testing.T) {
 		conn, _ := open(t, broker.URI())
 		closed := conn.NotifyClose(make(chan *amqp.Error, 1))
-		// RabbitMQ needs some time to list a new connection. Before that, it cannot close the connection.
-		polltest.Until(t, "the closed connection", func() bool {
+		// RabbitMQ cannot close a new connection before it lists the connection.
+		polltest.Until(t, "the broker closes the connection", func() bool {
 			if _, err := broker.Ctl("close_all_connections", "a test"); err != nil {
 				t.Fatal(err)
 			}
@@ -173,7 +173,7 @@ func TestRedis_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	}
 }
 
-func TestSharedServers_TwoCalls_ReturnOneServerAndTwoQueueNames(t *testing.T) {
+func TestSharedServers_TwoCalls_ReturnTheSameServerAndDifferentNames(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []func(testing.TB) string{AMQPURI, RedisURI} {
 		first, second := uri(t), uri(t)
@@ -190,7 +190,7 @@ func TestSharedServers_TwoCalls_ReturnOneServerAndTwoQueueNames(t *testing.T) {
 	}
 }
 
-func TestRemoveKeys_DeletesOnlyKeysOfTheNamedSimulation(t *testing.T) {
+func TestRemoveKeys_DeletesOnlyKeysThatContainTheName(t *testing.T) {
 	t.Parallel()
 	uri := RedisURI(t)
 	mine, other := Name(t), Name(t)
@@ -208,8 +208,7 @@ func TestRemoveKeys_DeletesOnlyKeysOfTheNamedSimulation(t *testing.T) {
 	}
 }
 
-// TestHelperProcess_RunsServersUntilKilled runs in a child process.
-// TestServers_TestBinaryIsKilled_ServersAreTerminated starts and kills that process.
+// TestHelperProcess_RunsServersUntilKilled is the child process of TestServers_TestBinaryIsKilled_ServersAreTerminated.
 func TestHelperProcess_RunsServersUntilKilled(t *testing.T) {
 	if os.Getenv("PARKING_SERVERS_HELPER") != "1" {
 		return
@@ -240,7 +239,7 @@ func TestServers_TestBinaryIsKilled_ServersAreTerminated(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // Wait returns an error, because the process was killed
+	_ = cmd.Wait()
 	awaitEnd(t, pids)
 }
 
@@ -305,7 +304,7 @@ func TestServerReport_EachServer_IsListedOnceWithoutPassword(t *testing.T) {
 	}
 }
 
-// open opens an AMQP connection and a channel. The connection is closed when the test ends.
+// open opens an AMQP connection and a channel, and closes them when the test ends.
 func open(t *testing.T, uri string) (*amqp.Connection, *amqp.Channel) {
 	t.Helper()
 	conn, err := amqp.Dial(uri)
@@ -369,7 +368,7 @@ func set(t *testing.T, uri, key, value string) {
 		t.Fatal(err)
 	}
 	// While an fsync is slow, Redis replies before it writes to the append-only file.
-	polltest.Until(t, "the key is in the append-only file, if there is one", func() bool {
+	polltest.Until(t, "the key is in the append-only file, if the server has such a file", func() bool {
 		info, err := client.Info(t.Context(), "persistence").Result()
 		return err == nil && (strings.Contains(info, "aof_enabled:0\r\n") || strings.Contains(info, "aof_buffer_length:0\r\n"))
 	})
@@ -411,7 +410,7 @@ func assertSecret(t *testing.T, server fmt.Stringer, uri, password string) {
 	}
 }
 
-// readPIDs reads lines until one begins with "pids", and returns the numbers on that line.
+// readPIDs returns the numbers on the first line that begins with "pids".
 func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
 	t.Helper()
 	line := regexp.MustCompile(`^pids (\d+) (\d+) (\d+)$`)
@@ -440,7 +439,7 @@ func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
 func awaitEnd(t *testing.T, pids []int) {
 	t.Helper()
 	for _, pid := range pids {
-		polltest.Until(t, fmt.Sprintf("process %d to end", pid), func() bool {
+		polltest.Until(t, fmt.Sprintf("process %d ends", pid), func() bool {
 			return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || isZombie(pid)
 		})
 	}
@@ -451,7 +450,6 @@ func isZombie(pid int) bool {
 	return err == nil && strings.Contains(string(status), "\nState:\tZ")
 }
 
-// passwordOf returns the password of a URI.
 func passwordOf(t *testing.T, uri string) string {
 	t.Helper()
 	u, err := url.Parse(uri)
@@ -475,8 +473,8 @@ func TestWithHostsIfAllowed_MountNamespacesAllowed_NamesAreResolved(t *testing.T
 }
 
 func TestWithHostsIfAllowed_MountNamespacesNotAllowed_RunsTheTestInThisProcess(t *testing.T) {
-	t.Setenv("PATH", "")           // the program that creates mount namespaces is not found
-	t.Setenv(requireVariable, "1") // otherwise a skip would hide that the function was not called
+	t.Setenv("PATH", "")           // the program unshare, which creates mount namespaces, is not found
+	t.Setenv(requireVariable, "1") // if WithHostsIfAllowed skips this test by mistake, the test fails
 	calls := 0
 	WithHostsIfAllowed(t, NodeHosts(1), func(added bool) {
 		calls++
@@ -489,12 +487,13 @@ func TestWithHostsIfAllowed_MountNamespacesNotAllowed_RunsTheTestInThisProcess(t
 	}
 }
 
-// Without an authority, the nodes announce no host names, so NewRedisCluster would wait for them until its timeout.
-func TestNewRedisCluster_HostNamesWithoutAuthority_FailsAtOnce(t *testing.T) {
+// Without a certificate authority, nodes announce no host names. NewRedisCluster would wait for the host names until
+// its timeout.
+func TestNewRedisCluster_HostNamesWithoutCertificateAuthority_FailsAtOnce(t *testing.T) {
 	t.Parallel()
 	r := &recorder{TB: t}
 	ended := make(chan struct{})
-	go func() { // Fatal ends the goroutine that calls it
+	go func() { // Fatal ends this goroutine
 		defer close(ended)
 		NewRedisCluster(r, RedisClusterOptions{HostNames: true})
 	}()
@@ -504,7 +503,7 @@ func TestNewRedisCluster_HostNamesWithoutAuthority_FailsAtOnce(t *testing.T) {
 	}
 }
 
-// recorder records the message with which a test fails, but does not let the test fail.
+// recorder records the message of a call of Fatal, but does not let the test fail.
 type recorder struct {
 	testing.TB
 

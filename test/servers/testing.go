@@ -21,8 +21,8 @@ const (
 	requireVariable = "PARKING_TEST_REQUIRE"
 )
 
-// NewRabbitMQ starts a RabbitMQ node for this test alone and kills it when the test ends. If RabbitMQ is not
-// installed, it skips the test, or fails it if PARKING_TEST_REQUIRE=1.
+// NewRabbitMQ starts a RabbitMQ node for this test alone and kills the node when the test ends. If RabbitMQ is not
+// installed, NewRabbitMQ skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
 func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	t.Helper()
 	skipIfShort(t)
@@ -39,7 +39,7 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 }
 
 // NewRabbitMQCluster starts a cluster of RabbitMQ nodes for this test alone. The nodes end with the test. If RabbitMQ
-// is not installed, NewRabbitMQCluster skips or fails the test, as NewRabbitMQ does.
+// is not installed, NewRabbitMQCluster skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
 func NewRabbitMQCluster(t testing.TB, nodes int, opts RabbitMQOptions) []*RabbitMQ {
 	t.Helper()
 	cluster := []*RabbitMQ{NewRabbitMQ(t, opts)}
@@ -50,8 +50,8 @@ func NewRabbitMQCluster(t testing.TB, nodes int, opts RabbitMQOptions) []*Rabbit
 	return cluster
 }
 
-// NewRedis starts a Redis server for this test alone and kills it when the test ends. If Redis is not installed, it
-// skips the test, or fails it if PARKING_TEST_REQUIRE=1.
+// NewRedis starts a Redis server for this test alone and kills the server when the test ends. If Redis is not
+// installed, NewRedis skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
 func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	t.Helper()
 	skipIfShort(t)
@@ -62,8 +62,8 @@ func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	return r
 }
 
-// NewPostgres starts a PostgreSQL server for this test alone and kills it when the test ends. If PostgreSQL is not
-// installed, it skips the test, or fails it if PARKING_TEST_REQUIRE=1.
+// NewPostgres starts a PostgreSQL server for this test alone and kills the server when the test ends. If PostgreSQL is
+// not installed, NewPostgres skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
 func NewPostgres(t testing.TB, opts PostgresOptions) *Postgres {
 	t.Helper()
 	skipIfShort(t)
@@ -79,8 +79,8 @@ func NewPostgres(t testing.TB, opts PostgresOptions) *Postgres {
 	return p
 }
 
-// PostgresURI creates a database for this test alone and returns its URI. The tests of this binary share the PostgreSQL
-// server, so they must not stop it.
+// PostgresURI creates a database for this test alone and returns the URI of the database. The tests of this binary
+// share the PostgreSQL server, so they must not stop the server.
 func PostgresURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -96,8 +96,8 @@ func PostgresURI(t testing.TB) string {
 	return uri
 }
 
-// FreeAddress returns a loopback address at which nothing listens. It is reserved until the test ends: other tests do
-// not use it, and the kernel does not choose its port for them.
+// FreeAddress returns a loopback address at which nothing listens. Until the test ends, other calls of FreeAddress do
+// not return this address, and the kernel does not assign its port.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	address, err := ReserveAddress()
@@ -108,8 +108,8 @@ func FreeAddress(t testing.TB) string {
 	return address.String()
 }
 
-// VHost creates a RabbitMQ virtual host for this test alone and returns its URI. It deletes the virtual host when
-// the test ends.
+// VHost creates a RabbitMQ virtual host for this test alone and returns the URI of the virtual host. VHost deletes the
+// virtual host when the test ends.
 func (r *RabbitMQ) VHost(t testing.TB) string {
 	t.Helper()
 	name := Name(t)
@@ -125,8 +125,8 @@ func (r *RabbitMQ) VHost(t testing.TB) string {
 	return uri
 }
 
-// Program returns the absolute path of a program in PATH. If it is not installed, Program skips the test, or fails
-// it if PARKING_TEST_REQUIRE=1. remedy says how to install the program.
+// Program returns the absolute path of a program in PATH. The parameter remedy says how to install the program. If the
+// program is not installed, Program skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
 func Program(t testing.TB, name, remedy string) string {
 	t.Helper()
 	path, err := privateserver.FindProgram("", name, remedy)
@@ -138,12 +138,12 @@ func Program(t testing.TB, name, remedy string) string {
 func skipIfShort(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("it needs a server, and -short was given")
+		t.Skip("the test needs a server, and -short was given")
 	}
 }
 
-// need handles the error that the start of a server returned. If the program of the server is not installed, it skips
-// the test, or fails it if PARKING_TEST_REQUIRE=1. For any other error it fails the test.
+// need skips the test if the error says that a program is not installed; see SkipOrFail. For any other error, need
+// fails the test.
 func need(t testing.TB, err error) {
 	t.Helper()
 	var missing *NotInstalledError
@@ -156,7 +156,7 @@ func need(t testing.TB, err error) {
 	}
 }
 
-// SkipOrFail skips the test for the given reason, or fails it if PARKING_TEST_REQUIRE=1.
+// SkipOrFail skips the test for the given reason. With PARKING_TEST_REQUIRE=1, the test fails instead.
 func SkipOrFail(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv(requireVariable) == "1" {
@@ -173,15 +173,13 @@ func closeOrFail(t testing.TB, end func() error) {
 	}
 }
 
-// shared contains the servers that the tests of one binary share. It is a global variable because tests cannot pass
-// values to each other. The first test that needs a server starts it.
+// shared contains the servers that the tests of one binary share. The first test that needs a server starts the server.
 var shared struct {
 	rabbitMQ sharedServer[*RabbitMQ]
 	redis    sharedServer[*Redis]
 	postgres sharedServer[*Postgres]
 }
 
-// sharedServer is a server that is started when a test first needs it.
 type sharedServer[S interface{ Close() error }] struct {
 	once   sync.Once
 	server S
@@ -204,9 +202,10 @@ func (s *sharedServer[S]) close() error {
 	return s.server.Close()
 }
 
-// Main runs the tests of a package, closes the shared servers, and exits. Call it from TestMain. m is a *testing.M, or
-// a value that wraps a *testing.M and does something after the tests. In a package that does not use Main, the shared
-// servers end with the test binary. Their data directories then remain until another server is started.
+// Main runs the tests of a package, closes the shared servers, and exits. Call Main from TestMain. The parameter m is a
+// *testing.M, or a value that wraps a *testing.M and does something after the tests. In a package that does not use
+// Main, the shared servers end with the test binary. The data directories of these servers then remain until another
+// server is started.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {
@@ -219,8 +218,8 @@ func Main(m interface{ Run() int }) {
 	os.Exit(code)
 }
 
-// AMQPURI returns the URI of the RabbitMQ that the tests of this binary share. PARKING_TEST_AMQP_URI selects an
-// existing server; by default a private one is started. Tests must not stop the server.
+// AMQPURI returns the URI of the RabbitMQ server that the tests of this binary share. PARKING_TEST_AMQP_URI selects an
+// existing server. By default, AMQPURI starts a private server. Tests must not stop the server.
 func AMQPURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -235,9 +234,10 @@ func AMQPURI(t testing.TB) string {
 	return sharedRabbitMQ(t).URI()
 }
 
-// VHostURI returns the URI of a virtual host for this test alone, on the shared RabbitMQ. If PARKING_TEST_AMQP_URI is
-// set, it returns that URI instead, because the user of an existing server may not be permitted to create virtual
-// hosts. Tests must therefore always use Name in the names of queues and exchanges.
+// VHostURI returns the URI of a virtual host for this test alone, on the shared RabbitMQ server. If
+// PARKING_TEST_AMQP_URI is set, VHostURI returns the URI in that variable instead, because the user of an existing
+// server may not be permitted to create virtual hosts. Tests must therefore always use Name in the names of queues and
+// exchanges.
 func VHostURI(t testing.TB) string {
 	t.Helper()
 	if os.Getenv(amqpVariable) != "" {
@@ -249,8 +249,6 @@ func VHostURI(t testing.TB) string {
 func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	t.Helper()
 	skipIfShort(t)
-	// Do not use the context of the test: it would stop the server at the end of the test, but other tests still need
-	// the server.
 	r, err := shared.rabbitMQ.get(func() (*RabbitMQ, error) {
 		return StartRabbitMQ(context.Background(), "", RabbitMQOptions{})
 	})
@@ -260,7 +258,7 @@ func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 }
 
 // RedisURI returns the URI of the Redis server that the tests of this binary share. PARKING_TEST_REDIS_URI selects an
-// existing server; by default a private one is started. Tests must not stop or flush the server.
+// existing server. By default, RedisURI starts a private server. Tests must not stop or flush the server.
 func RedisURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -280,8 +278,8 @@ func RedisURI(t testing.TB) string {
 	return r.URI()
 }
 
-// Name returns a unique name for queues, virtual hosts and parts of keys. It consists of lower-case letters, digits
-// and hyphens.
+// Name returns a unique name, for example for a queue, a virtual host or a part of a key. The name consists of
+// lower-case letters, digits and hyphens.
 func Name(t testing.TB) string {
 	t.Helper()
 	test := strings.Map(func(r rune) rune {
@@ -298,7 +296,7 @@ func Name(t testing.TB) string {
 	return test[:min(len(test), maxLength)] + "-" + privateserver.RandomHex(5)
 }
 
-// RemoveKeys arranges that all keys of the shared Redis that contain the given name are deleted when the test ends.
+// RemoveKeys registers a cleanup function that deletes all keys of the shared Redis server that contain the given name.
 func RemoveKeys(t testing.TB, name string) {
 	t.Helper()
 	uri := RedisURI(t)
@@ -324,7 +322,7 @@ func removeKeys(ctx context.Context, uri, name string) (err error) {
 
 func amqpVersion(uri string) (version string, err error) {
 	if _, err := amqp.ParseURI(uri); err != nil {
-		// The error of the parser quotes the URI with the password, so do not include it.
+		// The error of the parser quotes the URI with the password. Do not include this error.
 		return "", errors.New("invalid AMQP URI: it must have the form amqp://user:password@host:port/vhost, with a percent-encoded password")
 	}
 	conn, err := amqp.Dial(uri)

@@ -33,13 +33,14 @@ const (
 	// perSimulation is the maximum number of faults in one simulation. With 18, two simulations can cover all 35 pairs
 	// of target and action; see faultsOf. A manifest can have at most 20 faults.
 	perSimulation = 18
-	// first is the time of the first fault in a simulation. spacing is the time from one fault to the next, including
-	// 5 s for the measurement of the recovery. RabbitMQ takes up to 20 s to start, so after a fault in RabbitMQ,
-	// rabbitMQSpacing replaces spacing.
+	// The constant first is the time of the first fault in a simulation. The constant spacing is the time from one
+	// fault to the next, including 5 s for the measurement of the recovery. RabbitMQ takes up to 20 s to start, so
+	// after a fault in RabbitMQ, rabbitMQSpacing replaces spacing.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
-	// inCluster is added to spacing and rabbitMQSpacing in a cluster, because the kubelet delays the second restart of
-	// a killed container by 10 s. There is no third restart with a longer delay: a simulation kills each target at most
-	// once, and only the targets RabbitMQ and RabbitMQLeader can be the same pod.
+	// In a cluster, inCluster is added to the constants spacing and rabbitMQSpacing, because the kubelet delays the
+	// second restart of a killed container by 10 s. The other 10 s are a margin. There is no third restart with a
+	// longer delay: a simulation kills each target at most once, and only the targets RabbitMQ and RabbitMQLeader can
+	// be the same pod.
 	inCluster = 20 * time.Second
 	// faultDuration is the duration of each pause and each isolation.
 	faultDuration = 5 * time.Second
@@ -50,7 +51,7 @@ func main() {
 	jobs := flag.Int("jobs", 1, "number of simulations that run at the same time")
 	root := flag.String("root", "", "root `directory` of another Debian: the simulations use its RabbitMQ, Redis and Valkey in turn with those of this system")
 	s := settings{systems: []system{{}}}
-	flag.BoolVar(&s.cluster, "cluster", false, "rehearse on the cluster that KUBECONFIG names, whose operator must be running")
+	flag.BoolVar(&s.cluster, "cluster", false, "run the simulations on the cluster that KUBECONFIG names, whose operator must be running")
 	flag.StringVar(&s.program, "parking", "bin/parking", "`path` of the parking program, which runs the simulations")
 	flag.StringVar(&s.directory, "directory", ".soak", "`directory` for the reports of the simulations")
 	flag.Parse()
@@ -111,7 +112,7 @@ func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 	return nil
 }
 
-// simulationsFor returns how many simulations together inject at least the given number of faults.
+// simulationsFor returns how many simulations are needed to inject at least the given number of faults.
 func simulationsFor(faults int) int {
 	simulations := 0
 	for planned := 0; planned < faults; planned += len(faultsOf(simulations)) {
@@ -189,8 +190,8 @@ func (s *settings) onCluster(ctx context.Context, seed int, manifest, path strin
 
 func nameOf(seed int) string { return fmt.Sprintf("soak-%d", seed) }
 
-// faultsOf returns the faults of the simulation with the given seed, such as "Redis Kill". An odd seed and the even
-// seed after it together cover every action on every target.
+// faultsOf returns the faults of the simulation with the given seed, such as "Redis Kill". An odd seed and the next
+// even seed together cover every action on every target.
 func faultsOf(seed int) []string {
 	var all []string
 	for _, target := range []string{"RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"} {
@@ -241,9 +242,10 @@ spec:
 type summary struct {
 	occurrences int
 	seeds       []int
-	reasons     []string // the reasons for verdicts other than PASS, each after its seed
+	reasons     []string // for each verdict other than PASS, the seed of the simulation and the reasons
 	lost, twice int64
-	pairs       map[string]map[string]*pair // outer key: the versions of RabbitMQ and Redis; inner key: the target and action of the faults
+	// pairs has the versions of RabbitMQ and Redis as outer key, and the target and action of the faults as inner key.
+	pairs map[string]map[string]*pair
 }
 
 // pair combines the results of all faults with the same action and target.
@@ -286,7 +288,8 @@ func (s *summary) add(seed int, d *report.Document) {
 	}
 }
 
-// print prints the reasons for the verdict FAIL, and one Markdown table for each combination of server versions.
+// print prints one Markdown table for each combination of server versions, and the reasons for verdicts that are not
+// PASS.
 func (s *summary) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprintf(t, "\n%d faults with the seeds %v: %d events were lost, %d were counted twice\n", s.occurrences, s.seeds, s.lost, s.twice)
