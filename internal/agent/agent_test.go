@@ -31,7 +31,7 @@ type target struct{ *agenttest.Target }
 func startTarget(t *testing.T) *target {
 	t.Helper()
 	s := &target{agenttest.Start(t, "sh", "-c", "sleep 300 & wait")}
-	polltest.Until(t, "the child runs", func() bool { return len(s.states(t)) == 2 })
+	polltest.Until(t, "both processes sleep", func() bool { return s.allAre(t, "S") })
 	return s
 }
 
@@ -436,9 +436,10 @@ func TestAgentHandler_RequestWithoutValidToken_HasNoEffect(t *testing.T) {
 			}
 		}
 	}
-	if _, ok := a.Fault("a/0"); ok || !s.allAre(t, "S") {
+	if _, ok := a.Fault("a/0"); ok {
 		t.Error("a request without a valid token has injected a fault")
 	}
+	polltest.Until(t, "both processes sleep, so they were neither killed nor suspended", func() bool { return s.allAre(t, "S") })
 }
 
 // The kubelet has no token. If /healthz required a token, the kubelet would have to probe with a TCP connection, which
