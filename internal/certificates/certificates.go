@@ -60,7 +60,7 @@ type Authority struct {
 // unusable or would expire before the certificates that it signs.
 //
 // The caller must store Pair and Trusted, and pass both fields to the second call. The authority that the second call
-// returns signs with the new pair. So nobody needs the previous pair after the second call.
+// returns signs with the new pair. The previous pair is not needed after the second call.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {

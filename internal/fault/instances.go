@@ -128,7 +128,7 @@ func end(effects []effect) error {
 }
 
 // injection returns the Injection for effects that have begun. If the effects have a duration, a timer ends them, even
-// if nobody calls Injection.Healed.
+// if Injection.Healed is not called.
 func injection(o *Occurrence, hit []Instance, effects []effect, at time.Time) Injection {
 	injected := Injection{At: at}
 	released := make(chan struct{})

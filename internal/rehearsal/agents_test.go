@@ -23,8 +23,8 @@ func TestEnsureCut_PodCannotBeRead_FailsUnlessThePodIsGone(t *testing.T) {
 	t.Parallel()
 	unavailable := errors.New("the API server is not available")
 	for name, tt := range map[string]struct{ get, want error }{
-		"the pod is gone":           {apierrors.NewNotFound(corev1.Resource("pods"), "redis-0"), nil},
-		"the API server is missing": {unavailable, unavailable},
+		"the pod is gone":                 {apierrors.NewNotFound(corev1.Resource("pods"), "redis-0"), nil},
+		"the API server is not available": {unavailable, unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -125,7 +125,7 @@ func TestLink_BlockedForALongTime_OutageLastsUntilTheServerUnblocksTheConnection
 	})
 }
 
-// TestLink_IdleAfterConnectionLoss_OutageEnds expects that an outage ends although nobody uses the lost connection
+// TestLink_IdleAfterConnectionLoss_OutageEnds expects that an outage ends although the lost connection is not used
 // again.
 func TestLink_IdleAfterConnectionLoss_OutageEnds(t *testing.T) {
 	t.Parallel()
