@@ -225,12 +225,11 @@ func (s *stream) run(ctx context.Context, deliveries <-chan broker.Delivery) {
 	defer s.end()
 	defer close(s.out)
 	for d := range deliveries {
-		if _, err := s.gate.await(ctx); err != nil {
+		settler := &gatedSettler{stream: s, inner: d.Settler}
+		if connection, err := s.gate.await(ctx); err != nil || !s.add(settler, connection) {
 			_ = d.Settler.Requeue() // if the session was lost, Requeue fails, but the broker then requeues the message
 			continue
 		}
-		settler := &gatedSettler{stream: s, inner: d.Settler}
-		s.add(settler)
 		d.Settler = settler
 		select {
 		case s.out <- d:
@@ -251,10 +250,16 @@ func (s *stream) end() {
 	}
 }
 
-func (s *stream) add(settler *gatedSettler) {
+// add adds a delivery to the set of unsettled deliveries. It returns false if the gate has cut the connection with the
+// given number, because the method lose may already have run for this cut, and would miss the delivery.
+func (s *stream) add(settler *gatedSettler, connection int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, now, _ := s.gate.now(); now != connection {
+		return false
+	}
 	s.unsettled[settler] = struct{}{}
+	return true
 }
 
 // settle removes a delivery from the set of unsettled deliveries. It returns false if the session of the delivery
@@ -293,7 +298,8 @@ type gatedSettler struct {
 // The method do settles the delivery by calling the function settle. If the session of the delivery was lost, the
 // method returns an error instead.
 func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
-	if _, err := s.stream.gate.enter(ctx); err != nil {
+	connection, err := s.stream.gate.enter(ctx)
+	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -302,9 +308,14 @@ func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	if !s.stream.settle(s) {
 		return broker.ErrSessionLost
 	}
-	err := settle()
-	if err != nil && !errors.Is(err, broker.ErrSessionLost) && !errors.Is(err, broker.ErrSettled) {
-		s.stream.add(s) // stream.settle has removed s; add s again, because the delivery is still unsettled
+	err = settle()
+	if err == nil || errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrSettled) {
+		return err
+	}
+	// stream.settle has removed s. Add s again, because the delivery is still unsettled.
+	if !s.stream.add(s, connection) {
+		_ = s.inner.Requeue() // if the session was lost, Requeue fails, but the broker then requeues the message
+		return broker.ErrSessionLost
 	}
 	return err
 }
