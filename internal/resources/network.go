@@ -74,11 +74,18 @@ func (b *builder) httpPolicy() client.Object {
 }
 
 func (b *builder) rabbitMQPolicy() client.Object {
-	// A command such as rabbitmqctl starts an Erlang node of its own. To reply to the command, the RabbitMQ nodes
-	// connect to this Erlang node, which listens on one of 11 ports: https://www.rabbitmq.com/docs/networking#ports
-	commands := port(corev1.ProtocolTCP, commandsFirstNumber)
-	commands.EndPort = new(int32(commandsLastNumber))
-	clustering := append(tcp(epmdNumber, distributionNumber), commands)
+	var clustering []networkingv1.NetworkPolicyPort
+	for _, p := range b.nodePorts() {
+		clustering = append(clustering, port(corev1.ProtocolTCP, p.Port))
+	}
+	if b.rabbitMQ.TLS == nil {
+		// A command such as rabbitmqctl starts an Erlang node of its own. To reply to the command, the RabbitMQ nodes
+		// connect to this Erlang node, which listens on one of 11 ports: https://www.rabbitmq.com/docs/networking#ports
+		// With TLS, these Erlang nodes do not listen, and use the connections that they open.
+		commands := port(corev1.ProtocolTCP, commandsFirstNumber)
+		commands.EndPort = new(int32(commandsLastNumber))
+		clustering = append(clustering, commands)
+	}
 	nodes := []networkingv1.NetworkPolicyPeer{b.peers(ComponentRabbitMQ)}
 	return b.policy(b.name(ComponentRabbitMQ), ComponentRabbitMQ, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentRabbitMQ),

@@ -202,9 +202,20 @@ func (b *builder) rabbitMQNodesService() client.Object {
 			ClusterIP:                corev1.ClusterIPNone,
 			PublishNotReadyAddresses: true,
 			Selector:                 Selector(b.sim, ComponentRabbitMQ),
-			Ports:                    []corev1.ServicePort{servicePort("epmd", epmdNumber), servicePort("distribution", distributionNumber)},
+			Ports:                    b.nodePorts(),
 		},
 	}
+}
+
+// nodePorts returns the ports that a node opens for the other nodes. Without TLS, these include the port of the Erlang
+// port mapper daemon (epmd), from which a node learns the inter-node ports of the other nodes. epmd has no TLS. So with
+// TLS, it is not used: see rabbitMQInterNodeTLS.
+func (b *builder) nodePorts() []corev1.ServicePort {
+	ports := []corev1.ServicePort{servicePort("distribution", distributionNumber)}
+	if b.rabbitMQ.TLS == nil {
+		ports = append([]corev1.ServicePort{servicePort("epmd", epmdNumber)}, ports...)
+	}
+	return ports
 }
 
 // rabbitMQService returns the Service that clients and Prometheus connect to.
@@ -275,13 +286,16 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 		Image:     b.rabbitMQImage(),
 		Command:   rabbitMQCommand("exec rabbitmq-server"),
 		Env:       b.rabbitMQEnvironment(),
-		Ports:     []corev1.ContainerPort{containerPort(portAMQP, amqpNumber), containerPort(portPrometheus, rabbitMQMetricsNumber), containerPort("epmd", epmdNumber), containerPort("distribution", distributionNumber)},
+		Ports:     []corev1.ContainerPort{containerPort(portAMQP, amqpNumber), containerPort(portPrometheus, rabbitMQMetricsNumber)},
 		Resources: b.rabbitMQResources(),
 		VolumeMounts: []corev1.VolumeMount{
 			mount(dataVolume, rabbitMQHome), readOnly("config", rabbitMQConf), mount("tmp", "/tmp"),
 		},
 		// There is no liveness probe, because it would restart a node that waits for another node during its recovery.
 		ReadinessProbe: readinessTCP(portAMQP),
+	}
+	for _, p := range b.nodePorts() {
+		c.Ports = append(c.Ports, containerPort(p.Name, p.Port))
 	}
 	if b.rabbitMQ.TLS != nil {
 		c.VolumeMounts = append(c.VolumeMounts, readOnly("tls", certificateDir), readOnly("nodes-tls", nodesCertificateDir))
@@ -332,22 +346,19 @@ func rabbitMQCommand(command string) []string {
 }
 
 func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
+	node := "rabbit@" + b.rabbitMQNode("$(POD_NAME)")
 	// Disable the busy waiting of idle schedulers, so that other pods can use the cores. RabbitMQ's runtime tuning guide
 	// recommends this for shared nodes.
 	arguments := "+sbwt none +sbwtdcpu none +sbwtdio none"
-	var tools []corev1.EnvVar
+	var interNode []corev1.EnvVar
 	if b.rabbitMQ.TLS != nil {
-		// By default, Erlang gives up connecting to a node after 7 seconds. A TLS handshake can take longer if a node has
-		// little CPU, so the limit is a minute.
-		const distribution = "-kernel net_setuptime 60 -proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
-		arguments += " " + distribution
-		// rabbitmqctl and the other tools also connect to the distribution port of a node, so they need the same TLS
-		// options.
-		tools = []corev1.EnvVar{{Name: "RABBITMQ_CTL_ERL_ARGS", Value: distribution}}
+		var server string
+		server, interNode = rabbitMQInterNodeTLS(node)
+		arguments += " " + server
 	}
 	return append([]corev1.EnvVar{
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
-		{Name: "RABBITMQ_NODENAME", Value: "rabbit@" + b.rabbitMQNode("$(POD_NAME)")},
+		{Name: "RABBITMQ_NODENAME", Value: node},
 		{Name: "RABBITMQ_USE_LONGNAME", Value: "true"},
 		{Name: "RABBITMQ_DIST_PORT", Value: strconv.Itoa(distributionNumber)},
 		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // RabbitMQ appends the extension .conf
@@ -359,7 +370,35 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		{Name: "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", Value: arguments},
 		{Name: "HOME", Value: rabbitMQHome},
 		{Name: "LANG", Value: "C.UTF-8"},
-	}, tools...)
+	}, interNode...)
+}
+
+// rabbitMQInterNodeTLS returns Erlang arguments and environment variables that enable TLS for the connections between
+// the nodes. The arguments are for the node only. The variables are also for rabbitmqctl and the other tools, which
+// connect to the inter-node port of a node.
+//
+// Without these settings, an Erlang node asks the port mapper daemon (epmd) on another node's host for the inter-node
+// port of that node. epmd listens on all addresses, and has no TLS. With these settings, all nodes use the same fixed
+// port, and epmd listens only on the loopback interface. There, RabbitMQ needs epmd: it starts epmd again whenever epmd
+// does not answer.
+//
+//   - erl_epmd_port sets the fixed port. It takes effect only if it occurs once on the command line of an Erlang node.
+//     ERL_ZFLAGS adds it to every command line, also to that of the temporary node with which RabbitMQ 4 finds the other
+//     nodes.
+//   - dist_listen makes nodes listen on that port only if they are RabbitMQ nodes. Otherwise, tools and temporary nodes
+//     would fail, because the port is in use. If the argument occurs several times, the first one takes effect.
+//     ERL_ZFLAGS adds its arguments at the end.
+//   - name sets the name of the RabbitMQ node before RabbitMQ starts. Otherwise, RabbitMQ would connect to epmd on the
+//     address of the pod, to check that no other node has its name. The container has no other node.
+func rabbitMQInterNodeTLS(node string) (arguments string, environment []corev1.EnvVar) {
+	// By default, Erlang gives up connecting to a node after 7 seconds. A TLS handshake can take longer if a node has
+	// little CPU, so the limit is a minute.
+	const tls = "-kernel net_setuptime 60 -proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
+	return tls + " -name " + node + " -dist_listen true", []corev1.EnvVar{
+		{Name: "RABBITMQ_CTL_ERL_ARGS", Value: tls},
+		{Name: "ERL_ZFLAGS", Value: fmt.Sprintf("-erl_epmd_port %d -dist_listen false", distributionNumber)},
+		{Name: "ERL_EPMD_ADDRESS", Value: "127.0.0.1"},
+	}
 }
 
 // rabbitMQConfVolume returns a volume with the configuration from the ConfigMap and the definition of the user from

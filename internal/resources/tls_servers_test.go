@@ -315,7 +315,8 @@ func newRabbitMQ(t *testing.T, spec string) *rabbitMQ {
 		"+sbwt none", "-start_epmd false +sbwt none",
 		// RabbitMQ checks every second, instead of every two minutes, whether the files with its certificates have
 		// changed.
-		"-proto_dist inet_tls", "-start_epmd false -ssl ssl_pem_cache_clean 1000 -proto_dist inet_tls")
+		"-proto_dist inet_tls", "-start_epmd false -ssl ssl_pem_cache_clean 1000 -proto_dist inet_tls",
+		"-erl_epmd_port 25672", "-erl_epmd_port "+r.distribution.String(), "-name ", "-sname ")
 	set := find[*appsv1.StatefulSet](t, r.objects, "sim-rabbitmq")
 	r.container = &set.Spec.Template.Spec.Containers[0]
 	r.write("/etc/rabbitmq", find[*corev1.ConfigMap](t, r.objects, "sim-rabbitmq").Data)
