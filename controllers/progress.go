@@ -203,9 +203,9 @@ func (s *scope) setTargetRates() {
 		rates.Entry = s.plan.Entry.RateAt(step)
 	}
 	if s.generates(resources.ComponentExit) {
-		rates.Exit = s.plan.Exit.RateAt(step - s.plan.Exit.Delay())
+		rates.Exit = s.plan.Exit.RateAt(step - s.plan.ExitDelay())
 	}
-	if step < s.plan.Entry.Length() || step < s.plan.Exit.Length()+s.plan.Exit.Delay() {
+	if step < s.plan.Entry.Length() || step < s.plan.Exit.Length()+s.plan.ExitDelay() {
 		s.wakeAfter(step + rateInterval - elapsed)
 	}
 }

@@ -162,7 +162,7 @@ func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedu
 	r := &rest.Report
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
 	left := r.ExitsMatchedConfirmed + r.ExitsUnmatchedConfirmed + r.IndeterminateMatched + r.IndeterminateUnmatched + r.Starved
-	delay := p.Exit.Delay()
+	delay := p.ExitDelay()
 	skipped := func(s plan.Schedule, begin time.Time, t event.Type) int64 {
 		if rest.Latencies.Err != nil {
 			return s.Events(lateStart)

@@ -16,7 +16,7 @@ func (s *ParkingSimulation) Default() {
 	setDefault(&spec.Processor.Replicas, 2)
 	setDefault(&spec.Processor.Concurrency, 256)
 	spec.RabbitMQ.setDefaults()
-	spec.Redis.Managed.setDefaults()
+	spec.Redis.setDefaults()
 	spec.SummaryAPI.Managed.setDefaults()
 	spec.Monitoring.setDefaults()
 	for i := range spec.Faults {
@@ -44,6 +44,11 @@ func (m *ManagedRabbitMQ) setDefaults() {
 	}
 	setDefault(&m.Replicas, 1)
 	m.Storage.setDefaults()
+}
+
+func (r *RedisSpec) setDefaults() {
+	setDefaultText(&r.Durability, DurabilityWritten)
+	r.Managed.setDefaults()
 }
 
 func (m *ManagedRedis) setDefaults() {

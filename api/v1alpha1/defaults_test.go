@@ -17,6 +17,7 @@ const emptyWithDefaults = `{
 	"plates": {"maxStay": "1h"},
 	"processor": {"replicas": 2, "concurrency": 256},
 	"rabbitmq": {"queueType": "Quorum", "partitions": 1},
+	"redis": {"durability": "Written"},
 	"monitoring": {"serviceMonitors": "Auto", "interval": "15s", "rules": "Auto", "dashboards": "Auto"},
 	"objectives": {"maxLost": 0, "maxUnexpected": 0},
 	"deletionPolicy": "Delete"
@@ -40,7 +41,7 @@ func TestDefault_SetFields_AreKept(t *testing.T) {
 		"plates": {"maxStay": "1m0s"},
 		"processor": {"replicas": 0, "concurrency": 1},
 		"rabbitmq": {"managed": {"image": "rabbitmq:4", "replicas": 3, "storage": {"size": "0"}}, "queueType": "Classic", "partitions": 64},
-		"redis": {"secretRef": {"name": "redis"}},
+		"redis": {"secretRef": {"name": "redis"}, "durability": "Synced"},
 		"summaryAPI": {"url": "https://example.com", "secretRef": {"name": "api"}},
 		"monitoring": {"serviceMonitors": "Disabled", "interval": "1s", "labels": {"release": "prometheus"}, "rules": "Disabled", "dashboards": "Disabled"},
 		"objectives": {

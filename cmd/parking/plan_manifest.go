@@ -40,13 +40,13 @@ func requestOf(r *sizing.Request, sim *v1alpha1.ParkingSimulation, p *plan.Plan)
 // peak returns the rates of entries and exits at the time at which their sum is highest. Rates change linearly, so the
 // sum is highest when the entries or the exits start, when a stage ends, or when the simulation ends.
 func peak(p *plan.Plan) (entries, exits int64) {
-	times := []time.Duration{0, p.Exit.Delay()}
+	times := []time.Duration{0, p.ExitDelay()}
 	end := time.Duration(0)
 	for _, stage := range p.Entry.Stages {
 		end += stage.Duration.D()
 		times = append(times, end)
 	}
-	end = p.Exit.Delay()
+	end = p.ExitDelay()
 	for _, stage := range p.Exit.Stages {
 		end += stage.Duration.D()
 		times = append(times, end)
@@ -55,7 +55,7 @@ func peak(p *plan.Plan) (entries, exits int64) {
 		if p.Duration > 0 && t > p.Duration.D() {
 			t = p.Duration.D()
 		}
-		entry, exit := p.Entry.RateAt(t), p.Exit.RateAt(t-p.Exit.Delay())
+		entry, exit := p.Entry.RateAt(t), p.Exit.RateAt(t-p.ExitDelay())
 		if entry+exit > entries+exits {
 			entries, exits = entry, exit
 		}

@@ -63,7 +63,7 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 	defer closeAndLog(s.log, "summary API client", poster)
 	entries := processor.NewEntryEventProcessor(adapters.store, p.Partitions, p.MaxStay.D(), s.log)
 	work, err := processor.New(
-		processor.Config{Partitions: p.Partitions, Concurrency: p.Processor.Concurrency, DrainTimeout: flags.workTime()},
+		processor.Config{Partitions: p.Partitions, Concurrency: p.Processor.Concurrency, Latency: p.Durability.Latency(), DrainTimeout: flags.workTime()},
 		processor.Dependencies{
 			Consumer:    adapters.broker,
 			Entries:     entries,

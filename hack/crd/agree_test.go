@@ -85,6 +85,7 @@ func values() map[string][]string {
 		"rabbitmq.clusterRef":                   append([]string{"{name: a, namespace: b}", "{name: a, namespace: b.c}", "{name: a, namespace: ''}"}, names...),
 		"rabbitmq.secretRef":                    names,
 		"rabbitmq.managed.tls":                  tls,
+		"redis.durability":                      {"Written", "Synced", "synced", "Fsynced", "''", "null"},
 		"redis.managed":                         storages,
 		"redis.managed.tls":                     tls,
 		"redis.managed.image":                   images,

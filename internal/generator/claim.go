@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// claimTime is how far in advance plates are claimed. A generator claims as many plates as its exits need in this
-	// time.
+	// claimTime is how far in advance plates are claimed, if claims are durable at once. A generator claims as many
+	// plates as its exits need in this time. See also stockOf.
 	claimTime = 500 * time.Millisecond
-	// maxHeld is the maximum number of plates that are claimed and not yet used, in all partitions together. If there are
-	// more than maxHeld partitions, each partition may still have one claimed plate.
+	// maxHeld is the maximum number of plates that are claimed and not yet used, in all partitions together, if claims
+	// are durable at once. If there are more than maxHeld partitions, each partition may still have one claimed plate.
 	maxHeld = 1024
 	// emptyValid is how long the generator treats a pool as empty after a claim has returned no plate. Without this rule,
 	// every attempt to get a plate from an empty pool would cost a round trip to the store.
@@ -75,18 +75,34 @@ type claimed struct {
 	token int64
 }
 
+// stock says how many plates a generator process claims in advance. The field ahead is the time for which the plates
+// suffice. The field most is the maximum number of held plates.
+type stock struct {
+	ahead time.Duration
+	most  float64
+}
+
+// stockOf returns the stock for a store whose effects are durable after the given latency. A claimer claims more plates
+// when half of its plates are left, so this half must last until the claim is durable. The maximum number of held
+// plates is proportional to the time.
+func stockOf(latency time.Duration) stock {
+	ahead := claimTime + 2*latency
+	return stock{ahead: ahead, most: maxHeld * ahead.Seconds() / claimTime.Seconds()}
+}
+
 // newClaims returns the claims of one generator process. The parameter run identifies the process. The function
-// exitRate returns how many exits per second currently need a plate.
+// exitRate returns how many exits per second need a plate now, or soon enough that their plates must be claimed now.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), exitRate func() float64,
 ) *claims {
 	c := &claims{answered: make(chan struct{}, 1)}
+	stock := stockOf(s.latency)
 	need := func() int {
 		rate := exitRate()
 		if rate == 0 {
 			return 0
 		}
-		return int(max(1, min(rate*claimTime.Seconds(), maxHeld)/float64(partitions)))
+		return int(max(1, min(rate*stock.ahead.Seconds(), stock.most)/float64(partitions)))
 	}
 	for partition := range partitions {
 		c.claimers = append(c.claimers, &claimer{

@@ -16,7 +16,7 @@ import (
 
 // The exit schedule starts later than the entry schedule, by minStay plus exitDelay. During exitDelay, the broker
 // confirms the first entries.
-var exitDelay = new(plan.Exit).Delay()
+var exitDelay = new(plan.Plan).ExitDelay()
 
 // exitsOf returns the published exits that have the given intent.
 func exitsOf(t *testing.T, p *fakePublisher, intent event.Intent) []event.Exit {
@@ -318,7 +318,7 @@ func TestClaims_HoldEnoughPlatesForHalfASecondOfExits(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			c := newClaims(nil, nil, testRun, tt.partitions, nil, func() float64 { return tt.matched })
+			c := newClaims(&steps{latency: tt.latency}, nil, testRun, tt.partitions, nil, func() float64 { return tt.matched })
 			if got := c.claimers[0].need(); got != tt.want {
 				t.Errorf("a claimer needs %d plates, want %d", got, tt.want)
 			}

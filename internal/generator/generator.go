@@ -133,7 +133,7 @@ func newGenerator(c Config, d Dependencies, t event.Type, counter store.Counter,
 	}
 	g.log = g.log.With("generator", t, "run", g.run)
 	g.plan.Store(c.Plan)
-	g.steps = &steps{store: d.Store, log: g.log}
+	g.steps = &steps{store: d.Store, log: g.log, latency: c.Plan.Durability.Latency()}
 	g.positions = newLeaser(g.steps, counter, func() float64 { return g.pacer.rate(time.Now()) })
 	for partition := range g.partitions {
 		tracker := newTracker()
@@ -156,9 +156,16 @@ func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	return p.Exit.MinStay.D(), p.MaxStay.D()
 }
 
-// matchedRate returns the current number of matched exits per second. A matched exit needs a plate from the pool.
+// matchedRate returns the number of matched exits per second. A matched exit needs a plate from the pool. If a claim
+// takes long to become durable, matchedRate looks ahead, so that the first plates are claimed before the first exit is
+// due.
 func (g *Generator) matchedRate() float64 {
-	return g.pacer.rate(time.Now()) * float64(g.plan.Load().Exit.MatchPercent) / sequence.Percent
+	now := time.Now()
+	rate := g.pacer.rate(now)
+	if rate == 0 {
+		rate = g.pacer.rate(now.Add(g.steps.latency))
+	}
+	return rate * float64(g.plan.Load().Exit.MatchPercent) / sequence.Percent
 }
 
 // Update replaces the plan. Events that are already due or published do not change. The generator keeps the seed and

@@ -9,8 +9,8 @@ import (
 )
 
 // A generator leases positions in blocks. A position is the number of an event; see package sequence. A block has as
-// many positions as the generator needs in leaseTime, but at least leaseMin and at most leaseMax. Two blocks are leased
-// in advance, because it may take two seconds until a lease is durable.
+// many positions as the generator needs in leaseTime and the latency of the store, but at least leaseMin and at most
+// leaseMax. Two blocks are leased in advance, because it may take two seconds until a lease is durable.
 const (
 	leaseTime = 2 * time.Second
 	leaseMin  = 128
@@ -55,7 +55,7 @@ func (l *leaser) run(ctx context.Context) {
 }
 
 func (l *leaser) lease(ctx context.Context) (block, error) {
-	size := int(min(max(l.rate()*leaseTime.Seconds(), leaseMin), leaseMax))
+	size := int(min(max(l.rate()*(leaseTime+l.steps.latency).Seconds(), leaseMin), leaseMax))
 	var first int64
 	err := l.steps.run(ctx, 0, "lease positions in the sequence of events", func(ctx context.Context) (err error) {
 		first, err = l.steps.store.Lease(ctx, l.counter, size)

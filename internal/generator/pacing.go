@@ -40,7 +40,7 @@ func exitPacing(p *plan.Plan) pacing {
 	return pacing{
 		schedule:  p.Exit.Schedule,
 		origin:    p.StartTime,
-		delay:     p.Exit.Delay(),
+		delay:     p.ExitDelay(),
 		duration:  p.Duration.D(),
 		suspended: p.Suspended,
 	}

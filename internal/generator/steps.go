@@ -30,6 +30,8 @@ const (
 type steps struct {
 	store Store
 	log   *slog.Logger
+	// latency is how long it may take until the effects of a step are durable. See plan.Durability.Latency.
+	latency time.Duration
 }
 
 // finalError is an error that does not go away if the step is retried.

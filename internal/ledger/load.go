@@ -32,7 +32,7 @@ type schedule struct {
 // generator has counted the event.
 func LoadOf(p *plan.Plan, start, end time.Time, late time.Duration) *Load {
 	l := &Load{
-		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.Exit.Delay())},
+		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.ExitDelay())},
 		from: start.Add(late), end: end,
 	}
 	if late == 0 {

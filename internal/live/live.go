@@ -88,7 +88,7 @@ func (s *Source) State(ctx context.Context) (view.State, error) {
 	}
 	rates := report.RatesOf(rows) // the report uses the same function, so the live page shows the same rates
 	state.Entry = generatorOf(event.TypeEntry, rows, clock, clock.rate(p.Entry.Schedule, 0), rates.Entry)
-	state.Exit = generatorOf(event.TypeExit, rows, clock, clock.rate(p.Exit.Schedule, p.Exit.Delay()), rates.Exit)
+	state.Exit = generatorOf(event.TypeExit, rows, clock, clock.rate(p.Exit.Schedule, p.ExitDelay()), rates.Exit)
 	if depths != nil {
 		state.Queues.Ready, state.Queues.Retrying, state.Queues.DeadLetters = &depths.Ready, &depths.Retry, &depths.Dead
 	}

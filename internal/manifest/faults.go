@@ -207,7 +207,7 @@ func (w *warner) baseline(f *plan.Fault) {
 		if before > 0 && w.plan.Entry.Replicas > 0 {
 			due += w.plan.Entry.Events(before)
 		}
-		if before -= w.plan.Exit.Delay(); before > 0 && w.plan.Exit.Replicas > 0 {
+		if before -= w.plan.ExitDelay(); before > 0 && w.plan.Exit.Replicas > 0 {
 			due += w.plan.Exit.Events(before)
 		}
 		return due >= plan.MinEvents

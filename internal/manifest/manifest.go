@@ -55,6 +55,7 @@ var (
 		reflect.TypeFor[v1alpha1.MonitoringMode](): oneOf(v1alpha1.MonitoringAuto, v1alpha1.MonitoringDisabled),
 		reflect.TypeFor[v1alpha1.Arrivals]():       oneOf(v1alpha1.ArrivalsUniform, v1alpha1.ArrivalsPoisson),
 		reflect.TypeFor[v1alpha1.QueueType]():      oneOf(v1alpha1.QueueTypeQuorum, v1alpha1.QueueTypeClassic),
+		reflect.TypeFor[v1alpha1.Durability]():     oneOf(v1alpha1.DurabilityWritten, v1alpha1.DurabilitySynced),
 		reflect.TypeFor[v1alpha1.FaultTarget]():    oneOf(v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis, v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator),
 		reflect.TypeFor[v1alpha1.FaultAction]():    oneOf(v1alpha1.FaultActionKill, v1alpha1.FaultActionRestart, v1alpha1.FaultActionEvict, v1alpha1.FaultActionPause, v1alpha1.FaultActionIsolate),
 		reflect.TypeFor[metav1.Time]():             `must be a date and time such as "2006-01-02T15:04:05Z"`,

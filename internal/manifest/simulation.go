@@ -83,6 +83,9 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 		},
 		SummaryAPI: plan.SummaryAPI{URL: spec.SummaryAPI.URL, External: spec.SummaryAPI.URL != ""},
 	}
+	if spec.Redis.Durability == v1alpha1.DurabilitySynced {
+		p.Durability = plan.DurabilitySynced
+	}
 	if start := sim.Status.StartTime; start != nil {
 		p.StartTime = start.UTC()
 	}

@@ -74,6 +74,7 @@ spec:
   plates: {maxStay: 10m}
   processor: {replicas: 3, concurrency: 16}
   rabbitmq: {secretRef: {name: broker}, queueType: Classic, partitions: 4}
+  redis: {durability: Synced}
   summaryAPI: {url: "https://example.com/v1/visits"}
   faults:
   - {name: crash, target: Redis, action: Kill, at: 2m}
@@ -101,6 +102,7 @@ status:
 		Suspended:    true,
 		Partitions:   4,
 		QueueType:    plan.QueueTypeClassic,
+		Durability:   plan.DurabilitySynced,
 		Entry: plan.Entry{Schedule: plan.Schedule{
 			Rate: 200, Arrivals: plan.ArrivalsPoisson, Replicas: 2,
 			Stages: []plan.Stage{{Duration: plan.Duration(5 * time.Minute), Rate: 2000}, {Duration: plan.Duration(time.Millisecond)}},

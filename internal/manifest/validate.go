@@ -180,6 +180,7 @@ func (c *checks) rabbitMQ(path field.Path, r *v1alpha1.RabbitMQSpec) {
 
 func (c *checks) redis(path field.Path, r *v1alpha1.RedisSpec) {
 	c.atMostOne(path, map[string]bool{"managed": r.Managed != nil, "secretRef": r.SecretRef != nil})
+	c.OneOf(path.Child("durability"), string(r.Durability), string(v1alpha1.DurabilityWritten), string(v1alpha1.DurabilitySynced))
 	if m := r.Managed; m != nil {
 		managed := path.Child("managed")
 		c.image(managed.Child("image"), m.Image, "redis:8")

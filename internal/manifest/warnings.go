@@ -70,12 +70,12 @@ func (w *warner) durations() {
 	}
 	switch {
 	case !exit.Publishes():
-	case exit.Delay() < end && exit.Arrivals == plan.ArrivalsUniform && exit.Events(end-exit.Delay()) == 0:
+	case w.plan.ExitDelay() < end && exit.Arrivals == plan.ArrivalsUniform && exit.Events(end-w.plan.ExitDelay()) == 0:
 		w.warn("no exit will be published, because the simulation ends after %s, exits begin %s after the entries, and the rate of the exits is low; raise the duration or the rate of the exits",
-			*w.spec.Duration, *v1alpha1.NewDuration(exit.Delay()))
-	case exit.Delay() >= end:
+			*w.spec.Duration, *v1alpha1.NewDuration(w.plan.ExitDelay()))
+	case w.plan.ExitDelay() >= end:
 		w.warn("exits begin %s after the entries (exit.minStay is %s), but the simulation ends after %s: no exit will be published",
-			*v1alpha1.NewDuration(exit.Delay()), *w.spec.Exit.MinStay, *w.spec.Duration)
+			*v1alpha1.NewDuration(w.plan.ExitDelay()), *w.spec.Exit.MinStay, *w.spec.Duration)
 	}
 	for _, stages := range []struct {
 		of     string
@@ -92,8 +92,8 @@ func (w *warner) durations() {
 // minStay to maxStay after its entry. If this period is short, it may end before a generator publishes the next exit.
 func (w *warner) stays() {
 	exit := &w.plan.Exit
-	if exit.Publishes() && exit.MatchPercent > 0 && w.plan.MaxStay.D() <= exit.Delay() {
-		const enough = plan.Duration(time.Second)
+	if exit.Publishes() && exit.MatchPercent > 0 && w.plan.MaxStay.D() <= w.plan.ExitDelay() {
+		enough := plan.Duration(time.Second + 2*w.plan.Durability.Latency())
 		w.warn("plates.maxStay, %s, is only slightly longer than exit.minStay, %s: some plates may be forgotten before an exit can use them, and exits without a plate will "+
 			"not be published, but counted as starved; set plates.maxStay to %s or more", *w.spec.Plates.MaxStay, *w.spec.Exit.MinStay, exit.MinStay+enough)
 	}

@@ -63,13 +63,13 @@ const (
 
 // needs reports whether a process with this role must be restarted when the field at path is edited.
 func (r Role) needs(path string) bool {
-	return hasAnyPrefix(path, "owner", "rabbitmq.", "redis.") || r == RoleProcessor && waitsForStart(path)
+	return hasAnyPrefix(path, "owner", "durability", "rabbitmq.", "redis.") || r == RoleProcessor && waitsForStart(path)
 }
 
 // waitsForStart reports whether processes read the field at path only when they start, so that an edit has no
 // effect on a running process.
 func waitsForStart(path string) bool {
-	return hasAnyPrefix(path, "owner", "rabbitmq.", "redis.", "summaryAPI.", "processor.concurrency")
+	return hasAnyPrefix(path, "owner", "durability", "rabbitmq.", "redis.", "summaryAPI.", "processor.concurrency")
 }
 
 func hasAnyPrefix(path string, prefixes ...string) bool {

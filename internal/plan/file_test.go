@@ -25,6 +25,7 @@ func full() *plan.Plan {
 		Suspended:    true,
 		Partitions:   2,
 		QueueType:    plan.QueueTypeQuorum,
+		Durability:   plan.DurabilitySynced,
 		Entry: plan.Entry{Schedule: plan.Schedule{
 			Rate: 200, Arrivals: plan.ArrivalsPoisson, Replicas: 2,
 			Stages: []plan.Stage{{Duration: plan.Duration(5 * time.Minute), Rate: 2000}},
@@ -127,6 +128,7 @@ func TestParsePlan_RejectsInvalidPlans(t *testing.T) {
 		"no partitions":                              {edited(t, 0, "partitions"), `partitions: Invalid value: 0: must be from 1 to 64 partitions`},
 		"too many partitions":                        {edited(t, 65, "partitions"), `partitions: Invalid value: 65: must be from 1 to 64 partitions`},
 		"an unknown queue type":                      {edited(t, "stream", "queueType"), `queueType: Unsupported value: "stream": supported values: "quorum", "classic"`},
+		"an unknown durability":                      {edited(t, "Fsynced", "durability"), `durability: Unsupported value: "Fsynced": supported values: "", "Synced"`},
 		"unknown arrivals":                           {edited(t, "Burst", "exit", "arrivals"), `exit.arrivals: Unsupported value: "Burst": supported values: "Uniform", "Poisson"`},
 		"a negative rate":                            {edited(t, -1, "exit", "rate"), `exit.rate: Invalid value: -1: must be from 0 to 1000000 events per second`},
 		"too many generators":                        {edited(t, 65, "entry", "replicas"), `entry.replicas: Invalid value: 65: must be from 0 to 64 generators`},

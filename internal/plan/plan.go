@@ -34,6 +34,8 @@ type Plan struct {
 	Partitions int `json:"partitions"`
 	// QueueType is the RabbitMQ type of the queues.
 	QueueType QueueType `json:"queueType"`
+	// Durability says when the effect of an event counts as durable in Redis.
+	Durability Durability `json:"durability,omitempty"`
 
 	Entry     Entry     `json:"entry"`
 	Exit      Exit      `json:"exit"`
@@ -57,6 +59,27 @@ const (
 	QueueTypeQuorum  QueueType = "quorum"
 	QueueTypeClassic QueueType = "classic"
 )
+
+// Durability says when the effect of an event counts as durable in Redis. The plan file contains only DurabilitySynced.
+type Durability string
+
+const (
+	// DurabilityWritten means that the primary has written the effect to its append-only file, and that all connected
+	// replicas have received it.
+	DurabilityWritten Durability = ""
+	// DurabilitySynced means that the primary and all connected replicas have also flushed the effect to disk.
+	DurabilitySynced Durability = "Synced"
+)
+
+// Latency returns how long it may take in normal operation until an effect is durable. For DurabilityWritten, the
+// result is 0, because milliseconds are negligible. With DurabilitySynced, a server with appendfsync everysec flushes
+// its file once a second. An effect may have to wait for two flushes, and for a replica that confirms once a second.
+func (d Durability) Latency() time.Duration {
+	if d == DurabilitySynced {
+		return 3 * time.Second
+	}
+	return 0
+}
 
 // Arrivals says how events are distributed over time.
 type Arrivals string
@@ -153,13 +176,16 @@ type Exit struct {
 	MinStay Duration `json:"minStay"`
 }
 
-// confirmTime is the time that the method Delay adds to MinStay. A plate is available to exits only after the broker
-// has confirmed the entry of the plate and the store has recorded the confirm.
+// confirmTime is the time that the method ExitDelay adds to the minimum stay. A plate is available to exits only after
+// the broker has confirmed the entry of the plate and the store has recorded the confirm.
 const confirmTime = 500 * time.Millisecond
 
-// Delay returns how much later the exit schedule starts than the entry schedule. After the delay, the first vehicles
-// may leave.
-func (e *Exit) Delay() time.Duration { return e.MinStay.D() + confirmTime }
+// ExitDelay returns how much later the exit schedule starts than the entry schedule. After the delay, the first
+// vehicles may leave. The delay contains the latency of the store twice. A generator records confirms only after the
+// previous record is durable, and an exit uses a plate only after its claim is durable.
+func (p *Plan) ExitDelay() time.Duration {
+	return p.Exit.MinStay.D() + confirmTime + 2*p.Durability.Latency()
+}
 
 // Processor is the plan of the processors.
 type Processor struct {

@@ -22,6 +22,7 @@ func (p *Plan) validate(texts map[field.Path]string) error {
 	}
 	c.Number("partitions", int64(p.Partitions), 1, MaxPartitions, "partitions")
 	c.OneOf("queueType", string(p.QueueType), string(QueueTypeQuorum), string(QueueTypeClassic))
+	c.OneOf("durability", string(p.Durability), string(DurabilityWritten), string(DurabilitySynced))
 	c.duration("duration", p.Duration, true, "30m")
 	c.duration("drainTimeout", p.DrainTimeout, true, "5m")
 	c.schedule("entry", p.Entry.Schedule)

@@ -84,7 +84,7 @@ func startPipeline(b *testing.B) (p *Processor, process func(events int)) {
 	exits := NewExitEventProcessor(nullStore{}, nullPoster{}, 1, discard())
 	msg := entryMessage(event.ID{Run: run, Seq: 42}.String())
 	msg.Scheduled = time.Now()
-	deliveries := make(chan broker.Delivery, prefetch(256))
+	deliveries := make(chan broker.Delivery, Config{Partitions: 1, Concurrency: 256}.prefetch())
 	p, err := New(Config{Partitions: 1, Concurrency: 256}, Dependencies{
 		Consumer: consumerFunc(func(ctx context.Context, q broker.Queue, _ int) (<-chan broker.Delivery, error) {
 			if q == entryQueue {

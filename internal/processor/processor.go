@@ -28,6 +28,8 @@ const (
 	// maxPrefetch limits the number of unsettled deliveries, and so the memory that they use: half a gigabyte if
 	// all bodies have the maximum size, a few megabytes for generated events.
 	maxPrefetch = 8192
+	// prefetchWait is the wait for durability that prefetchFactor allows at 5,000 events/s and with 256 workers.
+	prefetchWait = 400 * time.Millisecond
 )
 
 // ErrUnfinished is returned by Run if the drain timeout expires before all deliveries are settled. The unsettled
@@ -41,6 +43,9 @@ type Config struct {
 	Partitions int
 	// Concurrency is the number of messages of each queue that are processed concurrently.
 	Concurrency int
+	// Latency is how long it may take until an effect is durable, or 0 if this time is negligible. See
+	// plan.Durability.Latency.
+	Latency time.Duration
 	// DrainTimeout limits how long Run takes to settle its deliveries after its context ends. If the context's
 	// cause is async.ErrKilled, Run does not wait for the deliveries. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
@@ -111,8 +116,12 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 
 // prefetch returns the number of deliveries of a queue that may be unsettled at a time. It is large enough to keep
 // all workers busy while finished deliveries wait until their effects are durable.
-func prefetch(concurrency int) int {
-	return max(min(concurrency*prefetchFactor, maxPrefetch), concurrency)
+//
+// If this wait takes longer than prefetchWait, the number grows in proportion. It grows less if there are several
+// partitions, because each of their queues gets only a part of the events.
+func (c Config) prefetch() int {
+	growth := max(1, int(c.Latency/prefetchWait)/c.Partitions)
+	return max(min(c.Concurrency*prefetchFactor, maxPrefetch)*growth, c.Concurrency)
 }
 
 // Stats returns the counts since the start. It may be called at any time.
@@ -181,7 +190,7 @@ func (p *Processor) consume(consuming, working context.Context, stop context.Can
 	for partition := range p.config.Partitions {
 		for _, t := range event.Types() {
 			q := broker.Queue{Type: t, Partition: partition}
-			deliveries, err := p.consumer.Consume(consuming, q, prefetch(p.config.Concurrency))
+			deliveries, err := p.consumer.Consume(consuming, q, p.config.prefetch())
 			if err != nil {
 				stop(fmt.Errorf("consume the %s queue of partition %d: %w", t, partition, err))
 				return

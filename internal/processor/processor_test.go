@@ -653,9 +653,22 @@ func TestProcessorRun_ConsumesEveryQueueOfEveryPartition(t *testing.T) {
 func TestPrefetch_IsLimitedButNeverBelowTheConcurrency(t *testing.T) {
 	t.Parallel()
 	for concurrency, want := range map[int]int{1: 8, 256: 2048, 5000: maxPrefetch, 10000: 10000} {
-		if got := prefetch(concurrency); got != want {
-			t.Errorf("prefetch(%d) = %d, want %d", concurrency, got, want)
+		if got := (Config{Partitions: 1, Concurrency: concurrency}).prefetch(); got != want {
+			t.Errorf("with the concurrency %d, the prefetch count is %d, want %d", concurrency, got, want)
 		}
+	}
+}
+
+func TestPrefetch_GrowsWithTheLatencyOfTheStore(t *testing.T) {
+	t.Parallel()
+	for partitions, want := range map[int]int{1: 7 * 2048, 3: 2 * 2048, 12: 2048} {
+		if got := (Config{Partitions: partitions, Concurrency: 256, Latency: 3 * time.Second}).prefetch(); got != want {
+			t.Errorf("with %d partitions, the prefetch count is %d, want %d", partitions, got, want)
+		}
+	}
+	// AMQP limits the count to 65535.
+	if got := (Config{Partitions: 1, Concurrency: 1<<16 - 1, Latency: 3 * time.Second}).prefetch(); got > 1<<16-1 {
+		t.Errorf("the prefetch count is %d", got)
 	}
 }
 

@@ -168,6 +168,7 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 	config := processor.Config{
 		Partitions:  p.Partitions,
 		Concurrency: p.Processor.Concurrency,
+		Latency:     p.Durability.Latency(),
 		// The processor is stopped only after the simulation has waited for all events. Then only the deliveries in
 		// progress remain, for which a short time is enough.
 		DrainTimeout: c.closingTime(),

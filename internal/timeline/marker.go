@@ -52,7 +52,7 @@ func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time) {
 	schedule, subject, begin := p.Entry.Schedule, "entries", start
 	if t == event.TypeExit {
-		schedule, subject, begin = p.Exit.Schedule, "exits", start.Add(p.Exit.Delay())
+		schedule, subject, begin = p.Exit.Schedule, "exits", start.Add(p.ExitDelay())
 	}
 	for i, stage := range schedule.Stages {
 		if begin.After(now) {

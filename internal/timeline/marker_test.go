@@ -48,7 +48,7 @@ func TestMarker_MarksEachStageOnce(t *testing.T) {
 		}
 	}
 	exits := &plan.Plan{Exit: plan.Exit{Schedule: plan.Schedule{Stages: stages[:1]}, MinStay: plan.Duration(time.Minute)}}
-	if got := marksAt(exits, 0, 30, 59, 70); len(got) != 1 || !cmp.Equal(got[0], exits.Exit.Delay().String()+" stage exits stage 1 of 1, to 5 events/s within 20s") {
+	if got := marksAt(exits, 0, 30, 59, 70); len(got) != 1 || !cmp.Equal(got[0], exits.ExitDelay().String()+" stage exits stage 1 of 1, to 5 events/s within 20s") {
 		t.Errorf("the marks of the exits are %q", got)
 	}
 }

@@ -54,7 +54,7 @@ func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*Broker, erro
 
 // openRedis returns a Redis store, whose field Address the caller must set.
 func openRedis(p *plan.Plan, source binding.Source, o Options) (*Store, error) {
-	s, err := redis.New(redis.Config{Simulation: p.Simulation, Owner: p.Owner, Partitions: p.Partitions},
+	s, err := redis.New(redis.Config{Simulation: p.Simulation, Owner: p.Owner, Partitions: p.Partitions, Durability: p.Durability},
 		redis.Dependencies{Binding: source, Logger: o.Logger, Registerer: o.Registerer})
 	if err != nil {
 		return nil, err

@@ -1322,6 +1322,12 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.rabbitmq.queueType: Unsupported value: "Stream": supported values: "Quorum", "Classic"`,
 		},
 		{
+			Name:      "an unknown durability",
+			Spec:      "redis: {durability: Fsynced}",
+			Error:     `spec.redis.durability: Unsupported value: "Fsynced": supported values: "Written", "Synced"`,
+			Admission: `spec.redis.durability: Unsupported value: "Fsynced": supported values: "Written", "Synced"`,
+		},
+		{
 			Name:      "an unknown deletion policy",
 			Spec:      "deletionPolicy: Orphan",
 			Error:     `spec.deletionPolicy: Unsupported value: "Orphan": supported values: "Delete", "Retain"`,

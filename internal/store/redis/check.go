@@ -55,7 +55,9 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		return s.failure(ctx, doing, err)
 	}
 	trials := trialsOn(p.key("check:", rand.Text(), ":"), s.scripts.deadLetter)
-	if info, err := node.Info(ctx, "replication").Result(); err == nil && onlineReplicas(info) > 0 && !s.ignoreReplicas {
+	if s.barrier.synced() {
+		trials = append(trials, []any{"waitaof", 1, 0, 1})
+	} else if info, err := node.Info(ctx, "replication").Result(); err == nil && onlineReplicas(info) > 0 && !s.ignoreReplicas {
 		trials = append(trials, []any{"WAIT", 0, 1})
 	}
 	commands := make([]*goredis.Cmd, len(trials))
@@ -72,6 +74,10 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		case err == nil, errors.Is(err, goredis.Nil), goredis.HasErrorPrefix(err, "NOSCRIPT"):
 		case isForbidden(replyIn(err)):
 			missing = append(missing, right(trials[i], replyIn(err)))
+		case strings.HasPrefix(replyIn(err), replyNoWAITAOF):
+			info, _ := commands[0].Text() // the first trial is INFO server
+			return fmt.Errorf("%s at %s: %s lacks the command WAITAOF, which redis.durability Synced needs: %s",
+				doing, s.where(), versionIn(info), remedyNoWAITAOF)
 		default:
 			return s.failure(ctx, doing, err)
 		}
@@ -92,8 +98,8 @@ func right(command []any, reply string) string {
 	return "+" + strings.ToLower(fmt.Sprint(command[0]))
 }
 
-// trialsOn returns one trial call of each command that the store or one of its scripts uses, except WAIT, which only
-// servers with replicas need. The keys begin with the given prefix. The last command removes them. If the connection is
+// trialsOn returns one trial call of each command that the store or one of its scripts uses, except WAIT and WAITAOF,
+// which not every store needs. The first call is INFO server. The keys begin with the given prefix. The last command removes them. If the connection is
 // cut before that, they expire.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"

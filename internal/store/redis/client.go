@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -54,9 +55,13 @@ type options struct {
 }
 
 // newClient returns the client for a binding. If the binding refers to a Redis cluster, the client reloads the topology
-// at the given interval, and also when a node does not respond (see the type reloader).
-func newClient(source binding.Source, reloadInterval time.Duration) (goredis.UniversalClient, error) {
+// at the given interval, and also when a node does not respond (see the type reloader). The parameter observing is the
+// number of observers that occupy one connection each almost all the time. The pool grows by this number.
+func newClient(source binding.Source, reloadInterval time.Duration, observing int) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
+	if err == nil && observing > 0 {
+		o.enlargePool(observing)
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -73,6 +78,20 @@ func newClient(source binding.Source, reloadInterval time.Duration) (goredis.Uni
 		node.AddHook(reloader{reload: func() { client.ReloadState(context.Background()) }})
 	})
 	return client, nil
+}
+
+// enlargePool increases the maximum number of connections to each server by the given number. The defaults are those of
+// the client library.
+func (o *options) enlargePool(by int) {
+	processors := runtime.GOMAXPROCS(0)
+	switch {
+	case o.node != nil:
+		o.node.PoolSize = orDefault(o.node.PoolSize, 10*processors) + by
+	case o.failover != nil:
+		o.failover.PoolSize = orDefault(o.failover.PoolSize, 10*processors) + by
+	case o.cluster != nil:
+		o.cluster.PoolSize = orDefault(o.cluster.PoolSize, 5*processors) + by
+	}
 }
 
 // CheckBinding returns an error if a store cannot use the binding. CheckBinding does not connect to a server.

@@ -452,8 +452,8 @@ func (a *answering) answer(cmd goredis.Cmder) error {
 	return a.err()
 }
 
-func (a *answering) look(context.Context, int) (observation, error) {
-	return observation{epoch: answeringEpoch, replicated: true, data: dataState{mark: "mark"}}, a.err()
+func (a *answering) look(context.Context, int, time.Duration) (observation, error) {
+	return observation{epoch: answeringEpoch, confirmed: true, data: dataState{mark: "mark"}}, a.err()
 }
 
 func (a *answering) err() error {

@@ -69,11 +69,12 @@ type observation struct {
 	// epoch identifies the server process, its role (primary or replica), and its latest promotion to primary. The
 	// epoch changes with every restart and failover.
 	epoch string
-	// The field replicas is the number of replicas that are connected and in sync. The field replicated is true if all
-	// these replicas have received the effects of all steps to which the server replied before the observation.
-	replicas   int
-	replicated bool
-	history    history
+	// The field replicas is the number of replicas that are connected and in sync. The field confirmed is true if all
+	// these replicas have received the effects of all steps to which the server replied before the observation. With
+	// plan.DurabilitySynced, it is true only if the server and these replicas have flushed the effects to disk.
+	replicas  int
+	confirmed bool
+	history   history
 	// The field logging is true if the server has an append-only file.
 	logging bool
 	// The field rewrites identifies the current version of the append-only file. The server creates a version whenever
@@ -104,9 +105,10 @@ func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
 
-// look is a function that observes a server. It waits until the given number of replicas have received all writes that
-// precede the observation. The function replicaTimeout limits the duration of the wait.
-type look func(ctx context.Context, replicas int) (observation, error)
+// look is a function that observes a server. It waits until the given number of replicas have confirmed all writes that
+// precede the observation (see the type barrier). The parameter lag is how long the servers have not confirmed writes. It
+// is 0 if the previous observation found that they had confirmed all writes.
+type look func(ctx context.Context, replicas int, lag time.Duration) (observation, error)
 
 // rewrites identifies one version of the append-only file.
 type rewrites struct {
@@ -129,11 +131,12 @@ type observer struct {
 	part string
 	// lagging is the log of the periods in which replicas do not confirm writes.
 	lagging *outage.Log
+	barrier barrier
 	metrics *metrics
 	logger  *slog.Logger
 
-	// The field lagged is when the store first noticed that replicas do not confirm writes. It is zero while all
-	// replicas confirm writes. Only the goroutine of the method run uses this field.
+	// The field lagged is when the store first noticed that servers do not confirm writes. It is zero while all servers
+	// confirm writes. Only the goroutine of the method run uses this field.
 	lagged time.Time
 	// The field promised is an offset in the replication stream of the server. The observer has reported all effects up
 	// to this offset as durable. Only the goroutine of the method run uses this field.
@@ -163,8 +166,8 @@ type waiter struct {
 	// The field offset is the replication offset at the first observation for this waiter. The caller's effects precede
 	// this observation. So a replica that has reached the offset has received these effects.
 	offset int64
-	// The field replicated is true once all replicas have received the caller's effects.
-	replicated bool
+	// The field confirmed is true once all replicas have confirmed the caller's effects. See observation.confirmed.
+	confirmed bool
 	// The field left is true if the caller has stopped waiting.
 	left   atomic.Bool
 	answer chan error
@@ -312,22 +315,22 @@ func (w *waiter) consider(seen observation) (bool, error) {
 		return false, store.ErrRolledBack
 	}
 	// Set w.offset at the first observation. The condition w.offset == 0 alone would not suffice, because Redis 7.0
-	// reports the offset 0 until the first replica connects. In that case, w.replicated is true after the first
+	// reports the offset 0 until the first replica connects. In that case, w.confirmed is true after the first
 	// observation, because the server has no replica.
-	if w.offset == 0 && !w.replicated {
+	if w.offset == 0 && !w.confirmed {
 		w.offset = seen.history.offset
 	}
-	w.replicated = w.replicated || seen.replicated
+	w.confirmed = w.confirmed || seen.confirmed
 	switch {
 	case !seen.logging:
-		return w.replicated, nil
+		return w.confirmed, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
 		// Set the target at the first observation, and after each rewrite of the append-only file. The target is the
 		// length of the file and the buffer. Together, the file and the buffer already contain the waiter's effects,
 		// because the server replied to the waiter's steps before the wait began.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
-	return w.replicated && seen.written >= w.target, nil
+	return w.confirmed && seen.written >= w.target, nil
 }
 
 // observe observes the server and compares the result with the previous observation.
@@ -337,7 +340,11 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	if before != nil {
 		replicas = before.replicas
 	}
-	seen, err := o.look(ctx, replicas)
+	var lag time.Duration
+	if !o.lagged.IsZero() {
+		lag = time.Since(o.lagged)
+	}
+	seen, err := o.look(ctx, replicas, lag)
 	if err != nil {
 		return observation{}, err
 	}
@@ -370,23 +377,23 @@ func (o *observer) reportReplicas(before int, seen observation) {
 			"before", before, "now", seen.replicas)
 	}
 	switch {
-	case seen.replicated:
+	case seen.confirmed:
 		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
 	case before != seen.replicas:
-		// The number of replicas has changed. In this case, ignore seen.replicated: it may be false although no replica
+		// The number of replicas has changed. In this case, ignore seen.confirmed: it may be false although no replica
 		// lags, because the observation waited for the previous number of replicas.
 	case o.lagged.IsZero():
 		o.lagged = time.Now()
 	case time.Since(o.lagged) > lagTolerance:
-		o.lagging.Fault(o.part, fmt.Errorf("not all of the %d connected replicas have received the latest writes: check the replicas, and their network", seen.replicas))
+		o.lagging.Fault(o.part, o.barrier.lagError(seen.replicas))
 	}
 }
 
 // looker returns the function that observes the server of a partition.
 func (s *Store) looker(p *partition) look {
 	key := p.key(keyLedger)
-	return func(ctx context.Context, replicas int) (observation, error) {
+	return func(ctx context.Context, replicas int, lag time.Duration) (observation, error) {
 		node, err := s.nodeOf(ctx, key)
 		if err != nil {
 			return observation{}, err
@@ -394,8 +401,8 @@ func (s *Store) looker(p *partition) look {
 		if s.ignoreReplicas {
 			replicas = 0
 		}
-		seen, err := lookAt(ctx, node, p, replicas)
-		seen.replicated = seen.replicated || s.ignoreReplicas
+		seen, err := lookAt(ctx, node, p, s.barrier, replicas, lag)
+		seen.confirmed = seen.confirmed || s.ignoreReplicas
 		if cluster, ok := s.client.(*goredis.ClusterClient); ok && goredis.HasErrorPrefix(err, "MOVED") {
 			cluster.ReloadState(ctx)
 		}
@@ -418,23 +425,24 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 // longer stores the partition, lookAt returns an error. This error is intended, because the append-only file of that
 // node says nothing about the partition.
 //
-// If the parameter replicas is above 0, lookAt also waits until this number of replicas have received all earlier
-// writes. The command WAIT covers only the writes of its own connection. So lookAt writes a key, and waits until the
-// replicas have this key. Replicas that have the key also have all earlier writes, because replicas receive writes in
-// order.
+// If the barrier is needed, lookAt also waits until the given number of replicas have confirmed all earlier writes. The
+// command of the barrier covers only the writes of its own connection. So lookAt writes a key, and waits until the
+// replicas have confirmed this key. They have then confirmed all earlier writes too, because writes reach replicas and
+// append-only files in order.
 //
 // The replicas may lack what other clients write during the wait. So lookAt reads the ledger and the replication offset
 // before it writes the key. The pipeline uses one connection, so all its commands reach the same server process.
-func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas int) (observation, error) {
+func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, replicas int, lag time.Duration) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
-	received := goredis.NewIntCmd(ctx, "wait", replicas, replicaTimeout(node.Options().ReadTimeout).Milliseconds())
-	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+	timeout := b.timeout(node.Options().ReadTimeout, lag)
+	wait := b.command(ctx, replicas, timeout)
+	_, err := b.clientOf(node, timeout).Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		fields = pipe.HMGet(ctx, p.key(keyLedger), fieldDataset, "entries", "matched", "unmatched_expected")
-		if replicas > 0 {
+		if b.isNeeded(replicas) {
 			before = pipe.Info(ctx, "replication")
 			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
-			_ = pipe.Process(ctx, received) // no error is possible, because a pipeline only queues the command
+			_ = pipe.Process(ctx, wait) // no error is possible, because a pipeline only queues the command
 		}
 		server = pipe.Info(ctx, "server")
 		persistence = pipe.Info(ctx, "persistence")
@@ -453,19 +461,9 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 			return observation{}, err
 		}
 	}
-	seen.replicated = seen.replicas == 0 || int(received.Val()) >= seen.replicas
+	seen.confirmed = b.isPassed(wait.Val(), seen.replicas)
 	seen.data, err = parseDataState(fields.Val())
 	return seen, err
-}
-
-// replicaTimeout returns the maximum time for which an observation waits for replicas. The result is shorter than the
-// client's read timeout, so that the server replies before the client gives up.
-func replicaTimeout(readTimeout time.Duration) time.Duration {
-	const most = time.Second
-	if readTimeout <= 0 { // the client has no read timeout
-		return most
-	}
-	return max(time.Millisecond, min(most, readTimeout/2))
 }
 
 // parseDataState parses the values of ledger fields. The first value is the mark (see the type dataset). The other

@@ -77,7 +77,7 @@ func stepIntoBuffer(t *testing.T, s *Store, next *int64) (seq int64) {
 		if _, err := s.RecordEntry(t.Context(), entryStep(seq)); err != nil {
 			t.Fatal(err)
 		}
-		now, err := s.observers[0].look(t.Context(), 0)
+		now, err := s.observers[0].look(t.Context(), 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,10 +210,10 @@ func TestWaitDurable_ConcurrentCallers_ShareRequestsToTheServer(t *testing.T) {
 func TestWaiter_Consider_DetectsRestartsAndDurability(t *testing.T) {
 	t.Parallel()
 	log := func(written, appended int64, r rewrites) observation {
-		return observation{epoch: "e", replicated: true, logging: true, written: written, appended: appended, rewrites: r}
+		return observation{epoch: "e", confirmed: true, logging: true, written: written, appended: appended, rewrites: r}
 	}
 	behind := func(o observation) observation {
-		o.replicated = false
+		o.confirmed = false
 		return o
 	}
 	var before, after rewrites
@@ -244,7 +244,7 @@ func TestWaiter_Consider_DetectsRestartsAndDurability(t *testing.T) {
 		},
 		{
 			name: "if the server disables its append-only file, the wait for the disk ends",
-			seen: []observation{log(100, 150, before), {epoch: "e", replicated: true}}, want: []bool{false, true},
+			seen: []observation{log(100, 150, before), {epoch: "e", confirmed: true}}, want: []bool{false, true},
 		},
 		{
 			name: "written effects are durable once all replicas have received them",
@@ -257,7 +257,7 @@ func TestWaiter_Consider_DetectsRestartsAndDurability(t *testing.T) {
 		},
 		{
 			name: "without an append-only file, the waiter still waits for the replicas",
-			seen: []observation{{epoch: "e"}, {epoch: "e", replicated: true}}, want: []bool{false, true},
+			seen: []observation{{epoch: "e"}, {epoch: "e", confirmed: true}}, want: []bool{false, true},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

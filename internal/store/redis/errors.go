@@ -67,6 +67,7 @@ var replies = []struct {
 	{"READONLY ", true, "the server is a replica: give the address of the primary, or wait until a failover has ended"},
 	{"UNBLOCKED ", true, "the server has become a replica: wait until the failover has ended"},
 	{"NOREPLICAS ", true, "too few replicas are connected: start them, or lower min-replicas-to-write"},
+	{"ERR WAITAOF cannot be used when numlocal is set", true, "the server has no append-only file: set appendonly yes, or set redis.durability to Written"},
 	// These replies mean that the server is not ready.
 	{"LOADING ", true, "the server is loading its data: wait until the data is loaded"},
 	{"MASTERDOWN ", true, "the server is a replica that has lost its primary: give the address of the primary, or wait until a failover has ended"},
@@ -87,12 +88,15 @@ var replies = []struct {
 	// These replies show that the address is wrong.
 	{"ERR DB index is out of range", false, "the server has no such database: correct the number in the path of the URI"},
 	{"ERR This instance has cluster support disabled", false, "the server is not a cluster: remove the parameters cluster=true and addr, and all addresses but one"},
+	{replyNoWAITAOF, false, remedyNoWAITAOF},
 	{"ERR unknown command", false, "give the address of a Redis or Valkey server, not of a Sentinel or a proxy that lacks the command, and do not rename commands"},
 }
 
 const (
 	replyCluster = "the server is a node of a cluster: set the parameter cluster=true in the URI if it is missing, " +
 		"and check with CLUSTER INFO that the cluster serves all slots"
+	replyNoWAITAOF  = "ERR unknown command 'waitaof'"
+	remedyNoWAITAOF = "use Redis 7.2 or later or Valkey, or set redis.durability to Written"
 	replyPermission = "use ACL SETUSER to allow the user to run the command"
 )
 

@@ -173,7 +173,7 @@ func TestLookAt_OtherClientWritesDuringTheWaitForReplicas_OffsetPrecedesThatWrit
 		noError(t, p.servers[1].Pause())
 		ended := make(chan observation, 1)
 		go func() {
-			seen, err := s.observers[0].look(t.Context(), 1)
+			seen, err := s.observers[0].look(t.Context(), 1, 0)
 			if err != nil {
 				t.Error(err)
 			}
@@ -192,7 +192,7 @@ func TestLookAt_OtherClientWritesDuringTheWaitForReplicas_OffsetPrecedesThatWrit
 			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
 		}
 		// Repeat the attempt if the wait ended before the other client wrote, or if no replica confirmed the writes.
-		return isDuring && seen.replicated || t.Failed()
+		return isDuring && seen.confirmed || t.Failed()
 	})
 }
 
@@ -432,7 +432,7 @@ func TestObserver_ReplicasLagForLong_LogsOneWarning(t *testing.T) {
 	if got := log.containing("level=WARN"); len(got) != 1 || !strings.Contains(got[0], "lagging") || !strings.Contains(got[0], "the 1 connected replicas") {
 		t.Errorf("logged %q; want one warning", got)
 	}
-	o.reportReplicas(1, observation{replicas: 1, replicated: true})
+	o.reportReplicas(1, observation{replicas: 1, confirmed: true})
 	if !o.lagged.IsZero() {
 		t.Error("the replicas still count as lagging although they have confirmed the writes")
 	}

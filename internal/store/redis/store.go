@@ -17,6 +17,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/outage"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -30,6 +31,8 @@ type Config struct {
 	Owner string
 	// Partitions is the simulation's number of partitions.
 	Partitions int
+	// Durability says when effects count as durable.
+	Durability plan.Durability
 }
 
 // Dependencies are the dependencies of a store. Binding is required.
@@ -60,6 +63,7 @@ type Store struct {
 	batchers    []*batcher
 	observers   []*observer
 	outages     *outage.Log
+	barrier     barrier
 	closed      atomic.Bool
 	visitMargin time.Duration
 	// ignoreReplicas makes the store report effects as durable before the replicas have received them. Only tests set it.
@@ -89,7 +93,12 @@ func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := newClient(d.Binding, t.reloadInterval)
+	barrier := barrier{c.Durability}
+	observing := 0
+	if barrier.synced() {
+		observing = c.Partitions
+	}
+	client, err := newClient(d.Binding, t.reloadInterval, observing)
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +108,7 @@ func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 		scripts:     scripts,
 		prefix:      keyPrefix(c.Simulation),
 		owner:       c.Owner,
+		barrier:     barrier,
 		visitMargin: t.visitMargin,
 
 		ignoreReplicas: ignoreReplicas,
@@ -109,14 +119,14 @@ func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 		s.partitions = append(s.partitions, newPartition(c.Simulation, i, scripts))
 	}
 	settings := &settings{logger: logger}
-	lagging := outage.New(logger, "Events are not acknowledged, because replicas of the store do not confirm writes", "All replicas of the store confirm writes again")
+	lagging := outage.New(logger, "Events are not acknowledged, because "+barrier.confirming()+" do not confirm writes", "All "+barrier.confirming()+" confirm writes again")
 	for _, p := range s.servers() {
 		s.batchers = append(s.batchers, newBatcher(client, metrics, func(part string) { s.outages.Fine(part) }))
 		s.observers = append(s.observers, (&observer{
 			look:    s.looker(p),
 			dataset: &dataset{join: s.joiner(p), metrics: metrics, logger: logger},
 			inspect: func(ctx context.Context) { s.inspect(ctx, p, settings) },
-			outages: s.outages, lagging: lagging, part: p.part(kindObservation), metrics: metrics, logger: logger,
+			outages: s.outages, lagging: lagging, barrier: barrier, part: p.part(kindObservation), metrics: metrics, logger: logger,
 		}).start())
 	}
 	return s, nil

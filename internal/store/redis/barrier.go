@@ -1,0 +1,103 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// barrier is the command with which an observation waits until other servers have the earlier writes of its connection:
+//
+//   - WAIT waits until the replicas have received the writes. It is used with plan.DurabilityWritten.
+//   - WAITAOF waits until the primary and the replicas have flushed the writes to disk. It is used with
+//     plan.DurabilitySynced. It exists in Redis 7.2 and later, and in Valkey.
+type barrier struct{ durability plan.Durability }
+
+func (b barrier) synced() bool { return b.durability == plan.DurabilitySynced }
+
+// isNeeded reports whether an observation needs the command if the server has the given number of replicas.
+func (b barrier) isNeeded(replicas int) bool { return b.synced() || replicas > 0 }
+
+// command returns the command that waits until the given number of replicas confirm the writes.
+func (b barrier) command(ctx context.Context, replicas int, timeout time.Duration) *goredis.Cmd {
+	if b.synced() {
+		return goredis.NewCmd(ctx, "waitaof", 1, replicas, timeout.Milliseconds())
+	}
+	return goredis.NewCmd(ctx, "wait", replicas, timeout.Milliseconds())
+}
+
+// isPassed reports whether the given number of replicas have confirmed the writes, according to the reply to the
+// command. For WAITAOF, the primary must have confirmed the writes too. The reply is nil if the command was not executed.
+func (b barrier) isPassed(reply any, replicas int) bool {
+	var local, remote int64
+	switch reply := reply.(type) {
+	case int64:
+		remote = reply
+	case []any:
+		if len(reply) == 2 {
+			local, _ = reply[0].(int64)
+			remote, _ = reply[1].(int64)
+		}
+	}
+	return (local > 0 || !b.synced()) && remote >= int64(replicas)
+}
+
+// An observation waits at least syncTimeout and at most maxSyncTimeout for WAITAOF. With appendfsync everysec, a replica
+// may need more than two seconds: a second each until it begins to flush the writes, and until it tells the primary.
+const (
+	syncTimeout    = 3 * time.Second
+	maxSyncTimeout = 15 * time.Second
+)
+
+// timeout returns the maximum time for which an observation waits. The parameter lag is how long the servers have not
+// confirmed writes.
+//
+// The next observation waits for a new write, so it can time out too, for as long as the servers need more time than
+// the timeout. The timeout for WAITAOF therefore grows with the lag. The timeout for WAIT need not grow, because a
+// replica confirms at once what it has received.
+func (b barrier) timeout(readTimeout, lag time.Duration) time.Duration {
+	if b.synced() {
+		return min(max(syncTimeout, lag), maxSyncTimeout)
+	}
+	return replicaTimeout(readTimeout)
+}
+
+// clientOf returns a client of the same server that waits for replies long enough for a command with the given timeout.
+func (b barrier) clientOf(node *goredis.Client, timeout time.Duration) *goredis.Client {
+	if readTimeout := node.Options().ReadTimeout; b.synced() && readTimeout > 0 {
+		return node.WithTimeout(readTimeout + timeout)
+	}
+	return node
+}
+
+// confirming names the servers that must confirm writes.
+func (b barrier) confirming() string {
+	if b.synced() {
+		return "servers of the store"
+	}
+	return "replicas of the store"
+}
+
+// lagError returns the warning that servers have not confirmed writes for long. It says what to check. The parameter is
+// the number of connected replicas.
+func (b barrier) lagError(replicas int) error {
+	if b.synced() {
+		return fmt.Errorf("the primary and its %d connected replicas have not all flushed the latest writes to disk: check that every "+
+			"replica has appendonly yes, that no server has appendfsync no, and that their disks and network are fast enough", replicas)
+	}
+	return fmt.Errorf("not all of the %d connected replicas have received the latest writes: check the replicas, and their network", replicas)
+}
+
+// replicaTimeout returns the maximum time for which an observation waits for replicas. The result is shorter than the
+// client's read timeout, so that the server replies before the client gives up.
+func replicaTimeout(readTimeout time.Duration) time.Duration {
+	const most = time.Second
+	if readTimeout <= 0 { // the client has no read timeout
+		return most
+	}
+	return max(time.Millisecond, min(most, readTimeout/2))
+}
