@@ -235,11 +235,15 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.low = need / 2
 	missing := need - len(c.held)
 	retry := c.drainedAt.Add(drainedRetry).Sub(now)
+	idle := never
+	if c.steps.latency > 0 {
+		idle = drainedRetry // notice soon if more plates are needed, because the claim takes long to become durable
+	}
 	switch {
 	case c.wanted:
 		return max(1, missing), 0
 	case missing <= 0 || len(c.held) > c.low || c.tooManyClaims():
-		return 0, never
+		return 0, idle
 	case retry > 0:
 		return 0, retry
 	}
@@ -252,25 +256,24 @@ func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims up to limit plates. It adds the plates to the held plates only when the claim is durable. If a plate
+// claim claims up to limit plates. It adds the plates to the held plates only when the claims are durable. If a plate
 // were used earlier, the store could lose the claim after the exit was published, and the plate could be claimed a
-// second time. If a reply of the store is lost, c.steps.run repeats the claim with the same token, so the store returns
+// second time. If a reply of the store is lost, c.steps.run repeats the claims with the same tokens, so the store returns
 // the same plates.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
-	c.token++
-	claim := store.Claim{
+	next := store.Claim{
 		Run:       c.run,
 		Partition: c.partition,
-		Token:     c.token,
+		Token:     c.token + 1,
 		Limit:     limit,
 		Now:       time.Now(),
 		MinStay:   minStay,
 		MaxStay:   maxStay,
 	}
-	var plates []store.Plate
+	var plates []claimed
 	err := c.steps.run(ctx, c.partition, "claim plates", func(ctx context.Context) (err error) {
-		plates, err = c.steps.store.Claim(ctx, claim)
+		plates, err = c.claimAll(ctx, next)
 		return err
 	})
 	if err == nil {
@@ -279,14 +282,33 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// hold adds the plates of the latest claim to the held plates. The parameter limit is the number of plates that the
-// claim requested.
-func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
+// claimAll makes the given claim. If the limit exceeds store.MaxClaim, claimAll makes several claims, until it has as
+// many plates or the pool is empty. The tokens of the claims are consecutive.
+func (c *claimer) claimAll(ctx context.Context, next store.Claim) (all []claimed, err error) {
+	for missing := next.Limit; missing > 0; next.Token++ {
+		next.Limit = min(missing, store.MaxClaim)
+		c.token = max(c.token, next.Token)
+		plates, err := c.steps.store.Claim(ctx, next)
+		if err != nil {
+			return nil, err
+		}
+		for _, plate := range plates {
+			all = append(all, claimed{Plate: plate, token: next.Token})
+		}
+		if len(plates) < next.Limit {
+			break
+		}
+		missing -= len(plates)
+	}
+	return all, nil
+}
+
+// hold adds the plates of the latest claims to the held plates. The parameter limit is the number of plates that the
+// claims requested.
+func (c *claimer) hold(plates []claimed, limit int, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, plate := range plates {
-		c.held = append(c.held, claimed{Plate: plate, token: c.token})
-	}
+	c.held = append(c.held, plates...)
 	if len(plates) < limit {
 		c.drainedAt = now
 	}

@@ -301,20 +301,23 @@ func TestGeneratorUpdate_MatchPercent_TakesEffectAtOnce(t *testing.T) {
 	})
 }
 
-func TestClaims_HoldEnoughPlatesForHalfASecondOfExits(t *testing.T) {
+func TestClaims_HoldEnoughPlatesForTheExitsUntilTheNextClaimIsDurable(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name       string
+		latency    time.Duration
 		matched    float64
 		partitions int
 		want       int
 	}{
-		{"no plate at a rate of 0", 0, 1, 0},
-		{"at least one plate", 0.1, 1, 1},
-		{"at least one plate in each partition", 10, 16, 1},
-		{"plates for half a second", 200, 1, 100},
-		{"a quarter of the plates in each of 4 partitions", 200, 4, 25},
-		{"at most maxHeld plates in all partitions together", 1e6, 4, 256},
+		{"no plate at a rate of 0", 0, 0, 1, 0},
+		{"at least one plate", 0, 0.1, 1, 1},
+		{"at least one plate in each partition", 0, 10, 16, 1},
+		{"plates for half a second", 0, 200, 1, 100},
+		{"a quarter of the plates in each of 4 partitions", 0, 200, 4, 25},
+		{"at most maxHeld plates in all partitions together", 0, 1e6, 4, 256},
+		{"plates for half a second and twice the latency", 3 * time.Second, 200, 1, 1300},
+		{"in proportion, more than maxHeld plates", 3 * time.Second, 1e6, 1, 13 * maxHeld},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -322,6 +325,38 @@ func TestClaims_HoldEnoughPlatesForHalfASecondOfExits(t *testing.T) {
 			if got := c.claimers[0].need(); got != tt.want {
 				t.Errorf("a claimer needs %d plates, want %d", got, tt.want)
 			}
+		})
+	}
+}
+
+// With plan.DurabilitySynced, each step of a generator is durable only after 1 to 2 seconds. Exits must still be published
+// when they are due, also at a rate that needs more plates than one claim returns.
+func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []int64{10, 2000} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s, entered, left := newFakeStore(), &fakePublisher{}, &fakePublisher{}
+				s.durableTime = 2 * time.Second
+				p := testPlan(rate, partitions(2), matchPercent(100), minStay(2*time.Second))
+				p.Durability = plan.DurabilitySynced
+				entry := start(t, build(t, NewEntry, options{Plan: p, Publisher: entered, Store: s}))
+				exit := start(t, build(t, NewExit, options{Plan: p, Publisher: left, Store: s}))
+				pass(p.ExitDelay())
+				for second := range 20 {
+					pass(time.Second)
+					if stats := exit.Stats(); stats.Lag > 100*time.Millisecond || stats.Starved > 0 {
+						t.Errorf("after %d s, the exits lag by %s, and %d starved", second+1, stats.Lag, stats.Starved)
+					}
+					if lag := entry.Stats().Lag; lag > 100*time.Millisecond {
+						t.Errorf("after %d s, the entries lag by %s", second+1, lag)
+					}
+				}
+				within(t, "exits", len(left.sent()), int(20*rate)-1, int(20*rate))
+				entry.finish(t)
+				exit.finish(t)
+			})
 		})
 	}
 }

@@ -24,6 +24,8 @@ type fakeStore struct {
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.
 	claimTime time.Duration
+	// durableTime is the interval at which effects become durable, as with appendfsync everysec.
+	durableTime time.Duration
 	// If volatile is true, WaitDurable saves a copy of the whole state, and a crash restores the latest copy.
 	volatile bool
 
@@ -167,7 +169,7 @@ func (s *fakeStore) Claim(ctx context.Context, c store.Claim) (plates []store.Pl
 		pool := slices.SortedStableFunc(slices.Values(s.live.pools[c.Partition]),
 			func(a, b store.Plate) int { return a.EntryAt.Compare(b.EntryAt) })
 		n := 0
-		for n < min(len(pool), c.Limit) && !pool[n].EntryAt.After(c.Now.Add(-c.MinStay)) {
+		for n < min(len(pool), c.Limit, store.MaxClaim) && !pool[n].EntryAt.After(c.Now.Add(-c.MinStay)) {
 			n++
 		}
 		if plates = pool[:n:n]; n > 0 {
@@ -210,6 +212,10 @@ func (s *fakeStore) Mark(ctx context.Context, _ int) (mark store.Mark, err error
 }
 
 func (s *fakeStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) (err error) {
+	if s.durableTime > 0 {
+		// An effect becomes durable with the second flush from now, because the current flush may not include it.
+		time.Sleep(time.Until(time.Now().Truncate(s.durableTime / 2).Add(s.durableTime)))
+	}
 	failed := s.call(ctx, "wait", func() {
 		if mark.Epoch != strconv.Itoa(s.epoch) {
 			err = fmt.Errorf("wait: %w", store.ErrRolledBack)

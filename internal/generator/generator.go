@@ -134,7 +134,7 @@ func newGenerator(c Config, d Dependencies, t event.Type, counter store.Counter,
 	g.log = g.log.With("generator", t, "run", g.run)
 	g.plan.Store(c.Plan)
 	g.steps = &steps{store: d.Store, log: g.log, latency: c.Plan.Durability.Latency()}
-	g.positions = newLeaser(g.steps, counter, func() float64 { return g.pacer.rate(time.Now()) })
+	g.positions = newLeaser(g.steps, counter, g.leaseRate)
 	for partition := range g.partitions {
 		tracker := newTracker()
 		g.trackers = append(g.trackers, tracker)
@@ -154,6 +154,16 @@ func newGenerator(c Config, d Dependencies, t event.Type, counter store.Counter,
 func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	p := g.plan.Load()
 	return p.Exit.MinStay.D(), p.MaxStay.D()
+}
+
+// leaseRate returns how many events per second need a position. If a lease takes long to become durable, leaseRate returns
+// the highest rate of the schedule, because leased blocks must suffice even if the rate has increased since their lease.
+func (g *Generator) leaseRate() float64 {
+	if g.steps.latency == 0 {
+		return g.pacer.rate(time.Now())
+	}
+	schedule := g.pacing(g.plan.Load()).schedule
+	return float64(schedule.PeakRate()) / float64(max(1, schedule.Replicas))
 }
 
 // matchedRate returns the number of matched exits per second. A matched exit needs a plate from the pool. If a claim

@@ -116,6 +116,15 @@ func (s Schedule) FinalRate() int64 {
 	return s.Rate
 }
 
+// PeakRate returns the highest rate of the schedule, in events per second.
+func (s Schedule) PeakRate() int64 {
+	peak := s.Rate
+	for _, stage := range s.Stages {
+		peak = max(peak, stage.Rate)
+	}
+	return peak
+}
+
 // RateAt returns the rate at the time t after the start of the schedule, in events per second. If t is negative, the
 // result is 0.
 func (s Schedule) RateAt(t time.Duration) int64 {

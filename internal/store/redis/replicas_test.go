@@ -19,6 +19,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/outage"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -89,41 +90,139 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 	}
 }
 
-// TestFailover_PromotedReplicaIsKilled_LossIsDetected promotes a replica that has received all effects, and kills this
-// replica before the effects are on its disk. Effects that the store has reported as durable are then lost. A killed
-// process does not lose what it has given to the kernel, so the test removes the end of the append-only file.
-func TestFailover_PromotedReplicaIsKilled_LossIsDetected(t *testing.T) {
+// TestFailover_PromotedReplicaIsKilled_LosesOnlyEffectsThatAreNotOnDisk promotes a replica that has received all effects,
+// and kills this replica before the effects are on its disk. A killed process does not lose what it has given to the
+// kernel, so the test removes the end of the append-only file, as a power failure may do.
+func TestFailover_PromotedReplicaIsKilled_LosesOnlyEffectsThatAreNotOnDisk(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	s := openWith(t, Config{Simulation: "pair", Partitions: 1}, Dependencies{Binding: p.binding(t)})
+	for _, test := range powerFailures {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			s := test.open(t, p.primary, p.binding(t))
+			w := &workers{}
+			w.next.Store(1) // settled() has already used the sequence number 0
+			w.start(t, s, 16)
+			w.perform(t, 32)
+
+			stopSyncing(t, p.replica)
+			onDisk := logOf(t, p.servers[1], p.replica)
+			test.performWithoutDisk(t, s, w, p.replica)
+			noError(t, p.servers[0].Kill())
+			noError(t, p.replica.ReplicaOf(t.Context(), "NO", "ONE").Err())
+			noError(t, p.replica.ConfigSet(t.Context(), "appendfsync", "everysec").Err())
+			// Save the promotion in the configuration file. Otherwise the server would restart as a replica.
+			noError(t, p.replica.ConfigRewrite(t.Context()).Err())
+			noError(t, p.servers[1].Kill())
+			onDisk.restore(t)
+			noError(t, p.servers[1].Start(t.Context()))
+			if mark := p.replica.HGet(t.Context(), s.partitions[0].key(keyLedger), fieldDataset).Val(); mark == "" {
+				t.Fatal("the promoted replica has lost the mark; the test needs a loss after which the mark still exists")
+			}
+			p.current.Store(p.servers[1])
+			w.perform(t, 32)
+			test.check(t, s, w.stop())
+		})
+	}
+}
+
+// TestWaitDurable_PowerFailure_LosesOnlyEffectsThatAreNotOnDisk kills a single server and removes the end of its
+// append-only file, which the server has not flushed to disk.
+func TestWaitDurable_PowerFailure_LosesOnlyEffectsThatAreNotOnDisk(t *testing.T) {
+	t.Parallel()
+	for _, test := range powerFailures {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := servers.NewRedis(t, servers.RedisOptions{})
+			admin := client(t, server.URI())
+			s := test.open(t, admin, source(t, server.URI()))
+			w := &workers{}
+			w.next.Store(1) // settled() has already used the sequence number 0
+			w.start(t, s, 16)
+			w.perform(t, 32)
+
+			stopSyncing(t, admin)
+			onDisk := logOf(t, server, admin)
+			test.performWithoutDisk(t, s, w, admin)
+			noError(t, server.Kill())
+			onDisk.restore(t)
+			noError(t, server.Start(t.Context()))
+			w.perform(t, 32)
+			test.check(t, s, w.stop())
+		})
+	}
+}
+
+// powerFailure is a case of a test that removes effects which the server has not flushed to disk.
+type powerFailure struct {
+	name       string
+	durability plan.Durability
+}
+
+var powerFailures = []powerFailure{
+	{"Written: the loss is detected", plan.DurabilityWritten},
+	{"Synced: nothing is lost", plan.DurabilitySynced},
+}
+
+// open opens a store and waits until its mark is durable. If the server does not support the durability, open skips the
+// test.
+func (f powerFailure) open(t *testing.T, admin *goredis.Client, binding binding.Source) *Store {
+	t.Helper()
+	if f.durability == plan.DurabilitySynced {
+		requireWAITAOF(t, admin)
+	}
+	s := openWith(t, Config{Simulation: "power", Partitions: 1, Durability: f.durability}, Dependencies{Binding: binding})
 	settled(t, s)
-	w := &workers{}
-	w.next.Store(1)
-	w.start(t, s, 16)
-	w.perform(t, 100)
-	onDisk := logOf(t, p.servers[1], p.replica)
-	w.perform(t, 200)
+	return s
+}
 
-	noError(t, p.servers[0].Kill())
-	noError(t, p.replica.ReplicaOf(t.Context(), "NO", "ONE").Err())
-	// Save the promotion in the configuration file. Otherwise the server would restart as a replica.
-	noError(t, p.replica.ConfigRewrite(t.Context()).Err())
-	noError(t, p.servers[1].Kill())
-	onDisk.restore(t)
-	noError(t, p.servers[1].Start(t.Context()))
-	if mark := p.replica.HGet(t.Context(), s.partitions[0].key(keyLedger), fieldDataset).Val(); mark == "" {
-		t.Fatal("the promoted replica has lost the mark; the test needs a loss after which the mark still exists")
+// performWithoutDisk waits for steps that the server has executed but not flushed to disk. With DurabilityWritten, these
+// steps become durable. With DurabilitySynced, every worker waits in vain.
+func (f powerFailure) performWithoutDisk(t *testing.T, s *Store, w *workers, server *goredis.Client) {
+	t.Helper()
+	if f.durability == plan.DurabilityWritten {
+		w.perform(t, 200)
+		return
 	}
-	p.current.Store(p.servers[1])
-	w.perform(t, 100)
-	steps := w.stop()
+	key := s.partitions[0].key(keyLedger)
+	onDisk := server.HGet(t.Context(), key, "entries").Val()
+	w.start(t, s, 1) // all running workers may be waiting already
+	polltest.Until(t, "the server has executed a step that is not on its disk", func() bool {
+		return server.HGet(t.Context(), key, "entries").Val() != onDisk
+	})
+}
 
-	missing := missingSteps(t, s, steps)
-	lostAt := datasetOf(t, s).LostAt
-	t.Logf("%d of %d steps are lost", missing, steps)
-	if missing == 0 || lostAt.IsZero() {
+// check checks whether steps are lost, and whether the store has detected the loss. The parameter is the number of steps.
+func (f powerFailure) check(t *testing.T, s *Store, steps int64) {
+	t.Helper()
+	missing, recorded, lostAt := missingSteps(t, s, steps), countsOf(t, s).EntriesRecorded, datasetOf(t, s).LostAt
+	t.Logf("%d steps, %d recorded, %d lost", steps, recorded, missing)
+	switch {
+	case f.durability == plan.DurabilityWritten && (missing == 0 || lostAt.IsZero()):
 		t.Errorf("%d of %d steps are lost, and a loss was detected at %v; want a loss and its time", missing, steps, lostAt)
+	case f.durability == plan.DurabilitySynced && (missing > 0 || recorded != steps || !lostAt.IsZero()):
+		t.Errorf("%d of %d steps are lost, %d were recorded, and a loss was detected at %v; want every step once, and no loss",
+			missing, steps, recorded, lostAt)
 	}
+}
+
+// stopSyncing makes the server write its append-only file without flushing it to disk.
+func stopSyncing(t *testing.T, admin *goredis.Client) {
+	t.Helper()
+	noError(t, admin.ConfigSet(t.Context(), "appendfsync", "no").Err())
+}
+
+// requireWAITAOF skips the test if the server does not have the command WAITAOF.
+func requireWAITAOF(t testing.TB, admin *goredis.Client) {
+	t.Helper()
+	if !hasWAITAOF(t, admin) {
+		t.Skip("the server has no command WAITAOF: set PARKING_REDIS_ROOT to a system with Redis 7.2 or later, or Valkey")
+	}
+}
+
+func hasWAITAOF(t testing.TB, admin *goredis.Client) bool {
+	t.Helper()
+	return !goredis.HasErrorPrefix(admin.Do(t.Context(), "waitaof", 0, 0, 1).Err(), replyNoWAITAOF)
 }
 
 // logFile is the incremental file of an append-only file. The server appends its writes to the incremental file.

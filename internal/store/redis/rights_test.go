@@ -9,6 +9,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -21,25 +22,25 @@ func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/ledger.md")
 	noError(t, err)
 	prose := strings.Join(strings.Fields(string(text)), " ") // without line breaks
-	documented := regexp.MustCompile("ACL rules `([^`]+)`, for a database other than 0 also `([^`]+)`, for a cluster also `([^`]+)`, and for a server with replicas also `([^`]+)`").FindStringSubmatch(prose)
+	documented := regexp.MustCompile("ACL rules `([^`]+)`, for a database other than 0 also `([^`]+)`, for a cluster also `([^`]+)`, for a server with replicas also `([^`]+)`, and for the durability `Synced` instead `([^`]+)`").FindStringSubmatch(prose)
 	if documented == nil {
 		t.Fatal("docs/ledger.md lists no ACL rules")
 	}
-	basic, database, cluster, replicas := documented[1], documented[2], documented[3], documented[4]
+	basic, database, cluster, replicas, synced := documented[1], documented[2], documented[3], documented[4], documented[5]
 
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	admin := client(t, server.URI())
 	own := strings.TrimSuffix(withUser(t, server.URI(), "parking", "s3cr3t"), "/0")
-	t.Run("database 0", func(t *testing.T) { checkRights(t, own+"/0", basic, "", admin) })
-	t.Run("database 1", func(t *testing.T) { checkRights(t, own+"/1", basic, database, admin) })
+	t.Run("database 0", func(t *testing.T) { checkRights(t, Config{}, own+"/0", basic, "", admin) })
+	t.Run("database 1", func(t *testing.T) { checkRights(t, Config{}, own+"/1", basic, database, admin) })
 	t.Run("cluster", func(t *testing.T) {
 		c := newCluster(t, 2)
-		checkRights(t, withUser(t, c.Nodes[0].URI(), "narrow", "s3cr3t")+"?cluster=true", basic, cluster, c.Admins...)
+		checkRights(t, Config{}, withUser(t, c.Nodes[0].URI(), "narrow", "s3cr3t")+"?cluster=true", basic, cluster, c.Admins...)
 	})
 	t.Run("replicas", func(t *testing.T) {
 		p := newPair(t)
 		uri := withUser(t, p.servers[0].URI(), "parking", "s3cr3t")
-		checkRights(t, uri, basic, replicas, p.primary)
+		checkRights(t, Config{}, uri, basic, replicas, p.primary)
 
 		s := open(t, uri, "rights", 2)
 		settled(t, s)
@@ -49,12 +50,20 @@ func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 			t.Errorf("WaitDurable without the right to wait: %v; want the remedy", err)
 		}
 	})
+	t.Run("Synced", func(t *testing.T) {
+		requireWAITAOF(t, admin)
+		p := newPair(t)
+		uri := withUser(t, p.servers[0].URI(), "parking", "s3cr3t")
+		checkRights(t, Config{Durability: plan.DurabilitySynced}, uri, basic, synced, p.primary)
+	})
 }
 
-// checkRights checks that a user with the basic and the additional permissions can run every command of a
+// checkRights opens stores with two partitions on the server. It checks that a user with the basic and the additional permissions can run every command of a
 // simulation, and that a user without the additional permissions is denied at least one of them.
-func checkRights(t *testing.T, uri, basic, additional string, admins ...*goredis.Client) {
+func checkRights(t *testing.T, c Config, uri, basic, additional string, admins ...*goredis.Client) {
 	t.Helper()
+	c.Simulation, c.Partitions = "rights", 2
+	openStore := func() *Store { return openWith(t, c, Dependencies{Binding: source(t, uri)}) }
 	grant := func(rules string) {
 		user, _, _ := strings.Cut(strings.TrimPrefix(uri, "redis://"), ":")
 		for _, admin := range admins {
@@ -67,12 +76,12 @@ func checkRights(t *testing.T, uri, basic, additional string, admins ...*goredis
 	}
 	if additional != "" {
 		grant(basic)
-		if err := open(t, uri, "rights", 2).Check(t.Context()); err == nil {
+		if err := openStore().Check(t.Context()); err == nil {
 			t.Errorf("the check passes without %s", additional)
 		}
 	}
 	grant(basic + " " + additional)
-	s := open(t, uri, "rights", 2)
+	s := openStore()
 	noError(t, s.Check(t.Context()))
 	record(t, s, 0, store.ResultRecorded)
 	noError(t, s.Purge(t.Context()))
