@@ -13,6 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 // observe makes the observer track the simulation's servers, and examines the latest observation. When the simulation
@@ -30,7 +31,7 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	}
 	target := observer.Target{
 		Plan: observedPlan(s.plan), Broker: *broker, Store: *store, Timeline: ledger.ForeseesFromTimeline(s.plan),
-		ProbeBroker: !s.broker.managed, ProbeStore: !s.store.managed,
+		ProbeBroker: !s.broker.managed, ProbeStore: s.probesStore(),
 	}
 	r.observer.Track(s.key, target, s.draining())
 	s.timeline = r.observer.Timeline(s.key)
@@ -108,8 +109,12 @@ func (s *scope) abortIfFailed(failed []ledger.Check) {
 	}
 }
 
+// probesStore reports whether the observer checks that the simulation can write to Redis. A managed Redis is checked only
+// if the durability needs a command that an image with an old Redis lacks.
+func (s *scope) probesStore() bool { return !s.store.managed || s.plan.Durability != plan.DurabilityWritten }
+
 // assessObservation examines the latest observation. An external server is ready if the observer can read from it and
-// the simulation can write to it.
+// the simulation can write to it. If a managed Redis is checked too, it must pass the check.
 func (s *scope) assessObservation() {
 	now := s.observation
 	s.findings.ledger = found(ready, reasonRead, "The ledger can be read")
@@ -118,6 +123,9 @@ func (s *scope) assessObservation() {
 	}
 	if !s.store.managed && s.store.finding.state == unchecked {
 		s.findings.store = s.store.reached(now.StoreErr, now.StoreUnusable)
+	}
+	if s.store.managed && now.StoreErr == nil && now.StoreUnusable != nil {
+		s.findings.store = s.store.reached(nil, now.StoreUnusable)
 	}
 	if !s.broker.managed && s.broker.finding.state == unchecked {
 		s.findings.broker = s.broker.reached(now.BrokerErr, now.BrokerUnusable)

@@ -40,7 +40,8 @@ While it runs, the --http address serves a live page with charts. --open opens i
 
 The manifest is a ParkingSimulation, as for a cluster. Omitted fields have their defaults.
 Some fields have no effect here:
-  - rabbitmq, redis and summaryAPI, except partitions and queueType: flags select the servers.
+  - rabbitmq, redis and summaryAPI, except partitions, queueType and durability: flags select
+    the servers.
   - replicas of a component that no fault targets, unless it is 0: one generator of each type and
     one processor do all the work.
 

@@ -142,7 +142,7 @@ func simulations(t testing.TB) map[string]testInput {
 		objectives: {processingP99: 5ms, endToEndP99: 1s}, monitoring: {labels: {release: prometheus}, interval: 1500ms},
 		processor: {template: {metadata: {labels: {team: parking}, annotations: {note: hello}},
 		  spec: {nodeSelector: {disk: ssd}, containers: [{name: parking, env: [{name: TZ, value: UTC}]}, {name: sidecar, image: "sidecar:v1", securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}`)
-	external := input(t, "external", `rabbitmq: {secretRef: {name: broker}, queueType: Classic}, redis: {secretRef: {name: store}},
+	external := input(t, "external", `rabbitmq: {secretRef: {name: broker}, queueType: Classic}, redis: {secretRef: {name: store}, durability: Synced},
 		summaryAPI: {url: "https://visits.example.com/v1/visits", secretRef: {name: visits-api}}, processor: {replicas: 1}`)
 	external.Credentials = resources.Credentials{}
 	external.Served = resources.Served{}
@@ -451,6 +451,7 @@ func TestBuild_ChangedInput_ReplacesOnlyPodsThatNeedTheChange(t *testing.T) {
 		"template of Redis":                {base + ", redis: {managed: {template: {spec: {priorityClassName: high}}}}", nil, []string{"sim-redis"}},
 		"TLS of RabbitMQ":                  {"rabbitmq: {managed: {replicas: 3, tls: {}}}", nil, []string{"sim-entry", "sim-exit", "sim-processor", "sim-rabbitmq"}},
 		"TLS of Redis":                     {base + ", redis: {managed: {tls: {}}}", nil, []string{"sim-entry", "sim-exit", "sim-processor", "sim-redis"}},
+		"durability of Redis":              {base + ", redis: {durability: Synced}", nil, []string{"sim-entry", "sim-exit", "sim-processor"}},
 		"size of the volumes":              {"rabbitmq: {managed: {replicas: 3, storage: {size: 9Gi}}}, redis: {managed: {storage: {size: 9Gi}}}, summaryAPI: {managed: {storage: {size: 9Gi}}}", nil, nil},
 		"resources of RabbitMQ":            {"rabbitmq: {managed: {replicas: 3, resources: {limits: {memory: 4Gi}}}}", nil, []string{"sim-rabbitmq"}},
 		"password of Redis":                {base, func(in *testInput) { in.Credentials.RedisPassword = "other" }, []string{"sim-redis"}},

@@ -20,6 +20,7 @@ func TestBuild_FieldSetToItsDefault_DoesNotChangePods(t *testing.T) {
 	for _, spec := range []string{
 		"rabbitmq: {managed: {}}, redis: {managed: {}}, summaryAPI: {managed: {}}",
 		"rabbitmq: {managed: {replicas: 1}, partitions: 1, queueType: Quorum}",
+		"redis: {durability: Written}",
 		"rabbitmq: {managed: {tls: null}}, redis: {managed: {tls: null}}, summaryAPI: {managed: {tls: null}}, monitoring: {tls: null}",
 		"rabbitmq: {managed: {template: {}}}, redis: {managed: {template: {}}}, summaryAPI: {managed: {template: {}}}",
 		"rabbitmq: {managed: {" + empty + "}}, redis: {managed: {" + empty + "}}, summaryAPI: {managed: {" + empty + "}}",
@@ -43,6 +44,7 @@ func TestBuild_UnusedField_LeavesNoTraceInPods(t *testing.T) {
 		pods        []string
 	}{
 		"rabbitmq.managed.tls":      {"rabbitmq: {managed: {tls: {}}}", "ca.crt", []string{"rabbitmq", "entry", "exit", "processor"}},
+		"redis.durability":          {"redis: {durability: Synced}", "config-hash", []string{"entry", "exit"}},
 		"redis.managed.tls":         {"redis: {managed: {tls: {}}}", "ca.crt", []string{"redis", "entry", "exit", "processor"}},
 		"summaryAPI.managed.tls":    {"summaryAPI: {managed: {tls: {}}}", "ca.crt", []string{"summaries", "processor"}},
 		"monitoring.tls":            {"monitoring: {tls: {}}", "ca.crt", []string{"entry", "exit", "processor"}},

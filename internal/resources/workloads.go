@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 // HTTPPort is the port on which our components serve metrics. The summary API serves its requests on the same port.
@@ -71,6 +72,11 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	if err != nil {
 		return nil, err
 	}
+	if b.plan.Durability != plan.DurabilityWritten {
+		// Generators read the durability when they start. The default is not hashed, because generators would otherwise
+		// have no hash.
+		template = withConfigHash(template, []any{b.plan.Durability})
+	}
 	return b.deployment(c, replicas, template, appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(1)), MaxSurge: new(intstr.FromInt32(0)),
 	}), nil
@@ -103,7 +109,11 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	}
 	// The hash covers only settings whose change requires a restart. Processors react to all other changes of the
 	// plan while they run.
-	template = withConfigHash(template, []any{b.plan.Processor.Concurrency, endpoint})
+	config := []any{b.plan.Processor.Concurrency, endpoint}
+	if b.plan.Durability != plan.DurabilityWritten {
+		config = append(config, b.plan.Durability) // the hash of the default must stay the same in new versions of the operator
+	}
+	template = withConfigHash(template, config)
 	return b.deployment(ComponentProcessor, replicas, template, appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
 	}), nil

@@ -23,6 +23,19 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
+// TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce is like TestFaults_RedisFailovers_EveryEventIsCountedOnce. The
+// processes also wait until the Redis servers have flushed the effects to disk. This needs Redis 7.2 or later, or Valkey.
+func TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
+	group, redis := newSentinels(t)
+	if !group.HasWAITAOF(t) {
+		t.Skip("the servers have no command WAITAOF: set PARKING_REDIS_ROOT to a system with Redis 7.2 or later, or Valkey")
+	}
+	s := startSimulationOn(t, serverSet{redis: redis, durability: plan.DurabilitySynced}, "-race")
+	s.failOver(t, group, 0)
+	s.failOverToLaggingReplica(t, group, 0)
+	s.auditAtRest(t)
+}
+
 // TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce moves partitions between the nodes of a Redis Cluster, and
 // kills the primaries that store these partitions. The cluster then promotes the replicas. Each node announces its host
 // name, and has a certificate that is valid only for this name. The host names are in a private hosts file, which needs
@@ -63,7 +76,7 @@ func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
 // acknowledged.
 func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (servers.FailoverGroup, plan.BindingRef){
-		"Sentinel": newSentinels,
+		"Sentinel": func(t *testing.T) (servers.FailoverGroup, plan.BindingRef) { return newSentinels(t) },
 		"Cluster": func(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
 			return newRedisCluster(t, servers.RedisClusterOptions{Elections: true})
 		},
@@ -85,7 +98,7 @@ func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 	}
 }
 
-func newSentinels(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
+func newSentinels(t *testing.T) (*servers.SentinelGroup, plan.BindingRef) {
 	t.Helper()
 	group := servers.NewSentinelGroup(t)
 	return group, plan.BindingRef{URI: strings.Join(group.URIs(t), ",")}

@@ -88,6 +88,8 @@ func startSimulation(t *testing.T, buildFlags ...string) *simulation {
 // serverSet contains the servers of a simulation.
 type serverSet struct {
 	redis plan.BindingRef
+	// durability is the durability of the plan.
+	durability plan.Durability
 	// rabbit contains the nodes of a RabbitMQ cluster. If rabbit is empty, the simulation uses a single node.
 	rabbit []*servers.RabbitMQ
 	// database is the URI of a PostgreSQL database for the summary APIs. If database is empty, the summary API uses
@@ -160,6 +162,7 @@ func (s *simulation) newPlan(on serverSet) plan.Plan {
 		Seed:       1,
 		Partitions: 2,
 		QueueType:  plan.QueueTypeQuorum,
+		Durability: on.durability,
 		Entry:      plan.Entry{Schedule: plan.Schedule{Rate: entryRate, Arrivals: plan.ArrivalsPoisson, Replicas: 2}},
 		Exit: plan.Exit{
 			Schedule:     plan.Schedule{Rate: exitRate, Arrivals: plan.ArrivalsUniform, Replicas: 1},

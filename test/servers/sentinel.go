@@ -180,3 +180,12 @@ func split(t testing.TB, server *Redis) (host, port string) {
 	}
 	return host, port
 }
+
+// HasWAITAOF reports whether the servers have the command WAITAOF.
+func (g *SentinelGroup) HasWAITAOF(t testing.TB) bool {
+	t.Helper()
+	client := g.client(t, g.nodes[0])
+	defer func() { _ = client.Close() }()
+	err := client.Do(t.Context(), "WAITAOF", 0, 0, 1).Err()
+	return err == nil || !strings.HasPrefix(err.Error(), "ERR unknown command")
+}

@@ -222,7 +222,7 @@ func requireWAITAOF(t testing.TB, admin *goredis.Client) {
 
 func hasWAITAOF(t testing.TB, admin *goredis.Client) bool {
 	t.Helper()
-	return !goredis.HasErrorPrefix(admin.Do(t.Context(), "waitaof", 0, 0, 1).Err(), replyNoWAITAOF)
+	return !strings.HasPrefix(replyIn(admin.Do(t.Context(), "waitaof", 0, 0, 1).Err()), replyNoWAITAOF)
 }
 
 // logFile is the incremental file of an append-only file. The server appends its writes to the incremental file.
