@@ -29,3 +29,26 @@ func TestScheduleEvents_ReturnsTheNumberOfDueEvents(t *testing.T) {
 		}
 	}
 }
+
+func TestSchedulePeakRate_ReturnsTheHighestRate(t *testing.T) {
+	t.Parallel()
+	stages := []plan.Stage{{Rate: 20}, {Rate: 5}}
+	for rate, want := range map[int64]int64{10: 20, 30: 30} {
+		if got := (plan.Schedule{Rate: rate, Stages: stages}).PeakRate(); got != want {
+			t.Errorf("the peak of a schedule that starts at %d is %d, want %d", rate, got, want)
+		}
+	}
+}
+
+func TestPlanExitDelay_Synced_LeavesTimeForConfirmsAndClaims(t *testing.T) {
+	t.Parallel()
+	for durability, want := range map[plan.Durability]time.Duration{
+		plan.DurabilityWritten: 2500 * time.Millisecond,
+		plan.DurabilitySynced:  8500 * time.Millisecond,
+	} {
+		p := plan.Plan{Exit: plan.Exit{MinStay: plan.Duration(2 * time.Second)}, Durability: durability}
+		if got := p.ExitDelay(); got != want {
+			t.Errorf("the exit delay with the durability %q is %s, want %s", durability, got, want)
+		}
+	}
+}
