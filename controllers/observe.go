@@ -111,7 +111,9 @@ func (s *scope) abortIfFailed(failed []ledger.Check) {
 
 // probesStore reports whether the observer checks that the simulation can write to Redis. A managed Redis is checked only
 // if the durability needs a command that an image with an old Redis lacks.
-func (s *scope) probesStore() bool { return !s.store.managed || s.plan.Durability != plan.DurabilityWritten }
+func (s *scope) probesStore() bool {
+	return !s.store.managed || s.plan.Durability != plan.DurabilityWritten
+}
 
 // assessObservation examines the latest observation. An external server is ready if the observer can read from it and
 // the simulation can write to it. If a managed Redis is checked too, it must pass the check.

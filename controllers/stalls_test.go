@@ -133,6 +133,19 @@ func TestReconcile_ObjectCountQuotaExceeded_IsReportedUntilQuotaIsRaised(t *test
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
+// The image of a managed Redis may be too old for the durability Synced.
+func TestReconcile_ManagedRedisCannotSync_IsUnusable(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.servers.refuse(errors.New("Redis 7.0.15 lacks the command WAITAOF"))
+	sim := c.Simulate("too-old", func(s *v1alpha1.ParkingSimulationSpec) { s.Redis.Durability = v1alpha1.DurabilitySynced })
+	c.MakeWorkloadsReady()
+	unusable := c.Expect(sim, "StoreReady", metav1.ConditionFalse, "Unusable")
+	if !strings.Contains(unusable.Message, "lacks the command WAITAOF") {
+		t.Errorf("the message is %q, want the reason", unusable.Message)
+	}
+}
+
 // While a server can be read but not written, the schedules must not start, because no event could be processed.
 func TestReconcile_ServersAcceptNoWrites_SchedulesDoNotStart(t *testing.T) {
 	t.Parallel()
