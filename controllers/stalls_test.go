@@ -139,6 +139,7 @@ func TestReconcile_ManagedRedisCannotSync_IsUnusable(t *testing.T) {
 	c := newCluster(t)
 	c.servers.refuse(errors.New("Redis 7.0.15 lacks the command WAITAOF"))
 	sim := c.Simulate("too-old", func(s *v1alpha1.ParkingSimulationSpec) { s.Redis.Durability = v1alpha1.DurabilitySynced })
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	c.MakeWorkloadsReady()
 	unusable := c.Expect(sim, "StoreReady", metav1.ConditionFalse, "Unusable")
 	if !strings.Contains(unusable.Message, "lacks the command WAITAOF") {
