@@ -479,7 +479,7 @@ type RedisSpec struct {
 	// then. With Written, the primary has written the effect to its append-only file, and all connected replicas have
 	// received it. A power failure may lose the last one or two seconds. With Synced, the primary and all connected
 	// replicas have also flushed it to disk. Then a power failure loses nothing, but with appendfsync everysec, each
-	// acknowledgement takes 1 to 4 seconds, and exits start 6 seconds later. Synced needs Redis 7.2 or later, or
+	// acknowledgement takes 1 to 4 seconds, and exits start 12 seconds later. Synced needs Redis 7.2 or later, or
 	// Valkey, with an append-only file on all servers. An edit restarts the generators and the processors.
 	// +default="Written"
 	// +optional

@@ -316,8 +316,8 @@ func TestClaims_HoldEnoughPlatesForTheExitsUntilTheNextClaimIsDurable(t *testing
 		{"plates for half a second", 0, 200, 1, 100},
 		{"a quarter of the plates in each of 4 partitions", 0, 200, 4, 25},
 		{"at most maxHeld plates in all partitions together", 0, 1e6, 4, 256},
-		{"plates for half a second and twice the latency", 3 * time.Second, 200, 1, 1300},
-		{"in proportion, more than maxHeld plates", 3 * time.Second, 1e6, 1, 13 * maxHeld},
+		{"plates for half a second and twice the latency", 4 * time.Second, 200, 1, 1700},
+		{"in proportion, more than maxHeld plates", 4 * time.Second, 1e6, 1, 17 * maxHeld},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -329,17 +329,25 @@ func TestClaims_HoldEnoughPlatesForTheExitsUntilTheNextClaimIsDurable(t *testing
 	}
 }
 
-// With plan.DurabilitySynced, each step of a generator is durable only after 1 to 2 seconds. Exits must still be published
-// when they are due, also at a rate that needs more plates than one claim returns.
+// With plan.DurabilitySynced, each step of a generator is durable only after seconds. Exits must still be published when
+// they are due, also at a rate that needs more plates than one claim returns.
 func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
 	t.Parallel()
-	for _, rate := range []int64{10, 2000} {
-		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+	for _, tt := range []struct {
+		rate    int64
+		durable time.Duration
+	}{
+		{10, 2 * time.Second},
+		{10, 4 * time.Second},
+		{2000, 2 * time.Second},
+		{2000, 4 * time.Second},
+	} {
+		t.Run(fmt.Sprintf("%d exits per second, durable after up to %s", tt.rate, tt.durable), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s, entered, left := newFakeStore(), &fakePublisher{}, &fakePublisher{}
-				s.durableTime = 2 * time.Second
-				p := testPlan(rate, partitions(2), matchPercent(100), minStay(2*time.Second))
+				s.durableTime = tt.durable
+				p := testPlan(tt.rate, partitions(2), matchPercent(100), minStay(2*time.Second))
 				p.Durability = plan.DurabilitySynced
 				entry := start(t, build(t, NewEntry, options{Plan: p, Publisher: entered, Store: s}))
 				exit := start(t, build(t, NewExit, options{Plan: p, Publisher: left, Store: s}))
@@ -353,7 +361,7 @@ func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
 						t.Errorf("after %d s, the entries lag by %s", second+1, lag)
 					}
 				}
-				within(t, "exits", len(left.sent()), int(20*rate)-1, int(20*rate))
+				within(t, "exits", len(left.sent()), int(20*tt.rate)-1, int(20*tt.rate))
 				entry.finish(t)
 				exit.finish(t)
 			})

@@ -73,10 +73,11 @@ const (
 
 // Latency returns how long it may take in normal operation until an effect is durable. For DurabilityWritten, the
 // result is 0, because milliseconds are negligible. With DurabilitySynced, a server with appendfsync everysec flushes
-// its file once a second. An effect may have to wait for two flushes, and for a replica that confirms once a second.
+// its file once a second. An effect may have to wait for two flushes on the primary or a replica, and for the replica,
+// which confirms once a second.
 func (d Durability) Latency() time.Duration {
 	if d == DurabilitySynced {
-		return 3 * time.Second
+		return 4 * time.Second
 	}
 	return 0
 }
@@ -190,10 +191,11 @@ type Exit struct {
 const confirmTime = 500 * time.Millisecond
 
 // ExitDelay returns how much later the exit schedule starts than the entry schedule. After the delay, the first
-// vehicles may leave. The delay contains the latency of the store twice. A generator records confirms only after the
-// previous record is durable, and an exit uses a plate only after its claim is durable.
+// vehicles may leave. The delay contains the latency of the store three times. A generator records confirms only after
+// the previous record is durable, a claimer claims plates only after its previous claim is durable, and an exit uses a
+// plate only after the claim of the plate is durable.
 func (p *Plan) ExitDelay() time.Duration {
-	return p.Exit.MinStay.D() + confirmTime + 2*p.Durability.Latency()
+	return p.Exit.MinStay.D() + confirmTime + 3*p.Durability.Latency()
 }
 
 // Processor is the plan of the processors.

@@ -44,7 +44,7 @@ func TestPlanExitDelay_Synced_LeavesTimeForConfirmsAndClaims(t *testing.T) {
 	t.Parallel()
 	for durability, want := range map[plan.Durability]time.Duration{
 		plan.DurabilityWritten: 2500 * time.Millisecond,
-		plan.DurabilitySynced:  8500 * time.Millisecond,
+		plan.DurabilitySynced:  14500 * time.Millisecond,
 	} {
 		p := plan.Plan{Exit: plan.Exit{MinStay: plan.Duration(2 * time.Second)}, Durability: durability}
 		if got := p.ExitDelay(); got != want {
