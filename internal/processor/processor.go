@@ -30,6 +30,10 @@ const (
 	maxPrefetch = 8192
 	// prefetchWait is the wait for durability that prefetchFactor allows at 5,000 events/s and with 256 workers.
 	prefetchWait = 400 * time.Millisecond
+	// maxGrown limits the growth of the prefetch count with Config.Latency. It is the number of deliveries of all queues
+	// together. If all bodies have the maximum size, they use 384 MiB, three quarters of the default memory limit of a
+	// processor pod.
+	maxGrown = 6144
 )
 
 // ErrUnfinished is returned by Run if the drain timeout expires before all deliveries are settled. The unsettled
@@ -117,11 +121,12 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 // prefetch returns the number of deliveries of a queue that may be unsettled at a time. It is large enough to keep
 // all workers busy while finished deliveries wait until their effects are durable.
 //
-// If this wait takes longer than prefetchWait, the number grows in proportion. It grows less if there are several
-// partitions, because each of their queues gets only a part of the events.
+// If this wait takes longer than prefetchWait, the number grows in proportion, until all queues together have maxGrown
+// deliveries.
 func (c Config) prefetch() int {
-	growth := max(1, int(c.Latency/prefetchWait)/c.Partitions)
-	return max(min(c.Concurrency*prefetchFactor, maxPrefetch)*growth, c.Concurrency)
+	usual := max(min(c.Concurrency*prefetchFactor, maxPrefetch), c.Concurrency)
+	queues := c.Partitions * len(event.Types())
+	return max(usual, min(usual*int(c.Latency/prefetchWait), maxGrown/queues))
 }
 
 // Stats returns the counts since the start. It may be called at any time.

@@ -661,14 +661,22 @@ func TestPrefetch_IsLimitedButNeverBelowTheConcurrency(t *testing.T) {
 
 func TestPrefetch_GrowsWithTheLatencyOfTheStore(t *testing.T) {
 	t.Parallel()
-	for partitions, want := range map[int]int{1: 7 * 2048, 3: 2 * 2048, 12: 2048} {
-		if got := (Config{Partitions: partitions, Concurrency: 256, Latency: 3 * time.Second}).prefetch(); got != want {
-			t.Errorf("with %d partitions, the prefetch count is %d, want %d", partitions, got, want)
+	for _, tt := range []struct {
+		name                          string
+		partitions, concurrency, want int
+	}{
+		{"in proportion to the latency", 1, 16, 10 * 8 * 16},
+		{"up to maxGrown in both queues together", 1, 256, maxGrown / 2},
+		{"up to maxGrown in all queues together", 4, 64, maxGrown / 8},
+		{"not at all if it exceeds maxGrown without growth", 2, 256, 8 * 256},
+		{"not beyond the limit of AMQP", 1, 1<<16 - 1, 1<<16 - 1},
+	} {
+		if got := (Config{Partitions: tt.partitions, Concurrency: tt.concurrency, Latency: 4 * time.Second}).prefetch(); got != tt.want {
+			t.Errorf("%s: the prefetch count is %d, want %d", tt.name, got, tt.want)
 		}
 	}
-	// AMQP limits the count to 65535.
-	if got := (Config{Partitions: 1, Concurrency: 1<<16 - 1, Latency: 3 * time.Second}).prefetch(); got > 1<<16-1 {
-		t.Errorf("the prefetch count is %d", got)
+	if bytes := maxGrown * event.MaxBodyBytes; bytes > 384<<20 {
+		t.Errorf("bodies of the maximum size use %d bytes", bytes)
 	}
 }
 
