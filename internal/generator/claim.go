@@ -319,31 +319,36 @@ func (c *claimer) hold(plates []claimed, limit int, now time.Time) {
 	async.Notify(c.answered)
 }
 
-// releaseHeld releases all held plates, one claim at a time.
+// releaseHeld releases all held plates in one step, so that a generator that stops waits only once until the effects are
+// durable.
 func (c *claimer) releaseHeld(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.held) > 0 {
-		token := c.held[0].token
-		n := 0
-		var plates []store.Plate
-		for n < len(c.held) && c.held[n].token == token {
-			plates = append(plates, c.held[n].Plate)
-			n++
-		}
-		if err := c.releaseClaim(ctx, token, plates); err != nil {
-			c.log.Warn("Failed to release claimed plates; the vehicles stay parked until their visits expire",
-				"partition", c.partition, "plates", len(c.held), "error", err)
-			return
-		}
-		c.held = c.held[n:]
+	if len(c.held) == 0 {
+		return
 	}
+	if err := c.steps.run(ctx, c.partition, "release claimed plates", c.releaseAll); err != nil {
+		c.log.Warn("Failed to release claimed plates; the vehicles stay parked until their visits expire",
+			"partition", c.partition, "plates", len(c.held), "error", err)
+		return
+	}
+	c.held = nil
 }
 
-func (c *claimer) releaseClaim(ctx context.Context, token int64, plates []store.Plate) error {
+// releaseAll releases all held plates, one claim at a time. The caller must hold the lock c.mu.
+func (c *claimer) releaseAll(ctx context.Context) error {
 	_, maxStay := c.stay()
-	claim := store.Claim{Run: c.run, Partition: c.partition, Token: token, Now: time.Now(), MaxStay: maxStay}
-	return c.steps.run(ctx, c.partition, "release claimed plates", func(ctx context.Context) error {
-		return c.steps.store.Release(ctx, claim, plates)
-	})
+	for rest := c.held; len(rest) > 0; {
+		token := rest[0].token
+		var plates []store.Plate
+		for len(rest) > 0 && rest[0].token == token {
+			plates = append(plates, rest[0].Plate)
+			rest = rest[1:]
+		}
+		claim := store.Claim{Run: c.run, Partition: c.partition, Token: token, Now: time.Now(), MaxStay: maxStay}
+		if err := c.steps.store.Release(ctx, claim, plates); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -369,6 +369,29 @@ func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
 	}
 }
 
+func TestClaimer_Stopped_WaitsOnceUntilTheReleasesAreDurable(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	c := &claimer{
+		steps: &steps{store: s},
+		run:   testRun,
+		stay:  func() (minStay, maxStay time.Duration) { return 0, time.Hour },
+	}
+	for token, plate := range platesOf(3, 0, 1) {
+		s.park(0, time.Now().Add(-time.Minute), plate)
+		claim := store.Claim{Run: testRun, Token: int64(token), Limit: 1, Now: time.Now(), MaxStay: time.Hour}
+		plates, err := s.Claim(t.Context(), claim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.held = append(c.held, claimed{Plate: plates[0], token: claim.Token})
+	}
+	c.releaseHeld(t.Context())
+	within(t, "plates in the pool", len(s.pool(0)), 3, 3)
+	within(t, "held plates", len(c.held), 0, 0)
+	within(t, "waits", s.called("wait"), 1, 1)
+}
+
 func TestClaims_ManySmallClaims_StoreRemembersAllOfThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
