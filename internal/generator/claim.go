@@ -260,6 +260,9 @@ func (c *claimer) tooManyClaims() bool {
 // were used earlier, the store could lose the claim after the exit was published, and the plate could be claimed a
 // second time. If a reply of the store is lost, c.steps.run repeats the claims with the same tokens, so the store returns
 // the same plates.
+//
+// A claim without plates has no effect. If claims take long to become durable, the claimer does not wait for such a
+// claim, so that it can soon claim the plates that become available.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	next := store.Claim{
@@ -274,6 +277,9 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	var plates []claimed
 	err := c.steps.run(ctx, c.partition, "claim plates", func(ctx context.Context) (err error) {
 		plates, err = c.claimAll(ctx, next)
+		if err == nil && len(plates) == 0 && c.steps.latency > 0 {
+			return errNoEffect
+		}
 		return err
 	})
 	if err == nil {

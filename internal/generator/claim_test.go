@@ -369,6 +369,27 @@ func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
 	}
 }
 
+func TestClaimer_EmptyPool_WaitsOnlyIfDurabilityIsFast(t *testing.T) {
+	t.Parallel()
+	for latency, want := range map[time.Duration]int{0: 1, 4 * time.Second: 0} {
+		s := newFakeStore()
+		c := &claimer{
+			steps: &steps{store: s, latency: latency},
+			run:   testRun,
+			stay:  func() (minStay, maxStay time.Duration) { return 0, time.Hour },
+		}
+		if err := c.claim(t.Context(), 10); err != nil {
+			t.Error(err)
+		}
+		within(t, fmt.Sprintf("waits after an empty claim with the latency %s", latency), s.called("wait"), want, want)
+		s.park(0, time.Now().Add(-time.Minute), platesOf(1, 0, 1)...)
+		if err := c.claim(t.Context(), 10); err != nil {
+			t.Error(err)
+		}
+		within(t, fmt.Sprintf("waits after another claim with the latency %s", latency), s.called("wait"), want+1, want+1)
+	}
+}
+
 func TestClaimer_Stopped_WaitsOnceUntilTheReleasesAreDurable(t *testing.T) {
 	t.Parallel()
 	s := newFakeStore()

@@ -39,6 +39,9 @@ type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
+// errNoEffect is the result of a step that has succeeded without an effect. Nothing needs to become durable.
+var errNoEffect = errors.New("the step had no effect")
+
 // run executes a step in the given partition. It repeats the step until the effects of the step are durable, so the
 // step must be idempotent. Logs and errors contain the name of the step. run returns an error only if ctx ends or the
 // step returns a finalError.
@@ -69,13 +72,17 @@ func (s *steps) run(ctx context.Context, partition int, name string, step func(c
 	}
 }
 
-// attempt executes the step once, and waits until its effects are durable.
+// attempt executes the step once, and waits until its effects are durable. It does not wait if the step returns
+// errNoEffect.
 func (s *steps) attempt(ctx context.Context, partition int, step func(context.Context) error) error {
 	mark, err := s.store.Mark(ctx, partition)
 	if err != nil {
 		return err
 	}
-	if err := step(ctx); err != nil {
+	switch err := step(ctx); {
+	case errors.Is(err, errNoEffect):
+		return nil
+	case err != nil:
 		return err
 	}
 	return s.store.WaitDurable(ctx, partition, mark)
