@@ -369,6 +369,34 @@ func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
 	}
 }
 
+func TestGeneratorMatchedRate_SlowDurability_LooksAhead(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		durability plan.Durability
+		last, want float64
+	}{
+		{"a rate that rises", plan.DurabilitySynced, 1000, 1000},
+		{"a rate that falls", plan.DurabilitySynced, 0, 10},
+		{"a rate that rises, with fast durability", plan.DurabilityWritten, 1000, 10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := testPlan(10, matchPercent(100), minStay(0))
+				p.Durability = tt.durability
+				p.Exit.Stages = []plan.Stage{stage(time.Second, int64(tt.last))}
+				g := build(t, NewExit, options{Plan: p, Publisher: &fakePublisher{}, Store: newFakeStore()})
+				g.pacer.start(time.Now())
+				pass(p.ExitDelay())
+				if got := g.matchedRate(); got != tt.want {
+					t.Errorf("the rate is %g, want %g", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
 func TestClaimer_EmptyPool_WaitsOnlyIfDurabilityIsFast(t *testing.T) {
 	t.Parallel()
 	for latency, want := range map[time.Duration]int{0: 1, 4 * time.Second: 0} {

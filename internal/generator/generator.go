@@ -167,14 +167,11 @@ func (g *Generator) leaseRate() float64 {
 }
 
 // matchedRate returns the number of matched exits per second. A matched exit needs a plate from the pool. If a claim
-// takes long to become durable, matchedRate looks ahead, so that the first plates are claimed before the first exit is
-// due.
+// takes long to become durable, matchedRate also looks ahead, so that enough plates are claimed before the first exit is
+// due, and before the rate rises.
 func (g *Generator) matchedRate() float64 {
 	now := time.Now()
-	rate := g.pacer.rate(now)
-	if rate == 0 {
-		rate = g.pacer.rate(now.Add(g.steps.latency))
-	}
+	rate := max(g.pacer.rate(now), g.pacer.rate(now.Add(g.steps.latency)))
 	return rate * float64(g.plan.Load().Exit.MatchPercent) / sequence.Percent
 }
 
