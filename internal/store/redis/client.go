@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -56,12 +55,9 @@ type options struct {
 
 // newClient returns the client for a binding. If the binding refers to a Redis cluster, the client reloads the topology
 // at the given interval, and also when a node does not respond (see the type reloader). The parameter observing is the
-// number of observers that occupy one connection each almost all the time. The pool grows by this number.
+// number of observers of the nodes of a cluster that occupy one connection each almost all the time.
 func newClient(source binding.Source, reloadInterval time.Duration, observing int) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
-	if err == nil && observing > 0 {
-		o.enlargePool(observing)
-	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -73,6 +69,7 @@ func newClient(source binding.Source, reloadInterval time.Duration, observing in
 		return client, nil
 	}
 	o.cluster.ClusterStateReloadInterval = reloadInterval
+	enlargePipelinePool(o.cluster, observing)
 	client := goredis.NewClusterClient(o.cluster)
 	client.OnNewNode(func(node *goredis.Client) {
 		node.AddHook(reloader{reload: func() { client.ReloadState(context.Background()) }})
@@ -80,17 +77,11 @@ func newClient(source binding.Source, reloadInterval time.Duration, observing in
 	return client, nil
 }
 
-// enlargePool increases the maximum number of connections to each server by the given number. The defaults are those of
-// the client library.
-func (o *options) enlargePool(by int) {
-	processors := runtime.GOMAXPROCS(0)
-	switch {
-	case o.node != nil:
-		o.node.PoolSize = orDefault(o.node.PoolSize, 10*processors) + by
-	case o.failover != nil:
-		o.failover.PoolSize = orDefault(o.failover.PoolSize, 10*processors) + by
-	case o.cluster != nil:
-		o.cluster.PoolSize = orDefault(o.cluster.PoolSize, 5*processors) + by
+// enlargePipelinePool increases the number of connections that the client keeps for pipelines to each node of a cluster.
+// Steps and observations are pipelines. A negative size means that pipelines have no pool of their own.
+func enlargePipelinePool(o *goredis.ClusterOptions, by int) {
+	if by > 0 && o.PipelinePoolSize >= 0 {
+		o.PipelinePoolSize = orDefault(o.PipelinePoolSize, goredis.DefaultPipelinePoolSize) + by
 	}
 }
 

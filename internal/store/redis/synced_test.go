@@ -111,7 +111,7 @@ func TestRedisStore_Synced_ObserversLeaveConnectionsForSteps(t *testing.T) {
 	requireWAITAOF(t, c.Admins[0])
 	config := synced
 	config.Partitions = 16
-	s := openWith(t, config, Dependencies{Binding: exactSource(t, c.URI(0)+"&pool_size=1&read_timeout=20s&pool_timeout=1s")})
+	s := openWith(t, config, Dependencies{Binding: exactSource(t, c.URI(0)+"&pool_size=1&pipeline_pool_size=1&read_timeout=20s&pool_timeout=1s")})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error, config.Partitions)
