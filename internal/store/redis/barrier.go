@@ -47,10 +47,11 @@ func (b barrier) isPassed(reply any, replicas int) bool {
 }
 
 // An observation waits at least syncTimeout and at most maxSyncTimeout for WAITAOF. With appendfsync everysec, a replica
-// may need more than two seconds: a second each until it begins to flush the writes, and until it tells the primary.
+// may need more than two seconds: a second each until it begins to flush the writes, and until it tells the primary. The
+// maximum is high enough for a disk that needs many seconds for a flush.
 const (
 	syncTimeout    = 3 * time.Second
-	maxSyncTimeout = 15 * time.Second
+	maxSyncTimeout = time.Minute
 )
 
 // timeout returns the maximum time for which an observation waits. The parameter lag is how long the servers have not
@@ -87,7 +88,8 @@ func (b barrier) confirming() string {
 func (b barrier) lagError(replicas int) error {
 	if b.synced() {
 		return fmt.Errorf("the primary and its %d connected replicas have not all flushed the latest writes to disk: check that every "+
-			"replica has appendonly yes, that no server has appendfsync no, and that their disks and network are fast enough", replicas)
+			"replica has appendonly yes, that no server has appendfsync no or no-appendfsync-on-rewrite yes, and that their disks and "+
+			"network are fast enough; a replica confirms nothing until its first rewrite after a full resync ends", replicas)
 	}
 	return fmt.Errorf("not all of the %d connected replicas have received the latest writes: check the replicas, and their network", replicas)
 }
