@@ -52,11 +52,12 @@ func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w"
 
 func (s *planned) close() { s.adapters.close(s.log) }
 
-// recordTimeout limits the time that a stopping process spends on storing the last rows of its timeline.
+// recordTimeout limits the time that a stopping process spends on storing the last rows of its timeline. The latency of
+// the plan's durability is added.
 const recordTimeout = 2 * time.Second
 
 // record records the timeline of a component until the caller calls the returned function stop. The function stop
-// returns after the last row is stored, or after recordTimeout. The parameter schedules contains the types of the
+// returns after the last row is stored, or after recordTimeout plus the latency. The parameter schedules contains the types of the
 // events that the component publishes. The timeline also contains a mark for each time at which a server stops or
 // resumes responding.
 func (s *planned) record(
@@ -75,7 +76,7 @@ func (s *planned) record(
 	})
 	go timeline.WatchServer(ctx, timeline.SubjectBroker, s.adapters.broker.Ping, recorder.Mark)
 	go timeline.WatchServer(ctx, timeline.SubjectStore, s.adapters.store.Ping, recorder.Mark)
-	closing, closed := async.Outlive(ctx, recordTimeout)
+	closing, closed := async.Outlive(ctx, recordTimeout+s.plan.Durability.Latency())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -40,7 +40,8 @@ const (
 	maxClosing = 5 * time.Second
 	// minAudit is the minimum time for the audit, even if the drain timeout is shorter.
 	minAudit = 5 * time.Second
-	// recordTimeout is the timeout for storing the last rows of the timeline.
+	// recordTimeout is the timeout for storing the last rows of the timeline. The latency of the plan's durability is
+	// added.
 	recordTimeout = time.Second
 )
 
@@ -333,7 +334,7 @@ type recording struct {
 
 func (s *Simulation) startRecorder(ctx context.Context) recording {
 	ctx, cancel := context.WithCancel(ctx)
-	closing, closed := async.Outlive(ctx, recordTimeout)
+	closing, closed := async.Outlive(ctx, recordTimeout+s.config.Plan.Durability.Latency())
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
