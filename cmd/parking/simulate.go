@@ -41,7 +41,7 @@ While it runs, the --http address serves a live page with charts. --open opens i
 The manifest is a ParkingSimulation, as for a cluster. Omitted fields have their defaults.
 Some fields have no effect here:
   - rabbitmq, redis and summaryAPI, except partitions, queueType and durability: flags select
-    the servers.
+    the servers. durability has no effect if the store is in memory.
   - replicas of a component that no fault targets, unless it is 0: one generator of each type and
     one processor do all the work.
 
@@ -249,7 +249,8 @@ func (f *simulateFlags) checkFaults(faults []plan.Fault) error {
 }
 
 // override applies the flags to the manifest. It returns a note for each field that a flag overrides, for each field
-// that the command ignores, and for spec.suspend if it is true.
+// that the command ignores, and for spec.suspend if it is true. If the store is in memory, override resets the
+// durability.
 func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []string) {
 	spec := &sim.Spec
 	if f.duration.Duration > 0 {
@@ -274,6 +275,7 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 		notes = append(notes, "spec.suspend is true: no events will be published")
 	}
 	broker := f.used("the broker", f.servers.hasRabbitMQ(), f.servers.rabbitmqSource())
+	inMemory := f.private == "" && !f.servers.hasRedis()
 	store := f.used("the store", f.servers.hasRedis(), f.servers.redisSource())
 	api := "summaries are stored in memory, unless --summary-url selects an API"
 	switch {
@@ -290,11 +292,15 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 		{"spec.rabbitmq.clusterRef", spec.RabbitMQ.ClusterRef != nil, broker},
 		{"spec.rabbitmq.secretRef", spec.RabbitMQ.SecretRef != nil, broker},
 		{"spec.redis.secretRef", spec.Redis.SecretRef != nil, store},
+		{"spec.redis.durability", inMemory && spec.Redis.Durability == v1alpha1.DurabilitySynced, store},
 		{"spec.summaryAPI.url", spec.SummaryAPI.URL != "", api},
 	} {
 		if ignored.given {
 			notes = append(notes, ignored.field+" has no effect here: "+ignored.instead)
 		}
+	}
+	if inMemory {
+		spec.Redis.Durability = v1alpha1.DurabilityWritten // effects in memory count as durable at once
 	}
 	return notes
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -403,6 +404,29 @@ func TestSimulateFlags_IgnoredFields_NotesSayWhatIsUsedInstead(t *testing.T) {
 		sim := &v1alpha1.ParkingSimulation{Spec: v1alpha1.ParkingSimulationSpec{SummaryAPI: v1alpha1.SummaryAPISpec{URL: "http://api"}}}
 		if notes := tt.flags.override(sim); len(notes) != 1 || notes[0] != "spec.summaryAPI.url has no effect here: "+tt.want {
 			t.Errorf("summaries, %s: the notes are %q", name, notes)
+		}
+	}
+}
+
+func TestSimulateFlags_Durability_IsResetInMemory(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		flags simulateFlags
+		want  v1alpha1.Durability
+		notes []string
+	}{
+		"in memory": {simulateFlags{}, v1alpha1.DurabilityWritten,
+			[]string{"spec.redis.durability has no effect here: the store is in memory, unless --redis-uri selects a server"}},
+		"private servers": {simulateFlags{private: "private"}, v1alpha1.DurabilitySynced, nil},
+		"a server":        {simulateFlags{servers: serverFlags{redis: plan.BindingRef{SecretDir: "/s"}}}, v1alpha1.DurabilitySynced, nil},
+	} {
+		sim := &v1alpha1.ParkingSimulation{}
+		sim.Spec.Redis.Durability = v1alpha1.DurabilitySynced
+		if notes := tt.flags.override(sim); !slices.Equal(notes, tt.notes) {
+			t.Errorf("%s: the notes are %q", name, notes)
+		}
+		if got := sim.Spec.Redis.Durability; got != tt.want {
+			t.Errorf("%s: the durability is %q, want %q", name, got, tt.want)
 		}
 	}
 }
