@@ -355,13 +355,13 @@ func (s server) pending() finding {
 }
 
 // reached returns the finding for an external server that has been observed. The parameter err is the error of the
-// observation, or nil. The parameter unusable says why the simulation cannot write to the server, or is nil.
+// observation, or nil. The parameter unusable says why the simulation cannot use the server, or is nil.
 func (s server) reached(err, unusable error) finding {
 	switch {
 	case err != nil:
 		return found(progressing, reasonUnreachable, "%s (%s) cannot be used: %s. Check the server, the network, and the Secret", s.name, s.origin, err)
 	case unusable != nil:
-		return found(progressing, reasonUnusable, "%s (%s) answers, but the simulation cannot write to it: %s", s.name, s.origin, unusable)
+		return found(progressing, reasonUnusable, "%s (%s) answers, but the simulation cannot use it: %s", s.name, s.origin, unusable)
 	}
 	return found(ready, reasonReady, "%s (%s) answers", s.name, s.origin)
 }

@@ -126,7 +126,7 @@ func (s *scope) assessObservation() {
 	if !s.store.managed && s.store.finding.state == unchecked {
 		s.findings.store = s.store.reached(now.StoreErr, now.StoreUnusable)
 	}
-	if s.store.managed && now.StoreErr == nil && now.StoreUnusable != nil {
+	if s.store.managed && now.StoreUnusable != nil {
 		s.findings.store = s.store.reached(nil, now.StoreUnusable)
 	}
 	if !s.broker.managed && s.broker.finding.state == unchecked {

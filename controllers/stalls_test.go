@@ -142,8 +142,8 @@ func TestReconcile_ManagedRedisCannotSync_IsUnusable(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	c.MakeWorkloadsReady()
 	unusable := c.Expect(sim, "StoreReady", metav1.ConditionFalse, "Unusable")
-	if !strings.Contains(unusable.Message, "lacks the command WAITAOF") {
-		t.Errorf("the message is %q, want the reason", unusable.Message)
+	if want := "answers, but the simulation cannot use it: Redis 7.0.15 lacks the command WAITAOF"; !strings.Contains(unusable.Message, want) {
+		t.Errorf("the message is %q, want %q", unusable.Message, want)
 	}
 }
 
