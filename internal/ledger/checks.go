@@ -298,7 +298,7 @@ func dataKept(e Evidence) finding {
 	}
 	return finding{outcome: Failed, want: want, got: "lost data", message: what +
 		": it is unknown which events took effect, and how often; if Redis restarted, was flushed, or has evicted keys, " +
-		"set appendonly yes and maxmemory-policy noeviction; if the machine of Redis failed, set appendfsync always; " +
+		"set appendonly yes and maxmemory-policy noeviction; if the machine of Redis failed, set appendfsync always or redis.durability: Synced; " +
 		"if Redis failed over to a replica that lacked effects, set min-replicas-to-write 1; then run the simulation again"}
 }
 

@@ -107,7 +107,7 @@ func (d *dataset) keep(now observation) {
 func (d *dataset) lossRemedy(before *observation, promised int64, now observation) string {
 	const (
 		settings = "set appendonly yes and maxmemory-policy noeviction for later runs"
-		older    = "the server has lost its latest writes: for later runs, set appendonly yes and, if machines may fail, appendfsync always; do the same on replicas"
+		older    = "the server has lost its latest writes: for later runs, set appendonly yes and, if machines may fail, appendfsync always or redis.durability: Synced; do the same on replicas"
 	)
 	switch {
 	case !d.durable:
