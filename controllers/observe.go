@@ -109,8 +109,8 @@ func (s *scope) abortIfFailed(failed []ledger.Check) {
 	}
 }
 
-// probesStore reports whether the observer checks that the simulation can write to Redis. A managed Redis is checked only
-// if the durability needs a command that an image with an old Redis lacks.
+// probesStore reports whether the observer checks that the simulation can write to Redis. A managed Redis is checked
+// only if the durability needs a command that an image with an old Redis lacks.
 func (s *scope) probesStore() bool {
 	return !s.store.managed || s.plan.Durability != plan.DurabilityWritten
 }

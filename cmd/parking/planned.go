@@ -57,9 +57,9 @@ func (s *planned) close() { s.adapters.close(s.log) }
 const recordTimeout = 2 * time.Second
 
 // record records the timeline of a component until the caller calls the returned function stop. The function stop
-// returns after the last row is stored, or after recordTimeout plus the latency. The parameter schedules contains the types of the
-// events that the component publishes. The timeline also contains a mark for each time at which a server stops or
-// resumes responding.
+// returns after the last row is stored, or after recordTimeout plus the latency. The parameter schedules contains the
+// types of the events that the component publishes. The timeline also contains a mark for each time at which a server
+// stops or resumes responding.
 func (s *planned) record(
 	ctx context.Context, component string, totals timeline.Totals, schedules ...event.Type,
 ) (stop func()) {

@@ -258,8 +258,8 @@ func (c *claimer) tooManyClaims() bool {
 
 // claim claims up to limit plates. It adds the plates to the held plates only when the claims are durable. If a plate
 // were used earlier, the store could lose the claim after the exit was published, and the plate could be claimed a
-// second time. If a reply of the store is lost, c.steps.run repeats the claims with the same tokens, so the store returns
-// the same plates.
+// second time. If a reply of the store is lost, c.steps.run repeats the claims with the same tokens, so the store
+// returns the same plates.
 //
 // A claim without plates has no effect. If claims take long to become durable, the claimer does not wait for such a
 // claim, so that it can soon claim the plates that become available.
@@ -325,8 +325,8 @@ func (c *claimer) hold(plates []claimed, limit int, now time.Time) {
 	async.Notify(c.answered)
 }
 
-// releaseHeld releases all held plates in one step, so that a generator that stops waits only once until the effects are
-// durable.
+// releaseHeld releases all held plates in one step, so that a generator that stops waits only once until the effects
+// are durable.
 func (c *claimer) releaseHeld(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

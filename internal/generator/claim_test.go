@@ -329,8 +329,8 @@ func TestClaims_HoldEnoughPlatesForTheExitsUntilTheNextClaimIsDurable(t *testing
 	}
 }
 
-// With plan.DurabilitySynced, each step of a generator is durable only after seconds. Exits must still be published when
-// they are due, also at a rate that needs more plates than one claim returns.
+// With plan.DurabilitySynced, each step of a generator is durable only after seconds. Exits must still be published
+// when they are due, also at a rate that needs more plates than one claim returns.
 func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -156,8 +156,9 @@ func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	return p.Exit.MinStay.D(), p.MaxStay.D()
 }
 
-// leaseRate returns how many events per second need a position. If a lease takes long to become durable, leaseRate returns
-// the highest rate of the schedule, because leased blocks must suffice even if the rate has increased since their lease.
+// leaseRate returns how many events per second need a position. If a lease takes long to become durable, leaseRate
+// returns the highest rate of the schedule, because leased blocks must suffice even if the rate has increased since
+// their lease.
 func (g *Generator) leaseRate() float64 {
 	if g.steps.latency == 0 {
 		return g.pacer.rate(time.Now())
@@ -167,8 +168,8 @@ func (g *Generator) leaseRate() float64 {
 }
 
 // matchedRate returns the number of matched exits per second. A matched exit needs a plate from the pool. If a claim
-// takes long to become durable, matchedRate also looks ahead, so that enough plates are claimed before the first exit is
-// due, and before the rate rises.
+// takes long to become durable, matchedRate also looks ahead, so that enough plates are claimed before the first exit
+// is due, and before the rate rises.
 func (g *Generator) matchedRate() float64 {
 	now := time.Now()
 	rate := max(g.pacer.rate(now), g.pacer.rate(now.Add(g.steps.latency)))

@@ -30,9 +30,9 @@ const (
 	maxPrefetch = 8192
 	// prefetchWait is the wait for durability that prefetchFactor allows at 5,000 events/s and with 256 workers.
 	prefetchWait = 400 * time.Millisecond
-	// maxGrown limits the growth of the prefetch count with Config.Latency. It is the number of deliveries of all queues
-	// together. If all bodies have the maximum size, they use 384 MiB, three quarters of the default memory limit of a
-	// processor pod.
+	// maxGrown limits the growth of the prefetch count with Config.Latency. It is the number of deliveries of all
+	// queues together. If all bodies have the maximum size, they use 384 MiB, three quarters of the default memory
+	// limit of a processor pod.
 	maxGrown = 6144
 )
 

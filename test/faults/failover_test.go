@@ -23,8 +23,9 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce is like TestFaults_RedisFailovers_EveryEventIsCountedOnce. The
-// processes also wait until the Redis servers have flushed the effects to disk. This needs Redis 7.2 or later, or Valkey.
+// TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce is like TestFaults_RedisFailovers_EveryEventIsCountedOnce.
+// The processes also wait until the Redis servers have flushed the effects to disk. This needs Redis 7.2 or later, or
+// Valkey.
 func TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	group, redis := newSentinels(t)
 	if !group.HasWAITAOF(t) {

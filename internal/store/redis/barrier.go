@@ -31,7 +31,8 @@ func (b barrier) command(ctx context.Context, replicas int, timeout time.Duratio
 }
 
 // isPassed reports whether the given number of replicas have confirmed the writes, according to the reply to the
-// command. For WAITAOF, the primary must have confirmed the writes too. The reply is nil if the command was not executed.
+// command. For WAITAOF, the primary must have confirmed the writes too. The reply is nil if the command was not
+// executed.
 func (b barrier) isPassed(reply any, replicas int) bool {
 	var local, remote int64
 	switch reply := reply.(type) {
@@ -46,9 +47,9 @@ func (b barrier) isPassed(reply any, replicas int) bool {
 	return (local > 0 || !b.synced()) && remote >= int64(replicas)
 }
 
-// An observation waits at least syncTimeout and at most maxSyncTimeout for WAITAOF. With appendfsync everysec, a replica
-// may need more than two seconds: a second each until it begins to flush the writes, and until it tells the primary. The
-// maximum is high enough for a disk that needs many seconds for a flush.
+// An observation waits at least syncTimeout and at most maxSyncTimeout for WAITAOF. With appendfsync everysec, a
+// replica may need more than two seconds: a second each until it begins to flush the writes, and until it tells the
+// primary. The maximum is high enough for a disk that needs many seconds for a flush.
 const (
 	syncTimeout    = 3 * time.Second
 	maxSyncTimeout = time.Minute

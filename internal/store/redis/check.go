@@ -99,8 +99,8 @@ func right(command []any, reply string) string {
 }
 
 // trialsOn returns one trial call of each command that the store or one of its scripts uses, except WAIT and WAITAOF,
-// which not every store needs. The first call is INFO server. The keys begin with the given prefix. The last command removes them. If the connection is
-// cut before that, they expire.
+// which not every store needs. The first call is INFO server. The keys begin with the given prefix. The last command
+// removes them. If the connection is cut before that, they expire.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{

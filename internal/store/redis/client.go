@@ -77,8 +77,8 @@ func newClient(source binding.Source, reloadInterval time.Duration, observing in
 	return client, nil
 }
 
-// enlargePipelinePool increases the number of connections that the client keeps for pipelines to each node of a cluster.
-// Steps and observations are pipelines. A negative size means that pipelines have no pool of their own.
+// enlargePipelinePool increases the number of connections that the client keeps for pipelines to each node of a
+// cluster. Steps and observations are pipelines. A negative size means that pipelines have no pool of their own.
 func enlargePipelinePool(o *goredis.ClusterOptions, by int) {
 	if by > 0 && o.PipelinePoolSize >= 0 {
 		o.PipelinePoolSize = orDefault(o.PipelinePoolSize, goredis.DefaultPipelinePoolSize) + by

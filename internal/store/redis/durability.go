@@ -106,8 +106,8 @@ func (h history) lacks(earlier history, offset int64) bool {
 }
 
 // look is a function that observes a server. It waits until the given number of replicas have confirmed all writes that
-// precede the observation (see the type barrier). The parameter lag is how long the servers have not confirmed writes. It
-// is 0 if the previous observation found that they had confirmed all writes.
+// precede the observation (see the type barrier). The parameter lag is how long the servers have not confirmed writes.
+// It is 0 if the previous observation found that they had confirmed all writes.
 type look func(ctx context.Context, replicas int, lag time.Duration) (observation, error)
 
 // rewrites identifies one version of the append-only file.

@@ -90,9 +90,9 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 	}
 }
 
-// TestFailover_PromotedReplicaIsKilled_LosesOnlyEffectsThatAreNotOnDisk promotes a replica that has received all effects,
-// and kills this replica before the effects are on its disk. A killed process does not lose what it has given to the
-// kernel, so the test removes the end of the append-only file, as a power failure may do.
+// TestFailover_PromotedReplicaIsKilled_LosesOnlyEffectsThatAreNotOnDisk promotes a replica that has received all
+// effects, and kills this replica before the effects are on its disk. A killed process does not lose what it has given
+// to the kernel, so the test removes the end of the append-only file, as a power failure may do.
 func TestFailover_PromotedReplicaIsKilled_LosesOnlyEffectsThatAreNotOnDisk(t *testing.T) {
 	t.Parallel()
 	for _, test := range powerFailures {
@@ -176,8 +176,8 @@ func (f powerFailure) open(t *testing.T, admin *goredis.Client, binding binding.
 	return s
 }
 
-// performWithoutDisk waits for steps that the server has executed but not flushed to disk. With DurabilityWritten, these
-// steps become durable. With DurabilitySynced, every worker waits in vain.
+// performWithoutDisk waits for steps that the server has executed but not flushed to disk. With DurabilityWritten,
+// these steps become durable. With DurabilitySynced, every worker waits in vain.
 func (f powerFailure) performWithoutDisk(t *testing.T, s *Store, w *workers, server *goredis.Client) {
 	t.Helper()
 	if f.durability == plan.DurabilityWritten {
@@ -192,7 +192,8 @@ func (f powerFailure) performWithoutDisk(t *testing.T, s *Store, w *workers, ser
 	})
 }
 
-// check checks whether steps are lost, and whether the store has detected the loss. The parameter is the number of steps.
+// check checks whether steps are lost, and whether the store has detected the loss. The parameter is the number of
+// steps.
 func (f powerFailure) check(t *testing.T, s *Store, steps int64) {
 	t.Helper()
 	missing, recorded, lostAt := missingSteps(t, s, steps), countsOf(t, s).EntriesRecorded, datasetOf(t, s).LostAt

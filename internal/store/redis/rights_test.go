@@ -58,8 +58,9 @@ func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	})
 }
 
-// checkRights opens stores with two partitions on the server. It checks that a user with the basic and the additional permissions can run every command of a
-// simulation, and that a user without the additional permissions is denied at least one of them.
+// checkRights opens stores with two partitions on the server. It checks that a user with the basic and the additional
+// permissions can run every command of a simulation, and that a user without the additional permissions is denied at
+// least one of them.
 func checkRights(t *testing.T, c Config, uri, basic, additional string, admins ...*goredis.Client) {
 	t.Helper()
 	c.Simulation, c.Partitions = "rights", 2

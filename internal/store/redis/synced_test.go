@@ -15,9 +15,9 @@ import (
 // synced is the configuration of a store with one partition that waits for the disks.
 var synced = Config{Simulation: "synced", Partitions: 1, Durability: plan.DurabilitySynced}
 
-// A primary and its replica with appendfsync everysec need more than a second to confirm a write. Every step must become
-// durable within plan.Durability.Latency, and no warning may be logged. The test tolerates a higher latency, because
-// the machine may be busy, but logs it.
+// A primary and its replica with appendfsync everysec need more than a second to confirm a write. Every step must
+// become durable within plan.Durability.Latency, and no warning may be logged. The test tolerates a higher latency,
+// because the machine may be busy, but logs it.
 func TestWaitDurable_Synced_StepsBecomeDurableWithoutWarnings(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -186,7 +186,8 @@ func TestStoreCheck_ServerCannotSync_ErrorContainsTheRemedy(t *testing.T) {
 	})
 }
 
-// checkSynced checks that the method Check returns an error that contains the given text, or no error if the text is "".
+// checkSynced checks that the method Check returns an error that contains the given text, or no error if the text is
+// "".
 func checkSynced(t *testing.T, uri, want string) {
 	t.Helper()
 	switch err := openWith(t, synced, Dependencies{Binding: source(t, uri)}).Check(t.Context()); {
