@@ -76,14 +76,6 @@ func (b barrier) clientOf(node *goredis.Client, timeout time.Duration) *goredis.
 	return node
 }
 
-// confirming names the servers that must confirm writes.
-func (b barrier) confirming() string {
-	if b.synced() {
-		return "servers of the store"
-	}
-	return "replicas of the store"
-}
-
 // lagError returns the warning that servers have not confirmed writes for long. It says what to check. The parameter is
 // the number of connected replicas.
 func (b barrier) lagError(replicas int) error {

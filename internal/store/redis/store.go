@@ -119,7 +119,7 @@ func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 		s.partitions = append(s.partitions, newPartition(c.Simulation, i, scripts))
 	}
 	settings := &settings{logger: logger}
-	lagging := outage.New(logger, "Events are not acknowledged, because "+barrier.confirming()+" do not confirm writes", "All "+barrier.confirming()+" confirm writes again")
+	lagging := outage.New(logger, "Events are not acknowledged, because servers of the store do not confirm writes", "All servers of the store confirm writes again")
 	for _, p := range s.servers() {
 		s.batchers = append(s.batchers, newBatcher(client, metrics, func(part string) { s.outages.Fine(part) }))
 		s.observers = append(s.observers, (&observer{
