@@ -291,9 +291,10 @@ var alwaysExpected = []warning{
 	// These warnings occur while a container starts.
 	{"Unhealthy", "Startup probe failed"},
 	{"Unhealthy", "Readiness probe failed"},
-	// These warnings occur if a container ends during a probe.
+	// These warnings occur if a container ends during a probe. If the kubelet ends the container, it cancels the probe.
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
+	{"Unhealthy", "context canceled"},
 	// This warning occurs if a container on a busy machine answers a probe late. If a container always answers late,
 	// the kubelet restarts the container, and the test fails.
 	{"Unhealthy", "context deadline exceeded"},
