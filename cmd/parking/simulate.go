@@ -249,8 +249,7 @@ func (f *simulateFlags) checkFaults(faults []plan.Fault) error {
 }
 
 // override applies the flags to the manifest. It returns a note for each field that a flag overrides, for each field
-// that the command ignores, and for spec.suspend if it is true. If the store is in memory, override resets the
-// durability.
+// that the command ignores, and for spec.suspend if it is true.
 func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []string) {
 	spec := &sim.Spec
 	if f.duration.Duration > 0 {
@@ -274,6 +273,12 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	if spec.Suspend {
 		notes = append(notes, "spec.suspend is true: no events will be published")
 	}
+	return append(notes, f.ignore(spec)...)
+}
+
+// ignore returns a note for each field of the spec that the command ignores. If the store is in memory, ignore resets
+// the durability, because effects in memory count as durable at once.
+func (f *simulateFlags) ignore(spec *v1alpha1.ParkingSimulationSpec) (notes []string) {
 	broker := f.used("the broker", f.servers.hasRabbitMQ(), f.servers.rabbitmqSource())
 	inMemory := f.private == "" && !f.servers.hasRedis()
 	store := f.used("the store", f.servers.hasRedis(), f.servers.redisSource())
@@ -300,7 +305,7 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 		}
 	}
 	if inMemory {
-		spec.Redis.Durability = v1alpha1.DurabilityWritten // effects in memory count as durable at once
+		spec.Redis.Durability = v1alpha1.DurabilityWritten
 	}
 	return notes
 }
