@@ -93,9 +93,9 @@ func (w *warner) durations() {
 func (w *warner) stays() {
 	exit := &w.plan.Exit
 	if exit.Publishes() && exit.MatchPercent > 0 && w.plan.MaxStay.D() <= w.plan.ExitDelay() {
-		enough := plan.Duration(time.Second + 3*w.plan.Durability.Latency())
+		enough := plan.Duration(w.plan.ExitDelay() + 500*time.Millisecond)
 		w.warn("plates.maxStay, %s, is only slightly longer than exit.minStay, %s: some plates may be forgotten before an exit can use them, and exits without a plate will "+
-			"not be published, but counted as starved; set plates.maxStay to %s or more", *w.spec.Plates.MaxStay, *w.spec.Exit.MinStay, exit.MinStay+enough)
+			"not be published, but counted as starved; set plates.maxStay to %s or more", *w.spec.Plates.MaxStay, *w.spec.Exit.MinStay, enough)
 	}
 }
 

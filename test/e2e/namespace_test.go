@@ -294,7 +294,7 @@ var alwaysExpected = []warning{
 	// These warnings occur if a container ends during a probe. If the kubelet ends the container, it cancels the probe.
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
-	{"Unhealthy", "context canceled"},
+	{"Unhealthy", "rpc error: code = Canceled desc = context canceled"},
 	// This warning occurs if a container on a busy machine answers a probe late. If a container always answers late,
 	// the kubelet restarts the container, and the test fails.
 	{"Unhealthy", "context deadline exceeded"},

@@ -186,6 +186,12 @@ func (g *SentinelGroup) HasWAITAOF(t testing.TB) bool {
 	t.Helper()
 	client := g.client(t, g.nodes[0])
 	defer func() { _ = client.Close() }()
+	return HasWAITAOF(t, client)
+}
+
+// HasWAITAOF reports whether the server of the client has the command WAITAOF.
+func HasWAITAOF(t testing.TB, client *goredis.Client) bool {
+	t.Helper()
 	err := client.Do(t.Context(), "WAITAOF", 0, 0, 1).Err()
 	return err == nil || !strings.HasPrefix(err.Error(), "ERR unknown command")
 }

@@ -129,7 +129,7 @@ type observer struct {
 	outages *outage.Log
 	// The field part identifies this observer in the logs o.outages and o.lagging.
 	part string
-	// lagging is the log of the periods in which replicas do not confirm writes.
+	// lagging is the log of the periods in which servers do not confirm writes.
 	lagging *outage.Log
 	barrier barrier
 	metrics *metrics
@@ -369,7 +369,7 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	return seen, nil
 }
 
-// reportReplicas logs a change of the number of replicas. It also logs a warning if replicas do not confirm writes for
+// reportReplicas logs a change of the number of replicas. It also logs a warning if servers do not confirm writes for
 // longer than lagTolerance. The parameter before is the number of replicas at the previous observation.
 func (o *observer) reportReplicas(before int, seen observation) {
 	if before != seen.replicas {

@@ -216,14 +216,9 @@ func stopSyncing(t *testing.T, admin *goredis.Client) {
 // requireWAITAOF skips the test if the server does not have the command WAITAOF.
 func requireWAITAOF(t testing.TB, admin *goredis.Client) {
 	t.Helper()
-	if !hasWAITAOF(t, admin) {
+	if !servers.HasWAITAOF(t, admin) {
 		t.Skip("the server has no command WAITAOF: set PARKING_REDIS_ROOT to a system with Redis 7.2 or later, or Valkey")
 	}
-}
-
-func hasWAITAOF(t testing.TB, admin *goredis.Client) bool {
-	t.Helper()
-	return !strings.HasPrefix(replyIn(admin.Do(t.Context(), "waitaof", 0, 0, 1).Err()), replyNoWAITAOF)
 }
 
 // logFile is the incremental file of an append-only file. The server appends its writes to the incremental file.

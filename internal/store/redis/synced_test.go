@@ -158,7 +158,7 @@ func TestStoreCheck_ServerCannotSync_ErrorContainsTheRemedy(t *testing.T) {
 	t.Run("the server is too old", func(t *testing.T) {
 		t.Parallel()
 		server := servers.NewRedis(t, servers.RedisOptions{})
-		if hasWAITAOF(t, client(t, server.URI())) {
+		if servers.HasWAITAOF(t, client(t, server.URI())) {
 			t.Skip("the server has the command WAITAOF")
 		}
 		checkSynced(t, server.URI(), "Redis "+server.Version()+" lacks the command WAITAOF, which redis.durability Synced needs: "+
