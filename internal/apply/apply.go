@@ -8,6 +8,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -69,8 +70,8 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an Applier. If an object is missing from the cache, the Applier reads the object with the parameter
-// direct, which must not use a cache.
+// New returns an Applier. If an object exists although it is missing from the cache, the Applier reads the object with
+// the parameter direct, which must not use a cache.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
@@ -90,22 +91,47 @@ func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Resul
 		return "", err
 	}
 	if live == nil {
-		if live, err = a.findUncached(ctx, desired); err != nil {
-			return "", err
+		err := a.create(ctx, patch)
+		switch {
+		case err == nil:
+			return Created, nil
+		case !apierrors.IsConflict(err):
+			return "", applyError(patch, err)
 		}
+		existing, readErr := a.read(ctx, desired, "")
+		if existing == nil || readErr != nil {
+			return "", cmp.Or(readErr, applyError(patch, err))
+		}
+		live = existing
 	}
 	result, err := compare(live, desired, patch)
 	if err != nil || result == Unchanged {
 		return result, err
 	}
-	err = a.send(ctx, patch)
-	if live != nil && apierrors.IsInvalid(err) {
+	if err = a.send(ctx, patch); apierrors.IsInvalid(err) {
 		err = a.forceReplace(ctx, patch)
 	}
 	if err != nil {
-		return "", fmt.Errorf("apply %s %s: %w", patch.GetKind(), client.ObjectKeyFromObject(desired), err)
+		return "", applyError(patch, err)
 	}
 	return result, nil
+}
+
+func applyError(patch *unstructured.Unstructured, err error) error {
+	return fmt.Errorf("apply %s %s: %w", patch.GetKind(), client.ObjectKeyFromObject(patch), err)
+}
+
+// create applies the patch only if the object does not exist. Otherwise, the error is a conflict.
+//
+// An apply with a resource version fails if the live object has another resource version. If no object exists, the API
+// server ignores the resource version and creates the object. So a resource version that no object ever has turns an
+// apply into a create. A create request would not do: the API server would record the fields as updated instead of
+// applied, and later applies would not remove them.
+func (a *Applier) create(ctx context.Context, patch *unstructured.Unstructured) error {
+	const ofNoObject = "1" // etcd counts its revisions from 1, and increments the revision before it stores an object
+	conditional := patch.DeepCopy()
+	conditional.SetResourceVersion(ofNoObject)
+	return a.send(ctx, conditional)
 }
 
 // HasChanged reports whether the desired object has changed since it was last applied to the live object.
@@ -193,31 +219,33 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 // consistent read follows. If it lacks the object, findUncached returns nil, although the object may have just been
 // created.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
+	if live, err := a.read(ctx, desired, "0"); live == nil || err != nil {
+		return nil, err
+	}
+	return a.read(ctx, desired, "")
+}
+
+// read reads the metadata of an object, not from the cache. It returns nil if the object does not exist.
+func (a *Applier) read(ctx context.Context, desired client.Object, resourceVersion string) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
 		return nil, fmt.Errorf("find the kind of %T: %w", desired, err)
 	}
 	key := client.ObjectKeyFromObject(desired)
-	var live *metav1.PartialObjectMetadata
-	for _, version := range []string{"0", ""} {
-		live = &metav1.PartialObjectMetadata{}
-		live.SetGroupVersionKind(kind)
-		err := a.direct.Get(ctx, key, live, &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: version}})
-		switch {
-		case apierrors.IsNotFound(err):
-			return nil, nil //nolint:nilnil // absence is not an error
-		case err != nil:
-			return nil, fmt.Errorf("look for %s %s: %w", kind.Kind, key, err)
-		}
+	live := &metav1.PartialObjectMetadata{}
+	live.SetGroupVersionKind(kind)
+	err = a.direct.Get(ctx, key, live, &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: resourceVersion}})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil //nolint:nilnil // absence is not an error
+	case err != nil:
+		return nil, fmt.Errorf("look for %s %s: %w", kind.Kind, key, err)
 	}
 	return live, nil
 }
 
 // compare determines what an apply of the patch to the live object would do.
 func compare(live, desired client.Object, patch *unstructured.Unstructured) (Result, error) {
-	if live == nil {
-		return Created, nil
-	}
 	if !sameController(live, desired) {
 		return "", &NameTakenError{Kind: patch.GetKind(), Key: client.ObjectKeyFromObject(desired)}
 	}

@@ -3,34 +3,49 @@ package apply_test
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// server is a fake API server that counts patch requests.
+func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
+
+// server is a namespace of a real API server. It counts patch requests that changed an object.
 type server struct {
 	client.WithWatch
 
-	writes int
+	namespace string
+	writes    int
 }
 
-func newServer() *server {
-	return &server{WithWatch: fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithReturnManagedFields().Build()}
+func newServer(t *testing.T) *server {
+	t.Helper()
+	cluster := apiserver.New(t)
+	c, err := client.NewWithWatch(cluster.Config, client.Options{Scheme: clientgoscheme.Scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &server{WithWatch: c, namespace: cluster.Namespace}
 }
 
 func (s *server) Patch(ctx context.Context, o client.Object, patch client.Patch, options ...client.PatchOption) error {
-	s.writes++
-	return s.WithWatch.Patch(ctx, o, patch, options...)
+	err := s.WithWatch.Patch(ctx, o, patch, options...)
+	if err == nil {
+		s.writes++
+	}
+	return err
 }
 
 func (s *server) applier() *apply.Applier { return apply.New(s, s, clientgoscheme.Scheme) }
@@ -52,10 +67,17 @@ func (s *server) read(t *testing.T, like client.Object) client.Object {
 	return live
 }
 
+// in returns a copy of an object in the namespace of the server.
+func (s *server) in(o client.Object) client.Object {
+	moved := o.DeepCopyObject().(client.Object)
+	moved.SetNamespace(s.namespace)
+	return moved
+}
+
 func meta(name string) metav1.ObjectMeta {
 	yes := true
 	return metav1.ObjectMeta{
-		Namespace: "default", Name: name, Labels: map[string]string{"a": "b"},
+		Name: name, Labels: map[string]string{"a": "b"},
 		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Owner", Name: "owner", UID: "1", Controller: &yes}},
 	}
 }
@@ -66,7 +88,8 @@ func deployment() *appsv1.Deployment {
 		ObjectMeta: meta("d"),
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas,
-			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: corev1.PodSpec{Containers: []corev1.Container{{
 				Name: "c", Image: "i", Args: []string{"one", "two"},
 				Env:       []corev1.EnvVar{{Name: "A", Value: "1"}},
 				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // without the key field protocol
@@ -102,7 +125,7 @@ func TestApply_ReturnsWhetherTheObjectWasChanged(t *testing.T) {
 			change: func(o client.Object) {
 				c := &o.(*appsv1.Deployment).Spec.Template.Spec.Containers
 				(*c)[0].Env = append([]corev1.EnvVar{{Name: "B"}}, (*c)[0].Env...)
-				*c = append([]corev1.Container{{Name: "sidecar"}}, *c...)
+				*c = append([]corev1.Container{{Name: "sidecar", Image: "i"}}, *c...)
 			},
 			want: apply.Unchanged,
 		},
@@ -163,7 +186,8 @@ func TestApply_ReturnsWhetherTheObjectWasChanged(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newServer()
+			s := newServer(t)
+			test.desired = s.in(test.desired)
 			if got, err := s.applier().Apply(t.Context(), test.desired, nil); err != nil || got != apply.Created {
 				t.Fatalf("the first result is %q (%v), want %q", got, err, apply.Created)
 			}
@@ -194,9 +218,9 @@ func TestApply_ReturnsWhetherTheObjectWasChanged(t *testing.T) {
 
 func TestApply_LaggingCache_CausesNoWrite(t *testing.T) {
 	t.Parallel()
-	s := newServer()
+	s := newServer(t)
 	for _, want := range []apply.Result{apply.Created, apply.Unchanged} {
-		if got, err := s.applier().Apply(t.Context(), deployment(), nil); err != nil || got != want {
+		if got, err := s.applier().Apply(t.Context(), s.in(deployment()), nil); err != nil || got != want {
 			t.Errorf("the result is %q (%v), want %q", got, err, want)
 		}
 	}
@@ -205,22 +229,34 @@ func TestApply_LaggingCache_CausesNoWrite(t *testing.T) {
 	}
 }
 
+// customResource returns an object whose kind a CustomResourceDefinition defines.
+func customResource() client.Object {
+	o := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{}}}
+	o.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("ParkingSimulation"))
+	m := meta("c")
+	o.SetName(m.Name)
+	o.SetOwnerReferences(m.OwnerReferences)
+	return o
+}
+
 func TestApply_ObjectOfAnotherOwner_ReturnsNameTakenError(t *testing.T) {
 	t.Parallel()
-	other := deployment()
-	other.OwnerReferences[0].UID = "2"
-	orphan := deployment()
-	orphan.OwnerReferences = nil
-	for name, live := range map[string]client.Object{"of another owner": other, "without owner": orphan} {
-		s := newServer()
-		if err := s.Create(t.Context(), live); err != nil {
-			t.Fatal(err)
-		}
-		for _, cached := range []client.Object{nil, s.cached(t, live)} {
-			_, err := s.applier().Apply(t.Context(), deployment(), cached)
-			var taken *apply.NameTakenError
-			if !errors.As(err, &taken) || taken.Kind != "Deployment" || s.writes > 0 {
-				t.Errorf("%s: the error is %v after %d writes, want a *NameTakenError and no write", name, err, s.writes)
+	other := deployment().OwnerReferences
+	other[0].UID = "2"
+	for name, owners := range map[string][]metav1.OwnerReference{"of another owner": other, "without owner": nil} {
+		for _, desired := range []client.Object{deployment(), customResource()} {
+			s := newServer(t)
+			desired = s.in(desired)
+			live := s.in(desired)
+			live.SetOwnerReferences(owners)
+			if err := s.Create(t.Context(), live); err != nil {
+				t.Fatal(err)
+			}
+			for _, cached := range []client.Object{nil, s.cached(t, live)} {
+				_, err := s.applier().Apply(t.Context(), desired, cached)
+				if taken, ok := errors.AsType[*apply.NameTakenError](err); !ok || taken.Key.Name != desired.GetName() || s.writes > 0 {
+					t.Errorf("%T %s: the error is %v after %d writes, want a *NameTakenError and no write", desired, name, err, s.writes)
+				}
 			}
 		}
 	}
@@ -228,11 +264,12 @@ func TestApply_ObjectOfAnotherOwner_ReturnsNameTakenError(t *testing.T) {
 
 func TestSlimmer_ObjectsWithEqualFields_ShareOneCopy(t *testing.T) {
 	t.Parallel()
-	s, slimmer := newServer(), apply.NewSlimmer()
+	s, slimmer := newServer(t), apply.NewSlimmer()
 	var all []metav1.ObjectMeta
 	for _, name := range []string{"one", "two"} {
-		desired := deployment()
-		desired.Name, desired.OwnerReferences[0].UID = name, types.UID("owner-of-"+name)
+		o := deployment()
+		o.Name, o.OwnerReferences[0].UID = name, types.UID("owner-of-"+name)
+		desired := s.in(o)
 		if _, err := s.applier().Apply(t.Context(), desired, nil); err != nil {
 			t.Fatal(err)
 		}
