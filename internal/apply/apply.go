@@ -164,8 +164,13 @@ func (a *Applier) send(ctx context.Context, patch *unstructured.Unstructured) er
 	if err != nil {
 		return err
 	}
+	// Only the metadata is requested, because nobody reads the response.
+	response := &metav1.PartialObjectMetadata{}
+	response.SetGroupVersionKind(patch.GroupVersionKind())
+	response.SetNamespace(patch.GetNamespace())
+	response.SetName(patch.GetName())
 	raw := client.RawPatch(types.ApplyPatchType, escapeForYAML(text))
-	return a.writer.Patch(ctx, patch.DeepCopy(), raw, client.FieldOwner(FieldManager), client.ForceOwnership)
+	return a.writer.Patch(ctx, response, raw, client.FieldOwner(FieldManager), client.ForceOwnership)
 }
 
 // escapeForYAML escapes characters that are valid in JSON but not in YAML, because the API server parses an apply patch
