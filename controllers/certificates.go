@@ -73,8 +73,8 @@ func hosts(all []resources.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// warnOfExpiry adds a note if the user's certificate in a Secret expires soon, and requests a reconcile for the time at
-// which the certificate expires. Otherwise, it requests a reconcile for the time at which the note becomes due.
+// warnOfExpiry adds a note if the user's certificate in a Secret expires within certificates.RenewBefore. It requests a
+// reconcile at the time of expiry or, if there is no note yet, at the time from which the note is needed.
 func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server string) {
 	left := expiry.Sub(s.now)
 	if left > certificates.RenewBefore {

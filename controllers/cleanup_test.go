@@ -58,7 +58,7 @@ func (r *removals) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, err
 }
 
 type removedBroker struct {
-	broker.Broker // nil, because the cleaner calls only the methods below
+	broker.Broker // nil, because the cleaner calls only the methods that removedBroker overrides
 
 	removed *removals
 	what    string
@@ -75,7 +75,7 @@ func (b removedBroker) Delete(context.Context) error {
 func (b removedBroker) Close() error { return nil }
 
 type removedStore struct {
-	store.Store // nil, because the cleaner calls only the methods below
+	store.Store // nil, because the cleaner calls only the methods that removedStore overrides
 
 	removed *removals
 	what    string

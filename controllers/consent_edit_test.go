@@ -55,9 +55,8 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			}
 			c.Secret("permitted", binding)
 			sim := c.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
-				// A running simulation cannot change from a managed to an external RabbitMQ or Redis. Its summary API
-				// cannot change from a volume to a database. So in these cases, the simulation uses an external server
-				// from the start.
+				// A running simulation cannot change from a managed to an external RabbitMQ or Redis, or from a volume
+				// to a database. So the simulation uses an external server from the start, with another Secret.
 				if name == "rabbitmq" || name == "redis" || name == "database" {
 					refer(s, "permitted")
 				}

@@ -252,7 +252,8 @@ func TestReconcile_DurationEnds_CompletesTheSimulation(t *testing.T) {
 	c := newCluster(t)
 	sim := c.Simulate("short", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = v1alpha1.NewDuration(time.Second)
-		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the fake servers contain no events, so with higher rates the verdict would be FAIL
+		// With rates above 0, the verdict would be FAIL, because the fake servers contain no events.
+		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0))
 	})
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "NotStarted")
 	c.MakeWorkloadsReady()

@@ -90,8 +90,8 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		c.has(rules, 1)
 		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
 
-		// Delete an object. The operator restores the object only if the operator watches objects of this kind. First
-		// wait until the operator is idle, because a reconcile for another reason would also restore the object.
+		// Delete an object, and check that the operator's watch of its kind restores it. First wait until the operator
+		// is idle, because a reconcile for any other reason would also restore the object.
 		c.awaitQuiet()
 		rule := &unstructured.Unstructured{}
 		rule.SetGroupVersionKind(rules)
@@ -215,9 +215,9 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 	c.isCalm(2)
 }
 
-// failsWithTLS makes a RabbitmqCluster use TLS, and lets connections fail for a while. The condition BrokerReady must
-// name the Secrets of the RabbitmqCluster. It must not name the simulation's copy, because the operator would overwrite
-// an edit of the copy.
+// failsWithTLS makes a RabbitmqCluster use TLS, and then makes all connections to RabbitMQ fail for a while. Meanwhile,
+// the condition BrokerReady must name the Secrets of the RabbitmqCluster, so that the user corrects them. It must not
+// name the simulation's copy: the operator would overwrite an edit of the copy.
 func (c *cluster) failsWithTLS(sim *v1alpha1.ParkingSimulation, rabbit *unstructured.Unstructured) {
 	c.T.Helper()
 	namespace, ca := rabbit.GetNamespace(), string(tlstest.NewAuthority(c.T, "issuer").PEM)

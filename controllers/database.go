@@ -52,7 +52,7 @@ func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a := d.answers[sim]
-	if a == nil || a.pod != pod { // discard the answer of another pod, which may be out of date
+	if a == nil || a.pod != pod { // discard the answer of another pod: that answer may be out of date
 		a = &databaseAnswer{pod: pod}
 		d.answers[sim] = a
 	}

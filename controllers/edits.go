@@ -78,9 +78,9 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	switch {
 	case len(status.RunSettings) == 0 && s.sim.Generation > 1:
 		// An earlier version of the operator started the simulation, and did not store status.runSettings. The
-		// generation shows that the spec was edited, but not whether the edit followed the start. To be safe, the
-		// verdict does not check the schedule. The function uncheckedSchedule recognizes this case: the time of the
-		// change equals the start time.
+		// generation shows that the spec was edited, but not whether it was edited before or after the start. To be
+		// safe, the verdict does not check the schedule. The function uncheckedSchedule recognizes this case, because
+		// status.scheduleChangeTime equals the start time.
 		status.ScheduleChangeTime = status.StartTime.DeepCopy()
 	case len(status.RunSettings) > 0 && changesSchedule(status.RunSettings, now, s.generatorsDone()):
 		status.ScheduleChangeTime = wholeSeconds(s.now)

@@ -19,9 +19,9 @@ const (
 	maxFaultMessage = 1024
 )
 
-// faultsStatus converts the measured effects of faults to the form that they have in the status. The argument h
-// contains the totals of the occurrences whose records were removed. The counts in the result include these
-// occurrences. faultsStatus returns nil if there are no accounts.
+// faultsStatus returns the part of the status that describes faults, or nil if there are no accounts. Each account
+// describes one occurrence of a fault. h describes the occurrences whose records were removed; the counts in the status
+// include them.
 func faultsStatus(accounts []fault.Account, h fault.History) *v1alpha1.FaultsStatus {
 	if len(accounts) == 0 {
 		return nil

@@ -105,7 +105,7 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	}
 	result := r.cleanUp(ctx, s)
 	if result.Running && result.Began.IsZero() {
-		return reconcile.Result{RequeueAfter: cleanup.Interval}, nil // the cleanups of other simulations come first
+		return reconcile.Result{RequeueAfter: cleanup.Interval}, nil // the cleanups of other simulations run first
 	}
 	if last := result.Began.Add(r.options.CleanupTimeout); last.After(deadline) {
 		deadline = last
@@ -262,8 +262,8 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := cleanupResult{Result: r.cleaner.Attempt(s.key, job)}
-	// If Done returns true, data can remain only on servers without a usable binding. A retry does not help there, so
-	// the result is final.
+	// If Done returns true, the cleanup has succeeded on all servers with a usable binding. Data can remain only on the
+	// other servers. A retry does not help there, so the result is final.
 	result.final = result.Done()
 	result.Queues, result.Keys = errors.Join(result.Queues, missing.Queues), errors.Join(result.Keys, missing.Keys)
 	return result

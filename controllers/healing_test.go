@@ -68,7 +68,7 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 		c.isRestored(child)
 	}
 
-	// The operator also restores fields that change while it runs.
+	// The edits above were made while the operator was stopped. Now edit fields while the operator runs.
 	for _, child := range children {
 		for _, l := range ownedLeaves(child.Unstructured) {
 			if !strings.HasPrefix(l.path, "/metadata") && c.edit(child, l) {
@@ -242,7 +242,7 @@ func indexOf(list any, text string) int {
 func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
-		return v + "0" // a string that contains a number, such as "5", stays valid with a 0 at its end
+		return v + "0" // a digit, so that a number in a string, such as "5", stays a number
 	case bool:
 		return !v
 	case int64:

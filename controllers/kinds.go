@@ -144,7 +144,7 @@ func optional(kind schema.GroupVersionKind, crd string) childKind {
 func keepUnstructured(slim metav1.ObjectMeta, o client.Object) error {
 	u, ok := o.(*unstructured.Unstructured)
 	if !ok {
-		return fmt.Errorf("remove the unused fields of %T: it is not unstructured", o)
+		return fmt.Errorf("remove the unused fields of %T: want *unstructured.Unstructured", o)
 	}
 	metadata, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&slim)
 	if err != nil {

@@ -46,10 +46,11 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 }
 
 // annotatePods sets the annotation mountsAnnotation of a component's running pods, so that the kubelet refreshes their
-// mounted files immediately. It does nothing while the user's Secret with the certificate is invalid, for example
-// because the user has changed the certificate but not yet the key. Otherwise, the pods would get the invalid
-// certificate immediately. Until the Secret is valid again, the pod's mounted files are refreshed only by the kubelet's
-// regular sync. That applies to files from other Secrets too.
+// mounted files immediately.
+//
+// It does nothing while the user's Secret with the certificate is invalid, for example because the user has changed the
+// certificate but not yet the key: a refresh would give the pods the invalid certificate. Until the Secret is valid
+// again, all mounted files of these pods are refreshed only by the kubelet's regular sync.
 func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Component, hash string) error {
 	if s.managedServer(c).finding.reason == reasonSecretInvalid {
 		return nil

@@ -175,10 +175,11 @@ func hasLabels(o client.Object, want map[string]string) bool {
 	return true
 }
 
-// withholdReferrers adds to s.withheld every object that refers, directly or through other objects, to a name that an
-// object of another owner already has. If the Secret of the certificate authority is such an object, withholdReferrers
-// also adds the Secrets with certificates that the authority would sign. It compares only names, because many references
-// do not contain the kind of the object. So it may add more objects than necessary.
+// withholdReferrers adds to s.withheld the objects whose names objects of other owners already have, and every object
+// that refers to one of these names, directly or through other objects. If the Secret of the certificate authority
+// belongs to another owner, withholdReferrers also adds the Secrets with certificates that the authority would sign. It
+// compares only names, because many references do not contain the kind of the object. So it may add more objects than
+// necessary.
 func (r *Reconciler) withholdReferrers(s *scope) error {
 	names := map[string]bool{}
 	for key := range s.taken {

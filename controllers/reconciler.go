@@ -156,7 +156,7 @@ func (r *Reconciler) phases() []phase {
 		// Apply the desired objects, then delete objects that are no longer desired.
 		r.applyChildren,
 		r.prune,
-		// Make running pods read a new plan or new passwords soon.
+		// Make the kubelet update the mounted plan and Secrets in running pods at once.
 		r.syncMounts,
 	}
 }

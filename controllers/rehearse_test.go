@@ -96,9 +96,8 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	c := newCluster(t)
 	sim, hit := c.createRunning("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	// nearFuture returns the time 10 s from now, relative to the parameter since. The edits below change the fault
-	// times to such times. An edit must reach the operator within the 10 s, because the operator does not inject a
-	// fault whose time has passed.
+	// nearFuture returns a fault time 10 s from now, as the duration since the given time. An edit must reach the
+	// operator within these 10 s, because the operator does not inject a fault whose time has passed.
 	nearFuture := func(since time.Time) *v1alpha1.Duration {
 		return v1alpha1.NewDuration((time.Since(since) + 10*time.Second).Round(time.Second))
 	}
@@ -115,7 +114,7 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 }
 
 // An edit during a pause removes the last fault that needs an agent, and changes the template of the target. Each of
-// these two changes would replace the paused pod, and would so end the pause early.
+// these two changes replaces the pod, and would end the pause early if the operator applied it at once.
 func TestRehearse_PodTemplateEditedDuringAPause_IsAppliedAfterThePause(t *testing.T) {
 	t.Parallel()
 	const name = "held"
@@ -168,7 +167,7 @@ func TestRehearse_PodTemplateEditedDuringAPause_IsAppliedAfterThePause(t *testin
 		t.Error("the template was changed during the pause")
 	}
 	c.Exists(secret, resources.Name(sim, resources.ComponentAgent))
-	c.Delete(paused, paused.Name) // the deletion ends the pause
+	c.Delete(paused, paused.Name) // without the paused pod, the pause ends
 	c.AwaitEvent(sim, "FaultAborted", "stall/0")
 	c.Eventually("the edit to be applied", func() error {
 		if !edited() {
@@ -256,7 +255,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
-			// The function measure sets high latencies and a lag of 9 s for the time after its call.
+			// measure sets a timeline. From the call on, the latencies are high and the lag is 9 s.
 			measure := func() { c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second)) }
 			if name == "lag" { // the lag must be 9 s in the whole run
 				measure()

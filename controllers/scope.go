@@ -27,9 +27,9 @@ type scope struct {
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// The fields resolved, plan, warnings and invalid are also set before the first phase. If the spec has errors, the
-	// field invalid contains these errors, and the fields resolved, plan and warnings are nil. If the spec has no
-	// errors, the field invalid is nil. The fields plan and warnings have the same values as the fields of resolved.
+	// The fields resolved, plan, warnings and invalid are set before the first phase. The field invalid contains the
+	// errors of the spec. If there are no errors, invalid is nil, and plan and warnings are copied from resolved.
+	// Otherwise, resolved, plan and warnings are nil.
 	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string

@@ -141,9 +141,8 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// recoveries returns a Kubernetes event for each fault for which it has become known whether the simulation has
-// recovered. A fault whose record already contains its final account gets no event, because an earlier reconcile has
-// reported this account.
+// recoveries returns a Kubernetes event for each fault with the outcome Recovered or NotRecovered. A fault whose record
+// already contains its final account gets no event, because an earlier reconcile has reported this account.
 func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 	reported := map[string]bool{}
 	for i := range records {

@@ -143,7 +143,7 @@ func finalEvidence(now *observer.Observation, p *plan.Plan, unchecked string, fa
 	return e
 }
 
-// ifNothingPublished returns s if all due events of the schedule were missed. Otherwise it returns nil.
+// ifNothingPublished returns the given schedule if all its due events were missed. Otherwise it returns nil.
 func ifNothingPublished(s *ledger.Schedule) *ledger.Schedule {
 	if s != nil && s.Missed == s.Due {
 		return s
@@ -173,10 +173,10 @@ func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedu
 		kept(p.Exit.Schedule, p.Duration.D()-delay, left, skipped(p.Exit.Schedule, p.StartTime.Add(delay), event.TypeExit))
 }
 
-// skippedBy returns how many events the generators skipped because they started late. It considers only the first part
-// of the schedule, which has the length lateStart. The result is the number of events that the schedule plans for this
-// part, minus the number of events that became due for a running generator. This difference is correct even if the
-// replicas start at different times. If the timeline contains no event, the result is 0.
+// skippedBy returns how many events the generators skipped because they started late. From the time begin until
+// begin+lateStart, it compares the number of events that the schedule plans with the number of events that became due
+// for a running generator. The difference is correct even if the replicas start at different times. If the timeline
+// contains no event, the result is 0.
 func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Type) int64 {
 	deadline := begin.Add(lateStart)
 	var due int64

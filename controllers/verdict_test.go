@@ -304,8 +304,8 @@ func TestTrackEdits_RunStartedByOlderOperatorVersion_EditedScheduleIsNotChecked(
 	}
 }
 
-// After an edit of the schedule, the verdict cannot check the schedule, and says so. Any other edit has no effect on
-// the verdict. A simulation that published nothing never passes.
+// After an edit of the schedule, the verdict does not check the schedule, and its reasons say so. Other edits have no
+// effect on the verdict. A simulation that published nothing never passes.
 func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysThatScheduleWasNotChecked(t *testing.T) {
 	t.Parallel()
 	const unchecked = "the schedule was not checked, because an edit of the spec changed it at 2026-05-04T08:02:00Z"
@@ -334,7 +334,7 @@ func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysThatScheduleWasNotChecke
 			}
 			r := measured(t)
 			r.Report.EntriesConfirmed, r.Report.EntriesRecorded = published, published
-			r.Report.Starved = 100_000 // exits that found no available plate do not count as missed, and all due exits are fewer than 100,000
+			r.Report.Starved = 100_000 // more than all due exits, so no exit counts as missed
 			s.observation = &observer.Observation{Rest: r}
 			verdict := s.evaluate(nil)
 			status := &v1alpha1.ParkingSimulationStatus{Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons}

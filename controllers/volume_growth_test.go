@@ -164,7 +164,7 @@ func TestReconcile_VolumesGrow_NoPodIsReplaced(t *testing.T) {
 		}
 	}
 
-	// A smaller size has no effect.
+	// Lowering the size in the spec has no effect.
 	c.Edit(sim, func() { sim.Spec.RabbitMQ.Managed.Storage = storage(class, "1Gi") })
 	c.Eventually("the edit to be observed", func() error { return c.observed(sim) })
 	for _, write := range c.awaitQuiet() {

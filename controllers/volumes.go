@@ -71,8 +71,8 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// Reconcile again when the next check is due. No further reconcile is needed if this reconcile has checked the
-	// claim and the finding is empty.
+	// Reconcile again when the next check is due. If the claim was checked just now and there is no finding, no further
+	// reconcile is needed.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}

@@ -53,7 +53,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, ref
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		})
 	for _, kind := range r.childKinds {
-		if kind.crd == "" { // the other kinds are optional, and crdWatcher watches them
+		if kind.crd == "" { // kinds with a CRD are optional, and crdWatcher watches them
 			b = b.Watches(kind.object, owned, builder.WithPredicates(childChanged()))
 		}
 	}

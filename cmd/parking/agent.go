@@ -23,7 +23,7 @@ The agent finds its target by a mount: only the target container mounts a volume
 same user as the agent, and the pod must have shareProcessNamespace set. To isolate a server, the
 agent closes the connections that --relay forwards to it.`
 
-// agentTokenFile is the name of the file with the token in the agent's mounted Secret, which also has a certificate.
+// agentTokenFile is the name of the file with the token in the directory of the agent's mounted Secret.
 const agentTokenFile = "token"
 
 type agentFlags struct {

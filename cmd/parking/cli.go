@@ -305,7 +305,8 @@ func (l *logLevel) Type() string { return "level" }
 // logger returns a logger that writes to stderr. The format is text if stderr is a terminal, and JSON otherwise.
 func (c *cli) logger(level slog.Level) *slog.Logger { return c.loggerTo(c.stderr, level) }
 
-// loggerTo is like logger, but writes to w. The format still depends on stderr, because w passes the log on to stderr.
+// loggerTo is like logger, but writes to w. The writer w must pass the log on to stderr, because the format depends on
+// stderr.
 func (c *cli) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if terminal.Is(c.stderr) {

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// The client libraries of Kubernetes, RabbitMQ, Redis and databases would make the demo's first build much longer.
+// The first build of "make demo" is fast, because it omits the client libraries of Kubernetes, RabbitMQ, Redis and
+// databases.
 func TestDemoBuild_Dependencies_ContainNoClientsOfServers(t *testing.T) {
 	t.Parallel()
 	const tags = "nooperator,noservers" // the build tags of the Makefile target "demo"

@@ -132,7 +132,7 @@ func TestSimulate_TooFewFileDescriptors_ExitsWithFailure(t *testing.T) {
 
 // rejectingBroker is a broker that rejects declarations with an error.
 type rejectingBroker struct {
-	broker.Broker // nil, because the session calls only the methods below
+	broker.Broker // nil, because the session calls only the methods that rejectingBroker overrides
 
 	err error
 }

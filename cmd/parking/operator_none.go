@@ -8,7 +8,7 @@ import "github.com/spf13/cobra"
 // builds take much less time, because they do not compile the Kubernetes libraries.
 func (c *cli) operatorCommands() []*cobra.Command { return nil }
 
-// pluginCommand returns nil, because builds without the operator have no kubectl plugin either.
+// pluginCommand returns nil, because builds without the operator do not contain the kubectl plugin.
 func (c *cli) pluginCommand() *cobra.Command { return nil }
 
 // discardClientLogs does nothing, because builds without the operator do not contain the Kubernetes libraries.

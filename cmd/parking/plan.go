@@ -308,8 +308,7 @@ func planTable(output *planOutput, checked bool, t *table) []string {
 	t.add("", "  "+t.palette.Head(planTitle(r)))
 	t.paragraph(" ", planSubtitle(r))
 	t.add("")
-	// The function aligned right-aligns the columns 1 to textFrom-1. Here, these are all columns except column 0.
-	const textFrom = 99
+	const textFrom = 99 // beyond the last column: all columns except the first contain numbers
 	t.add(aligned(podRows(r), textFrom)...)
 	t.add("")
 	t.add(aligned(totalRows(r), 1)...)

@@ -271,8 +271,8 @@ func memoryLimit(p *sizing.Pods) int64 {
 	const mebibyte = 1 << 20
 	switch p.Component {
 	case sizing.RabbitMQ:
-		// RabbitMQ blocks publishers when its memory reaches about half of the limit. Before version 4, this threshold
-		// is about a third. With four times the request as the limit, both thresholds are above the request.
+		// RabbitMQ 4 blocks publishers when it uses about half of the memory limit, and earlier versions at about a
+		// third. A limit of four times the request keeps both thresholds above the request.
 		return max(4*p.MemoryRequest, 1024*mebibyte)
 	case sizing.Redis:
 		// No limit: with a limit, the operator would set maxmemory to 70 % of the limit, and Redis would reject writes

@@ -52,14 +52,14 @@ func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w"
 
 func (s *planned) close() { s.adapters.close(s.log) }
 
-// recordTimeout limits the time that a stopping process spends on storing the last rows of its timeline. The latency of
-// the plan's durability is added.
+// recordTimeout, plus the result of plan.Durability.Latency, is the maximum time that a stopping process spends on
+// storing the last rows of its timeline.
 const recordTimeout = 2 * time.Second
 
 // record records the timeline of a component until the caller calls the returned function stop. The function stop
-// returns after the last row is stored, or after recordTimeout plus the latency. The parameter schedules contains the
-// types of the events that the component publishes. The timeline also contains a mark for each time at which a server
-// stops or resumes responding.
+// returns when the last row is stored, or when the maximum time has passed; see recordTimeout. The parameter schedules
+// contains the types of the events that the component publishes. The timeline also contains a mark for each time at
+// which a server stops or resumes responding.
 func (s *planned) record(
 	ctx context.Context, component string, totals timeline.Totals, schedules ...event.Type,
 ) (stop func()) {

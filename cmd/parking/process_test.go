@@ -111,7 +111,7 @@ func servesFewConnections(ctx context.Context, t *testing.T, address string) {
 		}
 		return nil
 	})
-	<-time.After(100 * time.Millisecond) // without a limit, the page serves all connections in this time
+	<-time.After(100 * time.Millisecond) // long enough to serve all connections if there were no limit
 	if n := served.Load(); n > pageConnections {
 		t.Errorf("%d connections are served, want at most %d", n, pageConnections)
 	}

@@ -77,7 +77,7 @@ func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	p := resolved.Plan
-	p.Owner = "" // purge removes the data of any owner, even if the manifest contains the UID of one owner
+	p.Owner = "" // purge the data of every owner, even if the manifest contains a UID
 	p.Partitions = plan.MaxPartitions
 	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	return p, p.Validate()

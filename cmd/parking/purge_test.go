@@ -44,7 +44,7 @@ metadata:
 
 // hungBroker is a broker whose server accepts connections, but does not respond.
 type hungBroker struct {
-	broker.Broker // nil, because the removal calls only the methods below
+	broker.Broker // nil, because a purge calls only the methods that hungBroker overrides
 }
 
 func (hungBroker) Delete(ctx context.Context) error {
@@ -54,7 +54,7 @@ func (hungBroker) Delete(ctx context.Context) error {
 
 // purgedStore is a store that records whether it was purged.
 type purgedStore struct {
-	store.Store // nil, because the removal calls only the methods below
+	store.Store // nil, because a purge calls only the methods that purgedStore overrides
 
 	purged *bool
 }
@@ -68,13 +68,13 @@ func (s purgedStore) Purge(ctx context.Context) error {
 
 // recordingBroker is a broker that records in deletedFirst whether its queues were removed before the store's keys.
 type recordingBroker struct {
-	broker.Broker // nil, because the removal calls only the methods below
+	broker.Broker // nil, because a purge calls only the methods that recordingBroker overrides
 
 	keysPurged, deletedFirst *bool
 }
 
 func (b recordingBroker) Delete(context.Context) error {
-	// If purgeServers removed queues and keys concurrently, it would remove the keys during this sleep, and the test
+	// If purgeServers removed queues and keys concurrently, it would remove the keys before Sleep returns, and the test
 	// would fail.
 	time.Sleep(time.Second)
 	*b.deletedFirst = !*b.keysPurged

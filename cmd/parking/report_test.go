@@ -122,7 +122,7 @@ func forEachFigure(v reflect.Value, path string, f func(path string, figure refl
 		for i := range v.NumField() {
 			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 			within := path
-			if name == "-" { // no format contains this field
+			if name == "-" {
 				continue
 			}
 			if name != "" { // an embedded struct has no name: JSON puts its fields into the outer object

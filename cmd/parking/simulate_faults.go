@@ -119,8 +119,8 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch writes the lines of the log until ctx ends. The parameters occurrences and soFar are functions that return the
-// run with its faults up to this moment. A call of occurrences must return at once. A call of soFar also determines the
+// watch writes the lines of the log until ctx ends. The functions occurrences and soFar both return the start time of
+// the run and its faults so far. The function occurrences must return at once. The function soFar also determines the
 // recoveries, and may wait for a server.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
 	var recoveries sync.WaitGroup

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Users put URIs with passwords where a file, a directory or an address is expected. Each flag and argument of each
-// command rejects them before the command opens or quotes the value.
+// Users sometimes pass a URI with a password where a file, a directory or an address is expected. Each command must
+// reject such a value before it opens the value or quotes it in a message.
 func TestCommands_MisplacedURI_IsRejectedWithoutQuotingIt(t *testing.T) {
 	t.Parallel()
 	uris := []string{

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The configuration files repeat some constants of layout.go, because such a file cannot refer to a Go constant.
+// The configuration files repeat some constants of layout.go, because they cannot refer to Go constants.
 func TestConfigFiles_PathsAndAddresses_AgreeWithConstants(t *testing.T) {
 	t.Parallel()
 	var cni struct {

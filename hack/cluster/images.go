@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/hack/image/oci"
 )
 
-// A nativeCluster runs directly on this machine, not in Docker. It cannot pull images, so these images are imported, in
-// addition to the image of the operator.
+// The images in this block are imported into a nativeCluster, in addition to the image of the operator, because a
+// nativeCluster cannot pull images: it runs directly on this machine, not in Docker.
 const (
 	pauseImage = "docker.io/local/pause:1"
 	// serversImage contains RabbitMQ and Redis from Debian 13.

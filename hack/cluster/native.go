@@ -68,7 +68,7 @@ func (c *nativeCluster) up(ctx context.Context) error {
 // policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router only when the node itself
 // starts. So policies returns an error if the node already runs without kube-router.
 func (c *nativeCluster) policies(ctx context.Context) error {
-	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs programs of these packages
+	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs iptables and ipset
 		return err
 	}
 	if err := c.buildAll(ctx, policyBuilds()); err != nil {

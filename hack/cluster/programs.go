@@ -27,8 +27,8 @@ type build struct {
 	programs map[string]string
 	// flags are the flags of go build. They can contain the placeholders VERSION and MINOR.
 	flags []string
-	// The field stamped names a Go package. The version of its module replaces the placeholder VERSION. The minor
-	// number of this version replaces the placeholder MINOR.
+	// stamped is a Go package. In flags, VERSION stands for the version of the package's module, and MINOR for the
+	// minor number of this version.
 	stamped string
 	// cgo is true if the build needs a C compiler.
 	cgo bool

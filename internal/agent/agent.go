@@ -95,7 +95,7 @@ type effect struct {
 	action plan.FaultAction
 	// The function end resumes a paused target, or lets clients connect to an isolated target.
 	end func()
-	// connections returns the value of Fault.Connections. The field connections is nil for a pause.
+	// connections returns how many connections an isolation has closed or rejected so far. It is nil for a pause.
 	connections func() int
 	timer       *time.Timer
 }

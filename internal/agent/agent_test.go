@@ -231,8 +231,8 @@ func TestAgentKill_SIGSTOPFailsForOneProcess_KillsNoProcess(t *testing.T) {
 			return ok && stat.Uid == nobody
 		})
 	})
-	// The user nobody can signal the child process of the target, which runs as nobody. This user cannot signal the
-	// parent process of the target, which runs as root.
+	// Kill the target as the user nobody. The kernel permits this user to signal the child process of the target, which
+	// runs as the same user, but not the parent process, which runs as root.
 	err := asNobody(func() error {
 		_, err := kill(s.Path)
 		return err

@@ -215,14 +215,13 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	return a.send(ctx, patch)
 }
 
-// findUncached reads an object that the cache does not contain. It returns nil if the object does not exist. An
-// existing object is missing from the cache if the cache lags, or if the object lacks the labels by which the cache
-// selects objects.
+// findUncached reads an object that the operator's cache does not contain. It returns nil if the object does not exist.
+// The cache lacks an existing object if the cache lags, or if the object lacks the labels by which the cache selects
+// objects.
 //
-// Usually the object does not exist. So the first read has resource version 0: the API server answers this read from
-// its watch cache, without a request to etcd. The watch cache may be stale. If it contains the object, a second,
-// consistent read follows. If it lacks the object, findUncached returns nil, although the object may have just been
-// created.
+// Usually the object does not exist. So the first read has resource version 0: the API server answers such a read
+// without a request to etcd, but the answer may be stale. If the first read finds the object, a second read returns the
+// latest version. Otherwise findUncached returns nil, although the object may have just been created.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
 	if live, err := a.read(ctx, desired, "0"); live == nil || err != nil {
 		return nil, err
@@ -322,7 +321,7 @@ func (a *Applier) content(object client.Object) (map[string]any, error) {
 		return nil, fmt.Errorf("convert %s %s to its unstructured form: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
 	}
 	if _, isShared := object.(runtime.Unstructured); isShared {
-		content = runtime.DeepCopyJSON(content) // patchFor changes the content, but must not change the object
+		content = runtime.DeepCopyJSON(content) // a copy, so that patchFor does not change object
 	}
 	content["apiVersion"], content["kind"] = kind.GroupVersion().String(), kind.Kind
 	return content, nil

@@ -55,8 +55,8 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	return true, nil
 }
 
-// ownsMetadata reports whether the operator owns the labels and annotations of the desired metadata. The name and the
-// namespace of an object have no owner. The function compare checks the owner references.
+// ownsMetadata reports whether the operator owns the desired labels and annotations. Managed fields do not contain the
+// name and the namespace of an object. The function compare checks the owner references.
 func ownsMetadata(owned map[string]any, desired any) bool {
 	metadata, _ := desired.(map[string]any)
 	below, _ := owned["f:metadata"].(map[string]any)

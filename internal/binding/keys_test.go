@@ -101,8 +101,9 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 	}
 }
 
-// Only some of the keys are used. The other keys must not cause an error: earlier versions of the operator ignored
-// these keys, so the Secrets of running simulations may contain them.
+// If several keys of a Secret contain addresses, the binding uses only some of these keys. The unused keys must not
+// cause an error: earlier versions of the operator ignored these keys, so the Secrets of running simulations may
+// contain them.
 func TestSecretKeys_AddressInSeveralKeys_UnusedKeysCauseNoError(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -185,7 +186,8 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 	}
 }
 
-// Without the error, clients would silently use a default, such as the virtual host "/" or a connection without TLS.
+// A misspelled key must not be ignored. Clients would silently use a default, such as the virtual host "/" or a
+// connection without TLS.
 func TestSecretKeys_UnknownKeyResemblesKnownKey_ErrorNamesBoth(t *testing.T) {
 	t.Parallel()
 	lookalikes := map[string]string{

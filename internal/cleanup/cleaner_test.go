@@ -49,7 +49,7 @@ func (f *fakeServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, e
 }
 
 type fakeBroker struct {
-	broker.Broker // nil, because the cleaner calls only the methods below
+	broker.Broker // nil, because the cleaner calls only the methods that fakeBroker overrides
 
 	servers    *fakeServers
 	simulation string
@@ -68,7 +68,7 @@ func (b fakeBroker) Delete(ctx context.Context) error {
 func (fakeBroker) Close() error { return nil }
 
 type fakeStore struct {
-	store.Store // nil, because the cleaner calls only the methods below
+	store.Store // nil, because the cleaner calls only the methods that fakeStore overrides
 
 	servers    *fakeServers
 	simulation string

@@ -106,8 +106,8 @@ func (f Format) DecodeKnown(text []byte, into any) error {
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
 	}
-	// Only package json has found an error. Package json also decodes a field whose name differs only in case from a
-	// known field, but checkDocument ignores such a field. So the value of such a field must have caused the error.
+	// Package json has found an error, but checkDocument has not. Unlike checkDocument, package json also decodes a
+	// field whose name differs only in case from a known field. So the value of such a field has caused the error.
 	return errors.New("a field whose name differs only in case from a known field has a value of the wrong type")
 }
 

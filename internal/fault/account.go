@@ -409,8 +409,7 @@ func Abridge(accounts []Account, n int) []Account {
 	return short
 }
 
-// compare returns a positive number if a is worse than b, and a negative number if b is worse than a. The comment on
-// the function Worst defines "worse".
+// compare returns a positive number if a is worse than b, and a negative number if b is worse than a; see Worst.
 func compare(a, b *Account) int {
 	severity := func(o Outcome) int { return slices.Index(Outcomes(), o) }
 	recovery := func(a *Account) float64 {

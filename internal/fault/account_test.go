@@ -667,7 +667,7 @@ func TestFaultResults_CountOccurrencesByTargetAndAction(t *testing.T) {
 
 func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
 	t.Parallel()
-	now := time.Now() // has a monotonic clock reading
+	now := time.Now() // contains a monotonic clock reading
 	records := []Record{{Occurrence: Occurrence{Fault: "f", Action: plan.ActionKill}, State: Healed, InjectedAt: now, HealedAt: now.Add(time.Second)}}
 	a := Accounts(records, Run{End: now.Add(time.Minute), Ended: true})[0]
 	if text := a.InjectedAt.String() + a.HealedAt.String(); strings.Contains(text, "m=") {

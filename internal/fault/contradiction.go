@@ -55,5 +55,5 @@ func (m *measured) disproves(target plan.FaultTarget) bool {
 		return m.confirmed[1] > 0
 	case plan.TargetSummaryAPI:
 	}
-	return false // rows do not count work that needs the summary API, so they cannot disprove a fault of this API
+	return false // the timeline does not show whether the summary API works
 }

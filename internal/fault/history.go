@@ -30,8 +30,7 @@ type Disturbance struct {
 	To   int64 `json:"to,omitempty"`
 }
 
-// mergedWith returns a disturbance that covers d and the disturbance in the parameter named later, which must not begin
-// before d.
+// mergedWith returns one disturbance that covers both d and later. The disturbance later must not begin before d.
 func (d Disturbance) mergedWith(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {
@@ -88,8 +87,8 @@ func (h *History) With(records []Record, now time.Time) History {
 	return History{Totals: Totals(*h, accounts), Disturbed: mergeDisturbances(disturbed, now)}
 }
 
-// mergeDisturbances sorts disturbances by their beginning, and merges successive disturbances as the comment on
-// Disturbance says.
+// mergeDisturbances sorts disturbances by their beginning. It merges successive disturbances if no undisturbed row of
+// the timeline fits between them.
 func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 	slices.SortFunc(all, func(a, b Disturbance) int { return cmp.Compare(a.From, b.From) })
 	merged := all[:0]

@@ -109,8 +109,8 @@ type search struct {
 	// currentBaseline is the baseline of the current fault. If this fault has no baseline, currentBaseline is the
 	// latest baseline of an earlier fault, or nil if no earlier fault has a baseline.
 	currentBaseline *Baseline
-	// cached is the latest result of the method find for currentBaseline. The search for this result began at the time
-	// cachedFrom. cachedFrom is zero if there is no such result.
+	// cached is the latest result of the method find for currentBaseline. cachedFrom is the time at which that search
+	// began. If cachedFrom is zero, nothing is cached.
 	cached     recovery
 	cachedFrom time.Time
 }
@@ -260,8 +260,8 @@ func (s *search) recovery(r *Record) recovery {
 	case s.currentBaseline == nil:
 		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
-	// The previous search began at the time cachedFrom and found no recovery before the time cached.at. If this fault
-	// ended between these two times, a new search would have the same result.
+	// s.cached is the result of the previous search. That search began at s.cachedFrom and found no recovery before
+	// s.cached.at. If this fault ended between these two times, a new search would have the same result.
 	isKnown := !s.cachedFrom.IsZero() && !r.HealedAt.Before(s.cachedFrom) && !s.cached.at.Before(r.HealedAt)
 	if !isKnown {
 		s.cached, s.cachedFrom = s.find(r.HealedAt, s.currentBaseline), r.HealedAt
@@ -273,7 +273,8 @@ func (s *search) recovery(r *Record) recovery {
 	return found
 }
 
-// use makes b the baseline of the following searches. If b is nil, the previous baseline stays in use.
+// use sets s.currentBaseline to b. If this changes the baseline, use also discards the cached result of the method
+// find. If b is nil, use does nothing.
 func (s *search) use(b *Baseline) {
 	if b != nil && (s.currentBaseline == nil || !b.Until.Equal(s.currentBaseline.Until)) {
 		s.currentBaseline, s.cachedFrom = b, time.Time{}
@@ -331,8 +332,8 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil moves disturbances from s.earlier to s.disturbed. It moves each disturbance that began at or before the
-// given time.
+// disturbUntil removes from s.earlier the disturbances that began at or before the given time, and adds them to
+// s.disturbed.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
 		s.disturb(s.earlier[0].interval())
@@ -428,9 +429,9 @@ func (s *search) tooLittleAfter(healed time.Time) string {
 	return "the run ended before 5 s of normal operation were measured after the fault"
 }
 
-// meanwhile returns the end of a sentence that names the other faults that were in effect between the end of the fault
-// of r and the end of the measurements. These faults may have prevented the recovery. If there were no such faults,
-// meanwhile returns "".
+// meanwhile returns the end of a sentence about the missing recovery from the fault of r. The text names each other
+// fault that was in effect after the fault of r had ended, and before the measurements ended. These other faults may
+// have prevented the recovery. If there were no such faults, meanwhile returns "".
 func (s *search) meanwhile(r *Record) string {
 	var others []string
 	for _, a := range s.active {
@@ -448,10 +449,10 @@ func (s *search) meanwhile(r *Record) string {
 	}
 }
 
-// aftermath returns the end of a sentence about the recovery from the fault of r. The parameter recovered is the time
-// of this recovery. The text names each other fault that ended before this recovery, unless the simulation had
-// recovered from the other fault by the time r.recoversFrom(). These other faults may have delayed the recovery from
-// the fault of r. If there were no such faults, aftermath returns "".
+// aftermath returns the end of a sentence that names other faults from which the simulation was recovering while it
+// recovered from the fault of r. These faults may have delayed the recovery from the fault of r, which happened at the
+// time recovered. A fault is named if it ended before that time, unless the simulation had recovered from it by the
+// time r.recoversFrom(). If there are no such faults, aftermath returns "".
 func (s *search) aftermath(r *Record, recovered time.Time) string {
 	var others []string
 	for _, a := range s.active {

@@ -209,8 +209,9 @@ func (r *Runner) Records() []Record {
 // History returns what is known about earlier occurrences that Records does not contain.
 func (r *Runner) History() History { return r.history }
 
-// Settle returns the accounts of all faults, derived from the measurements so far. It saves the accounts that are
-// final, because the timeline later keeps the same measurements only at a lower resolution.
+// Settle returns what each occurrence of a fault did to the simulation, according to the measurements so far. It saves
+// each account that later measurements cannot change, because the timeline later keeps these measurements only at a
+// lower resolution.
 func (r *Runner) Settle(run Run) []Account {
 	run.History = r.history
 	accounts, baselines := measure(r.Records(), run)
@@ -425,8 +426,8 @@ func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	return false
 }
 
-// begin adds a record for an occurrence that is due. If the fault must not be injected, because the simulation
-// is suspended or it is too late, the state of the record is final.
+// begin adds a record for an occurrence that is due. If the simulation is suspended, or the occurrence can no longer be
+// injected, the state of the record is final.
 func (r *Runner) begin(o Occurrence) *Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -518,7 +519,7 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 	}
 	known := r.copy(record)
 	// The previous process may have ended before it chose instances, for example while it waited for the end of another
-	// fault.
+	// fault. It has then injected nothing, so inject the fault now.
 	if known.State == Injecting && len(known.Chosen) == 0 {
 		r.inject(ctx, record)
 		return
@@ -579,8 +580,8 @@ func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}
 	return overdue(&record.Occurrence, r.plan, r.start, time.Now()), r.changed
 }
 
-// await waits until the channel is closed, the timeout has passed, or the fault of the record can no longer be
-// injected. It returns an error if ctx ends first.
+// await waits until the channel changed is closed, the timeout has passed, or it is too late to inject the fault (see
+// deadlineOf). It returns an error if ctx ends first.
 func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struct{}, timeout time.Duration) error {
 	r.change(func() {
 		if deadline := deadlineOf(&record.Occurrence, r.plan, r.start); !deadline.IsZero() {
@@ -629,11 +630,11 @@ func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 			isEarlier = false
 		case other.IsFinal():
 		case len(other.Chosen) > 0:
-			absent := (err != nil || choice.Incomplete) && sameServer(other.Target, record.Target)
+			absent := (err != nil || choice.Incomplete) && sameComponent(other.Target, record.Target)
 			if absent || sharesInstance(other.Chosen, choice.Instances) {
 				return other
 			}
-		case isEarlier && sameServer(other.Target, record.Target):
+		case isEarlier && sameComponent(other.Target, record.Target):
 			if !known || sharesInstance(wanted, choice.Instances) {
 				return other
 			}
@@ -642,15 +643,16 @@ func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 	return nil
 }
 
-// sameServer reports whether two targets have the same instances.
-func sameServer(a, b plan.FaultTarget) bool {
-	server := func(t plan.FaultTarget) plan.FaultTarget {
+// sameComponent reports whether two targets are the same component. RabbitMQLeader is not a component of its own, but a
+// node of RabbitMQ.
+func sameComponent(a, b plan.FaultTarget) bool {
+	component := func(t plan.FaultTarget) plan.FaultTarget {
 		if t == plan.TargetRabbitMQLeader {
 			return plan.TargetRabbitMQ
 		}
 		return t
 	}
-	return server(a) == server(b)
+	return component(a) == component(b)
 }
 
 func sharesInstance(a, b []Chosen) bool {

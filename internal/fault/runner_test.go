@@ -333,8 +333,8 @@ func TestFaultRunner_WaitingFaultWouldOutlastTheSchedule_IsNotInjected(t *testin
 	})
 }
 
-// An update shortens the schedule. According to the plan, the second fault ends before the end of the shorter schedule.
-// But the second fault started late, so it is still in effect when the shorter schedule ends.
+// At 500 s, an update shortens the schedule from 1200 s to 600 s. Until 480 s, the second fault waits for the first
+// one. It would last until 780 s, so it must end with the shorter schedule.
 func TestFaultRunnerUpdate_ShorterScheduleEndsDuringAFault_FaultEndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true

@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// claimTime is how far in advance plates are claimed, if claims are durable at once. A generator claims as many
-	// plates as its exits need in this time. See also stockOf.
+	// claimTime is how far in advance a generator claims plates, for a store whose effects are durable at once. A
+	// generator claims as many plates as its exits need in this time. For slower stores, see stockOf.
 	claimTime = 500 * time.Millisecond
-	// maxHeld is the maximum number of plates that are claimed and not yet used, in all partitions together, if claims
-	// are durable at once. If there are more than maxHeld partitions, each partition may still have one claimed plate.
+	// maxHeld is the maximum number of held plates in all partitions together, for a store whose effects are durable at
+	// once. See also stockOf. If there are more than maxHeld partitions, each partition may still have one held plate.
 	maxHeld = 1024
 	// emptyValid is how long the generator treats a pool as empty after a claim has returned no plate. Without this rule,
 	// every attempt to get a plate from an empty pool would cost a round trip to the store.
@@ -83,15 +83,15 @@ type stock struct {
 }
 
 // stockOf returns the stock for a store whose effects are durable after the given latency. A claimer claims more plates
-// when half of its plates are left, so this half must last until the claim is durable. The maximum number of held
-// plates is proportional to the time.
+// when half of its plates are left, so this half must last until the claim is durable. stock.most is proportional to
+// stock.ahead.
 func stockOf(latency time.Duration) stock {
 	ahead := claimTime + 2*latency
 	return stock{ahead: ahead, most: maxHeld * ahead.Seconds() / claimTime.Seconds()}
 }
 
 // newClaims returns the claims of one generator process. The parameter run identifies the process. The function
-// exitRate returns how many exits per second need a plate now, or soon enough that their plates must be claimed now.
+// exitRate returns the number of exits per second for which the claimers must hold plates; see Generator.matchedRate.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), exitRate func() float64,
 ) *claims {
@@ -261,8 +261,8 @@ func (c *claimer) tooManyClaims() bool {
 // second time. If a reply of the store is lost, c.steps.run repeats the claims with the same tokens, so the store
 // returns the same plates.
 //
-// A claim without plates has no effect. If claims take long to become durable, the claimer does not wait for such a
-// claim, so that it can soon claim the plates that become available.
+// If a claim returns no plates, it has no effect that must become durable. If steps take long to become durable, the
+// method claim then returns at once, so that the claimer can soon claim the plates that become available.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	next := store.Claim{
@@ -325,8 +325,8 @@ func (c *claimer) hold(plates []claimed, limit int, now time.Time) {
 	async.Notify(c.answered)
 }
 
-// releaseHeld releases all held plates in one step, so that a generator that stops waits only once until the effects
-// are durable.
+// releaseHeld releases all held plates in one step. With one step per claim, a generator that stops would wait several
+// times until the effects are durable.
 func (c *claimer) releaseHeld(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

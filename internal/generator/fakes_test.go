@@ -316,7 +316,7 @@ func (p *fakePublisher) Publish(ctx context.Context, q broker.Queue, m broker.Me
 	return nil
 }
 
-// Flush waits until no confirmation is withheld.
+// Flush waits until all confirmations are delivered.
 func (p *fakePublisher) Flush(ctx context.Context) error {
 	if p.lazy {
 		for _, confirmed := range p.release() {

@@ -157,8 +157,7 @@ func (g *Generator) stay() (minStay, maxStay time.Duration) {
 }
 
 // leaseRate returns how many events per second need a position. If a lease takes long to become durable, leaseRate
-// returns the highest rate of the schedule, because leased blocks must suffice even if the rate has increased since
-// their lease.
+// returns the highest rate of the schedule, because the rate may rise before the next lease is durable.
 func (g *Generator) leaseRate() float64 {
 	if g.steps.latency == 0 {
 		return g.pacer.rate(time.Now())

@@ -326,7 +326,7 @@ func TestGeneratorRun_PlateIsInThePoolOnlyAfterItsEntryIsConfirmed(t *testing.T)
 		for _, confirmed := range publisher.release() {
 			confirmed()
 		}
-		pass(commitInterval / 2) // no further event becomes due in this time
+		pass(commitInterval / 2) // no further event becomes due during this half interval
 		within(t, "plates in the pool after the confirmations", len(s.pool(0)), 10, 10)
 		within(t, "outstanding events after the confirmations", int(r.Stats().Outstanding), 0, 0)
 		r.finish(t)

@@ -349,7 +349,7 @@ func TestPacer_ScheduleStops_OverdueEventsAreSkippedAfterAWhile(t *testing.T) {
 				t.Errorf("no event is due %s after the schedule stopped, want the overdue events", patience)
 			}
 			p.advance()
-			// Repeating the edit must not extend the time in which overdue events are published.
+			// A second update with the same plan must not extend the time in which overdue events are published.
 			p.update(tt.edit, rest.Add(patience))
 			if at, wait, _ := p.next(rest.Add(patience + 1)); wait <= 0 {
 				t.Errorf("the event that was due at %s is still not skipped more than %s after the schedule stopped", at, patience)

@@ -156,7 +156,6 @@ func request(t *testing.T, c net.Conn) {
 	}
 }
 
-// The timeout for request bodies does not end a long response, such as a stream of events, to a request without a body.
 func TestHTTPServer_LongResponse_IsNotEndedByTheTimeoutForRequestBodies(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)

@@ -110,7 +110,7 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to the pod: %w", err)
 	}
-	_ = failure.Close() // closes only the write side, which the client does not use
+	_ = failure.Close() // closes only the write side: the client does not write to the stream
 	headers.Set(corev1.StreamType, corev1.StreamTypeData)
 	data, err := t.connection.CreateStream(headers)
 	if err != nil {

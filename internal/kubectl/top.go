@@ -41,8 +41,8 @@ const (
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
 	// topWindow is the period that the rates and latencies in the table cover. reportDelay is the maximum delay with
-	// which a process writes a row. If the newest rows are missing, a rate covers only the rest of the period.
-	// Otherwise, the rate would be too low; see secondsOf.
+	// which a process writes a row. If the newest rows are missing, a rate covers only the rest of the period, because
+	// the missing rows would make the rate too low; see secondsOf.
 	topWindow   = 10 * time.Second
 	reportDelay = 2 * time.Second
 	// topConcurrency is the maximum number of simulations that are read at the same time.

@@ -58,9 +58,8 @@ type check struct {
 	// The field certain is true if a violation of the condition is permanent. A running simulation that violates such a
 	// condition is certain to fail.
 	certain bool
-	// The field since is a function, or nil. For a condition that was violated at the end of the simulation, the
-	// function returns the time at which this last violation began. If the timeline does not show this time, the
-	// function returns the zero time.
+	// since returns when the last violation of the condition began, if this violation lasted until the end of the
+	// simulation. It returns the zero time if the timeline does not show when. since may be nil.
 	since func(*Evidence) time.Time
 	// onlyAtRest means that the check compares numbers that agree only when no event is in flight.
 	onlyAtRest bool

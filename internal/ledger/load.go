@@ -67,13 +67,12 @@ type demand struct {
 // shortGap is the minimum length of a gap. The function absences ignores shorter periods without a generator.
 const shortGap = 100 * time.Millisecond
 
-// demand counts the events of one type that were due in the rows for which covers(row) is true. The rows must be in
-// chronological order, and each row must begin where the previous row ends. demand adds up two kinds of events: the
-// events that a generator counted as due, and the absent events. An event is absent if the plan contains the event, but
-// no generator counted the event. If l is nil, the plan is unknown, so no event counts as absent.
+// demand counts the events of one type that were due in the rows for which covers(row) is true: the events that a
+// generator counted as due, and the absent events (see absences). The rows must be in chronological order, and each row
+// must begin where the previous row ends. If l is nil, the plan is unknown, so no event counts as absent.
 //
-// A killed process loses its latest rows. The parameter unrecorded is the number of published events that are therefore
-// in no row. demand does not count these events as absent.
+// A killed process loses its latest rows. The parameter unrecorded is the number of published events in lost rows.
+// These events do not count as absent.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -137,8 +136,9 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			planned[i] = s.events(row.Start(), slices.MinFunc([]time.Time{row.End(), l.end}, time.Time.Compare))
 			shortfall[i] = planned[i] - row.Of(t).Due
 		} else if !row.Start().Before(l.end) {
-			// The row begins after the generators stopped. The events that the row counts as due were in fact due
-			// during earlier rows. The negative shortfall of this row makes up for the shortfalls of the earlier rows.
+			// The row begins after the generators stopped. Its events were due earlier, so the plan expects them in
+			// earlier rows. The row gets a negative shortfall, with which lasting makes up for the shortfalls of the
+			// earlier rows.
 			shortfall[i] = -row.Of(t).Due
 		}
 	}
@@ -150,9 +150,9 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		}
 	}
 	remaining := 0 // the number of gaps that the second call of eachGap has not processed yet
-	// Discard gaps that can occur although all generators run. A process that writes a row a little late causes at most
-	// as many absent events as are due in the time shortGap. A generator that counts an event a little earlier or later
-	// than planned causes one absent event.
+	// Discard gaps with few absent events, because they occur even if all generators run. If a process writes a row a
+	// little late, at most as many events are absent as are due in the time shortGap. If a generator counts an event a
+	// little earlier or later than planned, one event is absent.
 	eachGap(absent, func(from, to int) {
 		short := float64(sum(planned[from:to])) * shortGap.Seconds() / rows[to-1].End().Sub(rows[from].Start()).Seconds()
 		if sum(absent[from:to]) > max(int64(short), int64(s.Replicas)) {
@@ -213,13 +213,12 @@ func sum(numbers []int64) (total int64) {
 // row has absent events. If all planned events of a row are absent, no generator ran during the row. If half of the
 // planned events are absent, no generator ran during half of the row.
 //
-// With several generators, a part of the planned events of a row is also absent if only one of the generators did not
-// run. Therefore, with several generators, such a partly absent row counts only if all planned events of the previous
-// row or of the next row are absent.
+// With several generators, events are also absent if only some of the generators did not run. Therefore, a row with
+// only some of its planned events absent counts only if it is next to a row with all planned events absent.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
-	// The variable most is the longest time without a generator so far. The variable sum is the time without a
-	// generator that lasts until the end of the current row.
+	// The variable most is the longest time without a generator so far. The variable sum is the length of the
+	// time without a generator that extends to the end of the current row.
 	var most, sum time.Duration
 	for i := range rows {
 		width := rows[i].End().Sub(rows[i].Start())

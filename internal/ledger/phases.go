@@ -93,8 +93,8 @@ func (p phase) checks() []check {
 			}
 			return find(name, p.objectives(&e.Objectives), m)
 		}
-		// If the suffix is not empty, the check needs the times of the faults. These times are not in the store, so
-		// beyondLedger is true.
+		// Only the phase that covers the whole run has no suffix. All other phases depend on the times of the faults,
+		// which are not in the store.
 		return check{
 			name: name, kind: Objective, beyondLedger: p.suffix != "",
 			find:  func(e Evidence) finding { return findIn(&e, p.measure(&e)) },
@@ -102,9 +102,9 @@ func (p phase) checks() []check {
 		}
 	}
 	lag := objective(CheckLag, func(what string, o plan.PhaseObjectives, m measured) finding { return m.lag(what, o.MaxLag) })
-	// If the suffix is empty, the phase is the whole run. The longest lag of the whole run never decreases, so a
-	// violation is permanent. In each other phase, the longest lag can decrease: when the simulation has recovered from
-	// a fault, some rows move between the time under faults and the time without faults.
+	// The longest lag of the whole run never decreases, so a violation is permanent. In the other phases, the longest
+	// lag can decrease: when the simulation has recovered from a fault, some rows move between the time under faults
+	// and the time without faults.
 	lag.certain = p.suffix == ""
 	achieved := objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
 		return m.achieved(what, o.MinAchievedPercent)
@@ -129,9 +129,9 @@ func (p phase) checks() []check {
 	}
 }
 
-// since returns the time at which the last violation of an objective of this phase began. After each row of the phase,
-// the function evaluates the objective over all rows of the phase so far. A violation begins at the end of the row with
-// which the evaluation begins to fail. If the last evaluation does not fail, the result is the zero time.
+// since returns the time at which the current violation of an objective of this phase began, or the zero time if there
+// is none. It evaluates the objective after each row of the phase, over all rows of the phase up to that row. A
+// violation begins at the end of the first row after which the evaluation fails.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
@@ -160,8 +160,8 @@ type measured struct {
 	total     timeline.Row
 	// entries and exits describe the events of the phase that were due.
 	entries, exits demand
-	// The field absent is phase.absent if the timeline was read and no row belongs to the phase. Otherwise, the field
-	// is empty.
+	// absent is a copy of phase.absent if the timeline has no row of the phase. It is empty if the timeline has such
+	// rows, or was not read.
 	absent string
 }
 
@@ -492,7 +492,7 @@ func notAborted(e Evidence) finding {
 	if !e.Objectives.AbortOnFailure && e.Aborted == "" {
 		return finding{}
 	}
-	const want = "the run has not been ended early"
+	const want = "the run was not ended early"
 	if e.Aborted == "" {
 		return finding{outcome: Passed, want: want, got: "not ended early"}
 	}

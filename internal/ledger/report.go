@@ -60,7 +60,7 @@ type Report struct {
 	MissingUnmatched       int64 `json:"missingUnmatched"`
 
 	// ExternalEntries, ExternalMatched and EntryNotFound count the events of external publishers: entries, exits that
-	// found a visit, and exits that found no visit. Of the numbers above, only SummariesStored, DuplicatesSuppressed,
+	// found a visit, and exits that found no visit. Of the fields above, only SummariesStored, DuplicatesSuppressed,
 	// DeadLettered and Outbox include events of external publishers.
 	ExternalEntries int64 `json:"externalEntries"`
 	ExternalMatched int64 `json:"externalMatched"`

@@ -167,15 +167,15 @@ func (w *warner) contention(f *plan.Fault) {
 	}
 }
 
-// waits reports whether the fault f is too late because it must wait for the end of the fault blocker. The fault f is
-// too late if its next occurrence is already due when blocker ends, or if f would then outlast the simulation. The
-// result until is the end of blocker.
+// waits reports whether the fault f is too late because it must wait for the end of the fault blocker. The result until
+// is the end of blocker. The fault f is too late if its next occurrence is already due at that time, or if f would
+// outlast the simulation.
+//
+// For example, blocker lasts from 10 s to 40 s, and f is due at 15 s and at 35 s. The occurrence at 15 s must wait
+// until 40 s. It is then too late, because the occurrence at 35 s is already due.
 //
 // The method ignores jitter. It compares only two occurrences: the first occurrence of f that is due at or after the
 // first occurrence of blocker, and the last occurrence of blocker that is due at or before this occurrence of f.
-//
-// For example, blocker lasts from 10 s to 40 s, and f is due at 15 s and at 35 s. The first occurrence of f must wait
-// until 40 s. At that time, the first occurrence is too late, because the second occurrence was due at 35 s.
 func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, blocker.At
 	if due < begin && f.Every > 0 {

@@ -26,7 +26,8 @@ type Resolved struct {
 // Call Resolve once per version of a simulation, and pass its result to all functions that need it.
 func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) { return resolve(sim, nil) }
 
-// resolve is like Resolve, but its errors show the values that the parameter named source returns; see plan.Checks.
+// resolve is like Resolve, but its errors show values as the author wrote them. The function source returns these
+// values; see plan.Checks.
 func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) (*Resolved, field.ErrorList) {
 	sim = sim.DeepCopy()
 	sim.Default()

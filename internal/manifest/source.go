@@ -47,9 +47,12 @@ func newSource(text []byte) *source {
 // written returns the value at a path for an error message, as the author of the document wrote it. The parameter named
 // value is the decoded value. The result hides the contents of objects and lists, because they may contain a password.
 //
-// The result is a field.Raw, which errors show without quotes. In three cases, written returns the decoded value
-// instead: if the document has no value at the path, if the value is null or a string, or if the value may be a
-// password. The reason for the last case is that field.Invalid hides a password in a string, but not in a field.Raw.
+// The result is a field.Raw, which errors show without quotes. written returns the decoded value instead in three
+// cases:
+//
+//   - The document has no value at the path.
+//   - The value is null or a string.
+//   - The value may be a password. field.Invalid hides a password in a string, but not in a field.Raw.
 func (s *source) written(path field.Path, value any) any {
 	node := s.find(s.root(), "", path)
 	if node == nil {
@@ -116,7 +119,7 @@ func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yam
 
 // childNode is a member of an object or an item of a list.
 type childNode struct {
-	paths []field.Path // the paths under which an error may report the node; see membersOf
+	paths []field.Path // all paths that errors may use for the node; see membersOf
 	node  *yamlv3.Node
 }
 

@@ -291,7 +291,7 @@ func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Du
 		return plan.Length{}, false
 	}
 	if err != nil {
-		value = -1 // the text is not a duration; DurationUpTo rejects -1 with an error that quotes the text
+		value = -1 // never valid, so DurationUpTo adds an error, which quotes the text
 	}
 	length, before := plan.Length{Value: value, Text: string(*d)}, len(c.Errors)
 	c.DurationUpTo(limit, path, length, zeroAllowed, example)

@@ -154,7 +154,8 @@ func (w *warner) phaseObjectives(path string, o *v1alpha1.PhaseObjectivesSpec) {
 	}
 }
 
-// summaryURL warns if the URL of an external summary API leads to the pod that uses the URL.
+// summaryURL warns if the URL of an external summary API has a loopback host. A pod that uses such a URL connects to
+// itself.
 func (w *warner) summaryURL() {
 	u, err := url.Parse(w.spec.SummaryAPI.URL)
 	if err != nil {

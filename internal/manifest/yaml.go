@@ -117,7 +117,7 @@ func wholeNumbers(text []byte) []byte {
 	copied := 0
 	for {
 		token, err := decoder.Token()
-		if err != nil { // only io.EOF, because the text is valid JSON
+		if err != nil { // the error is io.EOF, because the text is valid JSON
 			return append(result, text[copied:]...)
 		}
 		number, isNumber := token.(json.Number)
@@ -248,8 +248,8 @@ func withMissingSpace(err error, manifest []byte) error {
 	return fmt.Errorf("%w; line %d has no space after %q: write a space before the value", err, lineAt(manifest, groups[2]), string(manifest[groups[2]:groups[3]])+":")
 }
 
-// fieldNames returns the names of the top-level fields of a ParkingSimulation, and the keys of the map that owners
-// returns.
+// fieldNames returns the field names after which withMissingSpace finds a missing space: the top-level fields of a
+// manifest, and the fields that the function owners knows.
 func fieldNames() []string {
 	return append(slices.Sorted(maps.Keys(owners())), "apiVersion", "kind", "metadata", "spec")
 }

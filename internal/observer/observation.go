@@ -155,7 +155,7 @@ func (p *probe) interval() time.Duration {
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:
-		*p = probe{} // a check is then due as soon as reading from the server succeeds
+		*p = probe{} // forget the last check, so that the next check is due when reading from the server succeeds
 	case now.Sub(p.at) >= p.interval():
 		_, err := within(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, check(ctx) })
 		failures := 0
@@ -385,7 +385,7 @@ func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation,
 	return rest
 }
 
-// describe sets the versions of the servers in rest. A version that cannot be read stays "".
+// describe reads the versions of RabbitMQ and Redis, and stores them in rest. A version that cannot be read stays "".
 func (o *Observer) describe(ctx context.Context, s *simulation, rest *Rest) {
 	if s.broker != nil {
 		rest.BrokerVersion, _ = within(ctx, s.broker.Version)

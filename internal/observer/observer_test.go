@@ -59,7 +59,7 @@ func (f *fakeServers) CountSummaries(_ context.Context, pod podhttp.Server) (int
 }
 
 type fakeBroker struct {
-	broker.Broker // this interface is nil: the observer calls only methods that fakeBroker overrides
+	broker.Broker // nil, because the observer calls only the methods that fakeBroker overrides
 
 	servers *fakeServers
 }
@@ -193,7 +193,7 @@ func TestObserverMarkFailed_SameCheckFailsTwice_StoresOneMark(t *testing.T) {
 			return checks
 		}
 		start := time.Now()
-		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // the observer cannot store the first mark yet
+		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // prevents the observer from storing marks
 		o.Track(key, watched, nil)
 		next(t, o)
 		o.MarkFailed(key, start, failed(ledger.CheckDeadLetters))

@@ -61,8 +61,9 @@ const (
 	RoleProcessor
 )
 
-// needs reports whether a process with this role must be restarted when the field at path is edited.
-func (r Role) needs(path string) bool {
+// needsRestart reports whether an edit of the field at path takes effect in a process with this role only after a
+// restart.
+func (r Role) needsRestart(path string) bool {
 	return hasAnyPrefix(path, "owner", "durability", "rabbitmq.", "redis.") || r == RoleProcessor && waitsForStart(path)
 }
 

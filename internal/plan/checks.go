@@ -151,7 +151,7 @@ func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName stri
 // Capacity checks that there are enough plates for vehicles that enter at the given rate and stay for maxStay. Vehicles
 // that are parked at the same time need different plates.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
-	if rate > MaxRate || maxStay.Value > MaxDuration { // other checks reject such values; the product could overflow
+	if rate > MaxRate || maxStay.Value > MaxDuration { // other checks report this; the product could overflow
 		return
 	}
 	if rate*int64(maxStay.Value/time.Second) > sequence.PlateCapacity {

@@ -71,8 +71,8 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		name, text := "at", t.At.Text
-		// The minimum of "at" is "jitter". So the advice to lower "at" helps only if "for" plus twice "jitter" is less
-		// than "duration".
+		// "at" must be at least "jitter". So a lower "at" makes the fault valid only if "for" plus twice "jitter" is
+		// less than "duration". Otherwise, the error suggests to lower "for" or "jitter".
 		switch {
 		case t.For.Value >= t.Simulation.Value:
 			name, text = "for", t.For.Text

@@ -257,15 +257,16 @@ type SummaryAPI struct {
 }
 
 // Exchange returns the name of the simulation's direct exchange. The names of the queues, and of the exchange that
-// marks the owner, are this name with a suffix such as .entry.0, .retry.entry.0 or .owner.
+// marks the owner, are the name of the direct exchange with a suffix such as .entry.0, .retry.entry.0 or .owner.
 //
-// The name ends in a dash if the simulation's name ends in .retry or .owner, and also contains an earlier dot. Without
-// the dash, the entry queue of default.a.retry and the retry queue for entries of default.a would both be called
-// parking.default.a.retry.entry.0. The dash causes no new collision, because no simulation's name ends in a dash.
+// If the simulation's name ends in .retry or .owner and contains an earlier dot, Exchange appends a dash. Without the
+// dash, queues of two simulations could have the same name: both the entry queue of default.a.retry and the retry queue
+// for entries of default.a would be called parking.default.a.retry.entry.0. The dash causes no new collision, because
+// no simulation's name ends in a dash.
 //
-// A name such as default.retry needs no dash: only a simulation called default could have queues of the same names. In
-// a cluster, no simulation is called default, because the name of every simulation contains a dot. Outside a cluster,
-// "parking simulate" does not start if one of its queues already exists.
+// A simulation name such as default.retry needs no dash: only a simulation called default could have queues of the same
+// names. In a cluster, no simulation is called default, because the name of every simulation contains a dot. Outside a
+// cluster, "parking simulate" does not start if one of its queues already exists.
 func (p *Plan) Exchange() string {
 	name := "parking." + p.Simulation
 	_, own, _ := strings.Cut(p.Simulation, ".")

@@ -89,7 +89,7 @@ func (w *watcher) change(next *Plan) error {
 	w.running = next
 	applied := slices.DeleteFunc(slices.Clone(changed), waitsForStart)
 	waiting := slices.DeleteFunc(changed, func(path string) bool {
-		return !waitsForStart(path) || !w.role.needs(path) || !slices.Contains(differs, path)
+		return !waitsForStart(path) || !w.role.needsRestart(path) || !slices.Contains(differs, path)
 	})
 	if len(waiting) > 0 {
 		w.log.Warn("Some changes of the plan take effect at the next start: restart the process to apply them",

@@ -159,7 +159,7 @@ func TestWatchPlan_EditWithoutEffect_IsIgnored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
 	w := watch(t, path, full())
-	overwrite(t, path, edited(t, 42, "seed")) // the seed is already 42, so only the layout of the file changes
+	overwrite(t, path, edited(t, 42, "seed")) // the seed was already 42: only the white space differs
 	write(t, withRate(7), path)
 	if got := w.next(t); got.Entry.Rate != 7 {
 		t.Errorf("the plan with rate %d was applied, want only the plan with rate 7", got.Entry.Rate)

@@ -110,7 +110,7 @@ func marksOf(pod *corev1.Pod) []timeline.Mark {
 	return marks
 }
 
-// markOf returns a mark about the component of a pod.
+// markOf returns a timeline mark for a failure of a pod. The subject of the mark is the component of the pod.
 func markOf(pod *corev1.Pod, at time.Time, message string) timeline.Mark {
 	// Round removes the monotonic clock reading, so that == is true for two marks with equal times.
 	return timeline.Mark{At: at.UTC().Round(0), Kind: timeline.MarkDown, Subject: subjectOf(pod), Message: message}

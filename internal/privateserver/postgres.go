@@ -81,7 +81,7 @@ func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error)
 		return nil, err
 	}
 	p := &Postgres{options: opts, programs: filepath.Dir(program), password: newPassword()}
-	p.launch, p.stopSignal = p.start, syscall.SIGINT // SIGTERM would wait for the clients to disconnect
+	p.launch, p.stopSignal = p.start, syscall.SIGINT // after SIGTERM, the server would wait for its clients
 	if opts.Primary != nil {
 		p.password = opts.Primary.password
 	}

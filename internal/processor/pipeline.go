@@ -117,7 +117,7 @@ func (p *pipeline) process(ctx context.Context, w *work) {
 				return
 			}
 		case processAgain:
-			_ = retry.Wait(ctx, retryAfter(failure)) // the loop checks whether ctx has ended
+			_ = retry.Wait(ctx, retryAfter(failure)) // if ctx has ended, the loop ends
 		}
 	}
 	p.requeue(ctx, d)

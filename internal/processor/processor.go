@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// DefaultDrainTimeout is the default of Config.DrainTimeout. Kubernetes grants a pod 30 s to end by default; a
-	// third of that remains for other work.
+	// DefaultDrainTimeout is the default of Config.DrainTimeout. It leaves 10 s of the default termination grace
+	// period of a pod (30 s) for the rest of the shutdown.
 	DefaultDrainTimeout = 20 * time.Second
 
 	// prefetchFactor is the number of deliveries per worker that may be unsettled at a time. One of them is being
@@ -28,7 +28,7 @@ const (
 	// maxPrefetch limits the number of unsettled deliveries, and so the memory that they use: half a gigabyte if
 	// all bodies have the maximum size, a few megabytes for generated events.
 	maxPrefetch = 8192
-	// prefetchWait is the wait for durability that prefetchFactor allows at 5,000 events/s and with 256 workers.
+	// prefetchWait is the wait for durability that prefetchFactor allows. A longer wait needs a larger prefetch count.
 	prefetchWait = 400 * time.Millisecond
 	// maxGrown limits the growth of the prefetch count with Config.Latency. It is the number of deliveries of all
 	// queues together. If all bodies have the maximum size, they use 384 MiB, three quarters of the default memory

@@ -76,7 +76,7 @@ func TestConn_LargeWrite_ArrivesWhole(t *testing.T) {
 	}
 }
 
-// The race detector fails this test if it does not know that a read follows the write of the same bytes.
+// With -race, this test fails unless a read happens after the write of the same bytes (see the Go memory model).
 func TestConn_WriteAndRead_AreOrderedForTheRaceDetector(t *testing.T) {
 	t.Parallel()
 	wraps := map[string]func(net.Conn) net.Conn{"raw": rawconn.New, "plain": plain}
@@ -130,7 +130,7 @@ func TestConnIsQuiet_UnreadDataOrClosed_IsFalse(t *testing.T) {
 	}
 }
 
-// These errors appear in logs, and the code that explains faults depends on their text.
+// Logs contain these errors, so their texts must be the usual ones.
 func TestConn_Errors_AreThoseOfPackageNet(t *testing.T) {
 	t.Parallel()
 	buffer := make([]byte, 8)
@@ -193,7 +193,8 @@ func abort(t *testing.T, conn net.Conn) {
 	_ = conn.Close()
 }
 
-// provoked returns the text of the error that a function provokes, without the addresses.
+// provoked calls the function provoke, which must cause an error. It returns the text of the error without the
+// addresses, or "" if there is no error.
 func provoked(t *testing.T, wrap func(net.Conn) net.Conn, provoke func(client, server net.Conn) error) string {
 	t.Helper()
 	client, server := pair(t, wrap)

@@ -151,8 +151,8 @@ func (i *injector) commanded(ctx context.Context, r fault.Record) ([]fault.Chose
 	return commanded, nil
 }
 
-// hitsItself reports whether the agents that inject a fault run in the pods that the fault hits. For the exception, see
-// the method commanded.
+// hitsItself reports whether the agents that inject a fault run in the pods that the fault hits. It returns false only
+// for an isolation of clients, which the agents of the servers inject.
 func hitsItself(r *fault.Record) bool {
 	return r.Action != plan.ActionIsolate || slices.Contains(resources.Servers(), resources.ComponentOf(r.Target))
 }

@@ -207,10 +207,10 @@ func (i *injector) isHealed(pods []*corev1.Pod, r *fault.Record, want int) bool 
 	return ready >= want
 }
 
-// untilKilled waits until every given pod has been killed: until the kubelet reports, for each of these pods, that a
-// container has ended since the pod was chosen. The container of the agent does not count. If a pod has no such
-// container at the timeout, untilKilled returns an error, because the agent has then killed nothing in this pod, even
-// if it reported success. If ctx ends earlier, untilKilled returns nil, and the fault counts as injected without proof.
+// untilKilled waits until the kubelet has reported, for each given pod, that a container has ended since the pod was
+// chosen. The container of the agent does not count. A pod that was replaced counts as killed. If nothing is reported
+// for a pod before the timeout, untilKilled returns an error: the agent has killed nothing in this pod, even if it
+// reported success. If ctx ends earlier, untilKilled returns nil, and the fault counts as injected without proof.
 func (i *injector) untilKilled(ctx context.Context, killed []fault.Chosen) error {
 	deadline := time.Now().Add(i.timeouts.Evidence)
 	for n := range killed {

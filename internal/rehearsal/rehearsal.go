@@ -35,9 +35,9 @@ type Target struct {
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began.
 	Start time.Time
-	// FaultsEdited is true if the faults have just been edited. It is used only when Track is called for a simulation
-	// that is not tracked yet and has no journal. If FaultsEdited is then true, the simulation ran without faults
-	// before the edit, so occurrences that are already due are not injected.
+	// FaultsEdited is true if the faults have just been edited. Track uses it only for a simulation that is not tracked
+	// yet and has no journal. If FaultsEdited is true for such a simulation, the simulation ran without faults before
+	// the edit, so occurrences that are already due are not injected.
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
 	// needs an agent.

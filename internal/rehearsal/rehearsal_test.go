@@ -139,7 +139,7 @@ func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }
 
-// leadWith does the same as w.lead, but the operator uses the given client, and also stops when ctx ends.
+// leadWith is like lead, but the operator uses the client c, and also stops when ctx ends.
 func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Rehearsals, stop func()) { //nolint:revive // ctx is rarely given
 	core, err := corev1client.NewForConfig(w.Config)
 	if err != nil {
@@ -471,7 +471,7 @@ func (w *world) restarted(pod *corev1.Pod) {
 	w.restartedAt(pod, time.Now())
 }
 
-// restartedAt does the same as w.restarted, with the given time as the time of the restart.
+// restartedAt is like restarted, but the container restarts at the given time.
 func (w *world) restartedAt(pod *corev1.Pod, at time.Time) {
 	w.T.Helper()
 	w.Eventually("the kubelet to report the restart", func() error {

@@ -42,7 +42,7 @@ type end struct {
 	toServer bool
 }
 
-// Cut keeps the clients with certain addresses, or all clients, away from the server.
+// Cut closes and rejects the connections of clients with certain addresses, or of all clients.
 type Cut struct {
 	relay       *Relay
 	from        []netip.Addr

@@ -105,7 +105,7 @@ func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 			var want int
 			for i, from := range clients {
 				if !tt.works[i] {
-					want += 2 // the open connection of this client is closed, and its new connection is rejected
+					want += 2 // the relay closes the client's open connection and rejects its new one
 				}
 				if err := echo(before[i]); (err == nil) != tt.works[i] {
 					t.Errorf("an open connection from %s: %v", from, err)

@@ -285,9 +285,9 @@ func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
 	if m.isCount() {
-		// A run that was cut short has fewer events, so lacking is true for a lower count. Such a run also has fewer
-		// faults, so lacking is true for a missing count of a fault. But lacking is false for a missing count of the
-		// ledger: that count is missing because the ledger cannot be read or has lost data.
+		// A run that was cut short has fewer events and fewer faults. This explains a lower count, and a missing count
+		// of a fault. It does not explain a missing count of the ledger: such a count is missing because the ledger
+		// cannot be read or has lost data.
 		lacking = change.Outcome == Improved || isFault && lacking
 	}
 	return c.isUnproved(isFault, lacking)
@@ -303,8 +303,9 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 }
 
 // isUnproved reports whether the early end of a run can explain a difference between the runs. A run that was cut short
-// has fewer faults and fewer events. The parameter isFault is true if the difference concerns a fault. The parameter
-// lacking is true if fewer events in the second run can explain the difference.
+// has fewer faults and fewer events. If isFault is true, the difference concerns a fault, so the early end of either
+// run can explain the difference. If lacking is true, fewer events in the second run can explain the difference, so the
+// early end of the second run can explain it, too.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -371,7 +372,7 @@ func (m *metric) assess(c *Change, before, after *Document) {
 func unmeasured(before, after bool) (ChangeOutcome, string) {
 	switch {
 	case before:
-		return Regression, "no longer measured" // assume the worst, because the change is unknown
+		return Regression, "no longer measured" // a missing measurement may hide a regression
 	case after:
 		return Unchanged, "not measured before"
 	}

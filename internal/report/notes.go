@@ -82,7 +82,8 @@ type Marks struct {
 // Mark is the vertical line that shows a note in a chart, at its position on the time axis.
 type Mark struct{ At, Class string }
 
-// marks returns the marks of the notes in a chart. Notes that are close together share a label, such as 3–5.
+// marks returns the lines and labels that show the notes in a chart. Notes that are close together share a label, such
+// as 3–5.
 func (c curves) marks(notes []Note) Marks {
 	x := timeAxis(c.end)
 	var all Marks

@@ -283,7 +283,7 @@ func compareSchema(t *testing.T, root, s *schemaNode, of reflect.Type, path stri
 	}
 	for s != nil && (s.Ref != "" || len(s.OneOf) > 0) {
 		if len(s.OneOf) > 0 {
-			s = s.OneOf[0] // the other alternative is the type null
+			s = s.OneOf[0] // a nullable value: the second alternative is the type null
 			continue
 		}
 		s = root.Defs[strings.TrimPrefix(s.Ref, "#/$defs/")]
@@ -993,7 +993,7 @@ func TestRenderings_UntrustedText_CannotControlTheTerminalOrTheDocument(t *testi
 		}
 		switch {
 		case strings.HasPrefix(name, "JSON"):
-			continue // JSON has no markup
+			continue // a text cannot inject markup into JSON
 		case name == "JUnit":
 			if err := xml.Unmarshal(rendered, &junitSuites{}); err != nil {
 				t.Errorf("%s: %v", name, err)

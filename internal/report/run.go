@@ -55,10 +55,10 @@ func (r *Rate) Correct(s *ledger.Schedule) {
 	r.MaxLagSeconds = max(r.MaxLagSeconds, s.Gap.Seconds())
 }
 
-// scheduled returns the number of seconds that the schedule covers, given the rows in which events were due. There are
-// gaps between these rows if the rate is below one event per second per replica. Such gaps are part of the schedule. A
-// gap of more than 10 * (1 + median gap) seconds is not: a gap that is about ten times as long as usual means that the
-// simulation was suspended. The 1 keeps gaps of up to 10 seconds if the median is 0.
+// scheduled returns the number of seconds that the schedule covers. The parameter due contains the rows in which events
+// were due. There are gaps between these rows if the rate is below one event per second per replica. Such gaps count as
+// part of the schedule. A gap of more than 10 * (1 + median gap) seconds does not count, because the simulation was
+// probably suspended. The 1 allows gaps of up to 10 seconds if the median gap is 0.
 func scheduled(due []*timeline.Row) float64 {
 	const pause = 10
 	idle := make([]float64, 0, len(due))

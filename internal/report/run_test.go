@@ -14,7 +14,7 @@ func TestRatesOf_ComputesMeanRatesOverTheSchedule(t *testing.T) {
 	got := RatesOf([]timeline.Row{
 		{Second: 1, Entry: timeline.Events{Due: 10, Published: 8, Lag: time.Second}},
 		{Second: 2, Width: 10, Entry: timeline.Events{Due: 100, Published: 80, Lag: 3 * time.Second, Missed: 5}},
-		{Second: 12, Entry: timeline.Events{Published: 22}}, // overdue events, after the end of the schedule
+		{Second: 12, Entry: timeline.Events{Published: 22}}, // overdue events, published after the schedule ended
 	})
 	want := Rates{Entry: Rate{Target: 10, Achieved: 10, Missed: 5, MaxLagSeconds: 3}}
 	if got != want {

@@ -136,7 +136,7 @@ func (d *Document) validateFaults() error {
 		a, path := &d.Faults[i], field.Path("faults").Index(i)
 		switch {
 		case a.Fault == "":
-			return field.Required(path.Child("fault"), "each occurrence must have the name of its fault")
+			return field.Required(path.Child("fault"), "name the fault of this occurrence")
 		case !slices.Contains(outcomes, string(a.Outcome)):
 			return field.NotSupported(path.Child("outcome"), string(a.Outcome), outcomes)
 		case a.Outcome == fault.OutcomeRecovered && a.RecoverySeconds == nil:
@@ -147,7 +147,7 @@ func (d *Document) validateFaults() error {
 	counted := int64(0)
 	for i := range d.FaultTotals {
 		if d.FaultTotals[i].Fault == "" {
-			return field.Required(field.Path("faultTotals").Index(i).Child("fault"), "each total must have the name of its fault")
+			return field.Required(field.Path("faultTotals").Index(i).Child("fault"), "name the fault of this total")
 		}
 		names[d.FaultTotals[i].Fault] = true
 		counted += d.FaultTotals[i].Occurrences()
@@ -267,7 +267,7 @@ func validateParts(path field.Path, v reflect.Value) error {
 				return err
 			}
 		}
-	default: // values of other kinds contain no numbers
+	default: // other kinds, such as strings and booleans, contain no numbers
 	}
 	return nil
 }
@@ -275,7 +275,7 @@ func validateParts(path field.Path, v reflect.Value) error {
 func validateInteger(path field.Path, n int64) error {
 	name := string(path)[strings.LastIndex(string(path), ".")+1:]
 	switch {
-	case (name == "maxLost" || name == "maxUnexpected") && n >= 0: // valid: a manifest may set any limit
+	case (name == "maxLost" || name == "maxUnexpected") && n >= 0: // these objectives have no maximum
 	case name == "memoryBytes" && n >= 0 && n <= maxMemory:
 	case name == "memoryBytes":
 		return outOfRange(path, n, maxMemory)

@@ -68,10 +68,10 @@ func dataPlaneMetrics(t *testing.T) names {
 	}
 	broker, err := wiring.OpenBroker(p, options)
 	must(err)
-	defer func() { _ = broker.Close() }() // cannot fail, because the broker has never connected
+	defer func() { _ = broker.Close() }() // Close cannot fail, because the broker has never connected
 	store, err := wiring.OpenStore(p, options)
 	must(err)
-	defer func() { _ = store.Close() }() // cannot fail, because the store has never connected
+	defer func() { _ = store.Close() }() // Close cannot fail, because the store has never connected
 	config := generator.Config{Plan: p}
 	deps := generator.Dependencies{Publisher: broker, Store: store, Logger: log, Registerer: found}
 	_, err = generator.NewEntry(config, deps)

@@ -79,9 +79,10 @@ func (b *builder) rabbitMQPolicy() client.Object {
 		clustering = append(clustering, port(corev1.ProtocolTCP, p.Port))
 	}
 	if b.rabbitMQ.TLS == nil {
-		// A command such as rabbitmqctl starts an Erlang node of its own. To reply to the command, the RabbitMQ nodes
-		// connect to this Erlang node, which listens on one of 11 ports: https://www.rabbitmq.com/docs/networking#ports
-		// With TLS, these Erlang nodes do not listen, and use the connections that they open.
+		// A command such as rabbitmqctl starts an Erlang node of its own, which listens on one of 11 ports. To reply to
+		// the command, the RabbitMQ nodes connect to this port (see https://www.rabbitmq.com/docs/networking#ports).
+		// With TLS, the node of the command does not listen. The RabbitMQ nodes reply over the connections that it
+		// opens.
 		commands := port(corev1.ProtocolTCP, commandsFirstNumber)
 		commands.EndPort = new(int32(commandsLastNumber))
 		clustering = append(clustering, commands)

@@ -321,7 +321,7 @@ func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	objects := build(t, in)
 	got := resources.ReadCredentials(
 		find[*corev1.Secret](t, objects, "managed-rabbitmq").Data, find[*corev1.Secret](t, objects, "managed-redis").Data)
-	stored := cmpopts.IgnoreUnexported(certificates.Authority{}) // Secrets do not contain the unexported fields
+	stored := cmpopts.IgnoreUnexported(certificates.Authority{}) // the Secrets store only the exported fields
 	if diff := cmp.Diff(in.Credentials, got, stored); diff != "" {
 		t.Errorf("credentials (-want +got):\n%s", diff)
 	}

@@ -54,8 +54,8 @@ func workloadsWithTemplate() map[string]string {
 	}
 }
 
-// The API server limits the total size of a pod's annotations. The operator adds an annotation with a hash of the
-// configuration. Later, it adds to running pods an annotation with a hash of the mounted files.
+// The API server limits the total size of a pod's annotations. The operator adds up to two annotations to those of the
+// template: Build adds a hash of the configuration, and the controller later adds a hash of the mounted files.
 func TestBuild_TemplateWithLargestAnnotations_LeavesRoomForAnnotationsOfTheOperator(t *testing.T) {
 	t.Parallel()
 	const room = 512

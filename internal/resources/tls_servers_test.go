@@ -293,7 +293,7 @@ type rabbitMQ struct {
 
 	clients, distribution, metrics, epmd port.Port
 	container                            *corev1.Container
-	// environment contains variables that this machine needs in addition to those of the container.
+	// environment contains the variables that the server needs on this machine, in addition to those of the container.
 	environment []string
 }
 
@@ -339,7 +339,7 @@ func (r *rabbitMQ) run() {
 	r.start(r.command(r.container, r.container.Command, r.environment...))
 }
 
-// awaitStartup waits until rabbitmqctl, which connects to the inter-node port, says that the node has started.
+// awaitStartup waits until "rabbitmqctl await_startup" succeeds. rabbitmqctl connects to the inter-node port.
 func (r *rabbitMQ) awaitStartup() {
 	r.t.Helper()
 	r.eventually("rabbitmqctl, which connects to the inter-node port", func(context.Context) error {
@@ -360,8 +360,8 @@ func (r *rabbitMQ) dialNode(ctx context.Context, want resources.CertificateData,
 		if err != nil {
 			return nil, err
 		}
-		// Unlike the field Certificates, this function presents the certificate even if the server does not list the
-		// authority that issued it.
+		// Set GetClientCertificate instead of Certificates. With Certificates, the client would present the certificate
+		// only if the server lists the authority that issued it.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return dialTLS(ctx, r.distribution.Address(), config, want)

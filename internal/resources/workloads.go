@@ -73,8 +73,8 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 		return nil, err
 	}
 	if b.plan.Durability != plan.DurabilityWritten {
-		// Generators read the durability when they start. The default is not hashed, because generators would otherwise
-		// have no hash.
+		// Generators read the durability only when they start, so a change must replace their pods. With the default
+		// durability, the pods have no hash.
 		template = withConfigHash(template, []any{b.plan.Durability})
 	}
 	return b.deployment(c, replicas, template, appsv1.RollingUpdateDeployment{
@@ -110,8 +110,10 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	// The hash covers only settings whose change requires a restart. Processors react to all other changes of the
 	// plan while they run.
 	config := []any{b.plan.Processor.Concurrency, endpoint}
+	// Omit the default, because the hash of earlier versions of the operator did not cover the durability. A new hash
+	// would restart the processors when the operator is upgraded.
 	if b.plan.Durability != plan.DurabilityWritten {
-		config = append(config, b.plan.Durability) // the hash of the default must stay the same in new versions of the operator
+		config = append(config, b.plan.Durability)
 	}
 	template = withConfigHash(template, config)
 	return b.deployment(ComponentProcessor, replicas, template, appsv1.RollingUpdateDeployment{

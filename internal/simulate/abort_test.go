@@ -109,7 +109,7 @@ func TestSimulationRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) 
 
 // A recovery is confirmed only 5 s after latency and backlog have returned to their previous level. These 5 s do not
 // count towards the recovery time.
-func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheTimeToConfirmTheRecovery(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesConfirmation(t *testing.T) {
 	t.Parallel()
 	for objective, want := range map[time.Duration]struct {
 		outcome ledger.Outcome

@@ -199,8 +199,8 @@ func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (start
 	return func(ctx context.Context) error { return c.awaitReplacement(ctx, l) }, nil
 }
 
-// awaitReplacement waits until the component has created the process that replaces the process of l. It returns an
-// error if Run returns without creating such a process, or if ctx ends.
+// awaitReplacement waits until the component has created the process that follows the process with the life l. It
+// returns an error if Run returns without creating that process, or if ctx ends.
 func (c *component[P, S]) awaitReplacement(ctx context.Context, l *life) error {
 	select {
 	case <-l.replaced:

@@ -30,7 +30,8 @@ func (m faultMetrics) Collect(samples chan<- prometheus.Metric) {
 	defer cancel()
 	accounts, final := m.simulation.live.faults()
 	if !final {
-		// Ignore the error. The accounts then lack only what the timeline shows, such as the recovery.
+		// Ignore the error of reading the timeline. The accounts then lack only the data from the timeline, such as the
+		// recovery.
 		_, accounts, _ = m.simulation.accountsSoFar(ctx)
 	}
 	m.Metrics.Collect(samples, fault.Results(fault.Totals(fault.History{}, accounts)))

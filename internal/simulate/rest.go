@@ -24,10 +24,10 @@ const (
 	lastPollTimeout = time.Second
 )
 
-// rest is the state of the simulation when comeToRest returns.
+// rest is the state of the simulation when comeToRest returns. A simulation is at rest if its queues are empty and its
+// processors hold no deliveries.
 type rest struct {
-	// reached is true if the simulation has come to rest: the queues are empty, and the processors hold no deliveries.
-	// It is false if comeToRest returned early.
+	// reached is true if the simulation is at rest. It is false if comeToRest returned early.
 	reached bool
 	// dataLost is true if the store has lost data. comeToRest then returns early, because events whose data is lost may
 	// never take effect.
@@ -35,12 +35,12 @@ type rest struct {
 	// depths counts the messages in the queues. inFlight counts the messages that the processors hold.
 	depths   broker.Depths
 	inFlight int64
-	errs     []error // why the simulation did not come to rest, or why it is unknown whether it did
+	errs     []error // why the simulation is not at rest, or why that is unknown
 }
 
-// comeToRest waits until the queues are empty and the processors hold no deliveries. If some events have then not taken
-// effect, comeToRest waits for these events until the queues and the processors have been empty for restStable. It
-// returns early if ctx ends, if the processors stop, or if the store has lost data.
+// comeToRest waits until the simulation is at rest, every confirmed event has taken effect, and the summary API has
+// accepted every summary. It stops waiting for missing events and summaries once the simulation has been at rest for
+// restStable. It returns early if ctx ends, if the processors stop, or if the store has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()

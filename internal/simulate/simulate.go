@@ -40,8 +40,8 @@ const (
 	maxClosing = 5 * time.Second
 	// minAudit is the minimum time for the audit, even if the drain timeout is shorter.
 	minAudit = 5 * time.Second
-	// recordTimeout is the timeout for storing the last rows of the timeline. The latency of the plan's durability is
-	// added.
+	// recordTimeout is the timeout for storing the last rows of the timeline, in addition to the latency of the plan's
+	// durability.
 	recordTimeout = time.Second
 )
 
@@ -286,7 +286,7 @@ func (s *Simulation) end(start, stopped time.Time) time.Time {
 	return stopped
 }
 
-// processing represents the processors, which run in the background.
+// processing is a handle to the processors, which run in the background.
 type processing struct {
 	// stopped is closed when the processors have ended, even if they ended by themselves.
 	stopped <-chan struct{}

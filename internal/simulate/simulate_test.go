@@ -252,7 +252,7 @@ func TestSimulationRun_OneCheckFails_TimelineHasOneMarkForTheCheck(t *testing.T)
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fail func(*testing.T, *setup)
-		// The mark must lie between these two times, in seconds from the start of the simulation.
+		// The time of the mark must be between after and before, in seconds since the start of the simulation.
 		after, before float64
 	}{
 		ledger.CheckLost: {func(_ *testing.T, o *setup) {

@@ -196,7 +196,7 @@ func (c *Costs) validate() error {
 			return err
 		}
 		if i > 0 && !c.Points[i-1].isBelow(&c.Points[i]) {
-			return fmt.Errorf("the measurement at %.0f events/s does not have more entries, exits and summaries than the one before", c.Points[i].Rate())
+			return fmt.Errorf("the measurement at %.0f events/s must have higher rates of entries, exits and summaries than the previous measurement", c.Points[i].Rate())
 		}
 	}
 	if c.DrainPerSecond <= 0 {

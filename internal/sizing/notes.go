@@ -76,8 +76,8 @@ func (c *Costs) assumptions(r *Result) []string {
 	)
 }
 
-// several returns a text that contains the number of pods of each component with more than one pod, except RabbitMQ. If
-// there is more than one partition, the text also contains the number of partitions.
+// several returns a text such as "2 pods of processor and 3 partitions". The text omits RabbitMQ, components with one
+// pod, and a single partition.
 func several(r *Result) string {
 	var all []string
 	for i := range r.Components {

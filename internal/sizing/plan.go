@@ -119,7 +119,8 @@ type share struct {
 }
 
 func (r *Request) share(simulations int) share {
-	n := float64(simulations) // rates are whole numbers, so take the simulation with the highest rate: round up
+	n := float64(simulations)
+	// Rates are whole numbers. Round up, because the plan must suffice for the simulation with the highest rate.
 	s := share{entries: math.Ceil(float64(r.EntriesPerSecond) / n), exits: math.Ceil(float64(r.ExitsPerSecond) / n)}
 	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // no more visits can end than begin
 	s.visits = max(s.entries-s.summaries, 0) * min(r.MaxStay.D(), r.Duration.D()).Seconds()
@@ -198,8 +199,8 @@ func (c *Costs) simulations(r *Request) int {
 	return maxSimulations
 }
 
-// exceeded divides the load of a request among n simulations. It returns a limit that each simulation would exceed, or
-// "" if there is no such limit. The result remedy says what to change if no number of simulations is enough.
+// exceeded returns a limit that each simulation would exceed if n simulations shared the load of a request, or "" if
+// there is no such limit. The result remedy says what to change if more simulations do not help.
 func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 	s, target := r.share(n), r.target()
 	for _, l := range []struct {

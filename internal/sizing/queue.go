@@ -27,7 +27,7 @@ type visit struct {
 // run simulates the given number of events and passes the visit of each event to the callback yield, in the order of
 // arrival. The simulation ends early if yield returns false.
 func (s station) run(events int, yield func(visit) bool) {
-	free := make(times, max(s.servers, 1)) // the time at which each server becomes free
+	free := make(times, max(s.servers, 1)) // when each server of the station becomes free
 	starts := make([]float64, 0, events)   // the time at which the service of each event starts, in ascending order
 	now, started := 0.0, 0
 	for i := range events {
@@ -56,10 +56,10 @@ func (t times) Len() int           { return len(t) }
 func (t times) Less(i, j int) bool { return t[i] < t[j] }
 func (t times) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
 
-// Push is required by heap.Interface. It is never called: the heap has one time for each server.
+// Push is required by heap.Interface. It is never called, because the number of servers does not change.
 func (t *times) Push(any) {}
 
-// Pop is required by heap.Interface. It is never called: the heap has one time for each server.
+// Pop is required by heap.Interface. It is never called, because the number of servers does not change.
 func (t *times) Pop() any { return nil }
 
 // newRandom returns a source of random numbers. The same seed gives the same numbers.

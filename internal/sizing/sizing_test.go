@@ -109,10 +109,10 @@ func TestEmbeddedCosts_BytesPerVisitAndSummary_AgreeWithTheCommentsOfTheCRDTypes
 func TestParseCosts_InvalidFile_SaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for want, edit := range map[string]func(*Costs){
-		"at least 3 measurements":                     func(c *Costs) { c.Points = c.Points[:2] },
-		"must be of idle processes":                   func(c *Costs) { c.Points = c.Points[1:] },
-		"at 1000 events/s does not have more entries": func(c *Costs) { c.Points[1], c.Points[2] = c.Points[2], c.Points[1] },
-		"at 5000 events/s does not have more entries, exits and summaries": func(c *Costs) {
+		"at least 3 measurements":                            func(c *Costs) { c.Points = c.Points[:2] },
+		"must be of idle processes":                          func(c *Costs) { c.Points = c.Points[1:] },
+		"at 1000 events/s must have higher rates of entries": func(c *Costs) { c.Points[1], c.Points[2] = c.Points[2], c.Points[1] },
+		"at 5000 events/s must have higher rates of entries, exits and summaries": func(c *Costs) {
 			c.Points[2].SummariesPerSecond = c.Points[1].SummariesPerSecond
 		},
 		"at 5000 events/s has no costs of redis":                                 func(c *Costs) { delete(c.Points[2].Components, Redis) },
@@ -292,7 +292,8 @@ func TestNodes_PodsOfDifferentSizes_ReturnsTheNumberOfNodesForAllPods(t *testing
 	}
 }
 
-// Queueing theory gives the mean wait in these queues: see the Pollaczek-Khinchine and Erlang C formulas.
+// Queueing theory gives the mean wait in M/M/1 and M/D/1 queues (the Pollaczek-Khinchine formula), and in M/M/2 queues
+// (the Erlang C formula). In a D/D/1 queue, no event waits.
 func TestStation_QueueWithKnownFormula_MeanWaitMatchesTheFormula(t *testing.T) {
 	t.Parallel()
 	for _, load := range []float64{.3, .6, .8} {

@@ -68,7 +68,7 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 
 // fakeDatabase stores nothing. The test decides when each transaction ends, and with which error.
 type fakeDatabase struct {
-	summary.Database // nil, because the service calls only the methods that fakeDatabase defines
+	summary.Database // nil, because the service calls only the methods that fakeDatabase overrides
 
 	// Each transaction sends its number of rows to the channel named entered. The transaction then blocks until the
 	// test sends an error or nil to the channel named result.
@@ -187,7 +187,7 @@ func TestServicePost_ContextEnds_ReturnsTheErrorOfTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Post(ctx, v.generate()) }()
-	<-db.entered // Post now waits for the database, which does not respond
+	<-db.entered // Post has called the database, which does not answer
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v, want the error of the context", err)

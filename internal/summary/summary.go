@@ -49,7 +49,7 @@ func Validate(s event.Summary) error {
 		return invalid("exit_date_time must be between the years %d and %d", firstYear, lastYear)
 	case s.ExitAt.Before(s.EntryAt):
 		return invalid("exit_date_time is before entry_date_time")
-	case s.Duration() == math.MaxInt64: // Time.Sub returns this value if the duration is even longer
+	case s.Duration() == math.MaxInt64: // Time.Sub returns this maximum for all longer visits
 		return invalid("the visit is longer than %d hours", int64(time.Duration(math.MaxInt64)/time.Hour))
 	}
 	return nil

@@ -311,14 +311,15 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 }
 
 // repetitionTime is the longest outage after which the storage certainly recognizes repeated rows. After an outage, a
-// process sends again all rows that the storage has not acknowledged. The storage has a record of the latest merged
-// second of each process. A row of this second or of an earlier second is a repetition. A record may be deleted when
-// rows are merged that are newer by more than repetitionTime; see Horizon.
+// process sends again all rows that the storage has not acknowledged. For each process, the storage keeps a record of
+// the latest second whose row was merged. A row of this second or of an earlier second is a repetition. When the
+// storage merges a minute, it may delete records that are older than the minute by more than repetitionTime; see
+// Horizon.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a time limit for the records described at repetitionTime. When the storage merges the minute m, it
-// may delete the records of seconds before this Unix time. Without these deletions, the storage would keep a record of
-// every process that ever started.
+// Horizon returns a Unix time. When the storage merges the minute m, it may delete the records of seconds before this
+// time (see repetitionTime). Without these deletions, the storage would keep a record of every process that ever
+// started.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns, for each process, the field Second of its latest row in the minute.

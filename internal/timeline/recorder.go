@@ -92,8 +92,8 @@ func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error
 	return sink.AppendTimeline(ctx, process, rows)
 }
 
-// Run records rows until the first context ends. After that, Run measures a last time, and sends the pending rows until
-// all are sent or the second context ends. The error says how many rows were not sent. Run must be called only once.
+// Run records rows until ctx ends. It then measures once more, and sends the pending rows until all are sent or the
+// context closing ends. The error says how many rows were not sent. Run must be called only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup

@@ -158,8 +158,8 @@ func (r *Row) add(other *Row) {
 }
 
 // mergeMarks returns the marks of two rows in chronological order. If a server fails, every process reports the same
-// mark. mergeMarks therefore drops a mark if the previous mark with the same subject differs from it only in its time.
-// It also drops a mark that is equal to an earlier one.
+// mark at a slightly different time. Of successive marks of one subject that are equal except for the time, mergeMarks
+// keeps only the first. It also drops exact duplicates.
 func mergeMarks(a, b []Mark) []Mark {
 	all := slices.Concat(a, b)
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })

@@ -22,7 +22,7 @@ func TestWatchServer_AvailabilityChanges_AddsOneMarkPerChange(t *testing.T) {
 			err := results[0]
 			if results = results[1:]; len(results) == 0 {
 				stop()
-				return errors.New("closed") // must be ignored, because the context of WatchServer has ended
+				return errors.New("closed") // WatchServer must ignore this error, because its context has ended
 			}
 			if errors.Is(err, hang) {
 				<-ctx.Done()

@@ -119,7 +119,7 @@ func TestRecorder_StoresEachSecondOnce(t *testing.T) {
 	})
 }
 
-func TestRecorder_StartsInTheMiddleOfASecond_RowsContainTheEventsOfTheirSecond(t *testing.T) {
+func TestRecorder_StartsWithinASecond_CountsEachEventInItsSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(600 * time.Millisecond)
 		sink, begin := &fakeSink{rows: map[int64]Row{}}, time.Now().Unix()
@@ -248,7 +248,7 @@ func TestSum_TwoProcessesMarkTheSameOutage_KeepsTheFirstStartAndTheFirstEnd(t *t
 	}
 	rows := []Row{
 		{Marks: mark(10, MarkUnavailable)},
-		{Marks: mark(11, MarkUnavailable)}, // another process marks the same outage
+		{Marks: mark(11, MarkUnavailable)}, // the mark of another process for the same outage
 		{Marks: mark(20, MarkAvailable)},
 		{Marks: mark(30, MarkUnavailable)},
 		{Marks: mark(40, MarkAvailable)},

@@ -11,7 +11,7 @@ func Greetings() map[string]string {
 		"Redis":               "PING\r\n",
 		"HTTP":                "GET / HTTP/1.0\r\n\r\n",
 		"Erlang distribution": distributionGreeting(),
-		"epmd":                "\x00\x01n", // the request for the names of all nodes
+		"epmd":                "\x00\x01n", // NAMES_REQ, which lists the registered nodes
 	}
 }
 

@@ -328,7 +328,7 @@ func testPageShowsNewRows(t *testing.T, b *browser) {
 	if n := evaluate[int](b, "document.querySelectorAll('#charts canvas').length"); n != 9 {
 		t.Errorf("there are %d charts, want 9", n)
 	}
-	// A chart without lines has only a few colors.
+	// Check that the lines are drawn: a chart without lines has only a few colors.
 	colors := evaluate[int](b, `(() => {
 		const c = document.querySelector('#charts canvas'), data = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);
 		return new Set(data).size;
@@ -372,7 +372,7 @@ func testPageSurvivesSleep(t *testing.T, b *browser) {
 // open, but transfer no data any more.
 type silencer struct {
 	address string
-	silent  atomic.Int64 // connections with numbers from 1 to this value are silenced
+	silent  atomic.Int64 // the highest number of a silenced connection
 	opened  atomic.Int64 // how many connections were opened so far
 }
 

@@ -113,7 +113,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 		if err != nil {
 			return nil, err
 		}
-		if !begin.Equal(from) { // omit the rows that begin before this part, because the previous part contains them
+		if !begin.Equal(from) { // omit the rows that begin before the current part: the previous part contains them
 			rows = slices.DeleteFunc(rows, func(r timeline.Row) bool { return r.Start().Before(begin) })
 		}
 		all = limit(append(all, rows...), maxRows)

@@ -27,7 +27,7 @@ const (
 	// rereadPart is the length of the interval that one read of older rows covers. The next read covers the next
 	// interval. The length is short, so that a read over a slow connection does not delay the newest rows for long.
 	rereadPart = 2 * time.Minute
-	// keepTime is about the longest time for which a process keeps rows that it could not store yet.
+	// keepTime is the approximate maximum time for which a process keeps rows that it could not store.
 	keepTime = time.Hour
 	// rowsPerEvent is the maximum number of rows per server-sent event. It is small, so that a client that loses its
 	// connection must receive only a few rows again.
@@ -211,8 +211,8 @@ func (p *poller) reset() {
 }
 
 // begin records the rows that the first client receives when it connects, so that a poll does not send these rows
-// again. If a poll has already recorded a row of the same second, that record stays. For each later client, begin does
-// nothing: the first client may lack rows that the later client receives, so a poll must still send these rows.
+// again. If a poll has already recorded a row of the same second, begin keeps that record. For each later client, begin
+// does nothing. A later client may receive rows that earlier clients lack, so a poll must still send these rows.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -257,9 +257,9 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older returns the interval that the next read of older rows covers, and whether that read is due; see rereadInterval.
-// The parameter clock is the time of this machine. It determines whether the read is due. The parameter now is the
-// result of State.now. It determines which rows are older rows.
+// older reports whether the next read of older rows is due (see rereadInterval), and returns the interval that this
+// read covers. Whether it is due depends on clock, the time of this machine. Which rows are older rows depends on now,
+// the result of State.now.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

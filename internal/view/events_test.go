@@ -478,7 +478,7 @@ func TestEventStream_ClientAcceptsGzip_UpdatesAreSmall(t *testing.T) {
 func TestEventStream_SlowClient_SkipsStatesButNoRows(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 60)
-	f.state.Simulation = strings.Repeat("x", 1<<20) // 100 such states do not fit into the buffers of the connection
+	f.state.Simulation = strings.Repeat("x", 1<<20) // the connection cannot buffer 100 states of this size
 	v := New(Config{Interval: time.Hour, heartbeat: time.Hour, writeTimeout: time.Hour}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
 	response := send(t, listenHTTP(t, v), "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	next := messages(response.Body)

@@ -37,7 +37,7 @@ func (v *View) guard(next http.HandlerFunc) http.Handler {
 		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout))
 		defer func() {
 			_ = control.Flush()                       // flush while the deadline still limits the write
-			_ = control.SetWriteDeadline(time.Time{}) // the deadline must not apply to the next request
+			_ = control.SetWriteDeadline(time.Time{}) // the next request must not inherit the deadline
 		}()
 		switch {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:

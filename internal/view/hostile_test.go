@@ -151,7 +151,7 @@ func request(t *testing.T, address, path string) *net.TCPConn {
 func startSlowly(t *testing.T, address, path string) *net.TCPConn {
 	t.Helper()
 	slow := request(t, address, path)
-	for _, want := range []string{"HTTP/1.1 200", `"t":`} { // read to the beginning of the first row
+	for _, want := range []string{"HTTP/1.1 200", `"t":`} { // read until the first row begins
 		var got []byte
 		for buffer := make([]byte, 1); !bytes.HasSuffix(got, []byte(want)); got = append(got, buffer...) {
 			if _, err := io.ReadFull(slow, buffer); err != nil {

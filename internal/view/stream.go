@@ -22,7 +22,7 @@ type stream struct {
 	until       time.Time     // the time until which all writes must be complete; zero if there is no limit
 	acceptsGzip bool
 	compressor  *gzip.Writer // nil if the response is not compressed
-	begun       bool         // whether a part of the response was already written
+	begun       bool         // true once a part of the response was written
 }
 
 // stream sets the headers that all responses have, and returns a stream that writes the body.
@@ -45,7 +45,7 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// limit sets a common deadline for all later writes. The timeout begins now.
+// limit sets the deadline of all later writes to the given timeout from now.
 func (s *stream) limit(timeout time.Duration) { s.until = time.Now().Add(timeout) }
 
 // Write implements io.Writer. It returns an error if the client does not receive the data in time.

@@ -55,7 +55,7 @@ var shared struct {
 type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
-	addresses   []*port.Address // kept, because the garbage collector releases an address to which nothing refers
+	addresses   []*port.Address // this reference keeps the ports reserved; see port.Address
 }
 
 func sharedServer(t testing.TB) *server {

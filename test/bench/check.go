@@ -55,7 +55,7 @@ func compare(costs *sizing.Costs, offered int64, r *rateResult) []sizing.Compare
 	add("end-to-end p99 in ms", predicted.EndToEnd.P99*milli, latency.Quantile(.99).Seconds()*milli)
 	add("events in flight", predicted.EventsInFlight, point.Rate()*latency.Mean().Seconds())
 	add(fmt.Sprintf("backlog of an outage of %s", checkedOutage), predicted.OutageBacklog, reports.Median(r.backlogs))
-	add("recovery from it in s", predicted.RecoverySeconds, reports.Median(r.recoveries))
+	add("recovery from the outage in s", predicted.RecoverySeconds, reports.Median(r.recoveries))
 	return rows
 }
 

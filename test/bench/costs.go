@@ -242,8 +242,8 @@ func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duratio
 }
 
 // growth ends the processes. It returns the memory of Redis per parked vehicle, and the size of the database per
-// summary. For Redis, growth counts only the memory and the vehicles that were added since an earlier observation, the
-// parameter first.
+// summary. The parameter first is an earlier observation. For Redis, growth counts only the memory and the vehicles
+// that were added since that observation.
 func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
 	last, err := p.usage(ctx)
 	if err != nil {
@@ -339,7 +339,7 @@ func (p *pipeline) countProcesses(u *usage) error {
 		return err
 	}
 	api.disk = size
-	// The traffic between the processor and the summary API is already counted for the processor.
+	// The counters of the processor already include the traffic between the processor and the summary API.
 	api.network = 0
 	u.components[sizing.SummaryAPI] = api
 	return nil

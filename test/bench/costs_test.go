@@ -68,7 +68,7 @@ func TestCompare_SeveralRounds_ComparesMediansAndMeans(t *testing.T) {
 	}
 	want := map[string]float64{
 		"CPU in cores": 2, "end-to-end p50 in ms": 10, "end-to-end p99 in ms": 10, "events in flight": 30,
-		"backlog of an outage of 3s": 9000, "recovery from it in s": .5,
+		"backlog of an outage of 3s": 9000, "recovery from the outage in s": .5,
 	}
 	// A histogram counts in buckets, so figures from a histogram are approximate.
 	approximately := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= .1*math.Abs(a) })

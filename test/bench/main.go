@@ -121,7 +121,7 @@ const (
 // URI is not an argument, because it contains a password.
 const ceilingURI = "PARKING_BENCH_CEILING_URI"
 
-// runChild executes the command of a child process if the arguments contain such a command.
+// runChild executes a child-process command. It returns false if the arguments contain no command of a child process.
 func runChild(ctx context.Context, args []string) (isChild bool, err error) {
 	switch {
 	case len(args) > 1 && args[0] == childPeer:

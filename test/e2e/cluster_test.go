@@ -163,7 +163,8 @@ func connect() (*cluster, error) {
 		return nil, fmt.Errorf("find the cluster: set KUBECONFIG, as make test-e2e does: %w", err)
 	}
 	config.QPS, config.Burst = 100, 200
-	// The tests list the objects of all kinds, and the API server returns a warning for each deprecated kind.
+	// Discard warnings. The tests list the objects of all kinds, so the API server would warn about every deprecated
+	// kind.
 	config.WarningHandler = rest.NoWarnings{}
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {

@@ -62,8 +62,7 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 			needed := func(from, to resources.Component, port int) bool {
 				switch {
 				case to == operator:
-					// The pod outsider may connect to operatorPorts. The pods of a simulation need no connection to the
-					// operator.
+					// No pod of a simulation needs the operator. The pod outsider may connect to operatorPorts.
 					return from == outsider && slices.Contains(operatorPorts, port)
 				case slices.Contains(generators, from):
 					return servers[to] == port

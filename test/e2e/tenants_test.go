@@ -33,7 +33,7 @@ func TestRollout_PodUnschedulable_SimulationIsNotReady(t *testing.T) {
 	sim := ns.applySample("minimal.yaml", shareNode)
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 
-	// After this edit, the new pod cannot be scheduled. So the old pod continues to run.
+	// No node has the label that the new pod selects. So the new pod is not scheduled, and the old pod keeps running.
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
 		spec.Processor.Template = &v1alpha1.PodTemplate{
 			Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"example.com/absent":"true"}}`)},

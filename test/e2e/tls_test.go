@@ -68,9 +68,9 @@ func useTLS(sim *v1alpha1.ParkingSimulation) {
 	spec.SummaryAPI.Managed.TLS, spec.Monitoring.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
 }
 
-// checkPorts fails the test if a port of a pod answers a client without TLS. It omits ports on which only the pod itself
-// can connect. One of these is the port of epmd in the pods of RabbitMQ. It must answer, which shows that the test would
-// notice the answer of another port.
+// checkPorts fails the test if a port of a pod answers a client without TLS. It omits ports to which only the pod
+// itself can connect. One of these is the port of epmd in the pods of RabbitMQ. epmd never uses TLS, so this port must
+// answer. If it does not answer, checkPorts cannot detect answers at all, and the test fails.
 func checkPorts(t *testing.T, c resources.Component, pod corev1.Pod) {
 	t.Helper()
 	const epmd = 4369

@@ -61,9 +61,9 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 
 	t.Run("a new operator restarts no pod", func(t *testing.T) {
 		ns := ns.forSubtest(t)
-		// The chart passes its own image to the operator with the flag --image. The chart value extraArgs repeats this
-		// flag with the image that the pods of the simulation have. The chart puts extraArgs after its own flags, and
-		// the last value of a flag takes precedence, so these pods keep their image.
+		// The operator's flag --image sets the image of the simulations' pods. The chart sets this flag to its own
+		// image. Another image would replace the pods, so extraArgs sets the flag again, to the image of the running
+		// pods. The chart appends extraArgs to its own flags, and the last value takes precedence.
 		image := ns.pods(sim, resources.ComponentProcessor)[0].Spec.Containers[0].Image
 		if err := shared.install(t.Context(), chart, "extraArgs[0]=--image="+image); err != nil {
 			t.Fatal(err)

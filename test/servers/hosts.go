@@ -25,9 +25,9 @@ func WithHosts(t *testing.T, lines string, test func()) {
 	})
 }
 
-// WithHostsIfAllowed does the same as WithHosts if the machine allows mount namespaces. Otherwise, it logs the reason,
-// and calls the function test in the current process, without the additional lines. The parameter added of the function
-// says whether the hosts file has the lines.
+// WithHostsIfAllowed is like WithHosts, but does not skip the calling test if the machine does not allow mount
+// namespaces. Instead, it logs the reason, and calls the function test in the current process, without the additional
+// lines. The argument of the function test is true if the hosts file has the additional lines.
 func WithHostsIfAllowed(t *testing.T, lines string, test func(added bool)) {
 	t.Helper()
 	withHosts(t, lines, func() { test(true) }, func(reason string) {

@@ -78,7 +78,7 @@ func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 		batch = append(batch, c.session.deliver(q.ready.PopFront()))
 	}
 	if q.ready.Len() > 0 {
-		q.wakeOne() // another consumer may have credit
+		q.wakeOne() // another consumer may be below its prefetch limit
 	} else if len(batch) == 0 && credit > 0 && !c.idle {
 		c.idle = true
 		q.idle.PushBack(c)

@@ -41,7 +41,7 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 			return broker.Depths{}, err
 		}
 		for _, q := range b.topology.queues() {
-			// If the caller no longer waits, stop, so that other administrative requests can start, such as readiness checks.
+			// Stop when the caller no longer waits, so that other requests, such as readiness checks, can start.
 			if err := ctx.Err(); err != nil {
 				return broker.Depths{}, err
 			}
@@ -108,8 +108,8 @@ func (b *Broker) Delete(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// Delete the exchange that routes messages before the queues. Otherwise, the server could confirm and discard a
-		// message whose queue is already deleted.
+		// Delete the exchange that routes messages first, and the queues after it. Otherwise, the server could confirm
+		// and discard a message whose queue is already deleted.
 		if err := b.deleteExchange(a); err != nil {
 			return err
 		}
@@ -469,8 +469,8 @@ func isNotFound(err error) bool {
 }
 
 // isUnavailable reports whether an error says that a queue exists but cannot be used, for example because its node is
-// down. The server uses the code NotFound both for an unavailable queue and for a queue that does not exist. But only
-// an error about an unavailable queue has a remedy in the variable "remedies".
+// down. RabbitMQ uses the code NotFound for such a queue, and also for a queue that does not exist. Of these two
+// errors, only the first has a remedy in the variable remedies.
 func isUnavailable(err error) bool {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy != ""

@@ -113,9 +113,9 @@ const maxAttempts = 5
 // maxUnstable limits the number of attempts that do not count towards maxAttempts; see the function attempt.
 const maxUnstable = 20
 
-// The function attempt calls the function place until the function isEven returns true for the leaders of all queues.
-// It fails the test when isEven has returned false maxAttempts times. A call of place does not count if, after the
-// call, a queue has no leader or the leaders still change.
+// attempt calls the function place, which should spread the leaders of the queues evenly, until isEven returns true for
+// the leaders. It fails the test when isEven has returned false maxAttempts times. A call of place does not count if,
+// after the call, a queue has no leader or the leaders still change.
 func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
 	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {

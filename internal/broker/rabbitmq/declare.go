@@ -176,8 +176,8 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Do not always set the value to true: between two attempts, another client may delete the queue and declare it
-	// with a leader locator.
+	// Toggle the value instead of setting it to true. Between two attempts, another client may delete the queue and
+	// declare it with a leader locator.
 	d.unlocated[r.queue] = !d.unlocated[r.queue]
 	return errOtherLocator
 }

@@ -63,7 +63,7 @@ func TestBroker_QueuesWithoutLeaderLocator_AreUsed(t *testing.T) {
 	if err := b.Declare(t.Context()); err != nil {
 		t.Fatalf("declare queues of an earlier version: %v", err)
 	}
-	other := open(t, options) // this broker does not know yet that the queues have no leader locator
+	other := open(t, options) // unlike b, this broker has not seen yet that the queues lack a leader locator
 	publish(t, other, entries(), broker.Message{ID: "1"})
 	d := receive(t, consume(t, other, entries(), 1))
 	if err := errors.Join(d.Settler.DeadLetter(t.Context(), broker.Reason{}), other.Close()); err != nil {
@@ -292,7 +292,7 @@ func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesTheGoChannel(t *testing
 	options.Registerer = registry
 	b := newBroker(t, options)
 	publish(t, b, entries(), broker.Message{ID: "first"})
-	receive(t, consume(t, b, entries(), 1)) // the call of consume opens a connection, which the next line stalls
+	receive(t, consume(t, b, entries(), 1)) // opens the connection that the proxy then stalls
 	proxy.stall(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := proxy.sent.Load()

@@ -283,7 +283,7 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 		w.abort()
 		<-w.done
 		// With TLS 1.3, the server rejects a client certificate only after the handshake. The error of the client
-		// library may then lack the reason, but w has recorded the reason.
+		// library may then lack the reason. The reason is in w.failure(), the first error of the connection.
 		if reason := w.failure(); binding.ExplainTLS(reason) != "" {
 			return nil, reason
 		}

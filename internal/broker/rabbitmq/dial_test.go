@@ -174,7 +174,7 @@ func TestDialEither_SlowerConnection_IsClosed(t *testing.T) {
 				return fast, nil
 			}
 			<-ctx.Done()
-			return slow, nil // this connection opens although its attempt is cancelled
+			return slow, nil // the connection opens although dialEither has cancelled ctx
 		}
 		if conn, _, err := d.dialEither(t.Context(), "5672", "2001:db8::1", "192.0.2.1"); err != nil || conn != fast {
 			t.Fatalf("the connection is not the one to the fallback address: %v", err)

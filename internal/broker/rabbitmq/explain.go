@@ -30,7 +30,7 @@ func (e *tlsError) Unwrap() error { return e.error }
 // failure is a failed attempt to connect to one address of the server.
 type failure struct {
 	endpoint string // the host and port in the URI
-	address  string // the IP address, if the host has several
+	address  string // the IP address; "" unless the host has several
 	err      error
 }
 

@@ -87,7 +87,7 @@ func (c *fakeConnection) serve() {
 	if _, err := c.in.Discard(len("AMQP0091")); err != nil {
 		return
 	}
-	start := []byte{0, 9, 0, 0, 0, 0} // version 0-9, and an empty table of properties
+	start := []byte{0, 9, 0, 0, 0, 0} // AMQP version 0-9, and an empty table of server properties
 	c.send(0, connectionStart, appendLong(appendLong(start, "PLAIN"), "en_US"))
 	for {
 		channel, payload, err := c.receive()

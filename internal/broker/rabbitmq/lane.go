@@ -342,12 +342,12 @@ func (s *sending) reason(err error) error {
 // errConnectionLost is the error with which a session ends when its connection is lost.
 var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
-// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost, and that
-// contains the reason and the remedy if they are known.
+// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost. This
+// error contains the reason and the remedy if they are known.
 //
-// RabbitMQ may close the whole connection because of one request, for example after an internal error. The error of
-// this request then contains the reason. If err is the error of this request, the result wraps err. If err is the error
-// of another request, err lacks the reason, so the result contains the reason instead of err.
+// RabbitMQ may close the whole connection because of one request, for example after an internal error. Only the error
+// of the failed request contains the reason. lostOr wraps an err that contains the reason, and replaces any other err
+// by the reason.
 func lostOr(conn *connection, err error) error {
 	if !conn.IsClosed() {
 		return err

@@ -70,7 +70,7 @@ func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 			_, _ = broker.publish.get(ctx) // the call returns when ctx ends
 		}()
 		time.Sleep(attempt + time.Second)
-		broker.outages.Fine(broker.consume.part, broker.admin.part) // report that both other links have connected
+		broker.outages.Fine(broker.consume.part, broker.admin.part) // report that the other two links have connected
 		time.Sleep(2 * attempt)
 		cancel()
 		<-done
@@ -135,7 +135,7 @@ func TestLink_IdleAfterConnectionLoss_OutageEnds(t *testing.T) {
 		closes := make(chan *amqp.Error, 1)
 		closes <- &amqp.Error{Code: amqp.ConnectionForced, Reason: "shutdown"}
 		broker.publish.watch(closes, nil)
-		broker.outages.Fine(broker.consume.part, broker.admin.part) // report that both other links have connected
+		broker.outages.Fine(broker.consume.part, broker.admin.part) // report that the other two links have connected
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if !strings.Contains(text.String(), "available again") {

@@ -23,8 +23,8 @@ func (l login) Response() string {
 	return l.Authentication.Response()
 }
 
-// announced wraps each mechanism in the type login. The parameter properties must be the table that the client library
-// sends to the server, because login.Response adds the capability authentication_failure_close to this table.
+// announced wraps each mechanism in the type login. The method login.Response modifies the table properties, so this
+// must be the table that the client library sends to the server.
 func announced(mechanisms []amqp.Authentication, properties amqp.Table) []amqp.Authentication {
 	logins := make([]amqp.Authentication, len(mechanisms))
 	for i, mechanism := range mechanisms {

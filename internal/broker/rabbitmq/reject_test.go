@@ -51,7 +51,7 @@ func rejecting(m method, r rejection) func(request) *rejection {
 	}
 }
 
-// In these cases, RabbitMQ closes the whole connection, and not only the channel.
+// For each of these errors, RabbitMQ closes the whole connection, not only the channel.
 func TestBroker_ServerClosesTheConnection_ErrorContainsTheReasonAndTheRemedy(t *testing.T) {
 	t.Parallel()
 	const majority = "a quorum queue needs a majority of the nodes"

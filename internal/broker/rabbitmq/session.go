@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// gapPatience is how long the acknowledgement of a delivery is delayed at most while earlier deliveries are unsettled;
-// see the type session.
+// gapPatience is the maximum time that an acknowledgement waits for earlier deliveries to be settled; see the type
+// session.
 const gapPatience = 250 * time.Millisecond
 
 // session consumes from one queue over one AMQP channel, and keeps the deliveries that the server regards as unsettled.
@@ -40,9 +40,9 @@ type session struct {
 	err       error // why deliveries can no longer be settled; nil while they can
 	retiring  bool  // whether the session must cancel the consumer
 	cancelled bool  // whether the request to cancel the consumer was already put into an outbox
-	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue does not
-	// answer settlements, and settlements that the queue has not received can be discarded when the channel is closed.
-	// So before the session closes the channel, it makes another request, which the queue answers; see the method send.
+	// unanswered is true if the session has sent settlements after its request to cancel the consumer. A settlement has
+	// no reply, and the server may discard it if the channel closes before the queue has received it. So the session
+	// makes another request, which the queue answers, before it closes the channel; see the method send.
 	unanswered bool
 	drained    bool // whether the session will receive no more deliveries
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
@@ -175,7 +175,7 @@ type outbox struct {
 	patience time.Duration // how long the first waiting acknowledgement may still wait; 0 if no acknowledgement waits
 	cancel   bool          // whether to cancel the consumer of this session
 	flush    bool          // whether to call the method flush after the other requests of this outbox
-	last     bool          // whether the session sends nothing after this outbox
+	last     bool          // whether this is the last outbox of the session
 }
 
 // plan fills the outbox with the settlements that are due. It removes the deliveries of these settlements from the list

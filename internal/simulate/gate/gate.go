@@ -42,7 +42,7 @@ type Gate struct {
 	// connection is the number of the current connection, counted from 0. The number increases whenever the connections
 	// are cut. If the number changes during a call, the call fails.
 	connection int
-	pinged     int           // the value of the field connection at the end of the latest ping
+	pinged     int           // the number of the connection at the end of the latest ping
 	changed    chan struct{} // closed, and replaced by a new channel, when the state changes
 	cuts       map[int]func()
 	nextCut    int

@@ -20,7 +20,7 @@ type gatedStore struct {
 	gate *Gate
 }
 
-// ask calls, through the gate, a store method that returns a result.
+// ask calls a store method that returns a result. The call passes through the gate.
 func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (result R, err error) {
 	err = s.tell(ctx, func() (err error) {
 		result, err = call()
@@ -33,7 +33,7 @@ func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (res
 	return result, nil
 }
 
-// tell calls, through the gate, a store method that returns no result.
+// tell calls a store method that returns no result. The call passes through the gate.
 func (s *gatedStore) tell(ctx context.Context, call func() error) error {
 	return asStoreError(s.gate.call(ctx, call))
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// settler records the calls of Requeue. The call of Retry cuts the connections of the gate, and fails.
+// settler is a fake Settler. Requeue counts its calls. During a call of Retry, the gate is cut and opened again, so the
+// connection is lost. The call then fails.
 type settler struct {
 	broker.Settler
 	gate     *Gate
@@ -34,7 +35,8 @@ func newStream(g *Gate) *stream {
 	return s
 }
 
-// The broker would never deliver the message of such a delivery again.
+// The method lose requeues the unsettled deliveries of a cut connection. If the stream added a delivery after lose has
+// run, nothing would requeue the delivery.
 func TestStream_DeliveryOfCutConnection_IsNotAdded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -13,9 +13,10 @@ type expiring struct {
 	order   ring.Ring[expiry]
 }
 
+// expiry says when a name expires, in Unix nanoseconds.
 type expiry struct {
 	name string
-	at   int64 // when the name expires, in Unix nanoseconds
+	at   int64
 }
 
 func newExpiring(stay time.Duration) *expiring {

@@ -10,16 +10,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// barrier is the command with which an observation waits until other servers have the earlier writes of its connection:
+// barrier is the command with which an observation waits until the servers have confirmed its writes. The command
+// covers all earlier writes on the same connection. The durability determines the command:
 //
-//   - WAIT waits until the replicas have received the writes. It is used with plan.DurabilityWritten.
-//   - WAITAOF waits until the primary and the replicas have flushed the writes to disk. It is used with
-//     plan.DurabilitySynced. It exists in Redis 7.2 and later, and in Valkey.
+//   - plan.DurabilityWritten: WAIT waits until the replicas have received the writes.
+//   - plan.DurabilitySynced: WAITAOF waits until the primary and the replicas have flushed the writes to disk. WAITAOF
+//     exists in Redis 7.2 and later, and in Valkey.
 type barrier struct{ durability plan.Durability }
 
 func (b barrier) synced() bool { return b.durability == plan.DurabilitySynced }
 
-// isNeeded reports whether an observation needs the command if the server has the given number of replicas.
+// isNeeded reports whether an observation of a server with the given number of replicas needs the barrier.
 func (b barrier) isNeeded(replicas int) bool { return b.synced() || replicas > 0 }
 
 // command returns the command that waits until the given number of replicas confirm the writes.
@@ -47,20 +48,20 @@ func (b barrier) isPassed(reply any, replicas int) bool {
 	return (local > 0 || !b.synced()) && remote >= int64(replicas)
 }
 
-// An observation waits at least syncTimeout and at most maxSyncTimeout for WAITAOF. With appendfsync everysec, a
-// replica may need more than two seconds: a second each until it begins to flush the writes, and until it tells the
-// primary. The maximum is high enough for a disk that needs many seconds for a flush.
+// The timeout of an observation with WAITAOF is from syncTimeout to maxSyncTimeout. With appendfsync everysec, a
+// replica may need more than two seconds to confirm writes: a second until it begins to flush them, and another second
+// until it tells the primary. The maximum is high enough for a disk that needs many seconds for a flush.
 const (
 	syncTimeout    = 3 * time.Second
 	maxSyncTimeout = time.Minute
 )
 
-// timeout returns the maximum time for which an observation waits. The parameter lag is how long the servers have not
-// confirmed writes.
+// timeout returns the maximum time for which an observation waits. The parameter lag is how long the servers have
+// failed to confirm writes, or 0.
 //
-// The next observation waits for a new write, so it can time out too, for as long as the servers need more time than
-// the timeout. The timeout for WAITAOF therefore grows with the lag. The timeout for WAIT need not grow, because a
-// replica confirms at once what it has received.
+// Every observation waits for a new write. If the servers need longer than the timeout to confirm a write, every
+// observation times out. The timeout for WAITAOF therefore grows with the lag. The timeout for WAIT need not grow,
+// because a replica confirms at once what it has received.
 func (b barrier) timeout(readTimeout, lag time.Duration) time.Duration {
 	if b.synced() {
 		return min(max(syncTimeout, lag), maxSyncTimeout)

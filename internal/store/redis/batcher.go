@@ -173,8 +173,8 @@ type bundle struct {
 }
 
 // execute sends the calls in one pipeline and sets the reply or the error of each call. If bySource is true, execute
-// sends the source of each script. Otherwise, execute sends only the hash. The caller must sort the calls by step,
-// because only adjacent calls of the same step share a command.
+// sends the source of each script. Otherwise, execute sends only the hash. Adjacent calls of the same step (see the
+// type step) are combined in one command, so the caller must sort the calls by step.
 func (s *sender) execute(calls []*call, bySource bool) {
 	pipeline := s.client.Pipeline()
 	s.bundles, s.line = s.bundles[:0], s.line[:0]

@@ -19,12 +19,12 @@ type step struct {
 	// The field order is the number by which the calls in a pipeline are sorted. Each step has a different number, so
 	// that the calls of the same step are adjacent.
 	order int
-	// The field part identifies the step in the outage log. It consists of the kind of the step and the partition.
+	// part is the name of the step in the outage log: its kind and its partition, such as "entry 0".
 	part string
 	// hash and source identify the script. The batcher sends the source only if the server does not know the hash.
 	hash, source string
-	// The field keys is the number of Redis keys of one call. The key of the ledger does not count, because a command
-	// contains it only once for all calls.
+	// The field keys is the number of Redis keys of one call, without the key of the ledger, which all calls of a
+	// command share.
 	keys int
 	// The field calls is a pool of unused calls.
 	calls sync.Pool
@@ -115,8 +115,8 @@ func (c *call) end() {
 
 // fill sets the first unused element of c.fields to c.text[start:].
 func (c *call) fill(start int) {
-	// A later append may move c.text to a larger buffer. The element then still refers to the old buffer, whose bytes
-	// no longer change.
+	// A later append may move c.text to a larger buffer. The filled element of c.fields then still refers to the old
+	// buffer, whose bytes no longer change.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++
 }

@@ -49,7 +49,7 @@ func (s *Store) CheckWritable(ctx context.Context) error {
 // checkServer tries every command that a simulation uses, on the server that stores the partition. It returns an error
 // if one of them fails, for example because the user lacks a permission.
 func (s *Store) checkServer(ctx context.Context, p *partition) error {
-	const doing = "try the commands of a simulation"
+	const doing = "try every command that a simulation uses"
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
 	if err != nil {
 		return s.failure(ctx, doing, err)
@@ -75,7 +75,7 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		case isForbidden(replyIn(err)):
 			missing = append(missing, right(trials[i], replyIn(err)))
 		case strings.HasPrefix(replyIn(err), replyNoWAITAOF):
-			info, _ := commands[0].Text() // the first trial is INFO server
+			info, _ := commands[0].Text() // the first command is INFO server; see trialsOn
 			return fmt.Errorf("%s at %s: %s lacks the command WAITAOF, which redis.durability Synced needs: %s",
 				doing, s.where(), versionIn(info), remedyNoWAITAOF)
 		default:

@@ -166,7 +166,7 @@ func TestStorePing_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 		strings.TrimSuffix(server.URI(), "/0") + "/7":            "ERR DB index is out of range; the server has no such database: correct the number",
 		withUser(t, server.URI(), "mute", "x"):                   "; grant the user +ping with ACL SETUSER",
 		"redis://127.0.0.1:1":                                    "connection refused; start Redis there, or correct the host or port",
-		"redis://nowhere.invalid:6379":                           "the host name", // the rest of the remedy is different on a machine without DNS
+		"redis://nowhere.invalid:6379":                           "the host name", // the rest of the error depends on whether the machine has DNS
 	} {
 		err := open(t, uri, "ping", 1).Ping(t.Context())
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -54,9 +54,9 @@ type options struct {
 }
 
 // newClient returns the client for a binding. If the binding refers to a Redis cluster, the client reloads the topology
-// at the given interval, and also when a node does not respond (see the type reloader). The parameter observing is the
-// number of observers of the nodes of a cluster that occupy one connection each almost all the time.
-func newClient(source binding.Source, reloadInterval time.Duration, observing int) (goredis.UniversalClient, error) {
+// at the given interval, and also when a node does not respond (see the type reloader). The parameter observers is the
+// number of observers that wait for WAITAOF. Each of them occupies one connection almost all the time.
+func newClient(source binding.Source, reloadInterval time.Duration, observers int) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
 	switch {
 	case err != nil:
@@ -69,7 +69,7 @@ func newClient(source binding.Source, reloadInterval time.Duration, observing in
 		return client, nil
 	}
 	o.cluster.ClusterStateReloadInterval = reloadInterval
-	enlargePipelinePool(o.cluster, observing)
+	enlargePipelinePool(o.cluster, observers)
 	client := goredis.NewClusterClient(o.cluster)
 	client.OnNewNode(func(node *goredis.Client) {
 		node.AddHook(reloader{reload: func() { client.ReloadState(context.Background()) }})
@@ -155,7 +155,7 @@ func parseURI[T any](where *url.URL, parse func(string) (*T, error)) (*T, error)
 		alone := url.URL{Scheme: where.Scheme, Host: where.Host, RawQuery: url.Values{name: values}.Encode()}
 		switch _, err := parse(alone.String()); {
 		case err == nil:
-		case strings.Contains(err.Error(), "unexpected option"): // the library's error for an unknown parameter
+		case strings.Contains(err.Error(), "unexpected option"): // go-redis does not know the parameter
 			return nil, errors.New("the Redis URI has an unknown parameter: correct or remove the text after the ?")
 		default:
 			return nil, fmt.Errorf("the parameter %s of the Redis URI has an invalid value: correct or remove it", name)
@@ -369,9 +369,9 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to a server. The address of the server is the address in the current binding.
-// If the binding refers to a cluster or to Sentinels, the address is instead the last argument of the returned
-// function. The parameter base is the TLS configuration from the parameters of the URI.
+// dialer returns a function that connects to a server. If the binding refers to a cluster or to Sentinels, the function
+// connects to the address that go-redis passes. Otherwise, it connects to the address in the current binding. The
+// parameter base is the TLS configuration from the parameters of the URI.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.binding()
@@ -397,7 +397,7 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 	}
 }
 
-// rejectedConnection is the error reply with which the server has rejected a connection.
+// rejectedConnection is the error reply with which a server rejects a connection.
 type rejectedConnection string
 
 func (e rejectedConnection) Error() string { return string(e) }

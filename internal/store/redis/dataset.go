@@ -40,12 +40,12 @@ type dataset struct {
 	durable bool
 	written waiter
 	// The field kept is a number of effects (see dataState.effects) that are durable. If an observation shows fewer
-	// effects, durable effects are lost or purged. The method keep then reduces the field kept to the observed number,
-	// so that the store does not report the same loss at the next observation.
+	// effects, durable effects are lost or purged. The method keep then lowers kept to the observed number, so that the
+	// store reports the loss only once.
 	//
-	// The field counted is the number of effects at an earlier observation. The waiter named counting determines when
-	// these effects are durable. The method keep then copies the field counted to the field kept. At the next
-	// observation, the method keep sets the field counted to the number of effects at that time.
+	// The field counted is the number of effects that the method keep stores in kept once these effects are durable.
+	// The waiter named counting determines when they are durable. After that, keep takes the next number from the next
+	// observation.
 	kept, counted int64
 	counting      waiter
 }
@@ -77,7 +77,7 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 		}
 	case d.mark == "" || now.data.mark != d.mark:
 		// Either d.mark is not set yet, or the server has lost d.mark before d.mark was durable. In both cases, no
-		// durable data is lost. The method begin makes sure that the ledger contains a mark.
+		// durable data is lost. If the ledger contains no mark, begin writes a new one.
 		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
 		err = d.checkDurable(now)
@@ -93,10 +93,10 @@ func (d *dataset) keep(now observation) {
 	if d.counting.epoch != now.epoch {
 		d.counted, d.counting = now.data.effects, waiter{epoch: now.epoch}
 	}
-	// The error is always nil, because d.counting.epoch equals now.epoch.
+	// No error is possible: the method consider returns an error only if d.counting.epoch differs from now.epoch.
 	if durable, _ := d.counting.consider(now); durable {
-		// The zero waiter has an empty epoch. At the next observation, the method keep therefore sets d.counted to the
-		// number of effects at that time.
+		// No observation has the empty epoch of the new waiter. So the next call of keep sets d.counted and d.counting
+		// to new values.
 		d.kept, d.counting = d.counted, waiter{}
 	}
 	d.kept = min(d.kept, now.data.effects)
@@ -119,8 +119,8 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
 	case now.data.effects < d.kept:
-		// For example, the server has restarted with an older snapshot. The snapshot still contains d.mark, so only the
-		// lower number of effects shows the loss.
+		// The ledger still contains d.mark, but the number of effects has decreased. For example, the server has
+		// restarted with an older snapshot that already contains d.mark.
 		return older
 	}
 	return ""
@@ -147,8 +147,8 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 func (d *dataset) checkDurable(now observation) error {
 	written, err := d.written.consider(now)
 	if errors.Is(err, store.ErrRolledBack) {
-		// The server has restarted or failed over without losing the mark. A new waiter is necessary, because the old
-		// waiter expects the epoch before the restart or failover.
+		// The server has restarted or failed over, but the ledger still contains d.mark. The old waiter expects the
+		// earlier epoch, so use a new waiter to find out when the mark is durable.
 		d.written = waiter{epoch: now.epoch}
 		return nil
 	}

@@ -198,7 +198,7 @@ func TestStoreMark_OtherNumberOfPartitions_Fails(t *testing.T) {
 func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true, Config: []string{
-		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // -config, because managed Redis services reject CONFIG
+		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // managed Redis services reject CONFIG
 	}})
 	s, log := openLogged(t, withUser(t, server.URI(), "parking", "x"), 1)
 	markOf(t, s)
@@ -315,7 +315,7 @@ func TestStore_OneOperationFails_OutageLastsUntilThisOperationSucceeds(t *testin
 		s, server, log := openAnswered(t, "redis://unused?cluster=true", 2)
 		awaitEnds := func(step string, want int) {
 			t.Helper()
-			time.Sleep(10 * time.Second) // an outage ends 5 s after every failed operation has succeeded
+			time.Sleep(10 * time.Second) // an outage ends 5 s after all failed operations have succeeded again
 			if got := len(log.containing("available again")); got != want {
 				t.Fatalf("%s: %d outages have ended, want %d", step, got, want)
 			}
@@ -351,7 +351,7 @@ func TestStore_WaitDurableFailsInPartition1OfSingleServer_NextSuccessEndsTheOuta
 		}
 		server.isDown.Store(false)
 		noError(t, wait())
-		time.Sleep(10 * time.Second) // an outage ends 5 s after every failed operation has succeeded
+		time.Sleep(10 * time.Second) // an outage ends 5 s after all failed operations have succeeded again
 		if got := len(log.containing("available again")); got != 1 {
 			t.Errorf("%d outages have ended, want 1", got)
 		}

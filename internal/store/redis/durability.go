@@ -106,8 +106,8 @@ func (h history) lacks(earlier history, offset int64) bool {
 }
 
 // look is a function that observes a server. It waits until the given number of replicas have confirmed all writes that
-// precede the observation (see the type barrier). The parameter lag is how long the servers have not confirmed writes.
-// It is 0 if the previous observation found that they had confirmed all writes.
+// precede the observation (see the type barrier). The parameter lag is how long some writes have been unconfirmed. It
+// is 0 if all writes were confirmed at the previous observation.
 type look func(ctx context.Context, replicas int, lag time.Duration) (observation, error)
 
 // rewrites identifies one version of the append-only file.
@@ -390,8 +390,8 @@ func (o *observer) reportReplicas(before int, seen observation) {
 	}
 }
 
-// looker returns the function that observes the server of a partition.
-func (s *Store) looker(p *partition) look {
+// newLook returns the function with which an observer observes the server of a partition.
+func (s *Store) newLook(p *partition) look {
 	key := p.key(keyLedger)
 	return func(ctx context.Context, replicas int, lag time.Duration) (observation, error) {
 		node, err := s.nodeOf(ctx, key)
@@ -425,10 +425,10 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 // longer stores the partition, lookAt returns an error. This error is intended, because the append-only file of that
 // node says nothing about the partition.
 //
-// If the barrier is needed, lookAt also waits until the given number of replicas have confirmed all earlier writes. The
-// command of the barrier covers only the writes of its own connection. So lookAt writes a key, and waits until the
-// replicas have confirmed this key. They have then confirmed all earlier writes too, because writes reach replicas and
-// append-only files in order.
+// If b.isNeeded returns true, lookAt also waits with WAIT or WAITAOF (see the type barrier) until the given number of
+// replicas have confirmed all earlier writes. These commands cover only the writes of their own connection, so lookAt
+// first writes a key. Writes reach replicas and append-only files in order, so a replica that has confirmed the key has
+// confirmed all earlier writes.
 //
 // The replicas may lack what other clients write during the wait. So lookAt reads the ledger and the replication offset
 // before it writes the key. The pipeline uses one connection, so all its commands reach the same server process.

@@ -399,7 +399,6 @@ func seen(t *testing.T, s *Store, seq int64) bool {
 	return int64(len(chunk.Seen)) > bit/8 && chunk.Seen[bit/8]&(0x80>>(bit%8)) != 0
 }
 
-// markOf returns a mark from the latest observation of the server.
 func markOf(t *testing.T, s *Store) store.Mark {
 	t.Helper()
 	mark, err := s.Mark(t.Context(), 0)

@@ -37,7 +37,7 @@ func (s *Store) failure(ctx context.Context, doing string, err error) error {
 
 func (s *Store) classify(ctx context.Context, doing string, err error) error {
 	if s.closed.Load() && errors.Is(err, context.Canceled) {
-		err = errClosed // the method Close has ended the command
+		err = errClosed // Close has cancelled the command
 	}
 	switch {
 	case ctx.Err() != nil:

@@ -27,8 +27,8 @@ func TestFailover_NewPrimaryIsUsed(t *testing.T) {
 
 func testFailover(t *testing.T, group servers.FailoverGroup, uri string) {
 	t.Helper()
-	// The function exactSource keeps the short default timeouts, so that a step on the dead primary fails soon. A
-	// worker repeats a failed step. The repeated step must still count only once.
+	// exactSource adds no timeouts to the URI, so the short default timeouts apply. So a step on the dead primary fails
+	// soon. The workers repeat failed steps. The store must count each step only once.
 	s := openWith(t, Config{Simulation: "failover", Partitions: 2}, Dependencies{Binding: exactSource(t, uri)})
 	polltest.UntilNoError(t, "a step is durable", func() error { return recordDurably(t.Context(), s, 0) })
 	w := &workers{}
@@ -36,10 +36,10 @@ func testFailover(t *testing.T, group servers.FailoverGroup, uri string) {
 	w.start(t, s, 16)
 	const kills = 3
 	for range kills {
-		w.perform(t, 100)
+		w.awaitSteps(t, 100)
 		killed := group.KillPrimary(t, s.partitions[0].key(keyLedger))
 		began := time.Now()
-		w.perform(t, 100)
+		w.awaitSteps(t, 100)
 		t.Logf("steps are durable %s after the primary was killed", time.Since(began).Round(time.Millisecond))
 		group.Restart(t, killed)
 	}

@@ -448,7 +448,7 @@ func TestNewStore_RejectsInvalidConfig(t *testing.T) {
 	at := func(uri string) binding.Source { return exactSource(t, uri) }
 	for _, test := range []struct {
 		name    string
-		config  Config // the zero value stands for a valid configuration
+		config  Config // if zero, the test uses a valid configuration
 		binding binding.Source
 		says    string
 	}{
@@ -660,8 +660,7 @@ func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	for _, test := range []struct {
 		name          string
 		spoil, repair func(context.Context, *goredis.Client) error
-		// The text cause must occur in the error of each caller that writes. If cause is empty, all callers must
-		// succeed.
+		// Each caller that writes must get an error that contains this text. If it is empty, all callers must succeed.
 		cause string
 	}{
 		{

@@ -54,7 +54,7 @@ func newPartition(simulation string, index int, s *scripts) *partition {
 	return p
 }
 
-// part returns the name that identifies one kind of step in this partition in the outage log. Each partition has its
+// part returns the name under which the outage log records one kind of step in this partition. Each partition has its
 // own names, because partitions may be on different nodes of a cluster.
 func (p *partition) part(kind string) string { return kind + " " + strconv.Itoa(p.index) }
 

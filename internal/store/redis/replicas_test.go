@@ -55,21 +55,21 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 			w := &workers{}
 			w.next.Store(1) // settled() has already used the sequence number 0
 			w.start(t, s, 16)
-			w.perform(t, 100)
+			w.awaitSteps(t, 100)
 
 			test.fail(p.link)
 			// The test needs a step whose effect the replica does not receive. All running workers may be waiting for
 			// earlier steps to become durable, so start one more worker.
 			w.start(t, s, 1)
 			if test.loses {
-				w.perform(t, 100)
+				w.awaitSteps(t, 100)
 			} else {
 				polltest.Until(t, "no step becomes durable", func() bool {
 					return p.isStuck(t, s)
 				})
 			}
 			p.failOver(t)
-			w.perform(t, 100)
+			w.awaitSteps(t, 100)
 			steps := w.stop()
 
 			missing := missingSteps(t, s, steps)
@@ -103,7 +103,7 @@ func TestFailover_PromotedReplicaIsKilled_LosesOnlyEffectsThatAreNotOnDisk(t *te
 			w := &workers{}
 			w.next.Store(1) // settled() has already used the sequence number 0
 			w.start(t, s, 16)
-			w.perform(t, 32)
+			w.awaitSteps(t, 32)
 
 			stopSyncing(t, p.replica)
 			onDisk := logOf(t, p.servers[1], p.replica)
@@ -120,7 +120,7 @@ func TestFailover_PromotedReplicaIsKilled_LosesOnlyEffectsThatAreNotOnDisk(t *te
 				t.Fatal("the promoted replica has lost the mark; the test needs a loss after which the mark still exists")
 			}
 			p.current.Store(p.servers[1])
-			w.perform(t, 32)
+			w.awaitSteps(t, 32)
 			test.check(t, s, w.stop())
 		})
 	}
@@ -139,7 +139,7 @@ func TestWaitDurable_PowerFailure_LosesOnlyEffectsThatAreNotOnDisk(t *testing.T)
 			w := &workers{}
 			w.next.Store(1) // settled() has already used the sequence number 0
 			w.start(t, s, 16)
-			w.perform(t, 32)
+			w.awaitSteps(t, 32)
 
 			stopSyncing(t, admin)
 			onDisk := logOf(t, server, admin)
@@ -147,13 +147,14 @@ func TestWaitDurable_PowerFailure_LosesOnlyEffectsThatAreNotOnDisk(t *testing.T)
 			noError(t, server.Kill())
 			onDisk.restore(t)
 			noError(t, server.Start(t.Context()))
-			w.perform(t, 32)
+			w.awaitSteps(t, 32)
 			test.check(t, s, w.stop())
 		})
 	}
 }
 
-// powerFailure is a case of a test that removes effects which the server has not flushed to disk.
+// powerFailure is a case of the tests that simulate a power failure. These tests remove the effects that a server has
+// not flushed to disk.
 type powerFailure struct {
 	name       string
 	durability plan.Durability
@@ -181,12 +182,12 @@ func (f powerFailure) open(t *testing.T, admin *goredis.Client, binding binding.
 func (f powerFailure) performWithoutDisk(t *testing.T, s *Store, w *workers, server *goredis.Client) {
 	t.Helper()
 	if f.durability == plan.DurabilityWritten {
-		w.perform(t, 200)
+		w.awaitSteps(t, 200)
 		return
 	}
 	key := s.partitions[0].key(keyLedger)
 	onDisk := server.HGet(t.Context(), key, "entries").Val()
-	w.start(t, s, 1) // all running workers may be waiting already
+	w.start(t, s, 1) // all other workers may be waiting for the disk
 	polltest.Until(t, "the server has executed a step that is not on its disk", func() bool {
 		return server.HGet(t.Context(), key, "entries").Val() != onDisk
 	})
@@ -292,7 +293,7 @@ func TestLookAt_OtherClientWritesDuringTheWaitForReplicas_OffsetPrecedesThatWrit
 }
 
 // A primary generates a new replication ID when its first replica connects, and some time after its last replica has
-// disconnected. The store must not take a new replication ID for a restart, because no data can be lost.
+// disconnected. In both cases, no data is lost, so the store must not count a restart.
 func TestObserver_ReplicaDisconnectsAndReconnects_CountsNoRestart(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "repl-backlog-ttl 1")
@@ -360,8 +361,8 @@ func (w *workers) start(t *testing.T, s *Store, count int) {
 	}
 }
 
-// perform waits until the given number of further steps are durable.
-func (w *workers) perform(t *testing.T, steps int64) {
+// awaitSteps waits until the workers have performed the given number of further steps, and these steps are durable.
+func (w *workers) awaitSteps(t *testing.T, steps int64) {
 	t.Helper()
 	reached := w.durable.Load() + steps
 	polltest.Until(t, "steps are durable", func() bool { return w.durable.Load() >= reached || t.Failed() })

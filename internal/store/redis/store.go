@@ -94,11 +94,11 @@ func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 		return nil, err
 	}
 	barrier := barrier{c.Durability}
-	observing := 0
+	observers := 0
 	if barrier.synced() {
-		observing = c.Partitions
+		observers = c.Partitions
 	}
-	client, err := newClient(d.Binding, t.reloadInterval, observing)
+	client, err := newClient(d.Binding, t.reloadInterval, observers)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 	for _, p := range s.servers() {
 		s.batchers = append(s.batchers, newBatcher(client, metrics, func(part string) { s.outages.Fine(part) }))
 		s.observers = append(s.observers, (&observer{
-			look:    s.looker(p),
+			look:    s.newLook(p),
 			dataset: &dataset{join: s.joiner(p), metrics: metrics, logger: logger},
 			inspect: func(ctx context.Context) { s.inspect(ctx, p, settings) },
 			outages: s.outages, lagging: lagging, barrier: barrier, part: p.part(kindObservation), metrics: metrics, logger: logger,

@@ -55,7 +55,8 @@ func TestWaitDurable_Synced_StepsBecomeDurableWithoutWarnings(t *testing.T) {
 	}
 }
 
-// A replica that flushes its writes late confirms an observation only if the observation waits long enough.
+// The timeout must exceed the time that a slow replica needs to flush its writes. Otherwise, every observation would
+// time out.
 func TestBarrier_Timeout_GrowsWithTheLag(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

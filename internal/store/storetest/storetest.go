@@ -57,8 +57,8 @@ type fixture struct {
 }
 
 const (
-	entryRun = "0000000000ent" // the generator run of most entries
-	exitRun  = "0000000000exi" // the generator run of most exits
+	entryRun = "0000000000ent" // the generator run that most tests use for entries
+	exitRun  = "0000000000exi" // the generator run that most tests use for exits
 	maxStay  = time.Hour
 )
 

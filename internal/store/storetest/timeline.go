@@ -125,7 +125,7 @@ func timelineRepeats(t *testing.T, open Factory) {
 
 // resolution is a limit on the width of rows. The width of a row is the length of the time that the row covers.
 type resolution struct {
-	age   time.Duration // the limit applies to rows that ended less than age ago
+	age   time.Duration // the limit applies to a row until its end is this long ago
 	width int64         // the maximum width of a row, in seconds
 }
 
@@ -318,11 +318,11 @@ func timelinePurges(t *testing.T, open Factory) {
 	}
 }
 
-// RunTimelineStorage checks that Replace detects outdated rows by Storage.Generation. The test reads a minute that has
-// two rows and no block. Then a compaction merges these rows and moves them to a tier of wider rows. A late process
-// appends two other rows to the minute. Now the minute again has two rows and no block. So the versions of the minute
-// and its block are the same as when the test read the minute. But the compaction has increased the generation. So
-// Replace must reject the rows that the test read.
+// RunTimelineStorage checks that Replace rejects rows that were read before a compaction, even if the minute and its
+// block have the same versions again (the ABA problem). Only Storage.Generation shows the compaction.
+//
+// The test reads a minute that has two rows and no block. A compaction moves these rows to a tier of wider rows. Then a
+// late process appends two other rows, so the minute has the same version as before.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)

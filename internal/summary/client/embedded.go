@@ -43,8 +43,7 @@ type Embedded struct {
 	senders  sync.WaitGroup
 	// gathering is locked by the goroutine that collects the summaries of the next request from the queue.
 	gathering sync.Mutex
-	// underWay is the number of requests in flight.
-	underWay atomic.Int32
+	inFlight  atomic.Int32 // number of requests
 }
 
 // item is a summary that a call of Post has queued.
@@ -110,9 +109,9 @@ func (c *Embedded) Close() error {
 func (c *Embedded) send() {
 	for c.stopping.Err() == nil {
 		batch := c.gather()
-		c.underWay.Add(1)
+		c.inFlight.Add(1)
 		c.post(batch)
-		c.underWay.Add(-1)
+		c.inFlight.Add(-1)
 	}
 }
 
@@ -127,7 +126,7 @@ func (c *Embedded) gather() []*item {
 	case <-c.stopping.Done():
 		return nil
 	}
-	if waiting := len(c.queue); 0 < waiting && waiting < maxBatch-1 && c.underWay.Load() > 0 {
+	if waiting := len(c.queue); 0 < waiting && waiting < maxBatch-1 && c.inFlight.Load() > 0 {
 		select {
 		case <-time.After(linger):
 		case <-c.stopping.Done():

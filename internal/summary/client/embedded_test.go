@@ -182,22 +182,22 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 	}
 }
 
-func TestEmbeddedGather_WaitsForMorePostsOnlyIfSeveralAreQueuedDuringARequest(t *testing.T) {
+func TestEmbeddedGather_WaitsOnlyIfSeveralPostsAreQueuedDuringARequest(t *testing.T) {
 	t.Parallel()
 	const late = linger / 2 // the delay after which the test adds a post or closes the client
 	tests := []struct {
 		name     string
 		waiting  int
-		underWay int32
+		inFlight int32
 		closed   bool
 		want     int
 		after    time.Duration
 	}{
-		{name: "a single post is sent at once during another request", waiting: 1, underWay: 1, want: 1},
+		{name: "a single post is sent at once during another request", waiting: 1, inFlight: 1, want: 1},
 		{name: "several posts are sent at once if no request is in flight", waiting: 3, want: 3},
-		{name: "several posts wait for more during another request", waiting: 3, underWay: 1, want: 4, after: linger},
-		{name: "a full request is sent at once", waiting: maxBatch, underWay: 1, want: maxBatch},
-		{name: "a client that is closed stops waiting", waiting: 3, underWay: 1, closed: true, after: late},
+		{name: "several posts wait for more during another request", waiting: 3, inFlight: 1, want: 4, after: linger},
+		{name: "a full request is sent at once", waiting: maxBatch, inFlight: 1, want: maxBatch},
+		{name: "a client that is closed stops waiting", waiting: 3, inFlight: 1, closed: true, after: late},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestEmbeddedGather_WaitsForMorePostsOnlyIfSeveralAreQueuedDuringARequest(t 
 				c := &Embedded{queue: make(chan *item, maxBatch)}
 				c.stopping, c.stop = context.WithCancel(t.Context())
 				defer c.stop()
-				c.underWay.Store(tt.underWay)
+				c.inFlight.Store(tt.inFlight)
 				for range tt.waiting {
 					c.queue <- &item{ctx: t.Context()}
 				}

@@ -37,7 +37,7 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	case binding.IsTemporary(err):
 		return binding.ExplainName(err)
 	case isDial && t.proxyFor(request) != "":
-		return "start the proxy " + t.proxyFor(request) + ", which the environment names (HTTP_PROXY, HTTPS_PROXY), or " + avoidProxy
+		return "start the proxy " + t.proxyFor(request) + " (from HTTP_PROXY or HTTPS_PROXY), or " + avoidProxy
 	case binding.ExplainTLS(err) != "":
 		return binding.ExplainTLS(err)
 	case binding.ExplainName(err) != "":
@@ -63,7 +63,7 @@ func (e proxyError) Error() string {
 	if e.proxy == "" {
 		return "a proxy in front of the API answered " + line(e.status) + ": correct the settings of the proxy, or the URL of the summary API"
 	}
-	return "the proxy " + e.proxy + ", which the environment names (" + e.variable + "), answered " + line(e.status) +
+	return "the proxy " + e.proxy + " (from " + e.variable + ") answered " + line(e.status) +
 		": correct the settings of the proxy, or " + avoidProxy
 }
 
@@ -118,10 +118,10 @@ func (t *transport) proxyURLFor(request *http.Request) *url.URL {
 
 // A web server sends one of these sentences, here in lower case, if a request without TLS arrives at a TLS port.
 var tlsSentences = []string{
-	"http request to an https server",                   // the text of a server that uses Go's package net/http
-	"plain http request was sent to https port",         // the text of nginx
-	"speaking plain http to an ssl-enabled server port", // the text of Apache
-	"combination of host and port requires tls",         // the text of Tomcat, the default server of Spring Boot
+	"http request to an https server",                   // Go's package net/http
+	"plain http request was sent to https port",         // nginx
+	"speaking plain http to an ssl-enabled server port", // Apache
+	"combination of host and port requires tls",         // Tomcat, the default server of Spring Boot
 }
 
 // wantsTLS reports whether a response says that the port expects TLS. Such a response has status 400.
@@ -147,7 +147,7 @@ func (r *reply) remedy() string {
 		return "check the URL of the summary API"
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		if r.proxy != "" {
-			return "the response may come from the proxy " + r.proxy + ", which the environment names (HTTP_PROXY): check the proxy, or " + avoidProxy
+			return "the response may come from the proxy " + r.proxy + " (from HTTP_PROXY): check the proxy, or " + avoidProxy
 		}
 	}
 	return ""

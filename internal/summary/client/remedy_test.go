@@ -84,7 +84,7 @@ func TestExternal_ProxyRefuses_ErrorNamesTheProxy(t *testing.T) {
 				t.Errorf("%s, %d: %v, want one that matches ErrNotReady", tt.url, tt.status, err)
 				continue
 			}
-			answered := fmt.Sprintf("the proxy %s, which the environment names (%s), answered %d %s: ", proxy, tt.variable, tt.status, http.StatusText(tt.status))
+			answered := fmt.Sprintf("the proxy %s (from %s) answered %d %s: ", proxy, tt.variable, tt.status, http.StatusText(tt.status))
 			if text := err.Error(); !strings.Contains(text, answered) || !strings.Contains(text, "NO_PROXY") ||
 				strings.Contains(text, "s3cret") || strings.Contains(text, "start the API") {
 				t.Errorf("%v, want %q and the remedy without the password", err, answered)

@@ -20,7 +20,7 @@ func TestDatabase_PassesTheConformanceSuite(t *testing.T) {
 	summarytest.Run(t, func(testing.TB) summary.Database { return memory.New() })
 }
 
-// List sorts only the rows that were added since it was last called, so call it between the batches.
+// List sorts only the rows that were added since its previous call. So the test calls List after each batch.
 func TestList_AfterEachRandomBatch_ReturnsAllSummariesInOrderOfExitTime(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

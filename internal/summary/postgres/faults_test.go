@@ -423,9 +423,9 @@ func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var err error
-			// With TLS 1.3, the server rejects a client certificate after the client has ended its handshake. If the
-			// client is writing at that moment, its error is a reset connection, not the reason of the server. In this
-			// case, the test retries.
+			// With TLS 1.3, the server rejects a client certificate only after the client has ended its handshake. If
+			// the client is writing at that moment, it may get "connection reset by peer" instead of the reason. The
+			// test then connects again.
 			polltest.Until(t, "the connection fails with the reason of the server", func() bool {
 				err = connect(uri, tt.ca, tt.issuer, tt.name)
 				return err == nil || !strings.Contains(err.Error(), "connection reset by peer")

@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// replaceWriter replaces the pool for inserts by one whose configuration is changed.
+// replaceWriter replaces the connection pool for inserts. The function change edits the configuration of the new pool.
 func replaceWriter(t *testing.T, d *Database, change func(*pgxpool.Config)) {
 	t.Helper()
 	config := d.writer.Config()

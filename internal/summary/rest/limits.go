@@ -70,7 +70,7 @@ func (g *gate) enter(r *http.Request) (leave func(), err error) {
 // weight returns how many bytes of maxBytesInFlight a request takes up.
 func (g *gate) weight(r *http.Request) int64 {
 	switch {
-	case r.ContentLength < 0: // the request does not say how long its body is
+	case r.ContentLength < 0: // the length of the body is unknown
 		return g.limits.maxBytes
 	case r.Method == http.MethodGet: // the weight depends on the response, which has up to maxLimit summaries
 		return maxLimit * event.MaxIDBytes * 2

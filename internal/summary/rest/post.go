@@ -106,7 +106,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 		return nil, tooLarge(limit)
 	}
 	if err != nil {
-		return nil, problemf(http.StatusRequestTimeout, "the body did not arrive whole: %v", err)
+		return nil, problemf(http.StatusRequestTimeout, "the request body did not arrive completely: %v", err)
 	}
 	// Remove the deadline. Otherwise, it could expire before the response is sent, and cancel the request.
 	_ = control.SetReadDeadline(time.Time{})

@@ -481,7 +481,7 @@ func TestPostSummaries_DatabaseIsLocked_IsUnavailable(t *testing.T) {
 
 // hanging is a service whose calls block until their context ends.
 type hanging struct {
-	Summaries // nil, because the tests call only methods that this type overrides
+	Summaries // nil, because the tests call only the method that hanging overrides
 
 	entered chan struct{}
 }

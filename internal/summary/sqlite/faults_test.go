@@ -217,8 +217,8 @@ func TestInsert_Failure_ErrorContainsRemedyAndNextInsertSucceeds(t *testing.T) {
 	}
 }
 
-// replaceWriter makes inserts fail: the writer's next connection gets the given SQLite setting. The result is the URI
-// of a connection without this setting.
+// replaceWriter closes the writer's connection. The next connection has the given SQLite setting, with which inserts
+// fail. To repair the database, set d.writerAt to the result.
 func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	t.Helper()
 	if err := d.writer.close(); err != nil {

@@ -268,7 +268,7 @@ func testEndedContext(t *testing.T, factory Factory) {
 			t.Errorf("%s succeeded although its context had ended", name)
 		}
 	}
-	Insert(t, d, Visit("a", "P", 1)) // fails the test if the failed queries broke the database
+	Insert(t, d, Visit("a", "P", 1)) // the database must still work after the failed queries
 }
 
 func testClosed(t *testing.T, factory Factory) {
