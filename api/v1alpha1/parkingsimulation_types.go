@@ -449,8 +449,8 @@ type ManagedRabbitMQ struct {
 	// +optional
 	TLS *TLSSpec `json:"tls,omitempty"`
 
-	// template is a patch for the pod template of the nodes. The container is named "rabbitmq", the init container
-	// "cookie". An edit restarts the nodes one after the other.
+	// template is a patch for the pod template of the nodes. The container is named "rabbitmq". An edit
+	// restarts the nodes one after the other.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
 }

@@ -16,16 +16,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// pod contains the names of the containers that the operator creates in pods of one kind. A template for such pods need
-// not set the images of these containers. All other containers need an image.
-type pod struct{ containers, initContainers []string }
+// pod contains the names of the containers that the operator creates in pods of one kind, the main container first. A
+// template for such pods need not set the images of these containers. All other containers need an image.
+type pod []string
 
 // These are the kinds of pods for which the spec can have a template. The pods of a component have the container
 // "agent" if the component is the target of a fault.
 var (
-	parkingPod  = pod{containers: []string{"parking", "agent"}}
-	rabbitMQPod = pod{containers: []string{"rabbitmq", "agent"}, initContainers: []string{"cookie"}}
-	redisPod    = pod{containers: []string{"redis", "exporter", "agent"}}
+	parkingPod  = pod{"parking", "agent"}
+	rabbitMQPod = pod{"rabbitmq", "agent"}
+	redisPod    = pod{"redis", "exporter", "agent"}
 )
 
 // podPatch contains the fields of a pod spec whose values are checked in a template. For all other fields of a pod
@@ -111,8 +111,8 @@ func (c *checks) podSpec(path field.Path, patch []byte, of pod) {
 		optional(c, at.Child("effect"), string(toleration.Effect), corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
 	}
 	names := map[string]field.Path{}
-	c.containers(path.Child("containers"), p.Containers, of.containers, names)
-	c.containers(path.Child("initContainers"), p.InitContainers, of.initContainers, names)
+	c.containers(path.Child("containers"), p.Containers, of, names)
+	c.containers(path.Child("initContainers"), p.InitContainers, nil, names)
 }
 
 // checkQuantity checks the JSON text of a resource.Quantity. It parses the text as a v1alpha1.Quantity, whose pattern

@@ -254,7 +254,7 @@ func (w *warner) amounts(path string, r *v1alpha1.ResourceRequirements, t *v1alp
 	}
 	for i, container := range patch.Containers {
 		least := leastSidecarMemory
-		if container.Name == of.containers[0] {
+		if container.Name == of[0] {
 			least = leastMemory
 		}
 		w.resources(fmt.Sprintf("%s.template.spec.containers[%d].resources", path, i), container.Resources.requirements(), least)

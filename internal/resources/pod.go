@@ -29,7 +29,6 @@ type pod struct {
 	component  Component
 	user       int64
 	grace      int64 // seconds
-	init       []corev1.Container
 	containers []corev1.Container
 	volumes    []corev1.Volume
 	// patch is the pod template in the spec, or nil. The field path is the path of this pod template in the spec.
@@ -51,9 +50,8 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{
 			b.spread(p.component, corev1.LabelHostname), b.spread(p.component, corev1.LabelTopologyZone),
 		},
-		InitContainers: b.hardened(p.init),
-		Containers:     b.hardened(p.containers),
-		Volumes:        p.volumes,
+		Containers: b.hardened(p.containers),
+		Volumes:    p.volumes,
 	}
 	for _, name := range b.Images.PullSecrets {
 		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})

@@ -161,7 +161,7 @@ func TestBuild_ResourceQuota_AdmitsPodsWithResourcesInTheSpec(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"agent", "cookie", "exporter", "parking", "rabbitmq", "redis"}
+	want := []string{"agent", "exporter", "parking", "rabbitmq", "redis"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(containers))); diff != "" {
 		t.Errorf("containers (-want +got):\n%s", diff)
 	}

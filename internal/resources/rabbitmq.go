@@ -242,7 +242,6 @@ func (b *builder) rabbitMQTemplate() (corev1.PodTemplateSpec, error) {
 		component:  ComponentRabbitMQ,
 		user:       rabbitMQUser,
 		grace:      rabbitMQGrace,
-		init:       []corev1.Container{b.cookieContainer()},
 		containers: []corev1.Container{b.rabbitMQContainer()},
 		volumes:    volumes,
 		patch:      b.rabbitMQ.Template, path: templatePath(ComponentRabbitMQ), main: string(ComponentRabbitMQ),
@@ -259,37 +258,28 @@ func (b *builder) rabbitMQStatefulSet(template corev1.PodTemplateSpec, config *c
 	})
 }
 
-// cookieContainer returns the init container that copies the Erlang cookie. Erlang requires that only the owner of the
-// cookie file can read the file. The files of a mounted Secret do not meet this requirement. A node keeps its first
+// copyCookie is a script that copies the Erlang cookie from the mounted Secret. Erlang requires that only the owner of
+// the cookie file can read the file. The files of a mounted Secret do not meet this requirement. A node keeps its first
 // cookie even if the Secret changes, because nodes are replaced one by one, and a node with a different cookie could
 // not join the other nodes.
-func (b *builder) cookieContainer() corev1.Container {
-	const script = `cookie=` + rabbitMQHome + `/.erlang.cookie
+const copyCookie = `set -e
+cookie=` + rabbitMQHome + `/.erlang.cookie
 if [ -s "$cookie" ]; then source="$cookie"; else source=` + cookieMount + "/" + keyErlangCookie + `; fi
-umask 377
 rm -f "$cookie.new"
-cat "$source" > "$cookie.new"
+(umask 377; cat "$source" > "$cookie.new")
 mv -f "$cookie.new" "$cookie"
 `
-	return corev1.Container{
-		Name:         "cookie",
-		Image:        b.rabbitMQImage(),
-		Command:      []string{"sh", "-ec", script},
-		Resources:    b.rabbitMQResources(), // init containers run before the RabbitMQ container, so equal requests do not add up
-		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, rabbitMQHome), readOnly("cookie", cookieMount)},
-	}
-}
 
 func (b *builder) rabbitMQContainer() corev1.Container {
 	c := corev1.Container{
 		Name:      string(ComponentRabbitMQ),
 		Image:     b.rabbitMQImage(),
-		Command:   rabbitMQCommand("exec rabbitmq-server"),
+		Command:   rabbitMQCommand(copyCookie + "exec rabbitmq-server"),
 		Env:       b.rabbitMQEnvironment(),
 		Ports:     []corev1.ContainerPort{containerPort(portAMQP, amqpNumber), containerPort(portPrometheus, rabbitMQMetricsNumber)},
 		Resources: b.rabbitMQResources(),
 		VolumeMounts: []corev1.VolumeMount{
-			mount(dataVolume, rabbitMQHome), readOnly("config", rabbitMQConf), mount("tmp", "/tmp"),
+			mount(dataVolume, rabbitMQHome), readOnly("cookie", cookieMount), readOnly("config", rabbitMQConf), mount("tmp", "/tmp"),
 		},
 		// There is no liveness probe, because it would restart a node that waits for another node during its recovery.
 		ReadinessProbe: readinessTCP(portAMQP),

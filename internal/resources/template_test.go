@@ -139,7 +139,7 @@ func TestBuild_TemplateErrors_DoNotContainTemplateValues(t *testing.T) {
 func TestSpecPaths_PathInAPodTemplate_BecomesAPathInTheSpec(t *testing.T) {
 	t.Parallel()
 	containers := []corev1.Container{{Name: "parking"}, {Name: "side"}}
-	pods := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: containers, InitContainers: []corev1.Container{{Name: "cookie"}}}}
+	pods := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: containers, InitContainers: []corev1.Container{{Name: "setup"}}}}
 	labels := func(c string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{Name: "a-" + c, Labels: map[string]string{resources.ComponentLabel: c}}
 	}
@@ -152,7 +152,7 @@ func TestSpecPaths_PathInAPodTemplate_BecomesAPathInTheSpec(t *testing.T) {
 	}{
 		{deployment, "spec.template.spec.containers[1].ports[0].name: x", "spec.processor.template.spec.containers[side].ports[0].name: x"},
 		{deployment, "[spec.template.spec.dnsConfig: x, spec.template.labels: y]", "[spec.processor.template.spec.dnsConfig: x, spec.processor.template.metadata.labels: y]"},
-		{servers, "spec.template.spec.initContainers[0].env: x", "spec.rabbitmq.managed.template.spec.initContainers[cookie].env: x"},
+		{servers, "spec.template.spec.initContainers[0].env: x", "spec.rabbitmq.managed.template.spec.initContainers[setup].env: x"},
 		{summaries, "spec.template.annotations: x", "spec.summaryAPI.managed.template.metadata.annotations: x"},
 		{deployment, "spec.selector: x", "spec.selector: x"},
 		{&corev1.ConfigMap{ObjectMeta: labels("processor")}, "spec.template.spec.a: x", "spec.template.spec.a: x"},

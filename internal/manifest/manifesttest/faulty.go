@@ -768,9 +768,9 @@ func FaultyManifests() []Faulty {
 			Error: `spec.processor.template.spec.containers[0].image: Required value: "redis" is a new container: give it an image, or use the name of the container that the operator creates, "parking"`,
 		},
 		{
-			Name:  "an init container that only the pods of another component have",
-			Spec:  `redis: {managed: {template: {spec: {initContainers: [{name: cookie}]}}}}`,
-			Error: `spec.redis.managed.template.spec.initContainers[0].image: Required value: "cookie" is a new container: give it an image`,
+			Name:  "an init container without an image",
+			Spec:  `redis: {managed: {template: {spec: {initContainers: [{name: setup}]}}}}`,
+			Error: `spec.redis.managed.template.spec.initContainers[0].image: Required value: "setup" is a new container: give it an image`,
 		},
 		{
 			Name:  "a container and an init container with the same name",
