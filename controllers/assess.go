@@ -92,9 +92,9 @@ func (s *scope) persistentFailure(pod *corev1.Pod) string {
 	return s.overduePod(pod)
 }
 
-// crashFailure returns why a running container last crashed. It considers only containers that are not ready and have
-// been restarted at least twice. Between two crashes, such a container runs, so its state does not show the crash loop.
-// A crash counts for 10 min, because the kubelet resets its backoff when a container has run for 10 min.
+// crashFailure returns why a container in a crash loop last crashed. It detects a crash loop between two crashes, while
+// the container runs: the container is not ready and has been restarted at least twice. A crash older than 10 min does
+// not count, because the kubelet resets its backoff after this time.
 func (s *scope) crashFailure(pod *corev1.Pod) string {
 	const (
 		restarts = 2
@@ -139,7 +139,7 @@ func (s *scope) overduePod(pod *corev1.Pod) string {
 	due, text := time.Time{}, ""
 	switch node := pod.Spec.NodeName; {
 	case pod.DeletionTimestamp != nil:
-		end := pod.DeletionTimestamp // DeletionTimestamp is the end of the grace period
+		end := pod.DeletionTimestamp // the end of the grace period
 		due = end.Add(endPatience)
 		text = fmt.Sprintf("pod %s should have ended at %s, but node %s has not confirmed this: check the node. If it is lost for good, "+
 			"delete the node, or the pod with --force", pod.Name, end.UTC().Format(time.RFC3339), node)
@@ -156,8 +156,8 @@ func (s *scope) overduePod(pod *corev1.Pod) string {
 	return text
 }
 
-// readyDue returns the time by which a running pod should be ready, and a text that says what is wrong if the pod is
-// not ready by then. The text is "" if the pod is ready, or if explainsUnready finds a reason why the pod is not ready.
+// readyDue returns the time by which a running pod should be ready, and the message for a pod that is not ready by
+// then. The message is "" if the pod is ready, or if explainsUnready already finds the reason.
 func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	const patience = 5 * time.Minute
 	for _, c := range pod.Status.Conditions {
@@ -178,10 +178,10 @@ func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	return due, text
 }
 
-// explainsUnready reports whether there is a known reason why the pods of a component are not ready: a fault is in
-// effect or, for generators and processors, RabbitMQ or Redis is not ready. If there is no such reason now, the second
-// result is the time at which the latest fault or outage ended. The function reads the status that the previous
-// reconcile has written, because a reconcile examines the servers after the pods.
+// explainsUnready reports whether a known cause makes the pods of a component unready: a fault that is in effect or,
+// for generators and processors, an outage of RabbitMQ or Redis. Otherwise, until is the end of the latest fault or
+// outage. The function reads the status of the previous reconcile, because a reconcile examines the servers after the
+// pods.
 func (s *scope) explainsUnready(c resources.Component) (explained bool, until time.Time) {
 	status := &s.before.Status
 	if status.Faults != nil {
@@ -210,9 +210,8 @@ func latest(a time.Time, b *metav1.Time) time.Time {
 	return b.Time
 }
 
-// creationFailure returns why the pods of a StatefulSet cannot be created, for example because of a quota. This
-// reason is only in events, not in the status of the StatefulSet. Because events do not cause a reconcile,
-// creationFailure requests another reconcile.
+// creationFailure returns why the pods of a StatefulSet cannot be created, for example because of a quota. Only events
+// contain this reason. Events do not cause a reconcile, so creationFailure requests another reconcile.
 func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.Object) (string, error) {
 	set, ok := live.(*appsv1.StatefulSet)
 	if !ok {
@@ -242,7 +241,7 @@ type component struct {
 	singular, plural string
 }
 
-// ownComponents lists the generators and processors. The condition WorkloadsReady is about their workloads.
+// ownComponents lists the components whose workloads the condition WorkloadsReady covers.
 func ownComponents() []component {
 	return []component{
 		{resources.ComponentProcessor, "processor", "processors"},
@@ -279,9 +278,9 @@ func (s *scope) assessOwn() finding {
 	return assessAll(all...)
 }
 
-// setScale sets the status fields for the scale subresource and for the output of "kubectl get". setScale itself reads
-// the Deployment of the processors, because a reconcile may end before the phases that read the objects, for example if
-// the spec is invalid. The pods then keep running, so their numbers can still change.
+// setScale sets the status fields for the scale subresource and for the output of "kubectl get". It reads the
+// Deployment of the processors itself, so that the fields stay correct if the reconcile ends early, for example because
+// the spec is invalid.
 func (r *Reconciler) setScale(ctx context.Context, s *scope) {
 	status, processors := &s.sim.Status, &appsv1.Deployment{}
 	status.Selector = metav1.FormatLabelSelector(&metav1.LabelSelector{
@@ -291,7 +290,7 @@ func (r *Reconciler) setScale(ctx context.Context, s *scope) {
 	switch {
 	case err == nil && metav1.IsControlledBy(processors, s.sim):
 		status.Replicas, status.ReadyReplicas = new(processors.Status.Replicas), new(processors.Status.ReadyReplicas)
-	case err == nil, apierrors.IsNotFound(err): // the Deployment has another owner (err is nil), or does not exist
+	case err == nil, apierrors.IsNotFound(err): // the Deployment does not exist or, if err is nil, has another owner
 		status.Replicas, status.ReadyReplicas = new(int32), new(int32)
 	default:
 		status.Replicas, status.ReadyReplicas = nil, nil

@@ -33,25 +33,26 @@ type server struct {
 	// ownSecret is the name of the Secret that the operator creates for the server. It is "" if the operator creates no
 	// Secret for the server.
 	ownSecret string
-	// origin names the source of the binding (address and credentials) in messages, such as "Secret default/redis".
+	// origin says where the address and the credentials of the server come from, such as "Secret default/redis", for
+	// messages.
 	origin string
 	// data is the data of the Secret with the binding, including the password. It is nil if the operator has not read
 	// this Secret.
 	data map[string][]byte
 	// version is the resource version of the Secret that the pods mount.
 	version string
-	// The field binding contains the current binding of the server, or nil if that binding is unknown. The field
-	// remembered contains the last known binding. If the Secret no longer exists, the finalizer cleans up with the last
-	// known binding.
+	// The field binding contains the current address and credentials of the server, or nil if they are unknown. The
+	// field remembered contains the last known ones. The finalizer uses them if the Secret no longer exists.
 	binding, remembered *binding.Binding
 	// denied is true if the simulation is not permitted to use the server's Secret or RabbitmqCluster.
 	denied bool
 	// withheld is true if pods must not mount the server's Secret.
 	withheld bool
-	// certificate contains the certificate and the CA certificates from the Secret that the user provides. It is empty
-	// if the operator issues the certificate, or if the server does not use TLS.
+	// certificate is the server certificate, with its CA certificates, from a Secret of the user. It is empty if the
+	// operator issues the certificate, or if the server does not use TLS.
 	certificate resources.CertificateData
-	// finding says why the binding is unknown, or why the user's certificate cannot be used.
+	// finding says why the address or the credentials of the server are unknown, or why the user's certificate cannot
+	// be used.
 	finding finding
 }
 
@@ -182,7 +183,7 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 	return named, nil
 }
 
-// notAllowed returns the finding that the owner of a Secret does not permit the simulation to use the Secret.
+// notAllowed returns the finding for a Secret whose owner does not permit the simulation to use the Secret.
 func notAllowed(secret *corev1.Secret, simulation string) finding {
 	return simulationDenied(secret, "secret", "Secret "+client.ObjectKeyFromObject(secret).String(), reasonSecretNotAllowed, simulation)
 }
@@ -212,22 +213,21 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// isWithheld reports whether the simulation needs a Secret that pods must not mount. In this case, no generators and
-// processors run, because their pods mount this Secret, or use a server whose pods mount this Secret.
+// isWithheld reports whether the simulation needs a Secret that pods must not mount. Generators and processors then do
+// not run, because they mount the Secret themselves or need a server that mounts it.
 func (s *scope) isWithheld() bool {
 	return s.broker.withheld || s.store.withheld || s.database.withheld || s.summaryAPI.withheld || s.summaries.withheld ||
 		s.metrics.withheld
 }
 
-// If a pod waits for a missing Secret, the kubelet mounts the Secret as soon as someone creates it, even without the
-// consent of the Secret's owner. Therefore, the operator creates no pod that would wait for a missing Secret. Existing
-// pods can mount a Secret that was deleted. The operator keeps these pods, and postpones edits of workloads until the
-// Secret exists again.
+// The operator creates no pod that would wait for a missing Secret. Otherwise, the kubelet would mount the Secret as
+// soon as someone creates it, even without the consent of its owner. Existing pods that mount a deleted Secret keep
+// running. Edits of workloads wait until the Secret exists again.
 
-// recordMissing records that a Secret does not exist. The finding tells the user to create the Secret with the given
-// content under the given keys. The result isWithheld is false if existing pods mounted the Secret before it was
-// deleted, because the operator keeps these pods. Otherwise isWithheld is true, and the operator must create no pods
-// that mount the Secret.
+// recordMissing records that a Secret does not exist. It returns a finding that tells the user to create the Secret,
+// with the given content under the given keys. The result isWithheld is true if the operator must create no pods that
+// mount the Secret. It is false if pods mounted the Secret before it was deleted, because the operator keeps these
+// pods.
 func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (isWithheld bool, f finding) {
 	s.missing[secret.Name] = true
 	isWithheld = true
@@ -240,7 +240,7 @@ func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (is
 	return isWithheld, found(stalled, reasonSecretMissing, "Secret %s with %s does not exist: create it with %s%s", secret, content, keys, waits)
 }
 
-// holdForSecrets makes edits of workloads wait until the missing Secrets exist.
+// holdForSecrets postpones edits of workloads until the missing Secrets exist.
 func (s *scope) holdForSecrets() {
 	switch names := slices.Sorted(maps.Keys(s.missing)); len(names) {
 	case 0:
@@ -313,8 +313,8 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 }
 
 // newPassword returns a random password for a managed server. If an object of another owner has the name of the
-// server's Secret, the operator cannot store the password. newPassword then returns a constant, because a random
-// password would change the workloads in every reconcile.
+// server's Secret, the operator cannot store the password. The result is then a constant, so that the workloads do not
+// change in every reconcile.
 func (s *scope) newPassword(of server) string {
 	if s.taken[childKey{"Secret", of.ownSecret}] != nil {
 		return "unused"
@@ -322,8 +322,8 @@ func (s *scope) newPassword(of server) string {
 	return rand.Text()
 }
 
-// renewBefore is the remaining lifetime at which the agents' certificate is renewed. Agents need no restart, because
-// they read the certificate for each connection.
+// renewBefore is the remaining lifetime at which the agents' certificate is renewed. The renewal restarts no agent,
+// because an agent reads the certificate for each connection.
 const renewBefore = 30 * 24 * time.Hour
 
 // agentCredentials returns the agents' credentials from a Secret. It generates new credentials if the Secret contains
@@ -354,8 +354,8 @@ func (s server) pending() finding {
 	return found(progressing, reasonConnecting, "The operator is connecting to %s (%s)", s.name, s.origin)
 }
 
-// reached returns the finding for an external server that has been observed. The parameter err is the error of the
-// observation, or nil. The parameter unusable says why the simulation cannot use the server, or is nil.
+// reached returns the finding for an external server that has been observed. err is why the operator cannot read from
+// the server, and unusable is why the simulation cannot use it. Both may be nil.
 func (s server) reached(err, unusable error) finding {
 	switch {
 	case err != nil:
@@ -371,7 +371,7 @@ func (s server) notObserved() error {
 	return fmt.Errorf("%s could not be observed: %s", s.name, s.finding.message)
 }
 
-// leftOn names the server in messages about queues or keys that could not be removed from the server.
+// leftOn describes the server in messages about queues or keys that remain on the server.
 func (s server) leftOn() string {
 	if b := cmp.Or(s.binding, s.remembered); b != nil {
 		return fmt.Sprintf("%s at %s (%s)", s.name, b.Redacted(), s.origin)

@@ -57,10 +57,10 @@ func (s *scope) isForming() bool {
 	return !nodes.isReady()
 }
 
-// applyChildren applies the desired objects. It skips objects that toApply withholds, and objects whose change must
-// wait. If an object cannot be applied, applyChildren still applies the other objects.
+// applyChildren applies the desired objects. It omits objects that must not be created, and objects whose change is
+// postponed. After a failure, it continues with the next object.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
-	s.findings.objects = worstOf(s.findings.objects) // replaces the state "unchecked" with the state "ready", because this phase examines the objects
+	s.findings.objects = worstOf(s.findings.objects) // this phase examines the objects, so they are no longer unchecked
 	var errs []error
 	for _, key := range sortedKeys(s.taken) {
 		errs = append(errs, r.applyFailed(s, key, s.taken[key]))
@@ -102,9 +102,8 @@ func (s *scope) reportWait(what string, key childKey) {
 	}
 }
 
-// reportHealed records an event about an object that someone had changed and that the operator restored. The event
-// contains a reference to the object, because the recorder combines events that have the same references and the same
-// reason, even if their messages differ.
+// reportHealed records an event about an object that the operator restored after someone had changed it. The event
+// refers to the object. Otherwise, the event recorder would combine the events about different objects.
 func (r *Reconciler) reportHealed(s *scope, key childKey) {
 	related := &corev1.ObjectReference{Kind: key.kind, Namespace: s.sim.Namespace, Name: key.name}
 	r.events.Eventf(s.sim, related, corev1.EventTypeNormal, "Healed", "Apply", "%s %s had been changed and was restored", key.kind, key.name)
@@ -135,7 +134,7 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	var f finding
 	switch {
 	case isOptionalKind(key.kind) && isNotServed(err):
-		const retry = 5 * time.Second // usually, the watch of CRDs causes an earlier reconcile
+		const retry = 5 * time.Second // usually, a change of the CRD triggers an earlier reconcile
 		s.wakeAfter(retry)
 		return nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):

@@ -142,7 +142,7 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 
 // Replacing a pod would end a Pause or Isolate early, so edits usually wait for the end of the fault. But pods must
 // stop at once if the simulation may not use a Secret that they mount.
-func TestIsHeld_FaultInEffect_EditWaitsUnlessPodsMustStop(t *testing.T) {
+func TestIsHeld_PauseOrIsolateInEffect_HoldsEditsUnlessPodsMustStop(t *testing.T) {
 	t.Parallel()
 	redis, entry := childKey{"StatefulSet", "sim-redis"}, childKey{"Deployment", "sim-entry"}
 	for name, tt := range map[string]struct {

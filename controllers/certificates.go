@@ -22,10 +22,10 @@ func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
 // readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to such a
 // Secret. If the Secret cannot be used, readCertificate stores the reason in the field finding of the given server.
 //
-// While the Secret is missing or invalid, clients of RabbitMQ and Redis still trust the last known CA certificates. If
-// the Secret is deleted, the files in the pods do not change. If the Secret becomes invalid, the invalid files reach
-// the pods. RabbitMQ loads these files, so new connections fail until the Secret is valid. All other processes keep
-// their last valid certificate.
+// While the Secret is missing or invalid, clients of RabbitMQ and Redis still trust the last known CA certificates.
+// Deleting the Secret does not change the files in the pods. An invalid Secret reaches the pods: RabbitMQ loads the
+// invalid files, so new connections to it fail until the Secret is valid. All other processes keep their last valid
+// certificate.
 func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, components ...resources.Component) error {
 	external := slices.DeleteFunc(r.neededCertificates(s), func(c resources.Certificate) bool {
 		return !c.External || !slices.Contains(components, c.Component)
@@ -34,7 +34,7 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 		return nil
 	}
 	of.certificate.CA = resources.ReadCertificate(of.data).CA
-	// All given components use the same Secret.
+	// All of these components use the same Secret.
 	key := client.ObjectKey{Namespace: s.key.Namespace, Name: external[0].Secret}
 	secret, err := r.readSecret(ctx, s, key)
 	switch {
@@ -93,8 +93,8 @@ func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 	for _, needed := range r.neededCertificates(s) {
 		var err error
 		if needed.External {
-			// Several servers can use the same Secret, and the map has one entry for each Secret. A server without
-			// known CA certificates must not overwrite the entry of another server.
+			// The map has one entry for each Secret, even if several servers use the Secret. A server without known CA
+			// certificates must not overwrite the entry.
 			if known := s.managedServer(needed.Component).certificate; known.CA != nil {
 				s.credentials.Certificates[needed.Secret] = known
 			}

@@ -99,7 +99,8 @@ func TestReadCertificate_CertificateInSecretExpires_WarnsAndSchedulesAReconcile(
 	}
 }
 
-// Redis and the metrics use the same Secret, but its certificate is valid for Redis only.
+// Redis and the metrics servers use the same Secret. Its certificate is invalid for the metrics servers, but clients of
+// Redis must still trust its CA.
 func TestEnsureCertificates_SecretIsValidForRedisOnly_RedisClientsTrustItsCA(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC)

@@ -113,9 +113,9 @@ func TestReconcile_TLS_IssuesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 	}
 }
 
-// The certificate of the metrics endpoint must be valid for generators and processors, and the owner of the Secret must
-// permit its use. Until both conditions are met, no pod may mount the Secret.
-func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndItsOwnerConsents(t *testing.T) {
+// Pods may mount the Secret with the certificate of the metrics endpoint only if the certificate is valid for
+// generators and processors, and if the owner of the Secret permits its use.
+func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndPermitted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	authority, err := certificates.RenewAuthority(certificates.Authority{}, "mine", time.Now())
@@ -157,9 +157,9 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndItsOwnerConsents(t 
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
-	// The user changes the key first, and the certificate later. Until the two match, the operator must not change the
-	// annotation of the pod. A change makes the kubelet refresh the mounted files at once, so the pod would read a key
-	// and a certificate that do not match.
+	// The user replaces the key first, and the certificate later. Until they match, the operator must not change the
+	// annotation of the pod: the change would make the kubelet refresh the mounted files at once, and the pod would
+	// read a key that does not match its certificate.
 	pod := c.Pod(sim, resources.ComponentProcessor, nil)
 	mounted := c.annotated(pod, "")
 	renewed := issue(host("entry"), host("exit"), host("processor"))
@@ -175,8 +175,8 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndItsOwnerConsents(t 
 	c.annotated(pod, mounted)
 }
 
-// The operator cannot store a certificate in a Secret that does not belong to the simulation. Nevertheless, the
-// operator must neither replace good certificates with empty ones, nor change which CA certificates clients trust.
+// If a Secret with a certificate no longer belongs to the simulation, the operator cannot write to it. The operator
+// must then keep the existing certificates, and must not change which CA certificates clients trust.
 func TestReconcile_CertificateSecretLosesItsOwner_ServerStopsAndCertificatesStay(t *testing.T) {
 	t.Parallel()
 	for _, taken := range []string{"ca", "redis-tls"} {
@@ -250,9 +250,9 @@ func TestReconcile_NameOfCASecretIsTaken_CreatesNoCertificate(t *testing.T) {
 	}
 }
 
-// The owner of a Secret with a certificate must permit each simulation to use the Secret. Until then, no pod may mount
-// it. If the Secret is deleted later, clients still trust the same CA certificates as before.
-func TestReconcile_TLSSecret_IsUsedOnlyWhileValidAndItsOwnerConsents(t *testing.T) {
+// Pods may mount a Secret with a certificate only while the owner of the Secret permits it. After the Secret is
+// deleted, clients still trust the same CA certificates as before.
+func TestReconcile_TLSSecret_IsUsedOnlyWhileValidAndPermitted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	host := "chosen-redis." + c.Namespace + ".svc.cluster.local"

@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// rabbitSet returns a StatefulSet with a claim template. The parameter replicas sets spec.replicas, and the parameter
-// running sets status.replicas.
+// rabbitSet returns a StatefulSet with a volume claim template. Its spec.replicas is replicas, and its status.replicas
+// is running.
 func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim-rabbitmq"}}
 	set.Spec.Replicas, set.Status.Replicas = new(replicas), running
@@ -30,7 +30,7 @@ func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
 
 // When a missing Secret is created, a waiting pod mounts the Secret at once, even if the owner of the Secret has not
 // consented.
-func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
+func TestToApply_PodsWouldMountMissingSecret_AddsNoPods(t *testing.T) {
 	t.Parallel()
 	key := childKey{"Deployment", "sim-processor"}
 	deployment := func(replicas int32, secret string) *appsv1.Deployment {
@@ -50,7 +50,7 @@ func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
 		"the Deployment does not exist":      {nil, 2, nil, false},
 		"the Deployment has no pods":         {deployment(0, "missing"), 2, nil, false},
 		"its pods mount another Secret":      {deployment(2, "other"), 2, nil, false},
-		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // Reconciler.mustWait delays the scale-up
+		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // mustWait, not toApply, delays the scale-up
 		"pods must not mount another Secret": {deployment(2, "missing"), 4, func(s *scope) { s.metrics.withheld = true }, false},
 		"its pods are to stop":               {deployment(2, "missing"), 0, func(s *scope) { s.metrics.withheld = true }, true},
 	} {
@@ -71,8 +71,8 @@ func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
 	}
 }
 
-// If a pod of a StatefulSet is missing, the operator checks the pod's volume claim. The claim may have lost its labels,
-// or the operator may lack the permission to read the claim. In both cases, the other pods must keep running.
+// The operator checks the volume claim of a missing pod. The owner of a claim is uncertain if the claim has lost its
+// labels, or if the operator may not read the claim. The other pods must then keep running.
 func TestCheckNames_OwnerOfVolumeClaimIsUncertain_RunningPodsStay(t *testing.T) {
 	t.Parallel()
 	const created = -1

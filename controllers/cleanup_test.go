@@ -58,7 +58,7 @@ func (r *removals) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, err
 }
 
 type removedBroker struct {
-	broker.Broker // nil, because the cleaner calls only the methods that removedBroker overrides
+	broker.Broker // nil; removedBroker has all methods that the cleaner calls
 
 	removed *removals
 	what    string
@@ -126,7 +126,7 @@ func externalSimulation() *v1alpha1.ParkingSimulation {
 	return sim
 }
 
-// awaitCleanup calls cleanUp until its result says that the cleanup is done, or that a retry would change nothing.
+// awaitCleanup calls cleanUp until the cleanup is done, or a retry would change nothing.
 func awaitCleanup(t *testing.T, r *Reconciler, s *scope) cleanupResult {
 	t.Helper()
 	for ctx := t.Context(); ; {
@@ -141,7 +141,7 @@ func awaitCleanup(t *testing.T, r *Reconciler, s *scope) cleanupResult {
 // The cleanup needs only the name of the simulation and the bindings of its servers. So it must remove all queues and
 // keys even if the spec is invalid. If the Secrets with the bindings have already been deleted, the cleanup must use
 // the last known bindings.
-func TestCleanUp_RemovesQueuesAndKeysWheneverBindingsAreKnown(t *testing.T) {
+func TestCleanUp_BindingsKnown_RemovesQueuesAndKeys(t *testing.T) {
 	t.Parallel()
 	invalid := map[string]func(*v1alpha1.ParkingSimulationSpec){
 		"a valid spec": func(*v1alpha1.ParkingSimulationSpec) {},
@@ -160,7 +160,7 @@ func TestCleanUp_RemovesQueuesAndKeysWheneverBindingsAreKnown(t *testing.T) {
 			removed := &removals{}
 			r, c := cleaning(t, removed)
 			sim := externalSimulation()
-			if deleted { // read the Secrets before their deletion, so that the operator knows the bindings
+			if deleted { // the bindings must be known before the Secrets are deleted
 				if err := r.resolveBindings(t.Context(), newScope(sim, time.Now())); err != nil {
 					t.Fatal(err)
 				}
@@ -188,7 +188,7 @@ func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
 	t.Parallel()
 	var lines []string
 	ctx := log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
-	r := &Reconciler{events: &events.FakeRecorder{}} // a FakeRecorder without a channel discards all events
+	r := &Reconciler{events: &events.FakeRecorder{}} // without a channel, a FakeRecorder discards all events
 	s := newScope(externalSimulation(), time.Now())
 	s.broker, s.store = server{name: "RabbitMQ", origin: "Secret default/broker"}, server{name: "Redis", origin: "Secret default/store"}
 	r.abandonCleanup(ctx, s, cleanupResult{Result: cleanup.Result{Queues: context.DeadlineExceeded, Keys: context.DeadlineExceeded}, final: true})
@@ -200,8 +200,7 @@ func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
 	}
 }
 
-// finalizing returns a reconciler that can finalize a deleted simulation, and the event recorder of the reconciler. The
-// simulation uses external servers.
+// finalizing returns a reconciler for a deleted simulation with external servers, and the recorder of its events.
 func finalizing(t *testing.T, removed *removals, deletedAt time.Time, pods ...client.Object) (*Reconciler, *events.FakeRecorder) {
 	t.Helper()
 	r, before := cleaning(t, removed)
@@ -224,8 +223,8 @@ func finalizing(t *testing.T, removed *removals, deletedAt time.Time, pods ...cl
 	return r, recorder
 }
 
-// The observer's checks declare queues. If the cleanup ran before the last check, the queues of a deleted simulation
-// would remain.
+// The observer's checks declare queues. The cleanup must wait until these checks have ended, or it would leave queues
+// behind.
 func TestFinalize_ObserverHasOpenClients_CleanupWaits(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -236,7 +235,7 @@ func TestFinalize_ObserverHasOpenClients_CleanupWaits(t *testing.T) {
 	if err := r.client.Get(t.Context(), key, sim); err != nil {
 		t.Fatal(err)
 	}
-	r.observer.Track(key, observer.Target{Plan: &plan.Plan{}}, nil) // the observer is not running, so it never closes its clients
+	r.observer.Track(key, observer.Target{Plan: &plan.Plan{}}, nil) // no observer runs, so no client is ever closed
 	for _, tt := range []struct {
 		after time.Duration
 		waits bool
@@ -261,8 +260,8 @@ func generatorPod(phase corev1.PodPhase) *corev1.Pod {
 	}
 }
 
-// A generator whose pod has not ended may create the queues and keys again. In this case, the event must not say that
-// everything was removed.
+// A generator that is still running may create the queues and keys again. The event must then not say that everything
+// was removed.
 func TestFinalize_Event_SaysWhatWasRemovedAndWhatMayRemain(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -25,12 +25,12 @@ import (
 // Topology Operator of RabbitMQ uses the same annotation.
 const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 
-// clusterServer determines the binding (address and credentials) of a RabbitmqCluster. The binding combines the
-// Secret of the cluster's default user with the TLS settings in the cluster's spec. The operator copies the binding
-// to a Secret of the simulation, because pods cannot mount Secrets of other namespaces.
+// clusterServer determines the binding (address and credentials) of a RabbitmqCluster. The binding combines the Secret
+// of the cluster's default user with the TLS settings in the cluster's spec. The operator copies the binding to a
+// Secret of the simulation, because pods cannot mount Secrets of other namespaces.
 //
-// Without a binding, the operator does not create this Secret. The simulation then runs no generators and processors,
-// because their pods would mount any Secret of this name that someone else creates.
+// Without a binding, the operator creates neither this Secret nor the pods of the generators and processors. Such pods
+// would mount any Secret of this name that somebody else creates.
 func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
 	named, err := r.findCluster(ctx, s)
 	named.withheld = named.denied || len(named.data) == 0
@@ -84,10 +84,12 @@ func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
 	return missingConsent(cluster, "rabbitmqcluster", "RabbitmqCluster "+client.ObjectKeyFromObject(cluster).String(), reasonClusterDenied, sim)
 }
 
-// userDenied explains why a simulation is not allowed to use the Secret with the default user of a RabbitmqCluster. It
-// returns an empty finding if the use is allowed. A Secret that the RabbitmqCluster owns needs no annotation. Any other
-// Secret must have an annotation that permits the simulation. Otherwise, everyone who may create a RabbitmqCluster
-// could make the operator use a Secret of someone else, for example with spec.secretBackend.externalSecret.
+// userDenied returns a finding if the simulation must not use the Secret with the default user of a RabbitmqCluster.
+// The finding is empty if the use is allowed.
+//
+// A Secret that the RabbitmqCluster owns needs no annotation. Any other Secret must have an annotation that permits the
+// simulation. Otherwise, everyone who may create a RabbitmqCluster could make the operator use a Secret of someone
+// else, for example with spec.secretBackend.externalSecret.
 func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectKey) finding {
 	if metav1.IsControlledBy(secret, cluster) {
 		return finding{}
@@ -97,17 +99,17 @@ func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectK
 	return missingConsent(secret, "secret", name, reasonSecretNotAllowed, sim)
 }
 
-// simulationDenied returns the finding for an object that a simulation in the same namespace is not allowed to use. The
-// parameter resource is the object's kind as an argument for kubectl. The parameter name describes the object in the
-// message.
+// simulationDenied returns the finding for an object that does not allow a simulation in the same namespace to use it.
+// The parameter resource is the object's kind as an argument for kubectl. The parameter name describes the object in
+// the message.
 func simulationDenied(o client.Object, resource, name, reason, simulation string) finding {
 	return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
 		name, simulation, allowCommand(resource, o, simulation))
 }
 
-// missingConsent explains why a simulation is not allowed to use an object. The object may be in any namespace. The
-// finding is empty if the use is allowed. The parameter resource is the object's kind as an argument for kubectl. The
-// parameter name describes the object in the message.
+// missingConsent returns a finding if an object, in any namespace, does not permit a simulation to use it. The finding
+// says how to grant the permission. It is empty if the use is allowed. The parameter resource is the object's kind as
+// an argument for kubectl. The parameter name describes the object in the message.
 func missingConsent(o client.Object, resource, name, reason string, sim client.ObjectKey) finding {
 	switch {
 	case o.GetNamespace() == sim.Namespace && !allowsSimulation(o, sim.Name):
@@ -177,8 +179,8 @@ func noDefaultUser(cluster *unstructured.Unstructured) finding {
 }
 
 // addTLS adds the TLS settings of a RabbitmqCluster to the data of a binding, because the Secret of the default user
-// does not contain these settings. It adds the CA certificates from the Secrets that the spec of the RabbitmqCluster
-// names. If these Secrets contain no CA certificates, addTLS adds a URI that requires TLS.
+// does not contain them. It adds the CA certificates from the Secrets that the RabbitmqCluster names. Without CA
+// certificates, it adds a URI with the scheme for TLS, so that clients nevertheless use TLS.
 func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured.Unstructured, data map[string][]byte) (finding, error) {
 	tlsName := nested(cluster, "spec", "tls", "secretName")
 	if tlsName == "" || len(data["ca.crt"]) > 0 {
@@ -207,7 +209,7 @@ func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured
 		return finding{}, nil
 	}
 	if len(data["uri"]) == 0 && len(data["uris"]) == 0 {
-		// The binding has no CA certificates, so clients trust the CA certificates of the operating system.
+		// This URI enables TLS. The binding has no CA certificates, so clients trust those of the operating system.
 		data["uri"] = []byte(binding.RabbitMQ().TLSScheme + "://" + net.JoinHostPort(string(data["host"]), orElse(string(data["port"]), "5671")))
 	}
 	return finding{}, nil

@@ -24,7 +24,7 @@ type clusterFeatures struct {
 	histograms atomic.Pointer[nativeHistograms]
 }
 
-// nativeHistograms is a cached result. It says whether ServiceMonitors support native histograms.
+// nativeHistograms caches whether ServiceMonitors support native histograms.
 type nativeHistograms struct {
 	supported bool
 	// expires is when the ServiceMonitor CRD must be read again. The CRD changes when the Prometheus Operator is

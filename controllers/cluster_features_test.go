@@ -47,8 +47,8 @@ func TestReconcile_RunningSimulationGetsForbiddenTemplate_KeepsPods(t *testing.T
 		sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"hostNetwork":true}`)}
 	})
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "TemplateNotAllowed")
-	// While the template is not allowed, the operator does not examine the workloads. The earlier values of these
-	// conditions could be outdated, so all of them must become Unknown.
+	// While the operator rejects the template, it does not examine the parts of the simulation. The earlier values of
+	// these conditions may be outdated, so the operator must set all of them to Unknown.
 	for _, condition := range []string{"BrokerReady", "StoreReady", "SummaryAPIReady", "WorkloadsReady", "LedgerReadable", "Complete"} {
 		c.Expect(sim, condition, metav1.ConditionUnknown, "NotExamined")
 	}
@@ -60,9 +60,9 @@ func TestReconcile_RunningSimulationGetsForbiddenTemplate_KeepsPods(t *testing.T
 		t.Errorf("the Deployment was changed to %+v", processor.Spec)
 	}
 
-	// Pods may also fail while the operator rejects the spec. The status must show the current numbers of pods, because
-	// an HPA reads them through the scale subresource. The test uses two invalid templates, because each of them ends
-	// the reconcile in a different phase.
+	// An HPA reads the numbers of pods through the scale subresource, so the status must show the current numbers even
+	// while the operator rejects the spec. The test uses two invalid templates, which end the reconcile in different
+	// phases.
 	fail := func(pods, ready int32) {
 		c.setProcessorPods(sim, pods, ready)
 		c.checkScale(sim, 5, pods)

@@ -85,9 +85,8 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	}
 }
 
-// A RabbitmqCluster can name any Secret of its namespace. If the RabbitmqCluster does not own that Secret, the
-// annotation of the RabbitmqCluster is not enough: the Secret itself must also have an annotation that permits the
-// simulation.
+// A RabbitmqCluster can name any Secret of its namespace. If it does not own the Secret, its own annotations cannot
+// permit a simulation to use the Secret: the Secret must have such an annotation as well.
 func TestUserDenied_SecretNotOwnedByRabbitmqCluster_IsDeniedUnlessTheSecretHasTheAnnotation(t *testing.T) {
 	t.Parallel()
 	const here, elsewhere = "default", "messaging"
@@ -100,7 +99,7 @@ func TestUserDenied_SecretNotOwnedByRabbitmqCluster_IsDeniedUnlessTheSecretHasTh
 		namespace   string
 		owners      []metav1.OwnerReference
 		annotations map[string]string
-		want        string // a part of the message, or "" if the simulation is allowed to use the Secret
+		want        string // expected part of the message; "" if the simulation may use the Secret
 	}{
 		"a Secret of the RabbitmqCluster":                                {here, owner("1", true), nil, ""},
 		"a Secret of the RabbitmqCluster in another namespace":           {elsewhere, owner("1", true), nil, ""},

@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// A column could show a wrong field whose value happens to be the same. So the current rates differ from those at the
-// start, and the numbers of existing, ready and desired pods differ. The test takes at least 15 s, because the operator
+// The current rates differ from the initial rates, and the numbers of existing, ready and desired pods differ from each
+// other. So a column that shows a wrong field fails the test. The test takes at least 15 s, because the operator
 // updates the rates only every 15 s.
 func TestPrinterColumns_ShowRatesPodsAndLedger(t *testing.T) {
 	t.Parallel()

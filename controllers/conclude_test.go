@@ -17,9 +17,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// The verdict needs an observation: the measurements that the operator reads from RabbitMQ and Redis. If there is no
-// observation when the drain timeout expires, the verdict waits for giveUpTime. Then the verdict is given without an
-// observation.
+// The operator needs an observation, the measurements of RabbitMQ and Redis, for the verdict. If there is no
+// observation when the drain timeout expires, the operator waits for another giveUpTime. Then it gives the verdict
+// without an observation.
 func TestConclude_NoObservation_WaitsUntilGiveUpTime(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
@@ -79,7 +79,6 @@ func TestConclude_SecretMissing_VerdictNamesTheSecret(t *testing.T) {
 	}
 }
 
-// While Redis is down, the message must not say that the ledger has never been read.
 func TestLedgerFinding_NoObservation_MessageHasTheCauseAndTheTimeOfTheLastRead(t *testing.T) {
 	t.Parallel()
 	read := metav1.NewTime(time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC))
@@ -105,7 +104,7 @@ func TestLedgerFinding_NoObservation_MessageHasTheCauseAndTheTimeOfTheLastRead(t
 	}
 }
 
-// A retry does not help if the operator lacks a permission.
+// If the operator lacks a permission, a retry does not help. So the simulation must be Stalled.
 func TestRecordError_OperatorLacksPermission_SimulationIsStalled(t *testing.T) {
 	t.Parallel()
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())

@@ -46,7 +46,7 @@ func (m *meetingReader) Get(context.Context, client.ObjectKey, client.Object, ..
 	return nil
 }
 
-// mapperOnly is a client whose REST mapper contains no kinds.
+// mapperOnly is a client whose REST mapper is empty.
 type mapperOnly struct{ client.Client }
 
 func (mapperOnly) RESTMapper() meta.RESTMapper { return meta.NewDefaultRESTMapper(nil) }

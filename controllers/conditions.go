@@ -19,7 +19,7 @@ type part struct {
 	finding   *finding
 }
 
-// parts lists the parts of a simulation in the order of their conditions.
+// parts returns the findings about the parts of a simulation, in the order in which the status lists their conditions.
 func (f *findings) parts() []part {
 	return []part{
 		{v1alpha1.ConditionBrokerReady, &f.broker},
@@ -33,8 +33,8 @@ func (f *findings) parts() []part {
 	}
 }
 
-// setUnexamined sets the finding of a part to unknown if this reconcile has not examined the part, but the status has a
-// condition for the part. Otherwise, this condition would keep showing the result of an earlier reconcile.
+// setUnexamined sets the condition of each part that this reconcile has not examined to unknown. Otherwise, the
+// condition would keep showing the result of an earlier reconcile. A part without a condition gets none.
 func (f *findings) setUnexamined(before []metav1.Condition) {
 	for _, p := range f.parts() {
 		if p.finding.state == unchecked && meta.FindStatusCondition(before, p.condition) != nil {
@@ -56,9 +56,8 @@ func conditionsOf(f findings) []metav1.Condition {
 	return append(all, summarize(f)...)
 }
 
-// statusOf returns the status of a condition. It is True if the finding has the state ready. It is Unknown if the part
-// of the simulation that the condition describes could not be examined, or if the condition depends on a measurement
-// that has no result yet. Otherwise it is False.
+// statusOf returns the status of a condition: True if the examined part of the simulation is ready, Unknown if the part
+// could not be examined or a measurement has no result yet, and False otherwise.
 func statusOf(kind string, f finding) metav1.ConditionStatus {
 	measured := kind == v1alpha1.ConditionLedgerReadable || kind == v1alpha1.ConditionObjectivesMet
 	switch {
@@ -71,9 +70,9 @@ func statusOf(kind string, f finding) metav1.ConditionStatus {
 	}
 }
 
-// summarize returns the condition Ready and, if the simulation is not ready, Reconciling or Stalled. Reconciling and
-// Stalled repeat the message of the worst finding, because tools that use kstatus show this message. The message of
-// Ready only names the condition to look at.
+// summarize returns the condition Ready and, if the simulation is not ready, Reconciling or Stalled. Tools that use
+// kstatus show the message of Reconciling or Stalled, so it explains the most serious problem. The message of Ready
+// only names the condition to look at.
 func summarize(f findings) []metav1.Condition {
 	worst, source := f.worst()
 	switch worst.state {
@@ -96,9 +95,9 @@ func seeCondition(f finding, source string) finding {
 	return found(f.state, f.reason, "Not ready: see condition %s", source)
 }
 
-// worst returns the finding with the worst state, which determines whether the simulation is ready. It also returns the
-// condition that shows this finding, or "" if the finding is about the spec, the objects or the volumes, which have no
-// condition of their own. If the simulation is complete, only the findings about the spec and the objects count.
+// worst returns the most serious finding, which determines whether the simulation is ready, and the condition that
+// shows it. The condition is "" for a finding about the spec, the objects or the volumes, because these have no
+// condition. If the simulation is complete, only the findings about the spec and the objects count.
 func (f *findings) worst() (worst finding, condition string) {
 	candidates := []part{{"", &f.spec}, {"", &f.objects}}
 	if !f.complete {

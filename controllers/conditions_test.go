@@ -139,7 +139,7 @@ func TestConditionsOf_ReadySimulation_MessageListsWarnings(t *testing.T) {
 	}
 }
 
-func TestSetConditions_PartOfSimulationNotExamined_KeepsItsCondition(t *testing.T) {
+func TestSetConditions_PartNotExamined_KeepsOldCondition(t *testing.T) {
 	t.Parallel()
 	have := []metav1.Condition{}
 	setConditions(&have, conditionsOf(healthy()), 1)

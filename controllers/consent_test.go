@@ -14,9 +14,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The owner of a Secret must permit each simulation to use it. The owner can revoke this permission while the
-// simulation runs. While the Secret does not exist, no pod that would mount it may exist. When the Secret is created,
-// such a pod would mount it before the operator could check the permission.
+// The owner of a Secret must permit each simulation to use it, and can revoke the permission later. A pod that mounts a
+// missing Secret must not exist: it would mount the Secret as soon as the Secret is created, before the operator could
+// check the permission.
 func TestReconcile_ReferencedSecrets_AreUsedOnlyWhileTheirOwnersConsent(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -93,8 +93,8 @@ func TestReconcile_ReferencedSecrets_AreUsedOnlyWhileTheirOwnersConsent(t *testi
 	}
 }
 
-// After a Secret with a binding is deleted, the pods and the operator continue to use the binding that they have read.
-// Otherwise the verdict would be FAIL only because somebody deletes a Secret in order to replace it.
+// The pods and the operator keep using a binding after its Secret is deleted. Someone may delete a Secret only to
+// replace it, and this must not make the verdict FAIL.
 func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -114,7 +114,8 @@ func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) 
 	}
 }
 
-// A suspended simulation is not ready until its generators have ended, because they publish events until then.
+// The generators of a suspended simulation publish events until they have ended. Until then, the simulation must not be
+// ready.
 func TestReconcile_Suspended_IsReadyWhenTheGeneratorsHaveEnded(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -56,9 +56,8 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
 	}
 
-	// Edits of an annotation cause reconciles, but change no desired object, so the operator must write nothing. On a
-	// busy machine, the operator may still write objects of the new simulation during the first round of edits. If so,
-	// a second round follows.
+	// An edit of an annotation causes a reconcile, but changes no desired object, so the operator must write nothing.
+	// On a busy machine, it may still create objects during the first edits. If so, all edits are repeated.
 	c.awaitQuiet()
 	const times = 10
 	touch := func(round string) (writes []string) {
@@ -157,8 +156,8 @@ func TestReconcile_MissingSecret_StallsUntilItExists(t *testing.T) {
 	}
 }
 
-// The Secrets and the simulation are deleted while the operator is down. When the operator starts again, it does not
-// know the bindings of the servers.
+// If the Secrets and the simulation are deleted while the operator is down, the restarted operator cannot remove the
+// queues and keys, because it does not know the credentials.
 func TestFinalize_UnknownBindings_EventSaysHowToCleanUp(t *testing.T) {
 	t.Parallel()
 	c := newClusterWithoutOperator(t)
@@ -321,8 +320,8 @@ func TestReconcile_SimulationCompletes_WritesAReportAndKeepsIt(t *testing.T) {
 	if !strings.Contains(text, "TOKEN") || strings.Contains(text, "hush") {
 		t.Errorf("the report holds the value of an environment variable, or no manifest:\n%s", text)
 	}
-	// The edit of the spec causes another reconcile, which deletes objects that are no longer desired. The report
-	// must remain.
+	// After an edit of the spec, the next reconcile deletes objects that are no longer desired. It must keep the
+	// report.
 	c.Edit(sim, func() { sim.Spec.Duration = v1alpha1.NewDuration(time.Hour) })
 	c.AwaitEvent(sim, "EditIgnored", "has no effect")
 	c.Exists(&corev1.ConfigMap{}, sim.Status.Report)
@@ -506,7 +505,7 @@ func TestReconcile_AbortOnFailure_EndsTheSimulation(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("aborted", func(s *v1alpha1.ParkingSimulationSpec) {
-		s.Objectives.AbortOnFailure = true // spec.duration is not set, so nothing else ends the simulation
+		s.Objectives.AbortOnFailure = true // without spec.duration, nothing else ends the simulation
 	})
 	c.Exists(&appsv1.Deployment{}, "aborted-processor")
 	c.MakeWorkloadsReady()

@@ -40,7 +40,7 @@ type crdChange struct {
 	exists bool
 	// queue is the work queue of the controller. The watcher adds a request for every simulation to this queue.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
-	// lifetime is a context that is canceled when the CustomResourceDefinition is deleted.
+	// lifetime is a context that is canceled when this CustomResourceDefinition is deleted.
 	lifetime context.Context //nolint:containedctx // a definition that is deleted and created again has another lifetime
 }
 
@@ -83,7 +83,7 @@ func (w *crdWatcher) handler() handler.TypedEventHandler[*metav1.PartialObjectMe
 // NeedLeaderElection returns true, because only the leader runs the controller.
 func (w *crdWatcher) NeedLeaderElection() bool { return true }
 
-// Start processes changes of CustomResourceDefinitions until ctx ends.
+// Start handles changes of CustomResourceDefinitions until ctx ends.
 func (w *crdWatcher) Start(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -104,7 +104,7 @@ func (w *crdWatcher) Start(ctx context.Context) error {
 				w.unwatch(ctx, c)
 			}
 		case c := <-w.synced:
-			if c.lifetime.Err() == nil { // the deletion of the CustomResourceDefinition cancels this context
+			if c.lifetime.Err() == nil { // c.lifetime ends when the CustomResourceDefinition is deleted
 				w.record(ctx, c)
 			}
 		}

@@ -200,25 +200,25 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 		t.Errorf("the message is %q, want it to name the cluster and its own Secret", answers.Message)
 	}
 
-	c.failsWithTLS(sim, rabbit)
+	c.checkTLSFailure(sim, rabbit)
 
 	// When the password in the RabbitmqCluster's Secret changes, the operator updates the simulation's copy of the
 	// Secret.
 	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 
-	// While the kind RabbitmqCluster is not served, the operator cannot read the credentials of the RabbitmqCluster, so
-	// the operator keeps the simulation's copy of these credentials.
+	// Without the CRD of RabbitmqCluster, the operator cannot read the credentials, so it must keep the simulation's
+	// copy.
 	c.undefine(resources.RabbitmqClusterKind())
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 	c.isCalm(2)
 }
 
-// failsWithTLS makes a RabbitmqCluster use TLS, and then makes all connections to RabbitMQ fail for a while. Meanwhile,
-// the condition BrokerReady must name the Secrets of the RabbitmqCluster, so that the user corrects them. It must not
-// name the simulation's copy: the operator would overwrite an edit of the copy.
-func (c *cluster) failsWithTLS(sim *v1alpha1.ParkingSimulation, rabbit *unstructured.Unstructured) {
+// checkTLSFailure makes the connections to a RabbitmqCluster with TLS fail for a while. The condition BrokerReady must
+// then name the Secrets of the RabbitmqCluster, which the user can correct. It must not name the simulation's copy,
+// because the operator would overwrite an edit of the copy.
+func (c *cluster) checkTLSFailure(sim *v1alpha1.ParkingSimulation, rabbit *unstructured.Unstructured) {
 	c.T.Helper()
 	namespace, ca := rabbit.GetNamespace(), string(tlstest.NewAuthority(c.T, "issuer").PEM)
 	c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "rabbit-tls"}, StringData: map[string]string{"ca.crt": ca}})
@@ -236,8 +236,8 @@ func (c *cluster) failsWithTLS(sim *v1alpha1.ParkingSimulation, rabbit *unstruct
 	c.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
 }
 
-// rejectsMisspelledFields checks that the API server rejects a RabbitmqCluster with a misspelled field. Otherwise, a
-// test with a misspelled field would not test what it seems to test.
+// rejectsMisspelledFields checks that the API server rejects a RabbitmqCluster with a misspelled field. So the fields
+// of the RabbitmqClusters in the tests are spelled correctly.
 func (c *cluster) rejectsMisspelledFields() {
 	c.T.Helper()
 	rabbit := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"tls": map[string]any{"secret": "rabbit-tls"}}}}
@@ -295,8 +295,8 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesCertificatesWithoutPrivateKey(
 	c.Gone(copied)
 }
 
-// A user who may create RabbitmqClusters must not be able to make a simulation use a Secret of the namespace without
-// the consent of the Secret's owner. The owner consents by means of an annotation of the Secret.
+// A user who may create RabbitmqClusters could make a simulation use any Secret of the namespace. So the Secret must
+// belong to the RabbitmqCluster, or must have an annotation that allows the use.
 func TestClusterServer_SecretNotOwnedByRabbitmqCluster_IsUsedOnlyWhileItHasTheAnnotation(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)

@@ -17,7 +17,7 @@ import (
 
 const (
 	// databaseInterval is the time between two requests to the summary API of a simulation. databaseTimeout is the
-	// timeout of a request. While a request is in progress, reconciles check for its result every databasePoll.
+	// timeout of a request. databasePoll is the time between two reconciles while a request is in progress.
 	databaseInterval = 10 * time.Second
 	databaseTimeout  = 4 * time.Second
 	databasePoll     = time.Second
@@ -44,10 +44,9 @@ func newDatabaseFailures(ask SummaryAPIs) *databaseFailures {
 	return &databaseFailures{ask: ask, answers: map[client.ObjectKey]*databaseAnswer{}}
 }
 
-// latest returns why a simulation's summary API cannot use its database, according to the previous answer of the given
-// pod. The result failure is "" if the pod reported no failure, did not answer, or was not asked before. The result
-// next is how long the caller should wait before the next call. If the previous answer is old, the method asks the pod
-// again in the background.
+// latest returns why the given pod of a summary API cannot use its database. The failure is "" if none is known. It
+// comes from the latest answer of the pod. If that answer is old, latest asks the pod again in the background. The
+// caller should call latest again after the time next.
 func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod podhttp.Server) (failure string, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

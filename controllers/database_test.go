@@ -72,7 +72,6 @@ func TestReconcile_DatabaseSecret_IsAwaitedAndUpdatedWithoutRestart(t *testing.T
 	}
 }
 
-// The pods of the summary API report why they cannot use their database.
 func TestReconcile_DatabaseUnusable_ConditionShowsTheMessageOfAPod(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

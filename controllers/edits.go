@@ -77,10 +77,9 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	now := runSettings(s.sim)
 	switch {
 	case len(status.RunSettings) == 0 && s.sim.Generation > 1:
-		// An earlier version of the operator started the simulation, and did not store status.runSettings. The
-		// generation shows that the spec was edited, but not whether it was edited before or after the start. To be
-		// safe, the verdict does not check the schedule. The function uncheckedSchedule recognizes this case, because
-		// status.scheduleChangeTime equals the start time.
+		// An earlier version of the operator started the simulation and did not store status.runSettings. The spec was
+		// edited, but perhaps before the start. To be safe, the verdict does not check the schedule: uncheckedSchedule
+		// recognizes this case, because status.scheduleChangeTime equals the start time.
 		status.ScheduleChangeTime = status.StartTime.DeepCopy()
 	case len(status.RunSettings) > 0 && changesSchedule(status.RunSettings, now, s.generatorsDone()):
 		status.ScheduleChangeTime = wholeSeconds(s.now)
@@ -90,10 +89,10 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	return nil
 }
 
-// changesSchedule reports whether an edit of the settings changes the schedule that the verdict checks. The parameter
-// ended is true if the generators have finished. Even then, edits of rates, stages and durations count, because the
-// verdict would check the edited schedule, which the generators did not follow. An edit of the number of generators
-// counts only if the old or the new number is 0.
+// changesSchedule reports whether an edit of the settings changes the schedule that the verdict checks. An edit of
+// rates, stages or durations always does: even after the generators have finished (ended is true), the verdict would
+// check the edited schedule, which they did not follow. A suspension counts only before they have finished. An edit of
+// the number of generators counts only if the old or the new number is 0.
 func changesSchedule(before, now map[string]string, ended bool) bool {
 	return slices.ContainsFunc(changed(before, now), func(name string) bool {
 		switch name {
@@ -108,7 +107,7 @@ func changesSchedule(before, now map[string]string, ended bool) bool {
 	})
 }
 
-// changed returns the names of the settings that differ, in alphabetical order.
+// changed returns the names of the settings whose values differ, in alphabetical order.
 func changed(before, now map[string]string) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(now)), func(name string) bool { return before[name] == now[name] })
 }

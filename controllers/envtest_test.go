@@ -145,7 +145,7 @@ func (r reconcileCounter) Handle(ctx context.Context, record slog.Record) error 
 	case record.Message == "Reconciler error":
 		r.repeat.Store(0)
 	case requeues:
-		delay, _ := time.ParseDuration(strings.TrimPrefix(after, " after ")) // the delay is 0 if the message contains none
+		delay, _ := time.ParseDuration(strings.TrimPrefix(after, " after ")) // 0 if the message contains no delay
 		r.repeat.Store(int64(delay))
 	}
 	if !r.Handler.Enabled(ctx, record.Level) {
@@ -175,12 +175,12 @@ type fakeServers struct {
 	dead    []broker.ReasonCount
 	queued  int64
 	rows    []timeline.Row
-	// The field appended contains the rows that the operator has stored.
+	// appended contains the timeline rows that the operator has stored.
 	appended []timeline.Row
 	opened   []string
 }
 
-// open records the binding of a server to which the operator connects.
+// open records the binding with which the operator opens a connection.
 func (f *fakeServers) open(at binding.Binding) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -194,8 +194,8 @@ func (f *fakeServers) bindings() []string {
 	return slices.Clone(f.opened)
 }
 
-// measure sets the timeline that the fake store returns for every simulation.
-func (f *fakeServers) measure(rows []timeline.Row) {
+// setTimeline sets the timeline that the fake store returns for every simulation.
+func (f *fakeServers) setTimeline(rows []timeline.Row) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rows = rows
@@ -208,8 +208,7 @@ func (f *fakeServers) fail(err error) {
 	f.fault = err
 }
 
-// refuse makes the servers reject writes with err, while reads still succeed. If err is nil, the servers accept writes
-// again.
+// refuse makes all writes to the servers fail with err, while reads still succeed. If err is nil, writes succeed again.
 func (f *fakeServers) refuse(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -270,7 +269,7 @@ func (f *fakeServers) CountSummaries(context.Context, podhttp.Server) (int64, er
 }
 
 type fakeBroker struct {
-	broker.Broker // nil, because the operator calls only the methods that fakeBroker overrides
+	broker.Broker // nil, because the operator calls only the methods below
 
 	servers *fakeServers
 	plan    *plan.Plan
@@ -336,7 +335,7 @@ func (s fakeStore) AppendTimeline(_ context.Context, _ string, rows []timeline.R
 	return nil
 }
 
-// marks returns the marks that the operator has stored in the timelines of simulations.
+// marks returns the marks, such as pod failures, that the operator has added to the timelines of simulations.
 func (f *fakeServers) marks() []timeline.Mark {
 	f.mu.Lock()
 	defer f.mu.Unlock()

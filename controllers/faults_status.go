@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The CRD allows at most maxFaults faults in the status, each with at most maxHit names of pods and a message of at
-// most maxFaultMessage characters.
+// The CRD limits the number of faults in the status, the number of pod names per fault, and the number of characters in
+// the message of a fault.
 const (
 	maxFaults       = 20
 	maxHit          = 5
@@ -20,8 +20,8 @@ const (
 )
 
 // faultsStatus returns the part of the status that describes faults, or nil if there are no accounts. Each account
-// describes one occurrence of a fault. h describes the occurrences whose records were removed; the counts in the status
-// include them.
+// describes one occurrence of a fault. The history h sums up the occurrences whose records were removed. The counts in
+// the status include them.
 func faultsStatus(accounts []fault.Account, h fault.History) *v1alpha1.FaultsStatus {
 	if len(accounts) == 0 {
 		return nil
@@ -90,7 +90,7 @@ func faultStatus(a *fault.Account) v1alpha1.FaultStatus {
 		status.Recovery = roundedDuration(*a.RecoverySeconds, 10*time.Millisecond)
 	}
 	if a.InjectedAt.IsZero() {
-		return status // a fault that was not injected has no peaks and no counts
+		return status // only a fault that was injected has peaks and counts
 	}
 	status.InjectedTime = wholeSeconds(a.InjectedAt)
 	status.PeakLag, status.PeakBacklog = roundedDuration(a.PeakLagSeconds, peakPrecision), a.PeakBacklog
@@ -101,7 +101,7 @@ func faultStatus(a *fault.Account) v1alpha1.FaultStatus {
 	return status
 }
 
-// peakPrecision is the precision of the longest latency and the longest lag in the status.
+// peakPrecision is the precision to which the status rounds the longest latency and the longest lag.
 const peakPrecision = 100 * time.Microsecond
 
 // roundedDuration converts seconds to a duration that is a multiple of precision.

@@ -55,7 +55,7 @@ func TestFaultsStatus_ManyFaults_IsBounded(t *testing.T) {
 	if got.Worst == nil || got.Worst.Number != 7 || len(got.Worst.Message) > maxFaultMessage {
 		t.Errorf("the worst is %+v", got.Worst)
 	}
-	accounts[299].Hit, accounts[299].HitOmitted = nil, 7 // the names of the pods are omitted from the record
+	accounts[299].Hit, accounts[299].HitOmitted = nil, 7 // the record omits the names of the pods
 	if f := faultStatus(&accounts[299]); f.HitCount != 7 {
 		t.Errorf("%d pods were hit, want 7", f.HitCount)
 	}
@@ -99,7 +99,7 @@ func TestRecoveries_ManyFaults_EachIsReportedOnce(t *testing.T) {
 		accounts[i] = fault.Account{Fault: "stall", Number: i, Outcome: fault.OutcomeRecovered, Message: "m"}
 	}
 	accounts[1].Outcome, accounts[2].Outcome, accounts[3].Outcome = fault.OutcomeNotRecovered, fault.OutcomeRecovering, fault.OutcomeAborted
-	records[4].Measured = &accounts[4] // an earlier reconcile has saved this account
+	records[4].Measured = &accounts[4] // an earlier reconcile has saved the effect of this fault
 	got := map[string]string{}
 	for _, n := range recoveries(records, accounts) {
 		got[n.message] += n.kind + " " + n.reason

@@ -33,7 +33,8 @@ const (
 	// ended, and after the simulation's queues and keys are removed from external servers.
 	Finalizer = v1alpha1.Group + "/cleanup"
 
-	// cleanupTimeout is the default of Options.CleanupTimeout.
+	// cleanupTimeout is how long the deletion of a simulation waits for its cleanup, unless Options.CleanupTimeout is
+	// set.
 	cleanupTimeout = 2 * time.Minute
 	// closeInterval is how often the operator checks whether the observer has closed the clients of a simulation.
 	closeInterval = time.Second
@@ -73,8 +74,8 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 
 // finalize stops the workloads of a deleted simulation and removes its queues and keys from external servers. Then it
 // removes the finalizer, so that Kubernetes deletes the simulation's objects. If the cleanup timeout expires, it
-// removes the finalizer although queues or keys remain. The time during which the cleanup waits for the cleanup of
-// other simulations does not count towards the timeout.
+// removes the finalizer although queues or keys remain. While the simulation waits for its turn behind the cleanups of
+// other simulations, the timeout does not run.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, error) {
 	r.rehearsals.Untrack(s.key)
 	r.observer.Untrack(s.key)
@@ -95,10 +96,9 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	return r.finalizeData(ctx, s, pods, deadline)
 }
 
-// finalizeData waits until the observer has closed its clients, because these clients declare queues. It then removes
-// the queues and keys of a deleted simulation from external servers, and finally the finalizer. If an attempt fails but
-// a retry may succeed, finalizeData does not give up before the deadline. The parameter pods contains the names of pods
-// that have not ended.
+// finalizeData removes the queues and keys of a deleted simulation from external servers, and finally the finalizer.
+// First it waits until the observer has closed its clients, because these clients declare queues. Failures that may be
+// temporary are retried until the deadline. The parameter pods contains the names of pods that have not ended.
 func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, deadline time.Time) (reconcile.Result, error) {
 	if !r.observer.IsClosed(s.key) && s.now.Before(deadline) {
 		return reconcile.Result{RequeueAfter: closeInterval}, nil
@@ -126,8 +126,8 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	return r.removeFinalizer(ctx, s)
 }
 
-// except returns the end of a sentence about a cleanup. It says that the cleanup did not remove the queues or keys of
-// another simulation with the same name. If there are no such queues or keys, except returns "".
+// except returns the end of a sentence about a cleanup: which queues or keys were kept, because they belong to another
+// simulation with the same name. It returns "" if there are none.
 func except(foreign purge.Foreign) string {
 	if foreign == (purge.Foreign{}) {
 		return ""
@@ -211,8 +211,8 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) (reconcile.R
 	return reconcile.Result{}, nil
 }
 
-// stopWorkloads deletes the generators and processors, because they would create queues and keys again. It returns the
-// names of the pods that have not ended.
+// stopWorkloads deletes the generators and processors, so that they cannot create removed queues and keys again. It
+// returns the names of the pods that have not ended.
 func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (pods []string, err error) {
 	if err := r.gather(ctx, s); err != nil {
 		return nil, err
@@ -246,7 +246,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 	if err := r.resolveBindings(ctx, s); err != nil {
 		return cleanupResult{Result: cleanup.Result{Queues: err, Keys: err}}
 	}
-	job := cleanup.Job{Plan: manifest.Identity(s.sim)} // s.plan cannot be used, because it is nil if the spec is invalid
+	job := cleanup.Job{Plan: manifest.Identity(s.sim)} // not s.plan, which is nil if the spec is invalid
 	remembered := r.cleaner.Remembered(s.key)
 	s.broker.remembered = cmp.Or(remembered.Broker, s.broker.remembered)
 	s.store.remembered = cmp.Or(remembered.Store, s.store.remembered)
@@ -262,8 +262,8 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := cleanupResult{Result: r.cleaner.Attempt(s.key, job)}
-	// If Done returns true, the cleanup has succeeded on all servers with a usable binding. Data can remain only on the
-	// other servers. A retry does not help there, so the result is final.
+	// If the cleanup is done, it has succeeded on every server with a usable binding. Data can remain only on the other
+	// servers, where a retry does not help. So the result is final.
 	result.final = result.Done()
 	result.Queues, result.Keys = errors.Join(result.Queues, missing.Queues), errors.Join(result.Keys, missing.Keys)
 	return result
@@ -285,8 +285,8 @@ func (s server) cleanupBinding() (*binding.Binding, error) {
 	return nil, errors.New(orElse(s.finding.message, "the binding of the server is unknown"))
 }
 
-// remember returns the binding to store: the current binding or, if that binding is unknown, the previously stored
-// binding. It returns nil if the operator manages the server, or if the simulation may no longer use the server.
+// remember returns the last known binding of the server, which the operator stores. It returns nil if the operator
+// manages the server, or if the simulation may no longer use the server.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:

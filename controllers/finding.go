@@ -6,8 +6,8 @@ import "fmt"
 type state int
 
 const (
-	// unchecked means that no phase of this reconcile has examined a part of the simulation. The condition of that part
-	// keeps its value.
+	// unchecked is the state of a part of the simulation that no phase of this reconcile has examined. The condition of
+	// that part keeps its value.
 	unchecked state = iota
 	// ready means that a part of the simulation works.
 	ready
@@ -16,8 +16,7 @@ const (
 	// progressing means that a part of the simulation is not ready, but is expected to become ready without a change by
 	// the user. For example, the part is starting, or the operator waits until an external problem is solved.
 	progressing
-	// stalled means that a part of the simulation becomes ready only after a user has acted. The message of the finding
-	// says what to do.
+	// stalled means that a part of the simulation is not ready until a user acts. The message says what to do.
 	stalled
 )
 
@@ -37,11 +36,9 @@ func found(s state, reason, format string, args ...any) finding {
 	return finding{state: s, reason: reason, message: message}
 }
 
-// findings contains the findings about all parts of a simulation. These findings determine the conditions of the
-// simulation.
+// findings contains one finding for each part of a simulation. They determine the conditions of the simulation.
 type findings struct {
-	// The field spec says whether the spec is valid. The field objects says whether the desired objects could be
-	// applied.
+	// spec is the finding about the validity of the spec. objects is the finding about applying the desired objects.
 	spec, objects finding
 	// The field volumes is the finding about volumes that must grow. This finding does not delay the start of the
 	// simulation, because the simulation works with the current size of the volumes.

@@ -39,8 +39,8 @@ func everyKind() []schema.GroupVersionKind {
 	}
 }
 
-// TestApply_ChangedField_IsRestored changes each field that the operator owns, in each object of a simulation. It also
-// deletes the objects.
+// TestApply_ChangedField_IsRestored changes each field that the operator owns, in each object of a simulation, and then
+// deletes the objects. The operator must restore everything.
 func TestApply_ChangedField_IsRestored(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
@@ -68,7 +68,7 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 		c.isRestored(child)
 	}
 
-	// The edits above were made while the operator was stopped. Now edit fields while the operator runs.
+	// So far, fields were edited while the operator was stopped. Now edit fields while it runs.
 	for _, child := range children {
 		for _, l := range ownedLeaves(child.Unstructured) {
 			if !strings.HasPrefix(l.path, "/metadata") && c.edit(child, l) {
@@ -84,8 +84,8 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 				c.isRestored(child)
 			}
 		}
-		// This edit replaces all labels with another label. The object then disappears from the operator's cache, which
-		// contains only objects with the label of their simulation. The operator must restore the labels nevertheless.
+		// An object whose labels are all replaced disappears from the operator's cache, which contains only objects
+		// with the label of their simulation. The operator must restore the labels nevertheless.
 		if !c.edit(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
 			t.Errorf("the labels of %s cannot be edited", child.what)
 		}
@@ -167,9 +167,9 @@ type leaf struct {
 	value      any
 }
 
-// ownedLeaves returns those fields of an object that, according to its managed fields, the operator owns. It omits
-// owner references, because the operator does not change an object with a different owner. It also omits passwords,
-// because the operator keeps a password that a user has edited.
+// ownedLeaves returns the fields of an object that the operator owns, according to the managed fields. It omits owner
+// references, because the operator does not change an object with a different owner. It also omits passwords, because
+// the operator keeps edited passwords.
 func ownedLeaves(o *unstructured.Unstructured) []leaf {
 	var leaves []leaf
 	for _, entry := range o.GetManagedFields() {
@@ -199,7 +199,7 @@ func appendLeaves(leaves []leaf, at leaf, fields map[string]any) []leaf {
 	for name, below := range fields {
 		kind, text, isField := strings.Cut(name, ":")
 		if !isField {
-			continue // in managed fields, the name "." stands for the object that contains the fields
+			continue // the name "." stands for the object itself
 		}
 		isLeaf = false
 		next := leaf{name: at.name + "/" + name}
@@ -218,8 +218,8 @@ func appendLeaves(leaves []leaf, at leaf, fields map[string]any) []leaf {
 	return leaves
 }
 
-// indexOf returns the index of a list element. The parameter text identifies the element, as in the managed fields: the
-// text contains the value of the element, or the values of its key fields.
+// indexOf returns the index of a list element. As in managed fields, the text is the element as JSON, or the key fields
+// of the element as JSON.
 func indexOf(list any, text string) int {
 	var key any
 	elements, _ := list.([]any)
@@ -242,7 +242,7 @@ func indexOf(list any, text string) int {
 func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
-		return v + "0" // a digit, so that a number in a string, such as "5", stays a number
+		return v + "0" // a digit, so that a string that must contain a number, such as "5", still does
 	case bool:
 		return !v
 	case int64:
@@ -353,8 +353,8 @@ func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	return now
 }
 
-// If an edit by somebody else makes it impossible to apply an object, the operator replaces the object. Later, the
-// operator must still remove a field that is no longer desired.
+// The operator replaces an object that it cannot apply because of somebody else's edit. After the replacement, it must
+// still remove fields that are no longer desired.
 func TestApply_AfterForcedReplacement_RemovesFieldsNoLongerDesired(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -29,9 +29,9 @@ type childKind struct {
 	// returns an empty list of such objects.
 	object  client.Object
 	newList func() client.ObjectList
-	// The function keep removes the fields of the object o that the operator does not use, and replaces the metadata
-	// with the parameter slim. Without this reduction, the pod templates of a thousand simulations alone would need
-	// hundreds of MiB in the cache.
+	// keep reduces an object before it is stored in the cache: it removes the fields that the operator does not use,
+	// and replaces the metadata by slim. Otherwise, the pod templates of a thousand simulations would occupy hundreds
+	// of MiB.
 	keep func(slim metav1.ObjectMeta, o client.Object) error
 	// crd is the name of the CustomResourceDefinition that defines an optional kind. It is "" for a kind that every
 	// cluster serves.
@@ -56,9 +56,9 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
 			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
-		// The cache keeps the status of workloads, because the operator computes conditions from the status. It also
-		// keeps the replicas, the names of the mounted Secrets, and the sizes of the volumes of StatefulSets, because
-		// the operator needs these current values while it cannot apply the desired values.
+		// The cache keeps the status, from which the operator computes conditions. It also keeps the replicas, the
+		// names of the mounted Secrets, and the sizes of the volumes. The operator uses these current values as long as
+		// it cannot apply the desired values.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
 				spec := appsv1.StatefulSetSpec{
@@ -91,7 +91,7 @@ func sizesOnly(templates []corev1.PersistentVolumeClaim) []corev1.PersistentVolu
 	return reduced
 }
 
-// secretsOnly returns a pod template with only the names of the Secrets that the pods mount.
+// secretsOnly reduces a pod template to the names of the Secrets that the pods mount.
 func secretsOnly(template corev1.PodTemplateSpec) corev1.PodTemplateSpec {
 	var reduced corev1.PodTemplateSpec
 	for i := range template.Spec.Volumes {
@@ -198,8 +198,7 @@ func optionalKinds() map[string]schema.GroupVersionKind {
 // served is the set of optional kinds that the API server serves.
 type served map[schema.GroupVersionKind]bool
 
-// serves reports whether the API server serves the given kind. Every API server serves the built-in kinds, which
-// have no CRD.
+// serves reports whether the API server serves the given kind. A kind without a CRD is built into every API server.
 func (s served) serves(kind childKind) bool { return kind.crd == "" || s[kind.GroupVersionKind] }
 
 func (s served) input() resources.Served {

@@ -47,8 +47,7 @@ type ManagerOptions struct {
 	Logger *slog.Logger
 	// Metrics is the registry for the metrics of simulations. If it is nil, these metrics are not exported.
 	Metrics prometheus.Registerer
-	// Manager contains the remaining options of the controller-runtime manager: leader election, metrics server and
-	// probes.
+	// Manager configures leader election, the metrics server and the probes.
 	Manager manager.Options
 }
 

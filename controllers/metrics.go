@@ -64,7 +64,7 @@ func (m *SimulationMetrics) Describe(descriptions chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector. It sends no requests.
 func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
-	const cacheTimeout = time.Second // limits the wait for List, which blocks until the first sync of the cache
+	const cacheTimeout = time.Second // List blocks until the cache has synced for the first time
 	ctx, cancel := context.WithTimeout(context.Background(), cacheTimeout)
 	defer cancel()
 	list := &v1alpha1.ParkingSimulationList{}
@@ -86,7 +86,7 @@ func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
 	}
 }
 
-// sample is a function that sends the value of a gauge for one simulation.
+// sample is a function that exports the value of a gauge for one simulation.
 type sample func(d *prometheus.Desc, value float64, labels ...string)
 
 func (m *SimulationMetrics) collectStatus(sim *v1alpha1.ParkingSimulation, gauge sample) {

@@ -31,7 +31,8 @@ func (o oneSimulation) List(_ context.Context, list client.ObjectList, _ ...clie
 	return nil
 }
 
-// The test derives the status from the accounts of faults, and the metrics from the status. So it covers both steps.
+// The test converts the measured effects of faults to the status, and the status to metrics. So it covers both
+// conversions.
 func TestSimulationMetrics_Faults_HaveTheValuesOfTheStatus(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)

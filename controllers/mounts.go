@@ -48,9 +48,9 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 // annotatePods sets the annotation mountsAnnotation of a component's running pods, so that the kubelet refreshes their
 // mounted files immediately.
 //
-// It does nothing while the user's Secret with the certificate is invalid, for example because the user has changed the
-// certificate but not yet the key: a refresh would give the pods the invalid certificate. Until the Secret is valid
-// again, all mounted files of these pods are refreshed only by the kubelet's regular sync.
+// It does nothing while the user's Secret with the certificate is invalid, for example because the user has changed
+// only the certificate and not yet the key. A refresh would give the pods the invalid certificate. Until the Secret is
+// valid, only the kubelet's regular sync refreshes the files.
 func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Component, hash string) error {
 	if s.managedServer(c).finding.reason == reasonSecretInvalid {
 		return nil
@@ -71,8 +71,8 @@ func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Com
 	return nil
 }
 
-// mountsHash returns a hash of the desired plan and of the versions of the Secrets that the pods of a component mount.
-// The component is a generator or the processor.
+// mountsHash returns a hash of the desired plan, and of the versions of all Secrets that the pods of a generator or
+// processor mount.
 func (s *scope) mountsHash(c resources.Component) string {
 	var plan string
 	for _, object := range s.desired {

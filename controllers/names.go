@@ -20,10 +20,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The pods of a simulation refer to the simulation's own objects by name. If an object of another owner had such a
-// name, a pod would use that object. For example, the pod would mount a Secret without the consent of its owner, or
-// send passwords to a Service of another owner. Therefore, while a name is taken, no workload that refers to this name
-// has pods, and the operator connects to no server through an object of this name.
+// The pods of a simulation refer to its objects by name. An object of that name may belong to somebody else: a pod
+// would then mount a Secret without permission, or send passwords to a foreign Service. Therefore, while a name is
+// taken, no workload that refers to this name has pods, and the operator connects to no server through an object of
+// this name.
 
 // isReferable reports whether other objects refer by name to objects of the given kind.
 func isReferable(kind string) bool {
@@ -71,8 +71,8 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// withholdServers adds to s.withheld the managed servers that need a Secret that pods must not mount. The method
-// toApply then makes sure that these servers have no pods.
+// withholdServers records in s.withheld which managed servers must have no pods, because they need a Secret that pods
+// must not mount.
 func (s *scope) withholdServers() {
 	for _, c := range resources.Servers() {
 		server := s.managedServer(c)
@@ -102,10 +102,10 @@ func sortedKeys[V any](m map[childKey]V) []childKey {
 
 func nameTaken(err *apply.NameTakenError) finding { return found(stalled, reasonNameTaken, "%s", err) }
 
-// checkClaims checks the volume claims of a StatefulSet that lacks pods. The StatefulSet controller uses every claim
-// that has the right name, and deletes the claim together with the StatefulSet. So the operator neither creates the
-// StatefulSet nor scales it up if a claim does not belong to the simulation, or if the operator has no permission to
-// read a claim. Existing replicas stay, because they may use claims of the simulation.
+// checkClaims checks the volume claims of a StatefulSet that lacks pods. The operator does not create or scale up the
+// StatefulSet if a claim is unreadable or does not belong to the simulation: the StatefulSet controller would use the
+// claim, and delete it together with the StatefulSet. Existing replicas stay, because they may use claims of the
+// simulation.
 func (r *Reconciler) checkClaims(ctx context.Context, s *scope, owner childKey, set *appsv1.StatefulSet) error {
 	if live, ok := s.children[owner].(*appsv1.StatefulSet); ok && live.Status.Replicas >= *set.Spec.Replicas {
 		return nil
@@ -144,8 +144,8 @@ func claimNames(set *appsv1.StatefulSet) []string {
 
 const (
 	claimKind = "PersistentVolumeClaim"
-	// forbiddenRetry is the time until the operator tries again to read a PersistentVolumeClaim that it has no
-	// permission to read. The operator does not watch roles, so it does not notice that somebody grants the permission.
+	// forbiddenRetry is the time until the operator tries again to read a PersistentVolumeClaim after the API server
+	// has denied the request. The operator does not notice when somebody grants the permission.
 	forbiddenRetry = time.Minute
 )
 
@@ -175,11 +175,13 @@ func hasLabels(o client.Object, want map[string]string) bool {
 	return true
 }
 
-// withholdReferrers adds to s.withheld the objects whose names objects of other owners already have, and every object
-// that refers to one of these names, directly or through other objects. If the Secret of the certificate authority
-// belongs to another owner, withholdReferrers also adds the Secrets with certificates that the authority would sign. It
-// compares only names, because many references do not contain the kind of the object. So it may add more objects than
-// necessary.
+// withholdReferrers adds objects to s.withheld, which the operator then does not apply. These are the objects whose
+// names are taken by other owners, and all objects that refer to a taken name, directly or through other objects. If
+// the Secret of the certificate authority is taken, these are also the Secrets with certificates that the authority
+// would sign.
+//
+// The method compares only names, because many references do not contain the kind of the object. So it may withhold
+// more objects than necessary.
 func (r *Reconciler) withholdReferrers(s *scope) error {
 	names := map[string]bool{}
 	for key := range s.taken {
@@ -188,7 +190,7 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 			names[key.name] = true
 		}
 	}
-	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // without the authority, the operator cannot sign certificates
+	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // without its CA, the operator cannot issue certificates
 		for _, c := range r.neededCertificates(s) {
 			if !c.External {
 				s.withheld[childKey{"Secret", c.Secret}], names[c.Secret] = true, true
@@ -206,8 +208,8 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 	return nil
 }
 
-// withholdReferrer adds an object to s.withheld if the object refers to one of the given names. It then adds the
-// object's own name to these names, so that the objects that refer to this object are also withheld.
+// withholdReferrer withholds an object (adds it to s.withheld) if the object refers to one of the given names. It then
+// adds the name of the object to the names. So a later call also withholds the objects that refer to this object.
 func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[string]bool) error {
 	key, err := r.keyOf(object)
 	if err != nil || s.withheld[key] {
@@ -312,16 +314,16 @@ func withReplicasOf(live, object client.Object) client.Object {
 // toApply returns the object to apply for a desired object, or nil if no object must be applied:
 //   - An object in s.withheld is not applied. But an existing workload in s.withheld is scaled to 0 replicas.
 //   - A StatefulSet in s.limited is neither created nor scaled up.
-//   - A workload whose pods would mount a missing Secret is not applied. There is one exception: if the existing pods
-//     of the workload mount a missing Secret, and s.isWithheld returns false, toApply returns the workload. The caller
-//     then delays the change, and a condition reports the delay.
+//   - A workload whose pods would mount a missing Secret is not applied, unless its existing pods also mount a missing
+//     Secret and s.isWithheld returns false. In this case, the caller delays the change, and a condition reports the
+//     delay.
 //   - An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
 	object = withVolumeSizeOf(live, object)
 	switch {
 	case !s.withheld[key] && s.mountsMissing(object) && (!s.mountsMissing(live) || s.isWithheld()):
-		return nil // new pods would wait for a missing Secret
+		return nil // do not create pods that would wait for a missing Secret
 	case live == nil && (s.withheld[key] || s.limited[key]):
 		return nil
 	case s.withheld[key]:

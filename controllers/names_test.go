@@ -68,7 +68,7 @@ func foreignCopy(o *unstructured.Unstructured, name string) *unstructured.Unstru
 	return foreign
 }
 
-// referrers returns the workloads that have replicas and whose pods refer to an object of the given name.
+// referrers returns the Deployments and StatefulSets that have replicas and refer to an object of the given name.
 func (c *cluster) referrers(name string) ([]string, error) {
 	deployments, sets := &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}
 	for _, list := range []client.ObjectList{deployments, sets} {
@@ -97,8 +97,8 @@ func (c *cluster) referrers(name string) ([]string, error) {
 	return found, nil
 }
 
-// The author of a simulation chooses its name, and so the names of its objects. The author must not be able to choose a
-// name that makes pods mount a Secret of another owner.
+// The names of a simulation's objects contain the name of the simulation, which its author chooses. No name may let the
+// pods mount a Secret of another owner.
 func TestReconcile_NameTaken_NoPodRefersToTheObjectOfAnotherOwner(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -143,8 +143,8 @@ func TestReconcile_NameTaken_NoPodRefersToTheObjectOfAnotherOwner(t *testing.T) 
 	}
 }
 
-// While the simulation runs, a user can replace one of its Secrets with the user's own Secret of the same name. The
-// kubelet would then mount the user's Secret into the running pods.
+// While the simulation runs, a user can replace one of its Secrets with another Secret of the same name. The kubelet
+// would mount that Secret into the running pods, so the operator must stop these pods.
 func TestReconcile_SecretReplacedWhileRunning_StopsThePodsThatUseIt(t *testing.T) {
 	t.Parallel()
 	for _, component := range []string{"redis", "rabbitmq", "agent"} {
@@ -215,7 +215,7 @@ func TestReconcile_VolumeClaimOfAnotherOwner_IsNotUsed(t *testing.T) {
 			}
 
 			// With these labels, the claim looks like a claim that an earlier StatefulSet of the simulation left
-			// behind. The operator uses such a claim.
+			// behind. The operator may use such a claim.
 			c.Edit(foreign, func() {
 				foreign.Labels = map[string]string{"simulation.parking.dev/simulation": "prod", "app.kubernetes.io/component": component}
 			})

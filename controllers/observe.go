@@ -55,8 +55,8 @@ func (s *scope) observedBinding(of server, remembered *binding.Binding) *binding
 	return of.binding
 }
 
-// notRead returns the finding about the ledger while there is no observation. The parameters broker and store are the
-// bindings of the two servers. A binding is nil if the operator does not know it.
+// notRead returns the finding that the operator has no current reading of the ledger. broker and store are the bindings
+// (address and credentials) of the two servers, or nil if unknown.
 func (s *scope) notRead(broker, store *binding.Binding) finding {
 	message := "The ledger has not been read yet"
 	if status := s.sim.Status.Ledger; status != nil && status.ObservedTime != nil {
@@ -110,7 +110,7 @@ func (s *scope) abortIfFailed(failed []ledger.Check) {
 }
 
 // probesStore reports whether the observer checks that the simulation can write to Redis. A managed Redis is checked
-// only if the durability needs a command that an image with an old Redis lacks.
+// only if the durability needs a command that old versions of Redis lack.
 func (s *scope) probesStore() bool {
 	return !s.store.managed || s.plan.Durability != plan.DurabilityWritten
 }
@@ -134,8 +134,8 @@ func (s *scope) assessObservation() {
 	}
 }
 
-// foreseen returns the finding for the condition ObjectivesMet of a running simulation. The parameter named failed
-// contains the checks that have failed for good.
+// foreseen returns the finding for the condition ObjectivesMet of a running simulation. failed contains the checks that
+// have already failed and cannot pass any more.
 func foreseen(failed []ledger.Check) finding {
 	if len(failed) > 0 {
 		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(ledger.Messages(failed)), "; "))

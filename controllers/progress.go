@@ -14,8 +14,8 @@ import (
 )
 
 // endOf returns the time at which the generators stop for good: the end of the duration or, if it is earlier, the abort
-// time. The result ok is false if the simulation has not started. It is also false if the simulation has no duration
-// and was not aborted.
+// time. The result ok is false if there is no such time: the simulation has not started, or it has neither a duration
+// nor an abort time.
 func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 	start, duration := sim.Status.StartTime, sim.Spec.Duration.Value()
 	if start == nil {
@@ -31,7 +31,8 @@ func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 // isAborted reports whether the operator ended the simulation early.
 func (s *scope) isAborted() bool { return s.sim.Status.AbortTime != nil }
 
-// drainDeadline returns the time at which the drain timeout expires. The result ok is false if endOf returns false.
+// drainDeadline returns the time at which the drain timeout expires. It returns false if the end of the schedule is
+// unknown; see endOf.
 func (s *scope) drainDeadline() (deadline time.Time, ok bool) {
 	end, ok := endOf(s.sim)
 	return end.Add(s.sim.Spec.DrainTimeout.Value()), ok
@@ -43,7 +44,8 @@ func (s *scope) drainTimedOut() bool {
 	return ok && !s.now.Before(deadline) && !s.isComplete()
 }
 
-// generatorsDone reports whether the generators must stop for good.
+// generatorsDone reports whether the generators must publish no more events: the run has ended or was aborted, or the
+// simulation is complete.
 func (s *scope) generatorsDone() bool {
 	end, ok := endOf(s.sim)
 	return s.isComplete() || ok && !s.now.Before(end)
@@ -109,9 +111,9 @@ func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 		f = found(progressing, reasonRunning, "The generators stop at %s", end.UTC().Format(time.RFC3339))
 		s.wakeAfter(end.Sub(s.now))
 	case !s.isDraining():
-		f = found(progressing, reasonStopping, "%s; the generators are stopping", s.overMessage())
+		f = found(progressing, reasonStopping, "%s; the generators are stopping", s.endReason())
 	case *s.sim.Spec.Processor.Replicas == 0:
-		f = found(progressing, reasonDraining, "%s, but no processor empties the queues: spec.processor.replicas is 0", s.overMessage())
+		f = found(progressing, reasonDraining, "%s, but no processor empties the queues: spec.processor.replicas is 0", s.endReason())
 	default:
 		f = found(progressing, reasonDraining, "The generators have stopped; the processors are emptying the queues")
 	}
@@ -124,17 +126,16 @@ func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 	return nil
 }
 
-// overMessage returns why the generators stop for good: either the duration has ended, or the simulation was
-// aborted.
-func (s *scope) overMessage() string {
+// endReason returns why the generators stop for good: the duration is over, or the simulation was aborted.
+func (s *scope) endReason() string {
 	if s.isAborted() {
 		return "The simulation ends early, because the verdict can only be FAIL"
 	}
 	return "The duration is over"
 }
 
-// wakeAtDeadline requests two reconciles: the first when the drain timeout expires, and the second after an additional
-// giveUpTime.
+// wakeAtDeadline requests two reconciles: one when the drain timeout expires, and one when the verdict stops waiting
+// for the observer.
 func (s *scope) wakeAtDeadline() {
 	deadline, ok := s.drainDeadline()
 	if !ok || s.isComplete() {
@@ -151,7 +152,7 @@ func (s *scope) wakeAtDeadline() {
 func wholeSeconds(t time.Time) *metav1.Time { return new(metav1.NewTime(t.Truncate(time.Second))) }
 
 func (s *scope) completeFinding() finding {
-	message := s.overMessage() + ", and the verdict is final"
+	message := s.endReason() + ", and the verdict is final"
 	if s.isAborted() {
 		message = "The simulation ended early, because the verdict could only be FAIL"
 	}
@@ -176,8 +177,8 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	return nil
 }
 
-// generates reports whether a generator should have pods. While a Secret is missing, the result is false for a
-// generator whose Deployment has 0 replicas, because new pods could not start without the Secret.
+// generates reports whether the generators of a component should have pods. While a Secret is missing, a Deployment
+// with 0 replicas gets no pods, because new pods could not start.
 func (s *scope) generates(c resources.Component) bool {
 	key := childKey{"Deployment", resources.Name(s.sim, c)}
 	waits := len(s.missing) > 0 && len(mountedSecrets(s.children[key])) == 0

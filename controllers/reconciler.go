@@ -111,8 +111,8 @@ func NewReconciler(o Options, d Dependencies) *Reconciler {
 	}
 }
 
-// errHalt ends a reconcile early without reporting an error. The findings that the phases have added say why the
-// reconcile ended. The next reconcile follows when one of the objects involved changes.
+// errHalt ends a reconcile early without reporting an error, because the findings of the phases already say why. The
+// next reconcile follows when one of the objects involved changes.
 var errHalt = errors.New("the reconcile cannot continue")
 
 // phase is one step of a reconcile.
@@ -123,7 +123,7 @@ func (r *Reconciler) phases() []phase {
 	return []phase{
 		// An invalid spec ends the reconcile, so that no objects are created.
 		r.validate,
-		// Every object that needs cleanup must be created after the finalizer has been added.
+		// Add the finalizer before any object is created that needs cleanup.
 		r.ensureFinalizer,
 		// Read the objects that all later phases use.
 		r.gather,
@@ -139,9 +139,9 @@ func (r *Reconciler) phases() []phase {
 		// Examine the workloads and everything that depends on them.
 		r.assessWorkloads,
 		r.assessParts,
-		// Track edits before the verdict, which depends on whether the schedule has changed.
+		// The verdict depends on whether the schedule was edited, so trackEdits runs before it.
 		r.trackEdits,
-		// Reading the ledger shows whether external servers respond, and whether all events have been processed.
+		// Read the ledger. It shows whether external servers respond, and whether all events have been processed.
 		r.observe,
 		r.rehearse,
 		r.foresee,
@@ -205,7 +205,7 @@ func (r *Reconciler) evict(key client.ObjectKey) {
 	r.claimChecks.evict(key)
 }
 
-// validate sets the simulation to stalled if its spec is invalid in a way that the schema of the CRD cannot detect.
+// validate sets the condition Stalled if the spec is invalid in a way that the schema of the CRD cannot detect.
 func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	if s.invalid != nil {
 		s.findings.spec = found(stalled, reasonInvalidSpec, "%s", s.invalid)
@@ -214,9 +214,8 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// halt corrects the status after a reconcile has ended early. If this reconcile has not examined a part of the
-// simulation, the condition of that part becomes Unknown. The target rates are cleared. If the simulation is complete,
-// halt does nothing, because its conditions and target rates no longer change.
+// halt corrects the status after a reconcile has ended early. Conditions that the reconcile has not examined become
+// Unknown, and the target rates are cleared. The status of a complete simulation does not change.
 func (s *scope) halt() {
 	if !s.isComplete() {
 		s.findings.setUnexamined(s.before.Status.Conditions)
@@ -224,8 +223,7 @@ func (s *scope) halt() {
 	}
 }
 
-// recordError records the error of a phase as a finding, so that the conditions show the error. If a finding about the
-// objects already reports a problem, recordError keeps that finding.
+// recordError makes the conditions show the error of a phase, unless they already show a problem with the objects.
 func (s *scope) recordError(err error) {
 	switch {
 	case s.findings.objects.state == stalled || s.findings.objects.state == progressing:
@@ -236,7 +234,7 @@ func (s *scope) recordError(err error) {
 	}
 }
 
-// forbidden returns the finding for an error of the API server that says that the operator lacks a permission.
+// forbidden returns the finding for a request that failed because the operator lacks a permission.
 func forbidden(err error) finding {
 	return found(stalled, reasonForbidden, "%s: grant the operator's role the permission. "+
 		"If the operator runs with --namespaces, add this namespace to that flag", err)

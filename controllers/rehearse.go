@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// rehearse makes the operator inject the faults of the simulation, and reads the records of the injected faults. If
-// the faults are removed from the spec, their records remain.
+// rehearse starts the injection of the simulation's faults, and reads the records of injected faults. It also reads the
+// records of faults that were removed from the spec.
 func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	_, hasRecords := s.children[faultsKey(s)]
 	start := s.sim.Status.StartTime
@@ -34,7 +34,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
 		r.notify(s, recoveries(s.faults, s.accountsSoFar))
 		if settled, known := r.rehearsals.Records(s.key); known {
-			s.faults = settled // Settle has stored the measured effects of ended faults in the records
+			s.faults = settled // now with the measured effects of ended faults, which Settle has added
 		}
 		s.sim.Status.Faults = faultsStatus(s.accountsSoFar, s.faultHistory)
 		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
@@ -46,16 +46,15 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	if err != nil {
 		// The rehearsal itself retries the read or write of its records. Until a retry succeeds, the simulation
 		// continues without new faults. The drain timeout still ends the simulation.
-		_ = r.applyFailed(s, faultsKey(s), err) // a condition shows this error, so the reconcile need not return it
+		_ = r.applyFailed(s, faultsKey(s), err) // a condition shows this error, so it need not be returned
 		s.wakeAfter(accountInterval)
 	}
 	return nil
 }
 
-// holdPods makes edits of workloads wait while a fault with the action Pause or Isolate is in effect, because replacing
-// a pod would end the fault early. Faults with the action Kill, Restart or Evict do not make edits wait, because their
-// target may need the edit to start again. Edits also wait until the records of the faults are loaded, because only the
-// records say whether a fault is in effect.
+// holdPods makes edits of workloads wait while a fault with the action Pause or Isolate is in effect, because a new pod
+// would end the fault early. Edits also wait until the records of the faults are loaded. They do not wait for the
+// actions Kill, Restart and Evict, because the target may need the edit to start again.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
 		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"} // completes the message "The change waits until …"
@@ -69,11 +68,12 @@ func (s *scope) holdPods(loading bool) {
 	}
 }
 
-// isHeld reports whether an edit of an object must wait for the end of a fault, or for a missing Secret. Edits of
-// workloads wait, because such edits replace pods. Edits of PodDisruptionBudgets and of the ConfigMaps of servers wait
-// together with the edits of workloads. Edits of Services, NetworkPolicies and the agents' Secret wait, because the
-// operator sends commands to the agents, and clients connect to the servers through the agents. But no edit waits if
-// pods must not use a Secret or another object, because these pods must stop at once.
+// isHeld reports whether an edit of an object must wait for the end of a fault, or for a missing Secret:
+//   - Edits of workloads wait, because they replace pods. Edits of PodDisruptionBudgets and of the ConfigMaps of
+//     servers wait together with them.
+//   - Edits of Services, NetworkPolicies and the agents' Secret wait, because they can interrupt connections to the
+//     agents. The operator controls the faults through the agents, and clients reach the servers through them.
+//   - No edit waits if pods must not use a Secret or another object, because these pods must stop at once.
 func (s *scope) isHeld(key childKey) bool {
 	if s.held.until == "" || s.isWithheld() || s.withheld[key] {
 		return false
@@ -94,7 +94,7 @@ func agentSecretKey(s *scope) childKey {
 	return childKey{"Secret", resources.Name(s.sim, resources.ComponentAgent)}
 }
 
-// accountInterval is the interval of reconciles while a simulation has not yet recovered from all of its faults.
+// accountInterval is how often a simulation is reconciled until it has recovered from all of its faults.
 const accountInterval = 5 * time.Second
 
 func (s *scope) runSoFar() fault.Run {

@@ -70,7 +70,7 @@ func TestRehearse_ActiveFault_DelaysCompletion(t *testing.T) {
 	c.Pod(sim, resources.ComponentProcessor, ready)
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 	c.AwaitEvent(sim, "FaultEnded", "restart/0")
-	c.AwaitEvent(sim, "FaultNotRecovered", "restart/0") // the fake store has no measurements that could prove a recovery
+	c.AwaitEvent(sim, "FaultNotRecovered", "restart/0") // without measurements, the fake store cannot prove a recovery
 }
 
 func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
@@ -130,7 +130,8 @@ func TestRehearse_PodTemplateEditedDuringAPause_IsAppliedAfterThePause(t *testin
 	secret := &corev1.Secret{}
 	c.Exists(&appsv1.Deployment{}, name+"-processor")
 	paused := c.Pod(sim, resources.ComponentProcessor, nil)
-	// The operator continues the fault in this record, as if a previous operator process had injected the fault.
+	// Store the record of a fault that is in effect. The operator continues this fault, as if an earlier operator
+	// process had injected it.
 	records, err := json.Marshal(map[string]any{"records": []fault.Record{{
 		Occurrence: fault.Occurrence{Fault: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, At: time.Second, For: 30 * time.Minute},
 		Chosen:     []fault.Chosen{{Name: paused.Name, ID: string(paused.UID)}},
@@ -167,7 +168,7 @@ func TestRehearse_PodTemplateEditedDuringAPause_IsAppliedAfterThePause(t *testin
 		t.Error("the template was changed during the pause")
 	}
 	c.Exists(secret, resources.Name(sim, resources.ComponentAgent))
-	c.Delete(paused, paused.Name) // without the paused pod, the pause ends
+	c.Delete(paused, paused.Name) // deleting the paused pod ends the pause
 	c.AwaitEvent(sim, "FaultAborted", "stall/0")
 	c.Eventually("the edit to be applied", func() error {
 		if !edited() {
@@ -226,7 +227,7 @@ func TestRehearse_Recovery_IsReportedWhileTheSimulationRuns(t *testing.T) {
 	c := newCluster(t)
 	sim, hit := c.createRunning("live", v1alpha1.ObjectivesSpec{}, restart(time.Second))
 	c.AwaitEvent(sim, "FaultInjected", hit.Name)
-	c.servers.measure(measured(time.Now(), 20*time.Second, 0))
+	c.servers.setTimeline(measured(time.Now(), 20*time.Second, 0))
 	c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
 		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	})
@@ -256,13 +257,13 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
 			// measure sets a timeline. From the call on, the latencies are high and the lag is 9 s.
-			measure := func() { c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second)) }
+			measure := func() { c.servers.setTimeline(measured(time.Now(), time.Hour, 9*time.Second)) }
 			if name == "lag" { // the lag must be 9 s in the whole run
 				measure()
 			}
 			tt.objectives.AbortOnFailure = true
 			sim, hit := c.createRunning(name, tt.objectives, restart(time.Second))
-			if name == "recovery" { // the latencies must not rise before the fault, because the recovery is measured against the latencies before the fault
+			if name == "recovery" { // the latencies before the fault must be normal, for comparison
 				c.AwaitEvent(sim, "FaultInjected", hit.Name)
 				measure()
 			}
@@ -280,8 +281,8 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 	}
 }
 
-// Latency returns to its previous level 295 s after the fault. The timeline ends 300 s after the fault, which is too
-// early to confirm the recovery. Nevertheless, the simulation is aborted only if maxRecovery is shorter than 295 s.
+// The latency is normal again 295 s after the fault, but the timeline ends at 300 s, too early to confirm the recovery.
+// The simulation must be aborted only if maxRecovery is shorter than 295 s.
 func TestRehearse_AbortOnFailure_AbortsOnlyIfRecoveryIsTooLate(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -308,7 +309,7 @@ func TestRehearse_AbortOnFailure_AbortsOnlyIfRecoveryIsTooLate(t *testing.T) {
 				}
 				return nil
 			})
-			c.servers.measure(measured(fault().InjectedTime.Time, 295*time.Second, 0))
+			c.servers.setTimeline(measured(fault().InjectedTime.Time, 295*time.Second, 0))
 			if tt.aborted {
 				c.AwaitEvent(sim, "ObjectivesNotMet", "restart/0 had not recovered after")
 				return
@@ -327,7 +328,7 @@ func TestRehearse_AbortOnFailure_AbortsOnlyIfRecoveryIsTooLate(t *testing.T) {
 	}
 }
 
-// spared checks that no fault was injected, neither into the pod nor into any other target.
+// spared checks that no fault was injected into the given pod or into any other target.
 func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 	c.T.Helper()
 	if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil || pod.DeletionTimestamp != nil {
@@ -351,7 +352,7 @@ func (c *cluster) awaitFault(later time.Duration) {
 func TestRehearse_DeletedSimulation_InjectsNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	const due = 15 * time.Second // even on a busy machine, the test deletes the simulation before the fault is due
+	const due = 15 * time.Second // long enough to delete the simulation before the fault is due, even on a busy machine
 	sim, pod := c.createRunning("deleted", v1alpha1.ObjectivesSpec{}, restart(due))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if err := c.Client.Delete(t.Context(), sim); err != nil {
@@ -378,7 +379,7 @@ func TestRehearse_EndedSimulation_InjectsNothing(t *testing.T) {
 
 // If another object has the name of the ConfigMap with the records of the faults, no fault is injected. The simulation
 // nevertheless runs and gets a verdict.
-func TestRehearse_OtherObjectHasTheNameOfTheFaultRecords_SimulationRunsAndGetsAVerdict(t *testing.T) {
+func TestRehearse_NameOfFaultRecordsIsTaken_SimulationGetsAVerdict(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	const name = "blocked"

@@ -50,7 +50,7 @@ func (r *Reconciler) reportNotWritten(s *scope, why error) {
 
 func reportKey(s *scope) childKey { return childKey{"ConfigMap", resources.ReportName(s.sim)} }
 
-// report builds the report when a simulation becomes complete.
+// report returns the report of a simulation that becomes complete.
 func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) report.Document {
 	rest := s.observation.Rest
 	run := report.Run{
@@ -77,8 +77,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	run.Rates.Entry.Correct(scheduled.ScheduleOf(event.TypeEntry))
 	run.Rates.Exit.Correct(scheduled.ScheduleOf(event.TypeExit))
 	if len(rows) > 0 {
-		// Marks show events of the run, such as the end of a fault. The interval includes the second in which the run
-		// ends, because that second can have marks.
+		// Marks note events of the run, such as the end of a fault. Include those in the second in which the run ends.
 		from, until := rows[0].Start(), run.EndTime.Add(time.Second)
 		evidence := &ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, FaultHistory: s.faultHistory, Timeline: rows}
 		missing := ledger.MissingMarks(evidence, &verdict, run.EndTime)
@@ -111,7 +110,7 @@ const maxNodes = 50
 // for concurrent use.
 type nodeTracker struct {
 	mu    sync.Mutex
-	names map[client.ObjectKey][]string // each list is sorted
+	names map[client.ObjectKey][]string // the sorted names of the nodes, by simulation
 }
 
 // observe adds the nodes of the given pods to the nodes of the simulation.

@@ -43,7 +43,7 @@ func TestNodeOf_ReturnsSizeAndOperatingSystem(t *testing.T) {
 	}
 }
 
-func TestReport_FailedPods_BecomeMarksInTheTimeline(t *testing.T) {
+func TestReport_FailedPods_AppearInTheTimeline(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, now)
@@ -67,7 +67,7 @@ func TestReport_FailedPods_BecomeMarksInTheTimeline(t *testing.T) {
 	}
 }
 
-func TestReport_MissedObjective_BecomesAMarkInTheTimeline(t *testing.T) {
+func TestReport_MissedObjective_AddsAMarkToTheTimeline(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, now)
@@ -156,7 +156,7 @@ func TestReport_FaultThatTookEffect_HasMarks(t *testing.T) {
 	}
 }
 
-func TestNodes_IncludeNodesOfDeletedPods(t *testing.T) {
+func TestReconcilerNodes_PodDeleted_NodeIsKept(t *testing.T) {
 	t.Parallel()
 	nodes := &corev1.NodeList{}
 	for _, name := range []string{"a", "b"} {
@@ -168,8 +168,8 @@ func TestNodes_IncludeNodesOfDeletedPods(t *testing.T) {
 	}
 	r := &Reconciler{direct: fake.NewClientBuilder().WithScheme(scheme).WithLists(nodes).Build()}
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
-	// Each call stands for a reconcile that sees a single pod, because the previous pod has been deleted. A pod that is
-	// not scheduled yet has the node name "". The node "unreadable" does not exist.
+	// Each call simulates a reconcile that sees only one pod. The pod with the node name "" is not scheduled yet. The
+	// node "unreadable" does not exist.
 	for _, node := range []string{"b", "", "unreadable", "a", "b"} {
 		r.nodeNames.observe(s.key, &corev1.Pod{Spec: corev1.PodSpec{NodeName: node}})
 	}

@@ -21,15 +21,14 @@ import (
 // scope is the state of one reconcile of one simulation. A reconcile consists of phases, and the comments say which
 // phase sets each field.
 type scope struct {
-	// The fields sim, before, key and now are set before the first phase. The field sim contains the simulation with
-	// its defaults, and the phases write its status. The field before contains the simulation as the operator has read
-	// it.
+	// The fields sim, before, key and now are set before the first phase. The field before is the simulation as it was
+	// read. The field sim also has the defaults, and the phases write its status.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// The fields resolved, plan, warnings and invalid are set before the first phase. The field invalid contains the
-	// errors of the spec. If there are no errors, invalid is nil, and plan and warnings are copied from resolved.
-	// Otherwise, resolved, plan and warnings are nil.
+	// The fields resolved, plan, warnings and invalid are set before the first phase. If the spec is invalid, invalid
+	// contains its errors, and the other three fields are nil. Otherwise, invalid is nil, and plan and warnings are
+	// those of resolved.
 	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string
@@ -42,36 +41,33 @@ type scope struct {
 	pods     []*corev1.Pod
 	served   served
 
-	// The resolveBindings phase sets the fields from here to secretsRead. The field database is the PostgreSQL server
-	// of a managed summary API. It is empty if the summary API uses SQLite. The operator does not connect to
-	// PostgreSQL.
+	// The resolveBindings phase sets the fields from broker to secretsRead. The field database is the PostgreSQL server
+	// of a managed summary API, to which the operator does not connect. It is empty if the summary API uses SQLite.
 	broker, store, database server
 	summaryAPI              credentialsSecret
-	// The field summaries describes the managed summary API. The field metrics describes the metrics servers of the
-	// generators and processors. These servers have a certificate, but no binding.
+	// summaries is the managed summary API. metrics stands for the metrics servers of the generators and processors.
+	// Both have a certificate, but no binding.
 	summaries, metrics server
 	// certificateVersions contains, for each component, the versions of the Secrets with its certificates.
 	certificateVersions map[resources.Component][]string
-	// The field missing contains the names of the Secrets that the spec names and that do not exist.
+	// missing contains the names of the Secrets to which the spec refers, but which do not exist.
 	missing map[string]bool
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
 	secretsRead []client.ObjectKey
 
-	// The field named taken contains the desired objects whose names are already used by objects of other owners.
-	// Entries are added by the checkNames phase, and also by the phases that read the simulation's own Secrets.
+	// The field named taken contains the desired objects whose names are used by objects of other owners. The
+	// checkNames phase, and the phases that read the simulation's own Secrets, add entries.
 	taken map[childKey]*apply.NameTakenError
-	// withheld contains the objects that the operator does not create. If such an object is a workload that already
-	// exists, the operator scales it to 0 replicas. The map contains three groups: the objects in the field named
-	// taken, the objects that refer to the objects in that field directly or through other objects, and the servers
-	// that need a Secret that no pod may mount. The checkNames phase sets this map.
+	// withheld contains the objects that the operator must not create: the objects in the field taken, all objects that
+	// refer to them directly or indirectly, and the servers that need a Secret that no pod may mount. If such an object
+	// is an existing workload, the operator scales it to 0 replicas. The checkNames phase sets this map.
 	withheld map[childKey]bool
-	// limited contains the StatefulSets that must not get more replicas. Their new pods would use
-	// PersistentVolumeClaims that already exist, and that may belong to somebody else. The checkNames phase sets this
-	// map.
+	// limited contains the StatefulSets that must not get more replicas, because new pods would use existing
+	// PersistentVolumeClaims that may belong to someone else. The checkNames phase sets this map.
 	limited map[childKey]bool
 
-	// The ensureCredentials phase sets the fields credentials and trusted. The map trusted contains, for each component
-	// that uses TLS, the CA certificates and the host name with which to verify the certificate of its pods.
+	// The ensureCredentials phase sets the fields credentials and trusted. For each component that uses TLS, trusted
+	// contains the CA certificates and the host name with which the operator verifies the certificate of its pods.
 	credentials resources.Credentials
 	trusted     map[resources.Component]podhttp.Server
 
@@ -91,30 +87,29 @@ type scope struct {
 	// sets this field.
 	faultsEdited bool
 
-	// The rehearse phase sets the fields faults, faultHistory, faultsKnown and accountsSoFar. The field faults contains
-	// the records of injected faults, and faultsKnown is false until these records are loaded. accountsSoFar contains,
-	// for each fault, its effect so far and whether the simulation has recovered from it. faultHistory sums up the
-	// occurrences whose records were removed.
+	// The rehearse phase sets the next four fields. faults contains the records of injected faults. faultHistory sums
+	// up the occurrences whose records were removed. faultsKnown is true once the records are loaded. accountsSoFar
+	// says, for each fault, what effect it has had so far, and whether the simulation has recovered.
 	faults        []fault.Record
 	faultHistory  fault.History
 	faultsKnown   bool
 	accountsSoFar []fault.Account
-	// The field held says why edits of workloads must wait, and until when. It is empty if edits need not wait. The
+	// held says why edits of workloads must wait, and until when. It is empty if they need not wait. The
 	// resolveBindings phase and the rehearse phase set this field.
 	held hold
 
-	// finalRecoveries contains the Kubernetes events about faults whose outcome became known only when the simulation
-	// became complete. The operator records these events after it has written the status.
+	// finalRecoveries contains Kubernetes events that the operator records after it has written the status. They are
+	// about faults whose outcome became known only when the simulation became complete.
 	finalRecoveries []notice
 
-	// Every phase may add findings, and may request the next reconcile with the method wakeAfter, which sets the field
-	// wake. If the field wake is 0, no phase has requested a reconcile.
+	// Every phase may add findings. The field wake is the delay until the next reconcile, or 0 if no phase has
+	// requested one with the method wakeAfter.
 	findings findings
 	wake     time.Duration
 }
 
-// hold says why and until when edits of workloads wait. The field named until is the end of a sentence such as "The
-// change waits until fault stall/0 has ended".
+// hold says why and until when edits of workloads wait. The field until completes a message such as "The change waits
+// until fault stall/0 has ended".
 type hold struct {
 	reason, until string
 }

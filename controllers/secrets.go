@@ -19,7 +19,7 @@ import (
 // exist. A later change of the Secret causes a reconcile.
 func (r *Reconciler) readSecret(ctx context.Context, s *scope, key client.ObjectKey) (*corev1.Secret, error) {
 	s.secretsRead = append(s.secretsRead, key)
-	r.secrets.add(s.key, key) // must precede getSecret, so that no change of the Secret is missed
+	r.secrets.add(s.key, key) // before getSecret, so that no later change of the Secret is missed
 	return r.getSecret(ctx, key)
 }
 
@@ -40,8 +40,8 @@ func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*core
 // secretReaders stores which simulation has read which Secrets. It is safe for concurrent use.
 type secretReaders struct {
 	mu sync.Mutex
-	// The map named readers contains, for each Secret, the simulations that have read the Secret. The map named read
-	// contains, for each simulation, the Secrets that the simulation has read.
+	// The map named readers lists the simulations that have read each Secret. The map named read lists the Secrets that
+	// each simulation has read.
 	readers, read map[client.ObjectKey][]client.ObjectKey
 }
 

@@ -96,8 +96,8 @@ func TestReconcile_QuotaExceededByStatefulSetPods_IsReported(t *testing.T) {
 	c.isCalm(1)
 }
 
-// The quota limits the number of Services, because the operator itself creates Services. A quota on pods would affect
-// the workload controllers of Kubernetes instead.
+// The quota limits the number of Services, because the operator itself creates Services. Pods are created by
+// controllers of Kubernetes, so a quota on pods would not make a request of the operator fail.
 func TestReconcile_ObjectCountQuotaExceeded_IsReportedUntilQuotaIsRaised(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -106,7 +106,7 @@ func TestReconcile_ObjectCountQuotaExceeded_IsReportedUntilQuotaIsRaised(t *test
 		Hard: corev1.ResourceList{corev1.ResourceServices: *zero()},
 	}}
 	c.Create(quota)
-	// In a real cluster, the quota controller sets the status of the quota, soon after the quota was created.
+	// In a cluster, the quota controller sets the status of a quota. This test runs no such controller.
 	setStatus := func(used corev1.ResourceList) {
 		quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: used}
 		if err := c.Client.Status().Update(t.Context(), quota); err != nil {
@@ -133,7 +133,8 @@ func TestReconcile_ObjectCountQuotaExceeded_IsReportedUntilQuotaIsRaised(t *test
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-// The image of a managed Redis may be too old for the durability Synced.
+// The image of a managed Redis may be too old for the durability Synced, which needs the command WAITAOF. The condition
+// StoreReady must report this.
 func TestReconcile_ManagedRedisCannotSync_IsUnusable(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -147,7 +148,7 @@ func TestReconcile_ManagedRedisCannotSync_IsUnusable(t *testing.T) {
 	}
 }
 
-// While a server can be read but not written, the schedules must not start, because no event could be processed.
+// If a server accepts reads but no writes, the run must not start, because no event could be processed.
 func TestReconcile_ServersAcceptNoWrites_SchedulesDoNotStart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -273,9 +274,9 @@ func TestReconcile_Stalled_DoesNotRequeue(t *testing.T) {
 	}
 }
 
-// isCalm checks that the operator makes at most the given number of reconciles within a window of 6 s. The window may
-// lie between two retries, so isCalm also checks that the latest reconcile returned no error and is not repeated too
-// soon. On a busy machine, the operator may still write in the first window, so isCalm tries several windows.
+// isCalm checks that the operator makes at most the given number of reconciles in 6 s. It also checks that the latest
+// reconcile succeeded and is not repeated soon, because the 6 s may lie between two retries. It makes several attempts,
+// because the operator on a busy machine may still write during the first one.
 func (c *cluster) isCalm(most int64) {
 	c.T.Helper()
 	const window, attempts = 6 * time.Second, 10

@@ -33,8 +33,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	if equality.Semantic.DeepEqual(s.before.Status, *status) {
 		return nil
 	}
-	// Start from the object as it was read, because the patch must not contain the defaults that the operator has set
-	// in memory.
+	// Patch the simulation as it was read. The copy in memory also has defaults, which the patch must not store.
 	after := s.before.DeepCopy()
 	after.Status = *status
 	patch := client.MergeFromWithOptions(s.before, client.MergeFromWithOptimisticLock{})
@@ -141,8 +140,9 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// recoveries returns a Kubernetes event for each fault with the outcome Recovered or NotRecovered. A fault whose record
-// already contains its final account gets no event, because an earlier reconcile has reported this account.
+// recoveries returns a Kubernetes event for each fault whose outcome has become known: Recovered or NotRecovered. It
+// skips a fault whose record already contains the final account, because an earlier reconcile has reported that
+// outcome.
 func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 	reported := map[string]bool{}
 	for i := range records {
@@ -165,9 +165,8 @@ func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 	return notices
 }
 
-// changedReason returns a condition if its reason has changed. Otherwise it returns nil. A new condition counts as
-// changed, unless its reason is Progressing: every simulation starts with this reason, so an event would say nothing
-// new.
+// changedReason returns the condition of the given type if its reason has changed, and nil otherwise. A new condition
+// counts as changed, unless its reason is Progressing: every simulation starts with this reason.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {
@@ -176,9 +175,8 @@ func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *
 	return is
 }
 
-// wholeMessage returns the complete message about readiness. If the simulation is not ready, the message of the
-// condition Ready only names another condition. So wholeMessage returns the message of the condition Stalled or
-// Reconciling, if there is such a condition.
+// wholeMessage returns the complete message about readiness. If the simulation is not ready, the condition Ready only
+// names the condition to look at, so wholeMessage returns the message of the condition Stalled or Reconciling.
 func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Condition) string {
 	for _, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling} {
 		if c := meta.FindStatusCondition(now.Conditions, kind); c != nil {
@@ -188,8 +186,7 @@ func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Conditi
 	return isReady.Message
 }
 
-// ignoredEdit reports whether the message of the condition Complete has changed and now says that an edit has no
-// effect.
+// ignoredEdit reports whether the condition Complete has a new message that says that an edit has no effect.
 func ignoredEdit(before, now *v1alpha1.ParkingSimulationStatus) bool {
 	was, is := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionComplete), meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionComplete)
 	return was != nil && is != nil && was.Message != is.Message && strings.Contains(is.Message, editIgnored)

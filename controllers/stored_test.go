@@ -39,8 +39,8 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		"secret":   {map[string]any{"redis": map[string]any{"secretRef": map[string]any{"name": "host=a password=hunter2"}}}, "spec.redis.secretRef.name"},
 		"suspend":  {map[string]any{"suspend": []any{}}, "spec.suspend"},
 	}
-	// Each of these values has the wrong type. A CEL rule of the CRD reads the value, and the API server rejects every
-	// change of the simulation because it cannot evaluate the rule.
+	// A CEL rule of the CRD reads these values. Because of their wrong types, the API server cannot evaluate the rule,
+	// and rejects every change of the simulation.
 	rejected := map[string]struct {
 		spec map[string]any
 		path string
@@ -96,7 +96,8 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		c.Delete(sim, name)
 		c.Gone(sim)
 	}
-	// The deletion of a simulation with an invalid spec completes once the spec is corrected.
+	// The API server rejects every change of a simulation with such a spec. So the deletion completes only once the
+	// spec is corrected.
 	text := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "text"}}
 	c.Delete(text, "text")
 	c.Edit(text, func() { text.Spec.Entry.Rate = new(int32(5)) })

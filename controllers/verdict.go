@@ -24,7 +24,8 @@ import (
 // observer may be busy, or may never learn the addresses of the servers.
 const giveUpTime = time.Minute
 
-// complete writes the verdict and the report once all events have been processed or the drain timeout has expired.
+// complete ends the simulation once all events have been processed or the drain timeout has expired. It writes the
+// report and the verdict.
 func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	if s.isComplete() || !s.conclude() {
 		return nil
@@ -45,13 +46,13 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	status.Latency = latencyStatus(&s.observation.Rest.Latencies)
 	status.Faults, s.finalRecoveries = faultsStatus(faults, s.faultHistory), recoveries(s.faults, faults)
 	s.findings.complete = true
-	s.wakeAfter(0) // the next reconcile stops the observation, because the status then contains the verdict
+	s.wakeAfter(0) // the next reconcile finds the verdict in the status, and stops the observation
 	return nil
 }
 
-// conclude reports whether it is time for the verdict. If giveUpTime has passed since the drain deadline, and there is
-// still no final observation, conclude sets s.observation to an observation with an error. The error says why there is
-// no final observation.
+// conclude reports whether it is time for the verdict. The verdict needs a final observation, that is, one with an
+// observer.Rest. If there is none when giveUpTime has passed since the drain deadline, conclude sets s.observation to
+// an observation with an error that says why.
 func (s *scope) conclude() bool {
 	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
 		return true
@@ -84,7 +85,7 @@ func (s *scope) conclude() bool {
 }
 
 func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
-	// The published events can be compared with the schedule only if the schedule has not changed since the start.
+	// Do not compare the published events with a schedule that has changed since the start.
 	unchecked := s.uncheckedSchedule()
 	var failures []error
 	if s.observation.Rest.TimedOut {
@@ -97,14 +98,14 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 		e.Entries, e.Exits = nil, nil
 	}
 	if s.isAborted() {
-		e.Entries, e.Exits = nil, nil // do not check the schedule, because the generators were stopped before the schedule ended
+		e.Entries, e.Exits = nil, nil // the schedule is not checked, because the abort stopped the generators early
 		e.Aborted = s.abortReason()
 	}
 	return ledger.Evaluate(e)
 }
 
-// load returns the events that were due according to the plan. It returns nil if these events are unknown, for example
-// because the schedule was changed or the run was ended early.
+// load returns the events that the plan schedules. It returns nil if they are unknown, for example because the schedule
+// was edited or the run was ended early.
 func (s *scope) load() *ledger.Load {
 	end, ends := endOf(s.sim)
 	if !ends || s.uncheckedSchedule() != "" || s.isAborted() {
@@ -124,9 +125,9 @@ func (s *scope) isEditedLate() bool {
 	return at != nil && ends && published > 0 && end.Sub(at.Time) < lateStart
 }
 
-// finalEvidence returns the evidence for the verdict from the final observation. The parameter named unchecked says why
-// the published events cannot be compared with the schedules. It is empty if a comparison is possible. Without a
-// comparison, a schedule counts as missed only if none of its events were published.
+// finalEvidence returns the evidence for the verdict from the final observation. If unchecked is not empty, it says why
+// the published events cannot be compared with the schedules. A schedule then counts as missed only if none of its
+// events were published.
 func finalEvidence(now *observer.Observation, p *plan.Plan, unchecked string, faults []fault.Account) ledger.Evidence {
 	e := evidence(now, p.Objectives)
 	e.Report, e.ReportErr, e.Summaries = now.Rest.Report, now.Rest.Err, now.Rest.Summaries
@@ -143,7 +144,7 @@ func finalEvidence(now *observer.Observation, p *plan.Plan, unchecked string, fa
 	return e
 }
 
-// ifNothingPublished returns the given schedule if all its due events were missed. Otherwise it returns nil.
+// ifNothingPublished returns s if none of its due events was published. Otherwise it returns nil.
 func ifNothingPublished(s *ledger.Schedule) *ledger.Schedule {
 	if s != nil && s.Missed == s.Due {
 		return s
@@ -155,9 +156,9 @@ func ifNothingPublished(s *ledger.Schedule) *ledger.Schedule {
 // time only when the kubelet updates the mounted plan.
 const lateStart = 30 * time.Second
 
-// schedules returns, for entries and for exits, how many events were due, and how many of them were not published. It
-// reads the numbers of published events from the ledger, because the generators no longer run when a simulation is
-// complete. An exit that was due while no plate was available does not count as missed, because no vehicle could leave.
+// schedules returns the numbers of due and of missed events, for entries and for exits. It takes the published events
+// from the ledger, because the generators no longer run when a simulation is complete. An exit for which no plate was
+// available does not count as missed, because no vehicle could leave.
 func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedule) {
 	r := &rest.Report
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
@@ -173,10 +174,9 @@ func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedu
 		kept(p.Exit.Schedule, p.Duration.D()-delay, left, skipped(p.Exit.Schedule, p.StartTime.Add(delay), event.TypeExit))
 }
 
-// skippedBy returns how many events the generators skipped because they started late. From the time begin until
-// begin+lateStart, it compares the number of events that the schedule plans with the number of events that became due
-// for a running generator. The difference is correct even if the replicas start at different times. If the timeline
-// contains no event, the result is 0.
+// skippedBy returns how many events the generators skipped because they started late. These are the events that the
+// schedule plans between begin and begin+lateStart, minus those that became due for a running generator. The result is
+// correct even if the replicas start at different times. It is 0 if the timeline contains no event.
 func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Type) int64 {
 	deadline := begin.Add(lateStart)
 	var due int64
@@ -193,16 +193,15 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	if !known {
 		return 0
 	}
-	// Add one second of the schedule as a tolerance, because a row may count events that became due in the second
-	// before the row.
+	// As a tolerance, add the events of one more second, because a row of the timeline may count events that became due
+	// in the second before the row.
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 
-// kept checks whether the generators kept to a schedule. It compares the number of attempted events with the number of
-// due events, after it has subtracted two tolerances from the due events:
-//   - The events that were skipped because a generator started late, but at most half of the due events. Without this
-//     maximum, the tolerance could cover all events of a short schedule. If no event was attempted, this tolerance is
-//     0, because a late start does not explain why all events are missing.
+// kept compares the attempted events with the due events of a schedule. It does not count two kinds of due events:
+//   - Events that were skipped because a generator started late, but at most half of the due events. Without this
+//     limit, the allowance could cover all events of a short schedule. If no event was attempted, there is no
+//     allowance, because a late start does not explain that.
 //   - The statistical variation of random arrivals.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
@@ -259,7 +258,7 @@ func latencySummary(s histogram.Snapshot) *v1alpha1.LatencySummary {
 	return &v1alpha1.LatencySummary{P50: shown(p50), P99: shown(p99)}
 }
 
-// verdictFinding returns the finding for the condition ObjectivesMet of a complete simulation: the verdict, its reasons
+// verdictFinding returns the content of the condition ObjectivesMet for a complete simulation: the verdict, its reasons
 // and the latencies.
 func verdictFinding(status *v1alpha1.ParkingSimulationStatus) finding {
 	if status.Verdict != v1alpha1.VerdictPass {

@@ -35,7 +35,7 @@ func unparsable() []broker.ReasonCount {
 	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 2}}
 }
 
-func TestForeseen_CertainFailure_IsReportedAtOnce(t *testing.T) {
+func TestForeseen_VerdictCanOnlyBeFail_ReportsItAtOnce(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		now     observer.Observation
@@ -287,7 +287,6 @@ func runningScope(t *testing.T, edit func(*v1alpha1.ParkingSimulationSpec)) *sco
 	return s
 }
 
-// An earlier version of the operator started the simulation, and did not record the settings of the run.
 func TestTrackEdits_RunStartedByOlderOperatorVersion_EditedScheduleIsNotChecked(t *testing.T) {
 	t.Parallel()
 	for generation, want := range map[int64]string{1: "", 2: "did not record whether an edit of the spec changed the schedule"} {
@@ -304,8 +303,8 @@ func TestTrackEdits_RunStartedByOlderOperatorVersion_EditedScheduleIsNotChecked(
 	}
 }
 
-// After an edit of the schedule, the verdict does not check the schedule, and its reasons say so. Other edits have no
-// effect on the verdict. A simulation that published nothing never passes.
+// If the schedule is edited, the verdict says that it does not check the schedule. Other edits have no effect on the
+// verdict. A simulation that published nothing must fail in any case.
 func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysThatScheduleWasNotChecked(t *testing.T) {
 	t.Parallel()
 	const unchecked = "the schedule was not checked, because an edit of the spec changed it at 2026-05-04T08:02:00Z"
@@ -324,7 +323,7 @@ func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysThatScheduleWasNotChecke
 	} {
 		for _, published := range []int64{9000, 500, 0} {
 			s := runningScope(t, func(s *v1alpha1.ParkingSimulationSpec) { s.Exit.Replicas = new(int32(0)) })
-			for range 2 { // the first call stores the settings, and the second call detects the edit of the settings
+			for range 2 { // the first trackEdits stores the settings, and the second detects the edit
 				if err := (&Reconciler{}).trackEdits(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}
@@ -386,8 +385,8 @@ func TestEvaluate_GeneratorStartsLate_IsToleratedUpToALimit(t *testing.T) {
 	}
 }
 
-// One of two replicas starts after 2 s, and the other replica starts after 25 s. The verdict ignores the missing events
-// from the time before each start. But if a replica dies after 40 s, the verdict is FAIL.
+// The two replicas start late, after 2 s and 25 s. The verdict must ignore the events that a replica missed before its
+// start. If a replica dies after 40 s, the verdict must be FAIL.
 func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -414,12 +413,12 @@ func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
 	}
 }
 
-// A generator that is added 2 s before the end has no time to publish anything. A generator that is added 1 min before
-// the end has enough time.
+// A generator that is added 2 s before the end has no time to publish, so its missing exits are excused. A generator
+// that is added 1 min before the end has enough time.
 func TestEvaluate_ExitGeneratorAddedJustBeforeTheEnd_MissingExitsAreExcused(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		before    time.Duration // time from the change of the schedule to the end of the run
+		before    time.Duration // how long before the end of the run the schedule was changed
 		published int64
 		want      ledger.Outcome
 	}{{2 * time.Second, 9000, ledger.Pass}, {2 * time.Second, 0, ledger.Fail}, {time.Minute, 9000, ledger.Fail}} {
@@ -435,8 +434,8 @@ func TestEvaluate_ExitGeneratorAddedJustBeforeTheEnd_MissingExitsAreExcused(t *t
 	}
 }
 
-// The simulation was aborted because a recovery took too long. The final measurements show a dead-lettered message, but
-// no recovery that took too long. The first reason of the verdict must still be the reason of the abort.
+// The run was aborted because a recovery took too long. The final measurements show a different failure (a
+// dead-lettered message) and no slow recovery. The verdict must still begin with the reason of the abort.
 func TestEvaluate_AbortedSimulation_FirstReasonIsTheReasonOfTheAbort(t *testing.T) {
 	t.Parallel()
 	s := runningScope(t, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Objectives.AbortOnFailure = true })

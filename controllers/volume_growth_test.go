@@ -40,7 +40,7 @@ func (c *cluster) readStatefulSet(name string) *appsv1.StatefulSet {
 	return set
 }
 
-// keepsTemplate fails the test if a StatefulSet was replaced, or if its claim template does not request the given size.
+// keepsTemplate checks that a StatefulSet was not replaced, and that its claim template requests the given size.
 func (c *cluster) keepsTemplate(before *appsv1.StatefulSet, size string) {
 	c.T.Helper()
 	now := c.readStatefulSet(before.Name)
@@ -100,7 +100,7 @@ func TestReconcile_VolumesGrow_NoPodIsReplaced(t *testing.T) {
 	claims := []*corev1.PersistentVolumeClaim{
 		c.Claim(sim, resources.ComponentRabbitMQ, 0, class, "2Gi"),
 		c.Claim(sim, resources.ComponentRabbitMQ, 1, class, "2Gi"),
-		c.Claim(sim, resources.ComponentRabbitMQ, 2, class, "8Gi"), // someone has enlarged this claim
+		c.Claim(sim, resources.ComponentRabbitMQ, 2, class, "8Gi"), // a user has enlarged this volume
 	}
 	others := []*corev1.PersistentVolumeClaim{
 		c.Claim(sim, resources.ComponentRabbitMQ, 3, class, "1Gi"), // there are only 3 pods, so no pod uses this claim
@@ -225,7 +225,7 @@ func TestReconcile_StorageClassForbidsExpansion_SimulationContinues(t *testing.T
 	}
 	c.keepsTemplate(set, "2Gi")
 
-	// If the user restores the previous size, the simulation is ready again.
+	// If the spec has the size of the existing claim again, the simulation is ready again.
 	c.Edit(sim, func() { sim.Spec.Redis.Managed.Storage = storage(class, "2Gi") })
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Edit(sim, func() { sim.Spec.Redis.Managed.Storage = storage(class, "4Gi") })

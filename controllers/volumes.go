@@ -22,10 +22,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/apply"
 )
 
-// Volumes of managed servers grow without a restart. The operator raises the requests of the volume claims, and the
-// storage system enlarges the volumes while they are in use. A StatefulSet keeps its claim template, because the
-// template is immutable. So a claim that is created later has the size of the template at first, and the operator then
-// enlarges this claim.
+// Volumes of managed servers grow without a restart: the operator raises the requests of their volume claims, and the
+// storage system enlarges the volumes while they are in use. The claim template of a StatefulSet is immutable. So the
+// StatefulSet creates later claims with the old size, and the operator then enlarges them.
 //
 // The operator does not watch volume claims. It reads them only while the size in the claim template is smaller than
 // the size in the spec.
@@ -34,14 +33,14 @@ const (
 	// resizeInterval is the time until the operator checks a volume claim again while its volume grows, or after a
 	// temporary error.
 	resizeInterval = 10 * time.Second
-	// claimInterval is the time until the operator checks a volume claim again after an error that is not temporary. It
-	// is also the minimum time between two checks of a claim that is large enough. Such a claim is checked again
-	// because a user may delete it. The claim is then created again with the smaller size of the claim template.
+	// claimInterval is the minimum time between two checks of a volume claim that is large enough, or whose latest
+	// check failed with an error that is not temporary. A claim that is large enough is checked again because a user
+	// may delete it. The StatefulSet then creates a smaller claim.
 	claimInterval = time.Minute
 )
 
-// growVolumes enlarges the volumes that are smaller than the size in the spec. Larger volumes keep their size. A
-// failure affects neither the other volumes nor the other phases.
+// growVolumes enlarges the volumes that are smaller than the size in the spec. Larger volumes keep their size. If a
+// volume cannot be enlarged, the reconcile continues with the other volumes and its other phases.
 func (r *Reconciler) growVolumes(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		set, isSet := object.(*appsv1.StatefulSet)
@@ -59,8 +58,8 @@ func (r *Reconciler) growVolumes(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// checkSize adds the finding about the size of a volume claim to s.findings. If a check of the claim is due, checkSize
-// checks the claim, and enlarges the claim if necessary. Otherwise, it adds the finding of the last check.
+// checkSize adds a finding to s.findings that says whether a volume claim has the desired size. If a check is due,
+// checkSize examines the claim, and enlarges it if necessary. Otherwise, it repeats the finding of the last check.
 func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *appsv1.StatefulSet) {
 	want := volumeSize(set)
 	check, isKnown := r.claimChecks.latest(s.key, name)
@@ -71,8 +70,8 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// Reconcile again when the next check is due. If the claim was checked just now and there is no finding, no further
-	// reconcile is needed.
+	// Reconcile again when the next check is due. This is not necessary if the claim was checked just now and needs no
+	// change.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}
@@ -86,7 +85,8 @@ type claimCheck struct {
 	finding finding
 }
 
-// claimChecks remembers the latest check of each volume claim, by simulation and name. It is safe for concurrent use.
+// claimChecks contains the latest check of the size of each volume claim, by simulation and name of the claim. It is
+// safe for concurrent use.
 type claimChecks struct {
 	mu     sync.Mutex
 	checks map[client.ObjectKey]map[string]claimCheck
@@ -129,8 +129,8 @@ func volumeSize(set *appsv1.StatefulSet) resource.Quantity {
 	return set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
 }
 
-// withVolumeSizeOf returns a copy of a desired StatefulSet whose claim template has the volume size of the StatefulSet
-// in the cluster, because claim templates are immutable. It returns all other objects unchanged.
+// withVolumeSizeOf returns a copy of a desired StatefulSet, with the volume size of the live StatefulSet. Claim
+// templates are immutable, so the desired size would be rejected. All other objects are returned unchanged.
 func withVolumeSizeOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
 	existing, exists := live.(*appsv1.StatefulSet)
@@ -146,9 +146,9 @@ func withVolumeSizeOf(live, object client.Object) client.Object {
 	return kept
 }
 
-// growClaim raises the request of a volume claim if the request is smaller than the desired size. It returns a finding,
-// and how long the caller should wait until it calls growClaim again. The finding is empty if the volume is large
-// enough, or if the claim does not exist.
+// growClaim raises the storage request of a PersistentVolumeClaim to the desired size. It returns what to report about
+// the claim, and how long to wait before the next call. There is nothing to report if the claim is large enough or does
+// not exist.
 func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *appsv1.StatefulSet) (f finding, next time.Duration) {
 	claim, want := &corev1.PersistentVolumeClaim{}, volumeSize(set)
 	switch err := r.direct.Get(ctx, key, claim); {
@@ -194,8 +194,8 @@ func (r *Reconciler) patchSize(ctx context.Context, claim *corev1.PersistentVolu
 	return nil
 }
 
-// examineClaim reports whether the operator must raise the request of a volume claim. It returns a finding if the
-// request or the volume is smaller than the desired size.
+// examineClaim reports whether the operator must raise the storage request of a volume claim. The finding is empty
+// unless the request or the volume is smaller than the desired size.
 func examineClaim(claim *corev1.PersistentVolumeClaim, want resource.Quantity) (isTooSmall bool, f finding) {
 	requested, capacity := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
 	grows := found(progressing, reasonVolumeResizing, "The volume of %s %s grows from %s to %s", claimKind, claim.Name, cmp.Or(textOf(capacity), textOf(requested)), textOf(want))
@@ -247,9 +247,9 @@ func hasCondition(claim *corev1.PersistentVolumeClaim, kind corev1.PersistentVol
 	})
 }
 
-// resizeFailed returns the finding about an error that occurs while the operator reads or enlarges a volume claim. The
-// API server does not say in a machine-readable way why it forbids a change, so resizeFailed examines the text of the
-// error.
+// resizeFailed returns the finding that describes an error while the operator reads or enlarges a volume claim. It
+// examines the text of the error, because the API server does not say in a machine-readable way why it forbids a
+// change.
 func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, err error) finding {
 	class := "its StorageClass"
 	if name := claim.Spec.StorageClassName; name != nil && *name != "" {
@@ -265,7 +265,7 @@ func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, e
 	case strings.Contains(text, "must support resize"):
 		return found(stalled, reasonVolumeNotResized, "%s, because %s does not allow volumes to be enlarged. The server continues to run with the current size. "+
 			"Set allowVolumeExpansion of the StorageClass to true if its storage system can enlarge volumes, %s", keeps, class, undo)
-	case isQuotaFailure(text): // not every quota failure has the status Forbidden
+	case isQuotaFailure(text): // some quota failures do not have the status Forbidden
 		return found(progressing, reasonQuota, "%s: %s, %s. The server continues to run with the current size", keeps, withRemedy(text), undo)
 	case apierrors.IsForbidden(err) && strings.Contains(text, `resource "persistentvolumeclaims" in API group`):
 		return forbidden(err)

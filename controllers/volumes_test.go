@@ -128,8 +128,8 @@ func TestResizeFailed_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 	}
 }
 
-// The claim template of a StatefulSet is immutable. The API server would reject a change of the volume size in the
-// claim template.
+// The volume claim templates of a StatefulSet are immutable: the API server would reject a changed volume size. So the
+// operator must apply the templates that already exist.
 func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 	t.Parallel()
 	key := childKey{"StatefulSet", "sim-rabbitmq"}
@@ -170,9 +170,9 @@ func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 	}
 }
 
-// growing returns a reconciler and a scope for a RabbitMQ with three nodes, whose claims must grow from 2Gi to 4Gi. The
-// function patch receives the name of each claim that the operator patches. If the function returns an error, the patch
-// fails.
+// growing returns a reconciler and a scope for a RabbitMQ with three nodes, whose volume claims must grow from 2Gi to
+// 4Gi. Each patch of a claim calls the function patch with the name of the claim, and fails if that function returns an
+// error.
 func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope) {
 	t.Helper()
 	live, desired := rabbitSet(3, 3), rabbitSet(3, 3)
@@ -201,7 +201,7 @@ func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope)
 	return &Reconciler{client: c, direct: c, childKinds: childKinds()}, s
 }
 
-// The function again returns the scope of the next reconcile, which follows after the given time without any change.
+// The function again returns the scope of a later reconcile that finds the same objects.
 func again(s *scope, later time.Duration) *scope {
 	next := newScope(s.before, s.now.Add(later))
 	next.children, next.desired = s.children, s.desired

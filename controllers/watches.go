@@ -39,7 +39,7 @@ const (
 )
 
 // SetupWithManager adds the reconciler to the manager. The manager's cache contains only objects that belong to
-// simulations. The parameter named referenced is a second cache, for objects that simulations refer to but do not own.
+// simulations. The cache referenced contains objects that simulations refer to but do not own.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, referenced cache.Cache) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -53,7 +53,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, ref
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		})
 	for _, kind := range r.childKinds {
-		if kind.crd == "" { // kinds with a CRD are optional, and crdWatcher watches them
+		if kind.crd == "" { // kinds with a crd are optional, and crdWatcher watches them
 			b = b.Watches(kind.object, owned, builder.WithPredicates(childChanged()))
 		}
 	}
@@ -182,9 +182,8 @@ func childChanged() predicate.Predicate {
 	}
 }
 
-// edited reports whether an object has changed, apart from its status. It also reports true if the owner of a field
-// has changed. For kinds without a generation, it reports every change, because they have no status that changes
-// often.
+// edited reports whether anything but the status of an object has changed, including the owners of its fields. For
+// kinds without a generation, every change counts, because their status rarely changes.
 func edited(before, after client.Object) bool {
 	if before.GetResourceVersion() == after.GetResourceVersion() {
 		return false

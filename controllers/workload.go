@@ -14,22 +14,22 @@ import (
 // workload contains the desired state of a Deployment or StatefulSet and its actual state.
 type workload struct {
 	component resources.Component
-	// The field desired is the desired number of pods, and the field pods is the number of existing pods. The field
-	// updated is the number of pods with the current template. The field ready is a lower bound of the number of ready
-	// pods with the current template, because Kubernetes reports only the number of ready pods of all templates.
+	// The field desired is the desired number of pods. The field pods is the number of existing pods. The field updated
+	// is the number of pods with the current template. The field ready is how many of the updated pods are certainly
+	// ready. The exact number is unknown, because Kubernetes counts the ready pods of all templates together.
 	desired, pods, updated, ready int32
 	// ending is the number of pods that have not ended although no pods are desired. It includes pods that are being
 	// deleted, which the status of the workload does not count.
 	ending int32
 	// observed is true if the Deployment or StatefulSet controller has acted on the latest change.
 	observed bool
-	// The field failure is the reason why pods are not ready, or "" if it is unknown. The field stuck is the message
-	// that the rollout has exceeded its progress deadline. The field stuck is used only if the field failure is empty.
+	// failure is the reason why pods are not ready, or "" if it is unknown. stuck is the message that the rollout has
+	// exceeded its progress deadline. It is used only if failure is empty.
 	failure, stuck string
 }
 
-// desiredWorkload returns the component and the desired number of pods if the object is a workload. Otherwise it
-// returns false.
+// desiredWorkload returns the component and the desired number of pods of a Deployment or a StatefulSet. It returns
+// false for other objects.
 func desiredWorkload(object any) (workload, bool) {
 	switch o := object.(type) {
 	case *appsv1.Deployment:
@@ -40,16 +40,15 @@ func desiredWorkload(object any) (workload, bool) {
 	return workload{}, false
 }
 
-// observe sets the fields that depend on the status of the object in the cluster. The parameter named live is this
-// object, or nil if it does not exist.
+// observe copies the state of the live object, a Deployment or a StatefulSet, to w. The parameter live is nil if the
+// object does not exist.
 func (w *workload) observe(live any) {
 	switch o := live.(type) {
 	case *appsv1.Deployment:
 		w.observed = o.Status.ObservedGeneration >= o.Generation
 		w.pods, w.updated = o.Status.Replicas, o.Status.UpdatedReplicas
-		// The status contains the number of ready pods, but does not say how many of them have the current template.
-		// Assume that all pods with an older template are ready, because a rollout keeps them until the new pods are
-		// ready.
+		// The status of a Deployment does not say how many of the ready pods have the current template. Assume that all
+		// pods with an older template are ready, because a rollout keeps them until the new pods are ready.
 		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
 		w.failure, w.stuck = deploymentFailures(o)
 	case *appsv1.StatefulSet:
@@ -62,7 +61,7 @@ func (w *workload) observe(live any) {
 	}
 }
 
-// outdated returns the number of pods that have an older template.
+// outdated returns the number of pods that do not have the latest template.
 func (w *workload) outdated() int32 { return max(w.pods-w.updated, 0) }
 
 // deploymentFailures returns why pods cannot be created, for example because of a quota. It also returns the message
@@ -164,7 +163,7 @@ func quotaFailures() []knownFailure {
 	}
 }
 
-// isQuotaFailure reports whether a message contains one of the marks in quotaFailures.
+// isQuotaFailure reports whether a failure message of Kubernetes says that a ResourceQuota is the cause.
 func isQuotaFailure(message string) bool {
 	return slices.ContainsFunc(quotaFailures(), func(known knownFailure) bool { return strings.Contains(message, known.mark) })
 }

@@ -44,7 +44,7 @@ func TestAddressOf_PrefersReadyPods(t *testing.T) {
 	}
 }
 
-// The verdict must not pass only because it was impossible to count the summaries.
+// Only a pod of the summary API can count the stored summaries. Without this count, the verdict must not be PASS.
 func TestDraining_NoPodOfTheSummaryAPI_WaitsUntilTheDrainTimeout(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
@@ -190,8 +190,8 @@ func TestPersistentFailure_IgnoresRecentSchedulingFailures(t *testing.T) {
 	}
 }
 
-// Kubernetes reports no failure of a pod on a lost node, or of a pod whose readiness probe fails for ever. So the
-// operator itself reports a failure if the pod has been overdue for too long.
+// Kubernetes reports no failure of a pod on a lost node, or of a pod whose readiness probe never succeeds. The operator
+// reports a failure if such a pod takes too long to end or to become ready.
 func TestPersistentFailure_PodDoesNotEndOrBecomeReadyInTime_IsReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -221,7 +221,7 @@ func TestPersistentFailure_PodDoesNotEndOrBecomeReadyInTime_IsReported(t *testin
 	}
 }
 
-// A rate above 0 in the status tells users that events are published.
+// The rate in the status must be 0 while no generator publishes events.
 func TestSetTargetRates_GeneratorsHaveNoPods_RateIsZero(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -254,7 +254,7 @@ func TestSetTargetRates_GeneratorsHaveNoPods_RateIsZero(t *testing.T) {
 	}
 }
 
-// HPA and KEDA read status.replicas as the current size, whatever the state of the pods.
+// Autoscalers (HPA, KEDA) use status.replicas as the current size, so it must count pods in every state.
 func TestSetScale_CountsAllPodsAndAllReadyPods(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim", UID: "1"}}
@@ -332,8 +332,8 @@ func TestSetTargetRates_RatesFollowTheStages(t *testing.T) {
 	}{
 		{0, false, 100, 0}, // at the start, no exits are due, because they begin after minStay
 		{30 * time.Second, false, 600, 0},
-		// The exit schedule starts 60.5 s after the entries: minStay is 60 s, and the entries get 500 ms to be
-		// confirmed. The exit rate rises from 0 to 100 within a minute. After 90 s, it has risen for 29.5 s, to 49.
+		// The exit schedule starts after 60.5 s: minStay, plus 500 ms for the broker to confirm the entries. The rate
+		// then rises from 0 to 100 within 60 s. So 90 s after the start, the rate is 100 * 29.5 / 60 = 49.
 		{90 * time.Second, false, 1100, 49},
 		{90 * time.Second, true, 0, 0},
 		{150 * time.Second, false, 7, 100},
@@ -357,8 +357,8 @@ func TestSetTargetRates_RatesFollowTheStages(t *testing.T) {
 	}
 }
 
-// The object of an evicted pod remains in phase Failed. If it counted as a pod that has not ended, a suspended
-// simulation would never become ready.
+// An evicted pod remains in phase Failed. It must count as ended. Otherwise, a suspended simulation would never become
+// ready.
 func TestLivePodsOf_OmitsPodsThatHaveEnded(t *testing.T) {
 	t.Parallel()
 	for phase, want := range map[corev1.PodPhase]int{
@@ -374,8 +374,8 @@ func TestLivePodsOf_OmitsPodsThatHaveEnded(t *testing.T) {
 	}
 }
 
-// If a server fails, or a fault pauses it for more than 5 min, no processor is ready. The user need not act, so the
-// condition reports no failing pod.
+// If a server fails, or a fault pauses it for more than 5 min, no processor is ready. The condition must not report
+// these pods as failing, because the user need not act.
 func TestPersistentFailure_CausedByFaultOrServer_IsNotReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -420,7 +420,8 @@ func TestPersistentFailure_CausedByFaultOrServer_IsNotReported(t *testing.T) {
 	}
 }
 
-// A container that crashes again and again runs for some seconds between two crashes.
+// Between two crashes, a container in a crash loop runs for some seconds. During this time, the operator must still
+// report the crash loop.
 func TestPersistentFailure_CrashLoop_IsReportedWhileTheContainerRuns(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -480,8 +481,8 @@ func TestWithRemedy_KnownFailure_AppendsTheRemedy(t *testing.T) {
 	}
 }
 
-// spec.duration counts from the start of the schedules. So the schedules must not start before the generators may run.
-// Otherwise, a part of the duration would pass without events.
+// spec.duration counts from the start of the schedules. If the schedules started before the generators, no events would
+// be published in the first part of the duration.
 func TestStart_SecretIsMissingOrMustNotBeMounted_SchedulesDoNotStart(t *testing.T) {
 	t.Parallel()
 	works := found(ready, reasonReady, "works")

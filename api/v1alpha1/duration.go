@@ -52,7 +52,7 @@ var goSyntax = regexp.MustCompile(`^(\d*[.]?\d*(h|m|s|ms|us|µs|μs|ns))+$`)
 // Shorter returns a valid text for the same duration if d is invalid only because it has too many digits. Otherwise it
 // returns "".
 func (d Duration) Shorter() Duration {
-	const limit = 4 * maxDurationLength // parsing a longer text could take long
+	const limit = 4 * maxDurationLength // bounds the time that parsing takes
 	if len(d) > limit {
 		return ""
 	}

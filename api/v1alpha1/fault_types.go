@@ -85,7 +85,7 @@ const (
 // +kubebuilder:validation:Enum=Kill;Restart;Evict;Pause;Isolate
 type FaultAction string
 
-// Actions of faults.
+// The actions of faults.
 const (
 	FaultActionKill    FaultAction = "Kill"
 	FaultActionRestart FaultAction = "Restart"
@@ -117,7 +117,7 @@ func (p *FaultPods) UnmarshalJSON(value []byte) error {
 	return nil
 }
 
-// Parse returns a number of pods and 0, or 0 and a percentage.
+// Parse returns either the number of pods or the percentage of pods. The other result is 0.
 func (p FaultPods) Parse() (number, percent int, err error) {
 	if !faultPodsSyntax.MatchString(string(p)) {
 		return 0, 0, errors.New(`must be a number from 1 to 999, or a percentage from "1%" to "100%"`)

@@ -178,7 +178,7 @@ const (
 // +kubebuilder:validation:Enum=Uniform;Poisson
 type Arrivals string
 
-// These are the ways in which events are distributed over time.
+// The values of Arrivals say how events are distributed over time.
 const (
 	// ArrivalsUniform spaces events evenly.
 	ArrivalsUniform Arrivals = "Uniform"
@@ -410,7 +410,7 @@ type RabbitMQSpec struct {
 // +kubebuilder:validation:Enum=Quorum;Classic
 type QueueType string
 
-// The queue types.
+// The types of the queues that a simulation declares in RabbitMQ.
 const (
 	QueueTypeQuorum  QueueType = "Quorum"
 	QueueTypeClassic QueueType = "Classic"

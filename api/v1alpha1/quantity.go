@@ -66,7 +66,8 @@ func numberText(value []byte) string {
 	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
-// Parse returns the quantity as a number. The error does not quote the text: the caller decides whether to quote it.
+// Parse returns the quantity as a number. The error does not quote the text, so that the caller decides whether to show
+// it.
 func (q Quantity) Parse() (resource.Quantity, error) {
 	if len(q) > maxQuantityLength || !quantitySyntax.MatchString(string(q)) {
 		return resource.Quantity{}, errors.New(`must be a quantity such as "500m" or "2Gi"`)

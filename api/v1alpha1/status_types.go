@@ -67,8 +67,8 @@ type ParkingSimulationStatus struct {
 	// +optional
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 
-	// abortTime is when the operator ended the simulation early, because the verdict could only be FAIL and
-	// spec.objectives.abortOnFailure is true.
+	// abortTime is when the operator ended the simulation early. It does this only if the verdict is certain to be FAIL
+	// and spec.objectives.abortOnFailure is true.
 	// +optional
 	AbortTime *metav1.Time `json:"abortTime,omitempty"`
 
@@ -157,9 +157,9 @@ type FaultsStatus struct {
 	// +optional
 	Results []FaultResult `json:"results,omitempty"`
 
-	// worst is the occurrence with the worst outcome. The outcomes from worst to best are NotInjected, NotRecovered,
-	// Aborted, Recovered, and those that are not final. Among equal outcomes, the occurrence with the longest recovery
-	// is the worst one.
+	// worst is the occurrence with the worst outcome. From worst to best, the outcomes are NotInjected, NotRecovered,
+	// Aborted, Recovered, and outcomes that are not final. If several occurrences have the same outcome, worst is the
+	// one with the longest recovery.
 	// +optional
 	Worst *FaultStatus `json:"worst,omitempty"`
 
@@ -463,7 +463,7 @@ type LedgerStatus struct {
 	Indeterminate int64 `json:"indeterminate"`
 
 	// lost is the number of confirmed events that had not taken effect when the queues were empty. It is absent until
-	// the simulation is complete, and if the queues did not become empty within the drain timeout.
+	// the simulation is complete. It stays absent if the queues were not empty when the drain timeout expired.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Lost *int64 `json:"lost,omitempty"`

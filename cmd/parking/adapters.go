@@ -28,8 +28,8 @@ var (
 type adapters struct {
 	broker *wiring.Broker
 	store  *wiring.Store
-	// Each of brokerFlag and storeFlag names the flag, the environment variable or the field of the plan file that
-	// selects the server. Error messages begin with this name.
+	// brokerFlag and storeFlag name the setting that selects each server: a flag, an environment variable or a field of
+	// the plan file. Error messages begin with these names.
 	brokerFlag, storeFlag string
 }
 
@@ -70,7 +70,7 @@ func (a adapters) readyChecks() []httpserver.Check {
 			}
 			return a.broker.CheckQueue(ctx)
 		}},
-		// A ping is not enough, because a server that rejects writes still answers pings.
+		// Ping is not enough: a server that rejects writes still answers pings.
 		{Name: httpserver.CheckRedis, Check: a.store.CheckWritable},
 	}
 }
@@ -84,7 +84,7 @@ func (a adapters) connect(ctx context.Context) error {
 	))
 }
 
-// both invokes two functions concurrently, and returns their errors.
+// both runs a function for the broker and a function for the store concurrently, and returns both errors.
 func both(forBroker, forStore func() error) (brokerErr, storeErr error) {
 	var calls sync.WaitGroup
 	calls.Go(func() { brokerErr = forBroker() })
@@ -113,8 +113,8 @@ func (a adapters) reachStore(ctx context.Context) error {
 	return nil
 }
 
-// requireConnection calls the method connect and marks its error as bad input. If a server is reachable but cannot
-// serve requests at the moment, requireConnection does not mark the error.
+// requireConnection connects to the servers with the method connect. A failure counts as invalid input of the user,
+// unless a server is reachable but cannot serve requests at the moment.
 func (a adapters) requireConnection(ctx context.Context) error {
 	return badInputUnlessNotReady(a.connect(ctx))
 }
@@ -178,7 +178,8 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-// removeKeys is like removeQueues, but deletes the simulation's keys in the store.
+// removeKeys deletes the simulation's keys, unless the store is in memory. If the keys belong to another simulation of
+// the same name, removeKeys keeps the keys and returns an error.
 func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil
@@ -187,8 +188,8 @@ func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-// keptForeign returns an error that lists the queues or keys of another simulation, which were kept. If foreign is
-// empty, keptForeign returns nil.
+// keptForeign returns an error that lists the queues or keys that a purge kept because they belong to another
+// simulation. It returns nil if there are none.
 func keptForeign(foreign purge.Foreign, simulation string) error {
 	if foreign == (purge.Foreign{}) {
 		return nil

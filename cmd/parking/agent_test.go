@@ -16,7 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// agentSecrets writes the files of an agent's Secret to a directory. It returns the directory and the certificate.
+// agentSecrets writes the token, the certificate and the private key of an agent to a temporary directory. It returns
+// the directory and the certificate.
 func agentSecrets(t *testing.T) (directory string, certificate []byte) {
 	t.Helper()
 	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, agent.ServerName)

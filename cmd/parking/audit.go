@@ -91,7 +91,7 @@ type auditResult struct {
 	Ledger     ledger.Report `json:"ledger"`
 	// LatencySeconds contains the latencies, computed from the recorded timeline.
 	LatencySeconds report.Latencies `json:"latencySeconds"`
-	// Running is true if the ledger changed during the audit. In this case the simulation is running.
+	// Running is true if the ledger changed during the audit, which means that the simulation is still running.
 	Running bool `json:"running"`
 	// Notes say why the result may be inaccurate.
 	Notes []string `json:"notes,omitempty"`
@@ -172,7 +172,7 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 	}
 	input := ledger.Evidence{
 		Report: account, Objectives: p.Objectives, Planned: p.Faults, Depths: seen.depths,
-		Running: seen.moved, InFlight: ledger.Unknown, // only the processors know how many events are in flight
+		Running: seen.moved, InFlight: ledger.Unknown, // an audit cannot count events in flight
 		Latencies: latencies, Timeline: rows, LedgerOnly: true,
 	}
 	if seen.depths.Dead > 0 {
@@ -209,21 +209,22 @@ func notes(a adapters, seen observation) (notes []string) {
 	return notes
 }
 
-// observation is the result of three reads: of the ledger, of the queues, and of the ledger a second time.
+// observation is the result of reading the ledger, then the queues, and then the ledger again.
 type observation struct {
 	depths broker.Depths
-	// moved is true if the two reads of the ledger differ. In this case the simulation is still running.
+	// moved is true if the ledger has changed between the two reads, so the simulation is still running.
 	moved bool
 	// held is true if processors may have unacknowledged events whose summaries the summary API has not accepted yet.
 	held bool
 }
 
-// atRest reports whether all events have been processed, as far as the ledger and the queues show.
+// atRest reports whether all events seem to be processed: the ledger does not change, no messages are known to wait in
+// queues, and processors hold no unfinished events.
 func (o observation) atRest() bool {
 	return !o.moved && !o.held && max(o.depths.Ready, 0)+max(o.depths.Retry, 0) == 0
 }
 
-// observe reads the ledger, waits, and reads the queues. Then it reads the ledger a second time.
+// observe reads the ledger, waits, and reads the queues. Then it reads the ledger again, to see whether it has changed.
 func observe(ctx context.Context, a adapters) (observation, error) {
 	auditor := ledger.NewAuditor(a.store)
 	before, err := auditor.Audit(ctx, ledger.Options{})

@@ -46,10 +46,9 @@ func newCLI(stdout, stderr *os.File, getenv func(string) string) *cli {
 // exitHook holds a function that is called before a second signal ends the process. It is safe for concurrent use.
 type exitHook struct {
 	mu sync.Mutex
-	do func()
+	do func() // nil for none
 }
 
-// set sets the function to call before a second signal ends the process. If do is nil, no function is called.
 func (h *exitHook) set(do func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -167,9 +166,8 @@ func (e *runError) Unwrap() error { return e.err }
 // errVerdict is the error of a command that has already printed the verdict FAIL. It makes the exit code 1.
 var errVerdict = errors.New("the verdict is FAIL")
 
-// badInput marks an error that the user can fix. The cause is on the command line, in the environment, in a file, or
-// in the permissions of an account. If err is nil, badInput returns nil. If too many open files cause the error,
-// badInput marks the error as a failure instead, because the input may be correct.
+// badInput marks an error that the user can fix, such as an invalid flag or a missing permission. It returns nil if err
+// is nil. It does not mark an error that too many open files cause, because the input may be correct.
 func badInput(err error) error {
 	if err == nil {
 		return nil
@@ -198,8 +196,8 @@ func listenError(err error, remedy string) error {
 	return badInput(fmt.Errorf("%w; %s", err, remedy))
 }
 
-// runs returns a function for cobra that calls f. The returned function marks an error of f as a failure, unless the
-// error is already marked.
+// runs adapts f to the signature that cobra requires. It wraps an error of f in a *runError, unless the error already
+// is one.
 func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		err := f(cmd.Context())

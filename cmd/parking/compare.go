@@ -118,7 +118,7 @@ func comparisonTable(r *report.Comparison) []string {
 		m := &r.Metrics[i]
 		rows = append(rows, []string{m.Name, m.BeforeText(), m.AfterText(), m.RelativeText(), m.ThresholdText(), string(m.Outcome), m.Reason})
 	}
-	const textFrom = 5 // columns 1 to 4 contain numbers: before, after, change and threshold
+	const textFrom = 5 // columns 1 to 4 (before, after, change and threshold) contain numbers
 	lines := []string{"", "  " + r.Headline(), fmt.Sprintf("  verdict: %s before, %s after", r.Before.Verdict, r.After.Verdict), ""}
 	for _, note := range r.Notes {
 		lines = append(lines, "  note: "+note, "")

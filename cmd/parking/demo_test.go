@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The first build of "make demo" is fast, because it omits the client libraries of Kubernetes, RabbitMQ, Redis and
-// databases.
+// The program that "make demo" builds must not contain the client libraries of Kubernetes, RabbitMQ, Redis and
+// databases, because they would make the first build slow.
 func TestDemoBuild_Dependencies_ContainNoClientsOfServers(t *testing.T) {
 	t.Parallel()
 	const tags = "nooperator,noservers" // the build tags of the Makefile target "demo"

@@ -92,8 +92,8 @@ func (s *recordingRegistry) Register(c prometheus.Collector) error {
 	return s.Registry.Register(c)
 }
 
-// families returns the metrics of this project by name. If a metric has no series, families fails the test, because
-// the labels of such a metric cannot be read.
+// families returns the metrics of this project by name. It fails the test if a metric has no series, because only a
+// series shows the labels of a metric.
 func (s *recordingRegistry) families(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 	gathered, err := s.Gather()
@@ -170,7 +170,7 @@ func operatorMetrics(t *testing.T) []string {
 		labels := slices.Sorted(slices.Values(strings.Split(parts[3], ",")))
 		kind := "gauge"
 		if parts[1] == "parking_simulation_fault_recovery_seconds" {
-			kind = "summary" // set here, because a prometheus.Desc does not contain the type of its metric
+			kind = "summary" // hard-coded, because a prometheus.Desc does not say that this metric is a summary
 		}
 		served := "operator"
 		if slices.Contains(labels, "action") {
@@ -286,5 +286,5 @@ func registerSummaries(t *testing.T, s *recordingRegistry) {
 		t.Fatal(err)
 	}
 	request := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/stats", http.NoBody)
-	api.ServeHTTP(httptest.NewRecorder(), request) // without a request, the histogram of request durations has no series
+	api.ServeHTTP(httptest.NewRecorder(), request) // without a request, there is no histogram of request durations
 }

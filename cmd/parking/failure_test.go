@@ -100,8 +100,8 @@ func lockedDatabase(t *testing.T) string {
 	return path
 }
 
-// To connect to a host name, a process first opens the socket of the DNS client. If no file descriptor is free for this
-// socket, the error must not blame the host name.
+// Resolving a host name needs a free file descriptor for a socket. If no file descriptor is free, the error must not
+// blame the host name.
 func TestSimulate_TooFewFileDescriptors_ExitsWithFailure(t *testing.T) {
 	t.Parallel()
 	database := []string{"--summaries-db", filepath.Join(t.TempDir(), "summaries.db")}

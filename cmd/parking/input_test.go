@@ -237,7 +237,7 @@ func TestBadInput_URIFromEnvironment_NamesTheVariable(t *testing.T) {
 	}
 }
 
-// A failed write to stdout is not invalid input, whichever command writes.
+// If stdout is full, every command exits with the code for a failure, not with the code for invalid input.
 func TestExecute_StdoutIsFull_ExitsWithFailure(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{

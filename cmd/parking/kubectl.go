@@ -54,8 +54,8 @@ func (c *cli) pluginCommand() *cobra.Command {
 	}
 	root.SetHelpCommand(helpCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
-	// By default, the help of each command lists the flags that all commands share. Most of these are flags of kubectl,
-	// so this template refers to the help of the root command instead.
+	// By default, the help of each command lists all global flags. Most of them are flags of kubectl, so the help only
+	// refers to 'kubectl parking --help'.
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "Global Flags:\n{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}",
 		"'kubectl parking --help' lists the flags that select the cluster, the user and the namespace (-n).", 1))
 	validateUsage(root)

@@ -510,7 +510,7 @@ func (u *users) startWatch(t *testing.T, user, line string) (await func(words ..
 	}
 	t.Cleanup(func() {
 		cancel()
-		_ = cmd.Wait() // the command has already ended, or cancel has killed it
+		_ = cmd.Wait() // ignore the exit code: cancel may have killed the command
 	})
 	return await, rest
 }

@@ -37,7 +37,7 @@ func untilSignal(parent context.Context, beforeExit func()) (context.Context, co
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // programs started by nohup ignore SIGHUP
+	if !signal.Ignored(syscall.SIGHUP) { // a program started by nohup must keep ignoring SIGHUP
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	go func() {

@@ -32,7 +32,7 @@ const freeFiles = "PARKING_TEST_FREE_FILES"
 const patience = 10 * time.Minute
 
 func TestMain(m *testing.M) {
-	connectTimeout, purgeTimeout = time.Minute, 5*time.Minute // a busy machine makes the servers slow
+	connectTimeout, purgeTimeout = time.Minute, 5*time.Minute // enough for a busy machine
 	if os.Getenv(asParking) == "1" {
 		if free, err := strconv.Atoi(os.Getenv(freeFiles)); err == nil {
 			defer exhaustFiles(free)()
@@ -43,8 +43,8 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(asParking, "1"); err != nil { // the child processes of the tests inherit this environment variable
 		panic(err)
 	}
-	// If the tests run under nohup, this process and its child processes ignore SIGHUP. Catching the signal here
-	// restores its default action in child processes.
+	// Under nohup, this process and its child processes ignore SIGHUP. If this process catches SIGHUP, its child
+	// processes start with the default action.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	servers.Main(apiserver.NewTests(m))
 }
@@ -149,7 +149,7 @@ func signalUntilEnd(ctx context.Context, t *testing.T, r *running, signal syscal
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
-		_ = r.cmd.Wait() // no error handling: callers read the exit code from ProcessState
+		_ = r.cmd.Wait() // ignore the error: callers read the exit code from ProcessState
 	}()
 	eventually(ctx, t, "the process ends", func() error {
 		select {

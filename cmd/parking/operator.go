@@ -204,12 +204,12 @@ const (
 	retryPeriod   = 5 * time.Second
 )
 
-// podLock returns a lock for leader election whose identity is the name of the pod. With this identity, an operator
-// that restarts after a crash still holds its Lease. The old process cannot use the Lease any more, because a container
-// restarts only after its process has ended.
+// podLock returns a lock for leader election whose identity is the name of the pod. So an operator that restarts after
+// a crash still holds its Lease. Two processes never use the same identity, because a container restarts only after its
+// process has ended.
 //
-// If leader election is disabled, podLock returns nil. If the name of the pod or the namespace of the Lease is unknown,
-// podLock also returns nil, and the manager uses a random identity.
+// podLock returns nil if leader election is disabled. It also returns nil if the name of the pod or the namespace of
+// the Lease is unknown; the manager then uses a random identity.
 func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.Interface, error) {
 	namespace := cmp.Or(f.leaderNamespace, f.namespace)
 	if !f.leaderElect || pod == "" || namespace == "" {

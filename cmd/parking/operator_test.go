@@ -44,7 +44,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// lot is a test cluster without nodes. It has only an API server, and an operator in a separate process.
+// lot is a test cluster that runs an operator in a separate process. It has an API server, but no nodes.
 type lot struct {
 	*apiserver.Cluster
 
@@ -82,7 +82,7 @@ func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 	if err != nil {
 		l.T.Fatal(err)
 	}
-	defer func() { _ = output.Close() }() // the started process keeps its own copy of the file descriptor
+	defer func() { _ = output.Close() }() // the child process has its own copy of the file descriptor
 	cmd := exec.Command(binary(l.T), args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = output, output
@@ -95,7 +95,7 @@ func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 			return
 		}
 		stopped = true
-		_ = cmd.Process.Signal(syscall.SIGTERM) // an error only means that the process has already ended
+		_ = cmd.Process.Signal(syscall.SIGTERM) // fails only if the process has already ended
 		if err := cmd.Wait(); err != nil {
 			text, _ := os.ReadFile(log)
 			l.T.Errorf("%q ended with %v:\n%s", args, err, text[max(0, len(text)-4000):])
@@ -130,8 +130,8 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 }
 
 // mountPlan does what a kubelet does for a mounted ConfigMap: it copies the simulation's plan to a file, and updates
-// the file until the test ends. It returns the path of the file. Before each write, the function edit can change the
-// plan, for example the addresses of servers.
+// the file until the test ends. It returns the path of the file. The function edit can change the plan before each
+// write, for example to replace the addresses of servers.
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""
@@ -164,7 +164,7 @@ func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) 
 			case <-ctx.Done():
 				return
 			case <-time.After(100 * time.Millisecond):
-				_ = mount(ctx) // if mount fails, the loop calls it again
+				_ = mount(ctx) // after an error, the loop retries
 			}
 		}
 	}()

@@ -81,7 +81,7 @@ func (m *memoryFlag) String() string { return string(*m) }
 
 // Set implements pflag.Value.
 func (m *memoryFlag) Set(text string) error {
-	const least = 1 << 30 // minimum memory of a node: 1 GiB, because the RabbitMQ pod alone requests at least 512 MiB
+	const least = 1 << 30 // a smaller node is useless, because the RabbitMQ pod alone requests at least 512 MiB
 	if q, err := v1alpha1.Quantity(text).ParseWhole(); err != nil || q.Value() < least {
 		return errors.New("must be a quantity of at least 1Gi, such as 32Gi")
 	}
@@ -93,7 +93,7 @@ func (m *memoryFlag) Set(text string) error {
 func (m *memoryFlag) Type() string { return "size" }
 
 func (m *memoryFlag) bytes() int64 {
-	q := resource.MustParse(string(*m)) // cannot panic, because the default is valid and Set validates other texts
+	q := resource.MustParse(string(*m)) // does not panic: the default is valid, and Set rejects invalid texts
 	return q.Value()
 }
 
@@ -150,7 +150,7 @@ func (f *planFlags) register(cmd *cobra.Command) {
 // mostPlanned is the maximum value of the flag --rate.
 const mostPlanned = 100_000_000
 
-// These texts say which values a flag accepts.
+// Each of these error texts says which values a flag accepts.
 const (
 	percentRange     = "must be from 0 to 100"
 	utilizationRange = "must be a percentage from 1 to 95, because near 100 % queues grow without end"
@@ -240,9 +240,8 @@ func (f *planFlags) readCosts() (*sizing.Costs, error) {
 	return costs, nil
 }
 
-// complete sets those fields of f.request that no flag sets directly. With -f, complete takes the rates and servers
-// from the manifest, and returns the manifest. Without -f, complete takes the rates and servers from flags, and returns
-// nil.
+// complete sets the fields of f.request that no flag sets directly. With the flag -f, it takes the rates and servers
+// from the manifest, and returns the manifest. Without -f, it takes them from other flags, and returns nil.
 func (f *planFlags) complete(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
 	r := &f.request
 	r.Node.MemoryBytes = f.nodeMemory.bytes()
@@ -271,7 +270,7 @@ func (f *planFlags) complete(ctx context.Context) (*v1alpha1.ParkingSimulation, 
 type planOutput struct {
 	*sizing.Result
 
-	// Manifest lists those fields of the given manifest whose values are too small for the manifest's rates.
+	// Manifest lists the fields of the given manifest that are too small for the manifest's rates.
 	Manifest []shortage `json:"manifest,omitempty"`
 }
 
@@ -308,7 +307,7 @@ func planTable(output *planOutput, checked bool, t *table) []string {
 	t.add("", "  "+t.palette.Head(planTitle(r)))
 	t.paragraph(" ", planSubtitle(r))
 	t.add("")
-	const textFrom = 99 // beyond the last column: all columns except the first contain numbers
+	const textFrom = 99 // no column after the first contains text
 	t.add(aligned(podRows(r), textFrom)...)
 	t.add("")
 	t.add(aligned(totalRows(r), 1)...)

@@ -126,9 +126,9 @@ func serverShortages(field string, storage v1alpha1.StorageSpec, resources *v1al
 // notSet stands for a CPU or memory request that the manifest omits.
 const notSet = "not set"
 
-// resourceShortages compares the requests and the memory limit in a manifest with the planned pods of a component. If
-// the manifest sets neither the request nor the limit of a resource, the operator uses a default. This is also a
-// shortage, because the default suits only low rates.
+// resourceShortages compares the requests and the memory limit in a manifest with those that the pods of a component
+// need. If the manifest sets neither the request nor the limit of a resource, this is also a shortage, because the
+// operator's default suits only low rates.
 func resourceShortages(field string, r *v1alpha1.ResourceRequirements, p *sizing.Pods) []shortage {
 	var all []shortage
 	if r == nil {
@@ -195,7 +195,7 @@ func marshalManifest(sim *v1alpha1.ParkingSimulation) ([]byte, error) {
 	return yaml.Marshal(object)
 }
 
-// plannedSimulation returns the simulation with the given index in a sizing result.
+// plannedSimulation returns the simulation with the given index. A sizing result divides the load among simulations.
 func plannedSimulation(r *sizing.Result, index int) *v1alpha1.ParkingSimulation {
 	planned := &v1alpha1.ParkingSimulation{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.Kind}}
 	spec := &planned.Spec
@@ -265,8 +265,8 @@ func resourcesOf(p *sizing.Pods) *v1alpha1.ResourceRequirements {
 	return r
 }
 
-// memoryLimit returns the memory limit of a pod, or 0 for no limit. A limit is never below the operator's default
-// limit.
+// memoryLimit returns the memory limit that a pod needs, or 0 if it needs no limit. The result is never below the
+// operator's default limit.
 func memoryLimit(p *sizing.Pods) int64 {
 	const mebibyte = 1 << 20
 	switch p.Component {
@@ -275,8 +275,8 @@ func memoryLimit(p *sizing.Pods) int64 {
 		// third. A limit of four times the request keeps both thresholds above the request.
 		return max(4*p.MemoryRequest, 1024*mebibyte)
 	case sizing.Redis:
-		// No limit: with a limit, the operator would set maxmemory to 70 % of the limit, and Redis would reject writes
-		// beyond maxmemory.
+		// Redis gets no memory limit. Otherwise, the operator would set maxmemory to 70 % of the limit, and Redis would
+		// reject writes beyond maxmemory.
 		return 0
 	}
 	return max(2*p.MemoryRequest, 512*mebibyte)

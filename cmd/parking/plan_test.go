@@ -57,8 +57,8 @@ func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 	return all
 }
 
-// The manifests that -o manifest prints are valid, and their rates add up to the planned rate. If 'parking plan -f'
-// checks the first of these manifests, it finds no value that is too small.
+// 'parking plan -o manifest' must print valid manifests whose rates add up to the planned rate. 'parking plan -f' must
+// find no value too small in the first of these manifests.
 func TestPlanCommand_ManifestOutput_IsValidAndSufficesForItsRates(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 101, 9_999, 40_000, 1_000_000} {
@@ -371,7 +371,7 @@ func readMeasured(t *testing.T, name string, into any) {
 	}
 }
 
-// checkTable returns a table of the content of check.json: the predicted and the measured latencies and backlogs.
+// checkTable returns a table of the predicted and the measured latencies and backlogs in the file check.json.
 func checkTable(t *testing.T) string {
 	t.Helper()
 	var check sizing.Check

@@ -14,18 +14,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// planned is a process that runs one component of a plan and connects to the servers in the plan.
+// planned is the process of one component of a plan, such as a generator. It connects to the servers in the plan.
 type planned struct {
 	service
 
 	plan     *plan.Plan                // the plan with which the process started
-	current  atomic.Pointer[plan.Plan] // the latest plan that the method watch has read from the file
+	current  atomic.Pointer[plan.Plan] // the latest plan read from the file
 	path     string
 	adapters adapters
 }
 
-// openPlanned reads the plan and opens its adapters. It does not connect to the servers. The caller must close the
-// result.
+// openPlanned reads the plan and opens clients of its servers, but does not connect. The caller must close the result.
 func (c *cli) openPlanned(ctx context.Context, component string, flags serviceFlags, path string) (*planned, error) {
 	if err := flags.check(); err != nil {
 		return nil, err
@@ -52,14 +51,13 @@ func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w"
 
 func (s *planned) close() { s.adapters.close(s.log) }
 
-// recordTimeout, plus the result of plan.Durability.Latency, is the maximum time that a stopping process spends on
-// storing the last rows of its timeline.
+// recordTimeout is the maximum time that a stopping process spends on storing the last rows of its timeline, in
+// addition to the time until these rows are durable (plan.Durability.Latency).
 const recordTimeout = 2 * time.Second
 
-// record records the timeline of a component until the caller calls the returned function stop. The function stop
-// returns when the last row is stored, or when the maximum time has passed; see recordTimeout. The parameter schedules
-// contains the types of the events that the component publishes. The timeline also contains a mark for each time at
-// which a server stops or resumes responding.
+// record records the timeline of a component in the background. The returned function stop ends the recording. It waits
+// until the last row is stored, but at most for recordTimeout plus the latency of the plan's durability. The component
+// publishes events of the types in schedules. The timeline also shows when a server stopped or resumed responding.
 func (s *planned) record(
 	ctx context.Context, component string, totals timeline.Totals, schedules ...event.Type,
 ) (stop func()) {

@@ -59,7 +59,7 @@ func TestSummariesMigrate_CopiesAnSQLiteFileAndCanBeRepeated(t *testing.T) {
 
 // Wrong credentials and a wrong database name are bad input. A lack of free connections is a failure, because the input
 // may be correct.
-func TestSummariesMigrate_ServerRejectsConnection_ExitCodeSaysWhetherTheInputIsWrong(t *testing.T) {
+func TestSummariesMigrate_ServerRejectsConnection_ExitCodeTellsBadInputFromFailure(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
 	uri, err := server.CreateDatabase(t.Context(), "limited")
@@ -103,7 +103,7 @@ func TestSummaries_PostgresRejectsThePassword_IsNotReadyAndSaysWhy(t *testing.T)
 	awaitUnready(ctx, t, address, "rejects the credentials; correct the user name and the password")
 }
 
-// The readiness check has a shorter timeout than a connection attempt, so it reports the error of an earlier attempt.
+// The readiness check times out before a connection attempt does. So it reports the error of an earlier attempt.
 func TestSummaries_PostgresIsSilent_IsNotReadyAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -125,8 +125,8 @@ const (
 	isNewer     = "the tables have schema version 99, but this version of parking supports versions up to"
 )
 
-// Each fault occurs while the process runs. The operator copies the reason of the failed readiness check into the
-// condition SummaryAPIReady.
+// Each fault begins while the process runs. The readiness check must give its reason, because the operator copies this
+// reason into the condition SummaryAPIReady.
 func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
@@ -181,7 +181,7 @@ func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T
 	}
 }
 
-// The disk is full before the process has created its tables.
+// The disk of PostgreSQL is full before the summary API has created its tables.
 func TestSummaries_PostgresDiskFullAtStart_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
@@ -211,7 +211,8 @@ func TestSummaries_PostgresDiskFullAtStart_IsNotReadyAndSaysWhyUntilTheRepair(t 
 	awaitReady(ctx, t, address)
 }
 
-// No retry can succeed, so the process exits instead of waiting.
+// The summary API cannot use a database with a newer schema, and no retry can succeed. So it must exit instead of
+// waiting.
 func TestSummaries_PostgresHasNewerSchemaAtStart_ExitsAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)
@@ -234,7 +235,7 @@ func executeSQL(ctx context.Context, t *testing.T, uri string, statements ...str
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(ctx) }() // an error has no effect, because the statements are already committed
+	defer func() { _ = conn.Close(ctx) }()
 	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)

@@ -51,7 +51,7 @@ func TestProcessCommand_LivePage_ShowsAllProcesses(t *testing.T) {
 	rejectsRequestsOfOtherSites(ctx, t, address)
 	servesFewConnections(ctx, t, address)
 	s.plan.Objectives = plan.Objectives{MaxLost: 3}
-	s.plan.Objectives.EndToEndP99 = plan.Duration(time.Microsecond) // no event meets this objective
+	s.plan.Objectives.EndToEndP99 = plan.Duration(time.Microsecond) // so short that no event can meet it
 	s.plan.StartTime = time.Now().UTC().Truncate(time.Second)
 	s.plan.Entry.Stages = []plan.Stage{{Duration: plan.Duration(2 * time.Second), Rate: 50}, {Duration: plan.Duration(time.Hour), Rate: 60}}
 	s.write(t)
@@ -111,7 +111,7 @@ func servesFewConnections(ctx context.Context, t *testing.T, address string) {
 		}
 		return nil
 	})
-	<-time.After(100 * time.Millisecond) // long enough to serve all connections if there were no limit
+	<-time.After(100 * time.Millisecond) // without a limit, all connections would be served in this time
 	if n := served.Load(); n > pageConnections {
 		t.Errorf("%d connections are served, want at most %d", n, pageConnections)
 	}

@@ -56,8 +56,8 @@ func (c *cli) purgeCommand() *cobra.Command {
 	return cmd
 }
 
-// plan returns a plan with the maximum number of partitions. So it covers all queues and keys that the simulation
-// can have, whatever its actual number of partitions is.
+// plan returns a plan with the maximum number of partitions, so that the command removes the data of every partition
+// that the simulation can have.
 func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 	if f.manifest.path == "" && f.manifest.simulation == "" {
 		return nil, errors.New("the simulation to remove is missing: set --simulation or -f")
@@ -126,8 +126,8 @@ func purgeQueues(ctx context.Context, a adapters, simulation string) (string, er
 	if err != nil {
 		return "", err
 	}
-	// Call removeQueues even if Exists found nothing, because an interrupted removal may have left objects that Exists
-	// does not detect.
+	// Remove queues even if Exists found nothing: an interrupted removal may have left objects that Exists does not
+	// detect.
 	if err := a.removeQueues(ctx, simulation); err != nil {
 		return "", err
 	}
@@ -152,8 +152,7 @@ func purgeKeys(ctx context.Context, a adapters, simulation string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	// Call removeKeys even if Exists found nothing, because an interrupted removal may have left keys that Exists does
-	// not detect.
+	// Remove keys even if Exists found nothing: an interrupted removal may have left keys that Exists does not detect.
 	if err := a.removeKeys(ctx, simulation); err != nil {
 		return "", err
 	}

@@ -52,9 +52,9 @@ func (hungBroker) Delete(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// purgedStore is a store that records whether it was purged.
+// purgedStore is a fake store that records whether it was purged.
 type purgedStore struct {
-	store.Store // nil, because a purge calls only the methods that purgedStore overrides
+	store.Store // nil, because a purge calls only the methods below
 
 	purged *bool
 }
@@ -68,20 +68,20 @@ func (s purgedStore) Purge(ctx context.Context) error {
 
 // recordingBroker is a broker that records in deletedFirst whether its queues were removed before the store's keys.
 type recordingBroker struct {
-	broker.Broker // nil, because a purge calls only the methods that recordingBroker overrides
+	broker.Broker // nil, because a purge calls only the methods below
 
 	keysPurged, deletedFirst *bool
 }
 
 func (b recordingBroker) Delete(context.Context) error {
-	// If purgeServers removed queues and keys concurrently, it would remove the keys before Sleep returns, and the test
-	// would fail.
+	// If keys were removed concurrently with queues, they would be gone after this pause, and the test would fail.
 	time.Sleep(time.Second)
 	*b.deletedFirst = !*b.keysPurged
 	return nil
 }
 
-// If purge removed the keys first, a processor that still receives messages would create keys again.
+// Purge must remove the queues first. Otherwise, a processor that still receives messages could create removed keys
+// again.
 func TestPurge_BothServersRespond_RemovesQueuesBeforeKeys(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -94,8 +94,8 @@ func TestPurge_BothServersRespond_RemovesQueuesBeforeKeys(t *testing.T) {
 	})
 }
 
-// besideHungBroker returns adapters for a broker that does not respond, and for a store that responds. The returned
-// bool becomes true when the store is purged.
+// besideHungBroker returns a broker that does not respond, and a store that does. The returned bool becomes true when
+// the store is purged.
 func besideHungBroker() (adapters, *bool) {
 	purged := new(bool)
 	return adapters{

@@ -52,7 +52,7 @@ const (
 	formatMarkdown reportFormat = "md"
 	formatJUnit    reportFormat = "xml"
 	formatTable    reportFormat = "table"
-	formatYAML     reportFormat = "yaml" // the command report does not accept this format
+	formatYAML     reportFormat = "yaml" // 'parking report' does not accept this format
 )
 
 // render renders a report in a format. A table has no colors and no maximum width.
@@ -288,7 +288,7 @@ func (r reportFiles) check(manifest string) error {
 func (r reportFiles) write(d *report.Document) error {
 	var errs []error
 	for _, path := range r {
-		format, _ := formatOf(path) // formatOf succeeds, because Set has checked the suffix
+		format, _ := formatOf(path) // no error is possible, because Set has checked the suffix
 		text, err := render(d, format)
 		if err == nil {
 			err = document.WriteFile(path, text)

@@ -29,18 +29,17 @@ import (
 // sampleReport is the path of a recorded report in which every section has content.
 const sampleReport = "../../internal/report/testdata/report.json"
 
-// TestReport_AllFormats_HaveTheSameFigures sets each number and time of a report, one after the other, to a value that
-// is easy to recognize. JUnit and JSON must contain each of these figures. The table, Markdown and HTML may omit a
-// figure, but those that show it must show the same text. docs/reports.md must list the omitted figures and the formats
-// that omit them. The test skips the limits of objectives: instead of these numbers, the table, Markdown and HTML show
-// the texts of the checks.
+// TestReport_AllFormats_HaveTheSameFigures sets each number and time of a report, one after the other, to a
+// recognizable value. JUnit and JSON must contain the value. The table, Markdown and HTML must show it as the same
+// text. If one of them omits it, docs/reports.md must say so. The test skips the limits of objectives, which these
+// three formats show only as texts of checks.
 func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Timeline = nil // JUnit does not contain the timeline
+	d.Timeline = nil // JUnit has no timeline, so the test skips it
 	textFormats := []reportFormat{formatTable, formatMarkdown, formatHTML}
 	shown := map[string][]reportFormat{}
 	for _, atRest := range []bool{true, false} {
@@ -99,8 +98,8 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	}
 }
 
-// forEachFigure calls f with the path and the value of each number and time in v. Zero values that JSON omits are
-// included. The limits of objectives are skipped.
+// forEachFigure calls f with the path and the value of each number and time in v, including zero values that JSON
+// omits. It skips the limits of objectives.
 func forEachFigure(v reflect.Value, path string, f func(path string, figure reflect.Value)) {
 	switch v.Interface().(type) {
 	case plan.Objectives:
@@ -133,8 +132,8 @@ func forEachFigure(v reflect.Value, path string, f func(path string, figure refl
 	}
 }
 
-// recognizable sets a figure to a value that occurs nowhere else in the report. It returns the text of this value in
-// JSON, and all texts with which the other formats may show the value.
+// recognizable sets a figure to a value that occurs nowhere else in the report, so that a test can find it. It returns
+// the text of this value in JSON, and all texts with which the other formats may show the value.
 func recognizable(d *report.Document, figure reflect.Value) (recorded string, forms []string) {
 	if figure.Kind() == reflect.Pointer {
 		figure.Set(reflect.New(figure.Type().Elem()))
@@ -262,7 +261,7 @@ func TestReportCommand_InvalidInput_IsRejected(t *testing.T) {
 	}
 }
 
-func TestSimulate_NoLivePage_ReportMarksAMissedObjectiveOnce(t *testing.T) {
+func TestSimulate_NoLivePage_TimelineShowsMissedObjectiveOnce(t *testing.T) {
 	t.Parallel()
 	// There are ten times as many exits as entries. So most exits find no parked vehicle and are not published.
 	manifest := manifestFile(t, `{duration: 3s, entry: {rate: 50}, exit: {rate: 500, matchPercent: 100, minStay: 0s}, objectives: {minAchievedPercent: 90}}`)
@@ -292,7 +291,7 @@ func TestSimulate_FourReportFlags_WritesEachFormat(t *testing.T) {
 	}
 	got := parking(t, args...)
 	printed := got.result(t)
-	if !passedButSchedules(got, printed) {
+	if !passedExceptSchedules(got, printed) {
 		t.Fatalf("exit code %d, stderr %q", got.code, got.stderr)
 	}
 	d, err := report.ReadFile(filepath.Join(dir, "r.json"))
@@ -354,7 +353,7 @@ func agree(t *testing.T, printed report.Document, dir string) {
 	if err := json.Unmarshal([]byte(texts["r.json"]), &read); err != nil {
 		t.Fatal(err)
 	}
-	read.Timeline = nil // the report on stdout has no timeline
+	read.Timeline = nil // like the report on stdout, which omits the timeline
 	if diff := cmp.Diff(&printed, &read, cmpopts.IgnoreFields(report.Environment{}, "Manifest")); diff != "" {
 		t.Errorf("r.json differs (-printed +file):\n%s", diff)
 	}

@@ -148,7 +148,7 @@ func (s service) run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() {
 		served <- server.Serve(serving)
-		stop() // without HTTP, the process cannot be monitored, so it must not continue
+		stop() // a process without HTTP cannot be monitored, so it must end
 	}()
 	go cores.Adapt(serving)
 	err = withinGrace(working, s.flags.grace, s.work)

@@ -82,7 +82,7 @@ func (f *serverFlags) rabbitmqSource() string {
 	return sourceOf(f.rabbitmq, f.rabbitmqVariable, flagRabbitMQ, flagRabbitMQSecret)
 }
 
-// redisSource returns the name of the flag or of the environment variable with which the user has selected Redis.
+// redisSource returns the name of the flag or environment variable that selects the Redis server.
 func (f *serverFlags) redisSource() string {
 	return sourceOf(f.redis, f.redisVariable, flagRedis, flagRedisSecret)
 }
@@ -132,9 +132,9 @@ func (f *serverFlags) selection() string {
 	return strings.Join(flags, " ")
 }
 
-// sourceOf returns the name of the flag or of the environment variable with which the user has selected a server. The
-// parameter variable is the name of the environment variable from which the URI was read, or "" if a flag gives the
-// URI. The parameters uri and secret are the names of the flags for the URI and for the directory with the Secret.
+// sourceOf returns the name of the flag or environment variable that selects the server ref. The user can select a
+// server with the flag uri, with the flag secret, or with an environment variable. variable is the name of the
+// environment variable if the URI comes from there, and "" otherwise.
 func sourceOf(ref plan.BindingRef, variable, uri, secret string) string {
 	switch {
 	case ref.URI == "" && ref.SecretDir != "":
@@ -163,7 +163,7 @@ func (p *privateFlag) Set(s string) error {
 	return nil
 }
 
-// values returns the only valid value, for completion in shells.
+// values returns the valid values of the flag, for completion in shells.
 func (*privateFlag) values() []string { return []string{"private"} }
 
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.

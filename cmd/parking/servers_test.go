@@ -134,8 +134,8 @@ func simulateUntilFaultsAreOver(t *testing.T, faults int, args ...string) ended 
 	return wait(t, process)
 }
 
-// The same manifest and seed must select the same fault targets in the same order, both in memory and on private
-// servers. A test of package rehearsal checks the same for pods.
+// For the same manifest and seed, faults must hit the same targets in the same order, in memory and on private servers.
+// A test of package rehearsal checks the same order for pods.
 func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/fault/testdata/targets.yaml"
@@ -298,7 +298,7 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 		t.Errorf("the kept ledger is %+v, want %+v", r.Ledger, kept.Ledger)
 	}
 
-	// Purge only RabbitMQ first. The name must remain in use until Redis is purged too.
+	// Purge RabbitMQ alone first. The name of the simulation must stay in use, because Redis still contains its keys.
 	purged := parking(t, "purge", "--simulation", name, "--rabbitmq-uri", amqp)
 	if purged.code != exitOK || !strings.Contains(purged.stdout, "removed exchange and queues of "+name) {
 		t.Errorf("exit code %d: %s%s", purged.code, purged.stdout, purged.stderr)
@@ -327,7 +327,7 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	servers.RemoveKeys(t, name)
 	removeQueues(t, amqp, name)
 	type end struct {
-		other int // index of the other process, which is still running
+		other int // index of the process that is still running
 		ended
 	}
 	ends := make(chan end, 2)
@@ -347,14 +347,14 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	if err := both[refused.other].cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-ends; !passedButSchedules(got.ended, got.result(t)) {
+	if got := <-ends; !passedExceptSchedules(got.ended, got.result(t)) {
 		t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
 	}
 }
 
-// Each simulation reserves the name in its own Redis, so both reservations succeed. Both sessions look for existing
-// queues before either session declares queues, so neither session finds queues. Only the owner that the first session
-// records in RabbitMQ reveals the conflict.
+// Two simulations have the same name and the same RabbitMQ, but different Redis servers. Each reserves the name in its
+// own Redis. Neither finds queues, because both look for queues before either declares them. Only the owner that the
+// first simulation records in RabbitMQ reveals the conflict.
 func TestSessionDeclare_SimulationOfTheSameNameHasAnotherRedis_IsRejected(t *testing.T) {
 	t.Parallel()
 	amqp, name, log := servers.VHostURI(t), servers.Name(t), slog.New(slog.DiscardHandler)
@@ -489,7 +489,7 @@ func amqpConnection(t *testing.T, uri string) *amqp091.Connection {
 	t.Helper()
 	connection, err := amqp091.Dial(uri)
 	if err != nil {
-		t.Fatal("the test's broker cannot be reached") // the error may contain the password
+		t.Fatal("the test's broker cannot be reached") // omit err, because it may contain the password
 	}
 	t.Cleanup(func() { _ = connection.Close() })
 	return connection
@@ -648,7 +648,7 @@ func TestSimulate_SecondSignal_PrintsWhatRemainsOnServers(t *testing.T) {
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--http", address,
 		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
-	if err := store.Pause(); err != nil { // no event can take effect, so the drain does not end
+	if err := store.Pause(); err != nil { // without Redis, the drain cannot end
 		t.Fatal(err)
 	}
 	signalUntilEnd(ctx, t, r, syscall.SIGTERM)
@@ -780,7 +780,7 @@ func terminate(ctx context.Context, t *testing.T, all ...*stack.Process) {
 	}
 }
 
-// auditAtRest repeats the audit until all events are processed, and returns the last result.
+// auditAtRest runs 'parking audit' until it reports that all events are processed, and returns that report.
 func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	t.Helper()
 	var r auditResult
@@ -876,7 +876,7 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	}
 }
 
-func TestGenerateCommand_ServersRestart_TimelineHasMarks(t *testing.T) {
+func TestGenerateCommand_ServersRestart_TimelineShowsTheOutages(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -934,7 +934,7 @@ func TestGenerateCommand_ServersRestart_TimelineHasMarks(t *testing.T) {
 		for i := range rows {
 			confirmed += rows[i].Entry.Confirmed
 		}
-		const enough = 100 // enough to reach every partition, because plates are spread evenly over the partitions
+		const enough = 100 // plates are spread evenly over the partitions, so this many events reach each partition
 		if confirmed < enough {
 			return fmt.Errorf("%d are confirmed, want %d", confirmed, enough)
 		}

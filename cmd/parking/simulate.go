@@ -276,8 +276,8 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	return append(notes, f.ignore(spec)...)
 }
 
-// ignore returns a note for each field of the spec that the command ignores. If the store is in memory, ignore resets
-// the durability, because effects in memory count as durable at once.
+// ignore returns a note for each field of the spec that the command ignores. If the store is in memory, it also resets
+// the field durability, which has no effect there.
 func (f *simulateFlags) ignore(spec *v1alpha1.ParkingSimulationSpec) (notes []string) {
 	broker := f.used("the broker", f.servers.hasRabbitMQ(), f.servers.rabbitmqSource())
 	inMemory := f.private == "" && !f.servers.hasRedis()
@@ -364,7 +364,7 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 		err = errors.Join(err, f.reports.write(&document))
 	}
 	if f.keep {
-		_, _ = fmt.Fprintln(c.stderr, session.kept()) // ignore the error, because nothing can report a broken stderr
+		_, _ = fmt.Fprintln(c.stderr, session.kept()) // a failed write to stderr cannot be reported
 	} else if left := session.purge(ctx); left != nil {
 		return errors.Join(err, left)
 	}
@@ -389,7 +389,7 @@ func (c *cli) print(lines []string) error {
 }
 
 func printJSON(w io.Writer, v any) error {
-	// Encode calls Write once, with the whole document, so the CleanWriter receives whole characters.
+	// Encode writes the whole document with one call of Write, so the CleanWriter never receives a part of a character.
 	encoder := json.NewEncoder(terminal.CleanWriter(w))
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)

@@ -51,7 +51,7 @@ func (f *simulateFlags) checkTargets(p *plan.Plan) error {
 	return errors.Join(errs...)
 }
 
-// exposeServers makes the servers that belong to this process available as targets of faults.
+// exposeServers lets faults target the servers that this process runs, either as child processes or in memory.
 func (s *session) exposeServers(d *simulate.Dependencies) {
 	t := fault.Targets{Instances: make(map[plan.FaultTarget][]fault.Instance)}
 	if s.private != nil {
@@ -67,7 +67,7 @@ func (s *session) exposeServers(d *simulate.Dependencies) {
 	d.Targets = t
 }
 
-// exposeAdapters makes the broker and the store available as targets of faults if they run in memory.
+// exposeAdapters makes an in-memory broker and an in-memory store available as targets of faults.
 func (s *session) exposeAdapters(d *simulate.Dependencies, t *fault.Targets) {
 	if s.adapters.broker.InMemory() {
 		g := gate.New()
@@ -105,7 +105,7 @@ type faultLog struct {
 // faultEvent identifies one line of a faultLog. The text of a line cannot identify the line, because the text may
 // change, for example when the recovery is measured again.
 type faultEvent struct {
-	id   string // the ID of the occurrence
+	id   string // the ID of the fault's occurrence
 	kind eventKind
 }
 
@@ -119,9 +119,9 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch writes the lines of the log until ctx ends. The functions occurrences and soFar both return the start time of
-// the run and its faults so far. The function occurrences must return at once. The function soFar also determines the
-// recoveries, and may wait for a server.
+// watch writes the lines of the log until ctx ends. Both callbacks return the start time of the run and its faults so
+// far. The callback occurrences must return at once. The callback soFar also determines whether the simulation has
+// recovered from the faults, and may wait for a server.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
 	var recoveries sync.WaitGroup
 	defer recoveries.Wait()
@@ -164,13 +164,12 @@ func (l *faultLog) write(r report.Run) {
 		all = append(all, l.line)
 	}
 	for _, line := range append(all, outcomes...) {
-		_, _ = fmt.Fprintln(l.out, terminal.Clean(line)) // a broken stderr does not stop the simulation
+		_, _ = fmt.Fprintln(l.out, terminal.Clean(line)) // a failed write does not stop the simulation
 	}
 }
 
-// faultEvents returns the lines about one occurrence of a fault. The index of a line is its eventKind. A line is empty
-// if its event has not happened. The line about the outcome shows no time, because a recovery is detected only some
-// seconds after the recovery.
+// faultEvents returns the log lines about one occurrence of a fault, indexed by eventKind. A line is empty if its event
+// has not happened. The line about the outcome has no time, because a recovery is detected some seconds late.
 func faultEvents(start time.Time, a *fault.Account) (lines [faultOutcome + 1]string) {
 	at := func(at time.Time, what string) string {
 		return fmt.Sprintf("%s fault %s %s", terminal.Clock(max(at.Sub(start), 0)), a.ID(), what)

@@ -29,12 +29,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// session contains everything that 'parking simulate' opens.
+// session holds the flags and the open resources of one run of 'parking simulate'.
 type session struct {
 	flags      simulateFlags
 	plan       *plan.Plan
 	adapters   adapters
-	private    *privateServers // nil unless --servers private is given
+	private    *privateServers // set only with --servers private
 	summaries  *summaries
 	http       *httpserver.Server
 	page       *view.View
@@ -236,8 +236,8 @@ func (s *session) abandon() error {
 	return errors.New("the simulation was stopped before it had a verdict")
 }
 
-// leftBehind returns an error that lists the data that may remain on servers and the command that removes it. The
-// parameters say whether queues and keys may remain. leftBehind returns nil if all servers are private or in memory.
+// leftBehind returns an error that says which data may remain on servers (queues, keys or both) and which command
+// removes it. It returns nil if all servers are private or in memory.
 func (s *session) leftBehind(queues, keys bool) error {
 	what, flags := s.onServers(queues, keys)
 	if what == "" || s.private != nil {
@@ -290,8 +290,7 @@ func (s *session) close(log *slog.Logger) {
 	}
 }
 
-// The type summaries is the destination of visit summaries. It is either a summary service in this process or an
-// external API.
+// summaries is the destination of visit summaries: a summary service in this process, or an external API.
 type summaries struct {
 	poster processor.Poster
 	// countStored returns the number of summaries of this simulation that the summary service stores. countStored is
@@ -355,8 +354,8 @@ func serveSummaries(ctx context.Context, database summary.Database, destination 
 		poster: service,
 		countStored: func(ctx context.Context) (int64, error) {
 			now, err := service.Stats(ctx)
-			// The growth of the database also counts summaries that other processes have stored. service.Created() also
-			// counts summaries that the database has lost. So use the smaller number.
+			// Both counts may be too high, so use the smaller one. The database may also contain new summaries of other
+			// processes, and service.Created() includes summaries that the database has lost.
 			return min(now.Count-before.Count, service.Created()), err
 		},
 		routes:      []httpserver.Route{{Pattern: "/", Handler: api}},

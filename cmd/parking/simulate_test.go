@@ -36,9 +36,9 @@ func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
 	checkPassed(t, got)
 }
 
-// passedButSchedules reports whether every check passed, apart from the checks of the schedules. A busy machine may be
-// too slow to publish events on schedule.
-func passedButSchedules(got ended, r report.Document) bool {
+// passedExceptSchedules reports whether every check passed, apart from the checks of the schedules. A busy machine may
+// be too slow to publish events on schedule.
+func passedExceptSchedules(got ended, r report.Document) bool {
 	late := false
 	for _, check := range r.Checks {
 		if check.Outcome == ledger.Passed {
@@ -52,12 +52,12 @@ func passedButSchedules(got ended, r report.Document) bool {
 	return (got.code == exitOK) != late && (r.Outcome == ledger.Pass) != late
 }
 
-// checkPassed checks that the simulation passed all checks, except those of the schedules; see passedButSchedules. It
-// also checks that the numbers of the ledger add up.
+// checkPassed checks that the simulation passed all checks, except those of the schedules; see passedExceptSchedules.
+// It also checks that the numbers of the ledger add up.
 func checkPassed(t *testing.T, got ended) report.Document {
 	t.Helper()
 	r := got.result(t)
-	if !passedButSchedules(got, r) {
+	if !passedExceptSchedules(got, r) {
 		t.Errorf("exit code %d, verdict %s %q, stderr:\n%s", got.code, r.Outcome, r.Reasons, got.stderr)
 	}
 	l := r.Ledger
@@ -115,7 +115,7 @@ func TestSimulate_FirstSignal_EndsWithAVerdict(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			address := servers.FreeAddress(t)
-			// With low rates, nearly all due events are already published when this test interrupts the simulation.
+			// The rates are low, so that nearly all due events are already published when the signal arrives.
 			r := start(ctx, t, "simulate", "-f", manifestFile(t, calm), "--duration", "10m", "--output", "json", "--http", address)
 			untilBusy(ctx, t, address)
 			if err := r.cmd.Process.Signal(signal); err != nil {
@@ -279,7 +279,7 @@ func TestSimulate_SummariesDB_KeepsSummariesForTheNextProcess(t *testing.T) {
 	t.Parallel()
 	db := t.TempDir() + "/summaries.db"
 	var matched int64
-	for range 2 { // the second process finds the summaries of the first process
+	for range 2 { // the second process continues with the summaries of the first
 		got := parking(t, "simulate", "-f", manifestFile(t, busy), "--duration", "2s", "--output", "json", "--http", "", "--summaries-db", db)
 		matched += checkPassed(t, got).Ledger.Matched
 	}
@@ -348,7 +348,7 @@ func eventually(ctx context.Context, t *testing.T, what string, f func() error) 
 		if err == nil {
 			return
 		}
-		// If f fails because ctx has ended, the error of f does not say what is wrong. So keep the previous error.
+		// Keep the previous error if ctx has ended, because the new error then says only that.
 		if ctx.Err() == nil || reason == nil {
 			reason = err
 		}
@@ -482,8 +482,7 @@ func TestFaultLog_TwoFaultsOverlap_WritesTheirEventsInChronologicalOrder(t *test
 	}
 }
 
-// While a server does not respond, no recovery can be determined. Nevertheless, the log must say at once that a fault
-// begins.
+// The log must say at once that a fault begins, even if a server does not respond and no recovery can be determined.
 func TestFaultLogWatch_ServerDoesNotRespond_WritesThatTheFaultBegins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -49,7 +49,7 @@ func newProgressView(stderr *os.File, p *plan.Plan) *progressView {
 	return v
 }
 
-// begin prints the name of the simulation, then each label with its value, then the notes.
+// begin prints the header: the name of the simulation, the labels with their values, and the notes.
 func (v *progressView) begin(pairs [][2]string, notes []string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Simulating %s%s\n", v.palette.Head(v.plan.Simulation), durationText(v.plan))
@@ -105,7 +105,7 @@ func (v *progressView) end() {
 	}
 }
 
-// window holds the latest values of the progress, from which the current rates are computed.
+// window holds the latest Progress values, from which the current rates are computed.
 type window struct {
 	seen []simulate.Progress
 }
@@ -209,7 +209,7 @@ func (s snapshot) schedule(p terminal.Palette, columns int) []string {
 		}
 		target := terminal.Rate(line.rates.target)
 		if s.Phase != simulate.Generating {
-			target = "–" // the schedule is over
+			target = "–" // after the schedule has ended, there is no target rate
 		}
 		lines = append(lines, row(columns, line.name, target, terminal.Rate(line.rates.now), terminal.Count(line.stats.Published), lag))
 	}

@@ -45,24 +45,24 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // cannot fail, because the flag exists
 }
 
-// fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file.
-// The files in the directory of --database-secret complete the URI.
+// fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file. The
+// files in the directory of --database-secret complete the URI.
 func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {
 		f.ref.URI, f.variable = getenv(envDatabase), envDatabase
 	}
 }
 
-// source returns the name of the flag or of the environment variable with which the user has selected PostgreSQL.
+// source returns the name of the flag or of the environment variable that selects PostgreSQL.
 func (f *postgresFlags) source() string {
 	return sourceOf(f.ref, f.variable, flagDatabaseURI, flagDatabaseSecret)
 }
 
 func (f *postgresFlags) any() bool { return f.ref != (plan.BindingRef{}) }
 
-// open opens the database, and creates or migrates its tables. If the flags are invalid or this version of the program
-// cannot use the database, open returns only an error, which is marked as bad input. If the server cannot be used at
-// the moment, open returns the database and an error without this mark.
+// open opens the database, and creates or migrates its tables. If the flags are invalid, or if this version of the
+// program cannot use the database, open returns no database and an error from badInput. If the server is unavailable,
+// open returns both the database and another error.
 func (f *postgresFlags) open(ctx context.Context) (*postgres.Database, error) {
 	unsetPostgresVariables()
 	source, err := f.binding()
@@ -91,7 +91,7 @@ func (f *postgresFlags) binding() (binding.Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.source(), err)
 	}
-	if _, err := source(); err != nil { // wiring.Source has checked the URI, so the error is about a file
+	if _, err := source(); err != nil { // the URI is valid, so the error is about a file of the Secret
 		return nil, fmt.Errorf("--%s: %w", flagDatabaseSecret, err)
 	}
 	return source, nil
@@ -108,9 +108,9 @@ func unsetPostgresVariables() {
 	}
 }
 
-// openDatabaseOf opens the PostgreSQL database that a flag or the environment selects. If neither selects a PostgreSQL
-// database, openDatabaseOf opens the SQLite file. If PostgreSQL cannot be used at the moment, openDatabaseOf logs the
-// reason. Until PostgreSQL can be used, the process is not ready, and each request tries to use PostgreSQL again.
+// openDatabaseOf opens the database that the flags or the environment select: PostgreSQL or, by default, an SQLite
+// file. If PostgreSQL is unavailable, openDatabaseOf logs the reason and does not fail. The process is then not ready,
+// and each request tries to use PostgreSQL again.
 func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, file string) (summary.Database, error) {
 	pg.fromEnvironment(c.getenv)
 	switch {

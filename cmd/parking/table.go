@@ -45,8 +45,8 @@ type table struct {
 	palette terminal.Palette
 	// columns is the maximum width of a line in characters.
 	columns int
-	// The field moving is true if the simulation is running. In this case, the numbers of the ledger change while they
-	// are read, so the numbers may not add up.
+	// The field moving is true while the simulation is running. The numbers of the ledger then change while they are
+	// read, so they may not add up.
 	moving bool
 	lines  []string
 }
@@ -107,8 +107,8 @@ func (t *table) notes(notes []string) {
 	}
 }
 
-// These are the widths of the columns of the ledger. The constant bothSides is the width of a line with two names, two
-// figures, and the sign ✓ or ✗ at its end.
+// The widths of the columns in the table of the ledger. The constant bothSides is the width of a line with two counters
+// and the sign ✓ or ✗.
 const (
 	leftName, leftFigure   = 25, 17
 	rightName, rightFigure = 22, 10
@@ -158,7 +158,7 @@ func pair(name1, figure1, name2, figure2 string) string {
 		terminal.PadRight(name2, rightName) + terminal.PadLeft(figure2, rightFigure)
 }
 
-// single formats a line with one name and its figure, for narrow terminals.
+// single formats a line with one counter, for narrow terminals.
 func single(name, figure string) string {
 	return terminal.PadRight(name, leftName) + terminal.PadLeft(figure, leftFigure)
 }
@@ -215,7 +215,7 @@ func (t *table) latencies(l report.Latencies) {
 	}
 }
 
-// objectives adds the objectives, each with the measured value.
+// objectives adds one line for each objective, with the measured value.
 func (t *table) objectives(v *ledger.Verdict) {
 	lines := report.ObjectiveLines(v)
 	if len(lines) > 0 {

@@ -145,7 +145,7 @@ func TestPurge_SeveralAddresses_UsesOneThatAnswers(t *testing.T) {
 	}
 }
 
-// The servers in the plan do not exist. The processes serve their metrics nevertheless.
+// No server listens at the addresses in the plan. The processes must serve their metrics nevertheless.
 func TestServe_TLSDirectory_ServesOnlyTLSAndReloadsTheCertificate(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")

@@ -50,8 +50,7 @@ func TestTroubleshootingPage_ListsEveryWarningAndError(t *testing.T) {
 	compareRows(t, "## Log messages", slices.DeleteFunc(messages, func(message string) bool { return message == "" }))
 }
 
-// The table of events omits an event whose reason is also the reason of a condition, because another table lists the
-// reasons of conditions.
+// The table of events omits reasons that are also reasons of conditions, because another table lists these.
 func TestTroubleshootingPage_ListsEveryKubernetesEvent(t *testing.T) {
 	t.Parallel()
 	var reasons []string
@@ -69,7 +68,7 @@ func TestTroubleshootingPage_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	var names []string
 	for _, file := range sourceFiles(t, "../../internal/ledger") {
 		ast.Inspect(file, func(n ast.Node) bool {
-			// The names of all checks are constants such as CheckLost.
+			// Collect the names of the checks. They are constants such as CheckLost.
 			if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 && strings.HasPrefix(strings.ToLower(spec.Names[0].Name), "check") {
 				names = append(names, strings.TrimSpace(literal(spec.Values[0])))
 			}
@@ -79,9 +78,9 @@ func TestTroubleshootingPage_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	compareRows(t, "## The verdict is FAIL", names)
 }
 
-// eventReason returns the reason of a Kubernetes event. The reason is an argument of a call that records an event, or
-// the value of a variable named reason. For all other nodes of the syntax tree, eventReason returns "". It also returns
-// "" if the reason is a constant, because only the reasons of conditions are constants.
+// eventReason returns the reason of a Kubernetes event, if the node of the syntax tree contains one: as an argument of
+// a call that records an event, or as the value of a variable named reason. Otherwise, it returns "". It ignores
+// reasons that are constants, because only conditions have such reasons.
 func eventReason(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -103,9 +102,9 @@ func eventReason(n ast.Node) string {
 	return ""
 }
 
-// loggedProblem returns the message if a node of the syntax tree logs a warning or an error. Such a node calls a logger
-// of slog or logr, creates an outage log, is a literal of the type processor.problem, or sets the message of such a
-// value. For other nodes, loggedProblem returns "".
+// loggedProblem returns the message that a node of the syntax tree logs as a warning or an error, or "" if it logs
+// none. The node may be a call of a slog or logr logger, the creation of an outage log, a literal of the type
+// processor.problem, or an assignment to the message of such a literal.
 func loggedProblem(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:

@@ -18,7 +18,7 @@ import (
 // enumeration is a flag value with a known set of values. Shells complete the values.
 type enumeration interface {
 	pflag.Value
-	// values returns the valid values. A value that ends in "=" is only the beginning of a valid value.
+	// values returns the valid values. A result that ends in "=" is a prefix, to which the user appends a text.
 	values() []string
 }
 

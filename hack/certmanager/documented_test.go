@@ -34,8 +34,8 @@ const (
 
 // TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart creates the objects of the manifest in
 // docs/operations.md. Then it renews the CA and all certificates. Finally it withdraws the simulation's permission to
-// use the Secret of one certificate. It creates a Pod for each component, because the operator annotates Pods to make
-// the kubelet refresh the mounted files.
+// use the Secret of one certificate. Each component needs a Pod, because the operator annotates Pods to make the
+// kubelet refresh mounted files.
 func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *testing.T) {
 	c := newCluster(t)
 	c.createDocumented()
@@ -157,8 +157,8 @@ func (c cluster) awaitRunning(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// awaitHash waits until the mounts-hash annotation of the pod differs from the parameter former, and returns the new
-// value. The operator changes this annotation to make the kubelet refresh the files in the pod.
+// awaitHash waits until the operator has changed the mounts-hash annotation of the pod, and returns the new value. The
+// change makes the kubelet refresh the files in the pod.
 func (c cluster) awaitHash(pod *corev1.Pod, former string) (hash string) {
 	c.T.Helper()
 	c.Eventually("the annotation of pod "+pod.Name, func() error {

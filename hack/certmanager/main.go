@@ -1,7 +1,8 @@
-// Command certmanager runs the controllers of cert-manager that sign and renew certificates with a CA. The command runs
-// outside the cluster and needs no image. The CRDs of cert-manager must exist in the cluster. The tests of this package
-// check that simulations can use the certificates. This package is a separate Go module, so that the main module does
-// not have the dependencies of cert-manager.
+// Command certmanager runs the controllers of cert-manager that sign and renew certificates with a CA. It runs outside
+// the cluster and needs no image, but the cluster must have the CRDs of cert-manager. The tests of this package check
+// that simulations can use the certificates.
+//
+// This package is a separate Go module, so that the main module does not depend on cert-manager.
 package main
 
 import (

@@ -20,7 +20,7 @@ type cluster interface {
 	load(ctx context.Context, archives []string) error
 	// monitoring imports the images of Prometheus and the Prometheus Operator.
 	monitoring(ctx context.Context) error
-	// policies prepares the cluster so that, from its next start, it enforces NetworkPolicies.
+	// policies makes the cluster enforce NetworkPolicies from its next start on.
 	policies(ctx context.Context) error
 	// shell runs a command on the node.
 	shell(ctx context.Context, command []string) error
@@ -88,7 +88,7 @@ func (existingCluster) monitoring(context.Context) error { return nil }
 func (existingCluster) policies(context.Context) error { return nil }
 
 func (existingCluster) shell(context.Context, []string) error {
-	return errors.New("there is no shell on the nodes of an existing cluster: use kubectl debug")
+	return errors.New("cannot open a shell on the nodes of an existing cluster: use kubectl debug")
 }
 
 func (existingCluster) down(context.Context) error {

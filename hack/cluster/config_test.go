@@ -50,7 +50,7 @@ func TestConfigFiles_PathsAndAddresses_AgreeWithConstants(t *testing.T) {
 	}
 }
 
-// images contains the values of a file config/monitoring-*.yaml: three image references and the version of Prometheus.
+// images contains the values that a file config/monitoring-*.yaml sets: three images and the version of Prometheus.
 type images struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
 func TestConfigFiles_ReferToTheImagesOfTheCluster(t *testing.T) {
@@ -169,7 +169,7 @@ func TestStartTime_SameProcess_ReturnsSameTime(t *testing.T) {
 	if again, err := startTime(os.Getpid()); err != nil || again != first {
 		t.Errorf("the second start time is %d, the first %d: %v", again, first, err)
 	}
-	const unused = 1 << 30 // higher than any process ID on Linux
+	const unused = 1 << 30 // larger than every process ID on Linux
 	if _, err := startTime(unused); err == nil {
 		t.Error("startTime returned no error for a process that does not exist")
 	}

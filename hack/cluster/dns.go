@@ -30,19 +30,19 @@ func (n *node) startDNS() error {
 		"--listen-address="+nodeAddress, "--bind-interfaces")
 }
 
-// The type "names" updates the hosts file when Services or their endpoints change.
+// names updates the hosts file when Services or their endpoints change.
 type names struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
-	// The function "changed" makes dnsmasq read the hosts file again.
+	// The function "changed" is called when the hosts file has changed. It makes dnsmasq read the file again.
 	changed func() error
 
 	mu      sync.Mutex
 	written string
 }
 
-// publishNames registers event handlers that update the hosts file when a Service or its endpoints change. The
-// caller must then start the factory.
+// publishNames registers event handlers that update the hosts file when a Service or its endpoints change. The caller
+// must then start the informer factory.
 func (n *node) publishNames(factory informers.SharedInformerFactory) error {
 	services, endpoints := factory.Core().V1().Services(), factory.Discovery().V1().EndpointSlices()
 	all := &names{

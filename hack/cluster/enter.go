@@ -54,7 +54,7 @@ func mountNode(l layout) error {
 		{run, "/run", "", unix.MS_MOVE},
 		{nodeState + "/log", "/var/log", "", unix.MS_BIND},
 		{"var-lib", "/var/lib", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV},
-		{"", "/", "", unix.MS_REC | unix.MS_SHARED}, // mounts are shared, so that pods can share them with each other
+		{"", "/", "", unix.MS_REC | unix.MS_SHARED}, // shared propagation, so that pods can share mounts with each other
 	} {
 		if m.source != "" {
 			if err := os.MkdirAll(m.target, 0o755); err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/hack/image/oci"
 )
 
-// The images in this block are imported into a nativeCluster, in addition to the image of the operator, because a
-// nativeCluster cannot pull images: it runs directly on this machine, not in Docker.
+// A nativeCluster runs directly on this machine, not in Docker, and cannot pull images. So these images are imported,
+// in addition to the image of the operator.
 const (
 	pauseImage = "docker.io/local/pause:1"
 	// serversImage contains RabbitMQ and Redis from Debian 13.
@@ -125,7 +125,7 @@ func (c *nativeCluster) importArchive(ctx context.Context, archive string) error
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }() // no data can be lost, because the file was opened for reading
+	defer func() { _ = file.Close() }()
 	cmd, err := c.inNode(ctx, "ctr", "--namespace", "k8s.io", "images", "import", "--local", "-")
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func serversImageOf(root string) oci.Image {
 	return oci.Image{
 		Name: serversImage, Architecture: runtime.GOARCH, Created: time.Unix(0, 0),
 		Config: v1.Config{
-			User: "999", // the user ID in the official images of RabbitMQ and Redis
+			User: "999", // as in the official images of RabbitMQ and Redis
 			// RabbitMQ's own scripts come first in PATH, because Debian's scripts work only for the user rabbitmq.
 			Env: []string{"PATH=/usr/lib/rabbitmq/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
 		},

@@ -22,7 +22,7 @@ func (k *kindCluster) kind(ctx context.Context, arguments ...string) error {
 	return err
 }
 
-// check does nothing: the tool "kind" reports missing requirements.
+// check does nothing, because kind itself reports missing requirements.
 func (k *kindCluster) check(context.Context) error { return nil }
 
 func (k *kindCluster) up(ctx context.Context) error {
@@ -35,7 +35,7 @@ func (k *kindCluster) up(ctx context.Context) error {
 	if err := os.MkdirAll(k.layout.state, 0o755); err != nil {
 		return err
 	}
-	// The command "kind export kubeconfig" fails if the cluster does not exist.
+	// If the cluster does not exist yet, "kind export kubeconfig" fails.
 	if k.kind(ctx, "export", "kubeconfig", "--kubeconfig", k.layout.kubeconfig()) != nil {
 		if err := k.steps.do("Create the kind cluster", "2 min", func() error {
 			return k.kind(ctx, "create", "cluster", "--wait", "5m", "--kubeconfig", k.layout.kubeconfig())

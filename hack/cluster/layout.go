@@ -52,8 +52,8 @@ const (
 	containerdSocket = "/run/containerd/containerd.sock"
 )
 
-// These are names and addresses in the network namespace of the node. The host cannot reach the addresses. Instead,
-// the node forwards one port of the host to the API server.
+// Names and addresses in the network namespace of the node. The host cannot reach these addresses. The node forwards
+// one port of the host to the API server.
 const (
 	nodeName     = "parking"
 	nodeAddress  = "10.243.0.1"

@@ -40,10 +40,10 @@ type nodeProcess struct {
 }
 
 func (c *nativeCluster) up(ctx context.Context) error {
-	if err := c.check(ctx); err != nil { // check before the builds, which take minutes
+	if err := c.check(ctx); err != nil { // fail before the builds, which take minutes
 		return err
 	}
-	// kube-proxy needs nft. The pods need dnsmasq as their name server.
+	// nftables contains nft, which kube-proxy runs. dnsmasq-base contains the name server of the pods.
 	if err := installPackages(ctx, c.steps, "nftables", "dnsmasq-base"); err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (c *nativeCluster) policies(ctx context.Context) error {
 	return nil
 }
 
-// buildAll runs the builds and the other functions, two at a time, because a build does not always use all CPUs.
+// buildAll runs the builds and the functions in others, two at a time, because one build does not always use all CPUs.
 func (c *nativeCluster) buildAll(ctx context.Context, builds []build, others ...func(context.Context) error) error {
 	b := &builder{c.layout.source(), c.layout.programs, c.steps}
 	if slices.ContainsFunc(builds, func(b build) bool { return b.cgo }) {

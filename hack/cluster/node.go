@@ -67,11 +67,11 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
 		{nil, accepts("unix", containerdSocket)},
-		// Wait until dnsmasq listens. The method publishNames sends SIGHUP, which makes a listening dnsmasq reload the
-		// hosts file. The signal would kill a dnsmasq that does not listen yet.
+		// Wait until dnsmasq listens, because publishNames then sends SIGHUP to it. If dnsmasq listens, SIGHUP makes it
+		// reload the hosts file. Before that, SIGHUP would kill it.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
 		{n.startKubelet, n.isRegistered},
-		{n.startKubeRouter, nil}, // after isRegistered, because kube-router exits if the Node object does not exist
+		{n.startKubeRouter, nil}, // kube-router exits if the Node object does not exist yet
 	} {
 		if component.start != nil {
 			if err := component.start(); err != nil {

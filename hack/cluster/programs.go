@@ -18,8 +18,8 @@ import (
 // build describes one run of "go build", which builds several programs with the same flags. The command runs in a Go
 // module whose go.mod file pins the versions of the programs.
 type build struct {
-	// The field "what" describes the build to the user. The field "usually" contains the usual duration of the build,
-	// such as "7 min".
+	// Both fields are for messages. The field "what" says what is built. The field "usually" says how long the build
+	// usually takes, such as "7 min".
 	what, usually string
 	// The field module is the directory of the Go module, relative to hack/cluster.
 	module string
@@ -27,8 +27,8 @@ type build struct {
 	programs map[string]string
 	// flags are the flags of go build. They can contain the placeholders VERSION and MINOR.
 	flags []string
-	// stamped is a Go package. In flags, VERSION stands for the version of the package's module, and MINOR for the
-	// minor number of this version.
+	// stamped is the Go package whose module version replaces VERSION in the flags. The minor number of that version
+	// replaces MINOR.
 	stamped string
 	// cgo is true if the build needs a C compiler.
 	cgo bool
@@ -43,7 +43,7 @@ func kubernetesBuild(what, usually string, programs map[string]string) build {
 	}
 }
 
-// commands maps the names of programs to their packages, which are subdirectories of the given directory.
+// commands returns a map from the names of programs to their Go packages, which are below the given package path.
 func commands(directory string, names ...string) map[string]string {
 	all := map[string]string{}
 	for _, name := range names {
@@ -89,8 +89,7 @@ func policyBuilds() []build {
 	}}
 }
 
-// kindBuilds returns the builds of the programs that this machine needs if the cluster runs in Docker. The node image
-// contains all other programs.
+// kindBuilds returns the programs to build for a cluster in Docker. The node image contains all other programs.
 func kindBuilds() []build {
 	return []build{
 		{what: "Build kind from source, once", usually: "30 s", module: "modules/kind", programs: map[string]string{"kind": "sigs.k8s.io/kind"}},
@@ -100,7 +99,7 @@ func kindBuilds() []build {
 
 const prometheusOperatorCommands = "github.com/prometheus-operator/prometheus-operator/cmd/"
 
-// monitoringBuilds returns the builds of the programs of the Prometheus Operator.
+// monitoringBuilds returns the builds of the Prometheus Operator and its config reloader.
 func monitoringBuilds() []build {
 	return []build{{
 		what: "Build the Prometheus Operator from source, once", usually: "2 min", module: "modules/prometheus-operator",
@@ -175,8 +174,8 @@ func binaryName(pkg string) string {
 	return path.Base(pkg)
 }
 
-// versions returns the module version of each package in a build. The version of a package of this repository is empty.
-// To find the versions, the go command downloads the modules of the packages, but not their dependencies.
+// versions returns the module version of each package in a build, or "" for a package of this repository. The go
+// command downloads the modules of these packages, but not their dependencies.
 func (b *builder) versions(ctx context.Context, build build) (map[string]string, error) {
 	arguments := append([]string{"list", "-find", "-f", "{{.ImportPath}} {{.Module.Version}}"}, slices.Sorted(maps.Values(build.programs))...)
 	if build.stamped != "" {

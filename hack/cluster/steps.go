@@ -16,7 +16,7 @@ import (
 type steps struct {
 	repository string
 	out        io.Writer
-	every      time.Duration // the time between two progress lines of a step
+	every      time.Duration // the time between two progress lines
 	start      time.Time
 	mu         sync.Mutex
 }
@@ -46,7 +46,7 @@ func (s *steps) do(what, usually string, step func() error) error {
 	})
 	err := step()
 	close(done)
-	progress.Wait() // so that no progress line follows the line that ends the step
+	progress.Wait() // otherwise, a progress line could follow the result
 	if err != nil {
 		s.printf("==> %s: failed after %.0f s\n", what, time.Since(start).Seconds())
 		return err
@@ -55,8 +55,7 @@ func (s *steps) do(what, usually string, step func() error) error {
 	return nil
 }
 
-// run runs a command as a step. If the command fails, this method prints the output of the command. For the other
-// parameters, see steps.do.
+// run runs a command as one step, like the method do. It prints the output of the command only if the command fails.
 func (s *steps) run(ctx context.Context, what, usually string, cmd *exec.Cmd) error {
 	step := exec.CommandContext(ctx, filepath.Join(s.repository, "hack", "step.sh"), append([]string{"-q", what, usually}, cmd.Args...)...)
 	step.Dir, step.Env, step.Stdin = cmd.Dir, cmd.Env, cmd.Stdin

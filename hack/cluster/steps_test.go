@@ -18,8 +18,8 @@ import (
 // limit is the maximum time that a step in these tests waits for its progress line.
 const limit = 2 * time.Minute
 
-// transcript records what a step prints. When the text matches the field "awaited", transcript calls the function in
-// the field "then".
+// transcript records what a step prints. When the text matches the regular expression awaited, transcript calls the
+// function then.
 type transcript struct {
 	text    bytes.Buffer
 	awaited *regexp.Regexp
@@ -72,7 +72,7 @@ func TestStepsDo_LongStep_PrintsProgressAndResult(t *testing.T) {
 	}
 }
 
-// The command writes one and a half lines, waits for a progress line, and writes the rest.
+// The tested command writes one and a half lines, waits until the script prints a progress line, and writes the rest.
 func TestStepScript_LongCommand_PrintsProgressAndResult(t *testing.T) {
 	t.Parallel()
 	const (
@@ -122,8 +122,9 @@ func TestStepsRun_FailingCommand_PrintsItsOutputAndReturnsItsExitCode(t *testing
 	out.matches(t, `==> Build it \(usually 30 s\)\n(    … Build it: .*\n)+first\nsecond\n==> Build it: failed with exit code 3 after [1-9]\d* s\n`)
 }
 
-// awaiting returns a command that writes the lines "first" and "second", and then exits with the given code. Before the
-// command completes the second line, it waits until the returned transcript matches the pattern.
+// awaiting returns a command, and a transcript for the output of the script that runs the command. The command writes
+// the lines "first" and "second", and exits with the given code. In the middle of the second line, it waits until the
+// transcript matches the pattern.
 func awaiting(t *testing.T, pattern string, code int) ([]string, *transcript) {
 	t.Helper()
 	seen := filepath.Join(t.TempDir(), "seen")

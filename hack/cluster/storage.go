@@ -31,8 +31,8 @@ type provisioner struct {
 	directory string
 }
 
-// provisionVolumes registers event handlers that create and delete volumes. The caller must then start the factory.
-// A failed operation is retried at the next resync.
+// provisionVolumes registers event handlers that create and delete volumes. The caller must then start the informer
+// factory. A failed operation is retried at the next resync.
 func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory informers.SharedInformerFactory, directory string) error {
 	p := &provisioner{client: client, directory: directory}
 	if err := handle(factory.Core().V1().PersistentVolumeClaims().Informer(), func(c *corev1.PersistentVolumeClaim) error {
@@ -114,7 +114,7 @@ func (p *provisioner) enlarge(ctx context.Context, claim *corev1.PersistentVolum
 		_, err = volumes.Update(ctx, v, metav1.UpdateOptions{})
 	}
 	if err == nil {
-		claim = claim.DeepCopy() // objects in the cache must not be changed
+		claim = claim.DeepCopy() // objects in the informer cache must not be modified
 		claim.Status.Capacity = v.Spec.Capacity
 		_, err = p.client.CoreV1().PersistentVolumeClaims(claim.Namespace).UpdateStatus(ctx, claim, metav1.UpdateOptions{})
 	}

@@ -48,7 +48,7 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	cmd := exec.Command(program, arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=" + nodeBin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + nodeState}
-	s.mu.Lock() // s.reap must not see the process before s.names contains it
+	s.mu.Lock() // s.names must contain the new process before s.reap handles its end
 	defer s.mu.Unlock()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)

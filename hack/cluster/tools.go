@@ -1,6 +1,7 @@
 //go:build tools
 
-// Package main imports the programs of Kubernetes and etcd, so that go.mod pins their versions.
+// Package main is never built. It imports the programs of Kubernetes and etcd that the cluster runs, so that go.mod
+// pins their versions.
 package main
 
 import (

@@ -159,7 +159,7 @@ func drawn(random *rand.Rand, fields map[string][]string, names []string) string
 	return strings.TrimSuffix(strings.TrimPrefix(spec.String(), "{"), "}")
 }
 
-// metadata returns the YAML values that the test sets as the metadata of a manifest.
+// metadata returns values of the field metadata for test manifests, as YAML.
 func metadata() []string {
 	long := strings.Repeat("a", 64)
 	return []string{
@@ -229,8 +229,8 @@ func nodeInJSON(node *yamlv3.Node) string {
 type difference struct {
 	// doc is the text in the first column of the table in docs/manifests.md.
 	doc string
-	// Exactly one of these fields is true. The field admits is true if only the API server accepts the manifest. The field
-	// reads is true if only the CLI accepts the manifest.
+	// If the field admits is true, the API server accepts the manifest, and the CLI rejects it. If the field reads is
+	// true, the CLI accepts the manifest, and the API server rejects it. Exactly one of these fields is true.
 	admits, reads bool
 	// explains reports whether this difference is the reason for the given error message. The message comes from the CLI
 	// or from the API server, depending on which of the two rejects the manifest.
@@ -265,7 +265,7 @@ func differences() []difference {
 // The plan of each manifest that the CLI accepts must be valid.
 func TestCRDCreate_RandomManifest_IsAcceptedIfAndOnlyIfParkingCLIAcceptsIt(t *testing.T) {
 	t.Parallel()
-	const moreGarbage = 800 // with the default GOGC=100, a third of the test's time is spent on garbage collection
+	const moreGarbage = 800 // GOGC; with the default of 100, garbage collection takes a third of the test's time
 	defer debug.SetGCPercent(debug.SetGCPercent(moreGarbage))
 	const specs = 20_000
 	a := load(t)
@@ -350,8 +350,8 @@ func TestCRDCreate_InvalidQuantity_ReportsOneError(t *testing.T) {
 	}
 }
 
-// explanation returns the index of the difference that explains why only the API server or only the CLI rejects the
-// manifest. It returns -1 if no difference explains the errors.
+// explanation returns the index of the difference between API server and CLI that explains why only one of them rejects
+// the manifest. It returns -1 if no difference explains this.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
 		return (admitted == nil) == d.admits && (read == nil) == d.reads && d.explains(errors.Join(admitted, read).Error())

@@ -109,8 +109,7 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	if malformed {
 		return errors.Join(errs...)
 	}
-	// The variable before must be nil if there is no old object. An interface value that holds a nil map is not equal to
-	// nil.
+	// An interface value that holds a nil map is not equal to nil. So set before only if there is an old object.
 	var before any
 	if old != nil {
 		before = old
@@ -161,7 +160,7 @@ func admitVersion(object map[string]any) []error {
 	return []error{storage.ErrResourceVersionSetOnCreate}
 }
 
-// malformations returns the types of validation errors that prevent an API server from evaluating the CEL rules.
+// malformations returns the types of schema errors after which an API server does not evaluate the CEL rules.
 func malformations() []field.ErrorType {
 	return []field.ErrorType{
 		field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid,

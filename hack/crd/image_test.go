@@ -10,8 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-// The kubelet parses the image of a container with the function ParseNormalizedNamed. Near the limits of this function,
-// the API server and the CLI must accept exactly the images that the function accepts.
+// The API server and the CLI must accept exactly the images that the kubelet's parser, ParseNormalizedNamed, accepts.
 func TestCRDCreate_ImagesNearTheLimitsOfTheKubelet_AcceptsWhatTheKubeletAccepts(t *testing.T) {
 	t.Parallel()
 	a := load(t)

@@ -79,8 +79,8 @@ func TestCRDUpdate_ImmutableFields_CannotChange(t *testing.T) {
 	}
 }
 
-// An edit that replaces a managed server with an external server also removes immutable fields of the managed server.
-// The error must mention only the replacement.
+// Replacing a managed server with an external server also removes immutable fields of the managed server. The API
+// server must not report these fields, but only the replacement.
 func TestCRDUpdate_ManagedServerReplacedByExternal_ReportsOneError(t *testing.T) {
 	t.Parallel()
 	a := load(t)

@@ -49,7 +49,8 @@ type platform struct {
 	Bin    string `json:"bin"`
 }
 
-// These scripts replace go and git. fakeGo writes the platform into the output file instead of a binary.
+// fakeGo and fakeGit are scripts that replace go and git. Where go would write a binary, fakeGo writes the name of the
+// platform.
 const (
 	fakeGo  = "#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done\necho \"$GOOS $GOARCH\" >\"$2\"\nchmod 755 \"$2\"\n"
 	fakeGit = "#!/bin/sh\necho 2026-01-01T00:00:00Z\n"

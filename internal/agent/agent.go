@@ -102,7 +102,8 @@ type effect struct {
 
 // Config configures an Agent.
 type Config struct {
-	// Target is a mount point, such as Marker, that exists only in the target container.
+	// Target is a mount point that exists only in the target container, such as Marker. It identifies the processes of
+	// this container.
 	Target string
 	// Relay forwards all connections to the target. If Relay is nil, the agent rejects Isolate.
 	Relay *relay.Relay

@@ -139,8 +139,8 @@ func TestAgent_RepeatedCommand_HasNoEffect(t *testing.T) {
 	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
 }
 
-// If the operator stops waiting for the response to a command, the operator's request to end the fault can arrive
-// before the command.
+// If the operator stops waiting for the response to a command, its request to end the fault can overtake the command.
+// The agent must then ignore the late command.
 func TestAgent_HealBeforeInject_FaultIsNeverInjected(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
@@ -166,7 +166,7 @@ func TestAgent_InvalidCommand_IsRejected(t *testing.T) {
 		{ID: "a/0", Action: plan.ActionPause},
 		{ID: "a/0", Action: plan.ActionPause, For: -time.Second},
 		{ID: "a/0", Action: plan.ActionPause, For: MaxLength + 1},
-		{ID: "a/0", Action: plan.ActionIsolate, For: time.Second}, // Isolate is rejected, because the agent has no relay
+		{ID: "a/0", Action: plan.ActionIsolate, For: time.Second}, // an agent without a relay rejects Isolate
 	} {
 		if _, err := a.Inject(c); !isRejected(err) {
 			t.Errorf("%+v: %v", c, err)
@@ -429,7 +429,7 @@ func TestAgentHandler_RequestWithoutValidToken_HasNoEffect(t *testing.T) {
 				}
 				w := httptest.NewRecorder()
 				handler.ServeHTTP(w, r)
-				// A redirect (status 3xx) is harmless, because the path that it leads to requires the token.
+				// A redirect (status 3xx) is allowed, because its target requires the token, too.
 				if w.Code/100 == 2 || w.Code/100 == 5 {
 					t.Errorf("%s %s with %.30q: the response has the status %d and the body %s", method, path, authorization, w.Code, w.Body)
 				}

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// ServerName is the host name in the certificates of agents. It is the same for all agents, because the addresses of
-// pods change.
+// ServerName is the host name in the certificates of all agents. The certificates do not contain the addresses of pods,
+// because these addresses change.
 const ServerName = "agent"
 
 // DefaultTimeout is the usual timeout of one request to an agent.

@@ -18,7 +18,8 @@ const maxRounds = 100
 // unrelated process that has reused the PID.
 type processes []*os.Process
 
-// find returns all processes that see a mount at the path. It returns an error if it finds no process.
+// find returns the processes in whose mount namespace something is mounted at the path. It returns an error if there is
+// no such process.
 func find(path string) (processes, error) {
 	paths, err := filepath.Glob("/proc/[0-9]*/mountinfo")
 	if err != nil {

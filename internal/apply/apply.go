@@ -37,7 +37,7 @@ const (
 	HashAnnotation = "simulation.parking.dev/applied-hash"
 )
 
-// Result says what Apply has done.
+// Result is the effect of Apply on the live object.
 type Result string
 
 const (
@@ -47,7 +47,7 @@ const (
 	Created Result = "created"
 	// Updated means that the desired object has changed since the last apply.
 	Updated Result = "updated"
-	// Healed means that someone else had changed the object, and that Apply has restored it.
+	// Healed means that Apply has reverted a change that something else had made to the object.
 	Healed Result = "healed"
 )
 
@@ -70,8 +70,8 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an Applier. If an object exists although it is missing from the cache, the Applier reads the object with
-// the parameter direct, which must not use a cache.
+// New returns an Applier. To read existing objects that the cache lacks, the Applier uses direct, which must not have a
+// cache.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
@@ -123,12 +123,13 @@ func applyError(patch *unstructured.Unstructured, err error) error {
 
 // create applies the patch only if the object does not exist. Otherwise, the error is a conflict.
 //
-// An apply with a resource version fails if the live object has another resource version. If no object exists, the API
-// server ignores the resource version and creates the object. So a resource version that no object ever has turns an
-// apply into a create. A create request would not do: the API server would record the fields as updated instead of
-// applied, and later applies would not remove them.
+// create sets a resource version that no object has. If the object exists, the API server rejects the apply because of
+// this version. If the object does not exist, the API server ignores the version and creates the object.
+//
+// A create request is not used, because the API server would record the fields as updated instead of applied. Later
+// applies would then not remove them.
 func (a *Applier) create(ctx context.Context, patch *unstructured.Unstructured) error {
-	const ofNoObject = "1" // etcd counts its revisions from 1, and increments the revision before it stores an object
+	const ofNoObject = "1" // no object has this version: etcd counts from 1, and increments before it stores an object
 	conditional := patch.DeepCopy()
 	conditional.SetResourceVersion(ofNoObject)
 	return a.send(ctx, conditional)
@@ -187,9 +188,9 @@ func escapeForYAML(text []byte) []byte {
 	return escaped
 }
 
-// forceReplace uses a merge patch to replace whole lists of the live object. After that, it applies the desired object.
-// The merge patch removes list items that other field managers have added. Such an item can make the apply invalid, for
-// example a second port with the same name.
+// forceReplace removes items that other field managers have added to lists, and then applies the desired object. Such
+// an item can make the apply invalid, for example a second port with the same name. A merge patch, which replaces whole
+// lists, removes the items.
 func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstructured) error {
 	content := maps.Clone(patch.Object)
 	delete(content, "metadata")
@@ -201,8 +202,8 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	if err := a.writer.Patch(ctx, replaced, client.RawPatch(types.MergePatchType, text), client.FieldOwner(FieldManager)); err != nil {
 		return err
 	}
-	// The API server records the fields of a merge patch as updated, not as applied. Convert these records, because an
-	// apply removes only fields that are recorded as applied.
+	// The managed fields record a merge patch as an update, not as an apply. Convert the record, because a later apply
+	// removes only fields that are recorded as applied.
 	owners, err := csaupgrade.UpgradeManagedFieldsPatch(replaced, sets.New(FieldManager), FieldManager)
 	if err != nil {
 		return err
@@ -215,13 +216,12 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	return a.send(ctx, patch)
 }
 
-// findUncached reads an object that the operator's cache does not contain. It returns nil if the object does not exist.
-// The cache lacks an existing object if the cache lags, or if the object lacks the labels by which the cache selects
-// objects.
+// findUncached reads an object that is missing from the operator's cache. It returns nil if the object does not exist.
+// The cache lags behind the API server, and omits objects without the labels that it selects.
 //
-// Usually the object does not exist. So the first read has resource version 0: the API server answers such a read
-// without a request to etcd, but the answer may be stale. If the first read finds the object, a second read returns the
-// latest version. Otherwise findUncached returns nil, although the object may have just been created.
+// The first read has resource version 0, so the API server answers without a request to etcd. Usually it answers that
+// the object does not exist. This answer may be stale, so findUncached may return nil for an object that was just
+// created. If the first read finds the object, a second read returns the latest version.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
 	if live, err := a.read(ctx, desired, "0"); live == nil || err != nil {
 		return nil, err
@@ -321,7 +321,7 @@ func (a *Applier) content(object client.Object) (map[string]any, error) {
 		return nil, fmt.Errorf("convert %s %s to its unstructured form: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
 	}
 	if _, isShared := object.(runtime.Unstructured); isShared {
-		content = runtime.DeepCopyJSON(content) // a copy, so that patchFor does not change object
+		content = runtime.DeepCopyJSON(content) // a copy, because patchFor must not change object
 	}
 	content["apiVersion"], content["kind"] = kind.GroupVersion().String(), kind.Kind
 	return content, nil

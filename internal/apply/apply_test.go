@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
-// server is a namespace of a real API server. It counts patch requests that changed an object.
+// server is a client for one namespace of a real API server. It counts the patch requests that changed an object.
 type server struct {
 	client.WithWatch
 
@@ -67,7 +67,7 @@ func (s *server) read(t *testing.T, like client.Object) client.Object {
 	return live
 }
 
-// in returns a copy of an object in the namespace of the server.
+// in returns a copy of an object, moved to the namespace that the test uses on the server.
 func (s *server) in(o client.Object) client.Object {
 	moved := o.DeepCopyObject().(client.Object)
 	moved.SetNamespace(s.namespace)
@@ -92,7 +92,7 @@ func deployment() *appsv1.Deployment {
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: corev1.PodSpec{Containers: []corev1.Container{{
 				Name: "c", Image: "i", Args: []string{"one", "two"},
 				Env:       []corev1.EnvVar{{Name: "A", Value: "1"}},
-				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // without the key field protocol
+				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // without a protocol, which is a list key
 				Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": resource.MustParse("1000m")}},
 			}}}},
 		},
@@ -103,8 +103,8 @@ func TestApply_ReturnsWhetherTheObjectWasChanged(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		desired client.Object
-		// The function change modifies the live object after the first Apply. The function edit modifies the desired
-		// object before the second Apply.
+		// change modifies the live object between the two calls of Apply. edit modifies the desired object before the
+		// second call.
 		change func(client.Object)
 		edit   func(client.Object)
 		want   apply.Result

@@ -22,14 +22,12 @@ func ownedFields(o client.Object) *metav1.FieldsV1 {
 	return nil
 }
 
-// ownsAll reports whether the operator still owns every field of the desired object.
+// ownsAll reports whether the operator still owns every field of the desired object. If it does, each field has the
+// desired value: a client that changes a field takes over its ownership, and a removed field has no owner. The function
+// compare has already checked, by comparing hashes, that the last apply of the operator set the desired values.
 //
-// The function compare has already checked, by comparing hashes, that the last apply of the operator set the desired
-// values. A client that has changed a field since that apply owns the field, and a removed field has no owner. So a
-// field that the operator still owns has the desired value.
-//
-// ownsAll does not compare the values themselves. Other clients may add items to some lists and maps, and only the API
-// server knows which lists and maps these are.
+// ownsAll does not compare the values. Other clients may add items to some lists and maps, and only the API server
+// knows to which.
 func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	fields := ownedFields(live)
 	if fields == nil {
@@ -55,8 +53,8 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	return true, nil
 }
 
-// ownsMetadata reports whether the operator owns the desired labels and annotations. Managed fields do not contain the
-// name and the namespace of an object. The function compare checks the owner references.
+// ownsMetadata reports whether the operator owns the desired labels and annotations. It ignores the name and the
+// namespace, which managed fields do not contain, and the owner references, which the function compare checks.
 func ownsMetadata(owned map[string]any, desired any) bool {
 	metadata, _ := desired.(map[string]any)
 	below, _ := owned["f:metadata"].(map[string]any)
@@ -76,8 +74,8 @@ func ownsField(owned map[string]any, name string, desired any) bool {
 	return ok && owns(below, desired)
 }
 
-// owns reports whether the operator owns every part of the desired value. The map owned is the entry for the value in
-// metadata.managedFields. If this map is empty, the operator owns the whole value.
+// owns reports whether the operator owns every part of a desired value. The map owned is the part of
+// metadata.managedFields that describes this value. An empty map means that the operator owns the whole value.
 func owns(owned map[string]any, desired any) bool {
 	if len(owned) == 0 {
 		return true
@@ -118,8 +116,8 @@ func ownsElement(owned map[string]any, element any) bool {
 	return false
 }
 
-// isKeyOf reports whether the key fields of an element have the given values. A key field that the element lacks may
-// have any value, because the API server fills in a default.
+// isKeyOf reports whether an item of a list has the key fields and values in key. A key field that the item lacks
+// matches any value, because the API server fills in a default.
 func isKeyOf(key, element any) bool {
 	fields, _ := key.(map[string]any)
 	values, _ := element.(map[string]any)
@@ -146,14 +144,15 @@ func equalJSON(decoded, value any) bool {
 // needs less memory. A Slimmer is safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
-	// The map shared contains one copy of each distinct set of owned fields. The key is the JSON text of the set.
+	// shared contains one copy of each distinct set of owned fields, which all objects with this set use. The key is
+	// the JSON text of the set.
 	shared map[string]*metav1.FieldsV1
 }
 
-// NewSlimmer returns a new Slimmer.
+// NewSlimmer returns an empty Slimmer.
 func NewSlimmer() *Slimmer { return &Slimmer{shared: map[string]*metav1.FieldsV1{}} }
 
-// Metadata returns the reduced metadata of an object.
+// Metadata returns the part of an object's metadata that an Applier reads.
 func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	slim := metav1.ObjectMeta{
 		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(),
@@ -171,10 +170,10 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	return slim
 }
 
-// share returns one copy of the managed fields for all objects with equal managed fields, to save memory. The copy omits
-// the UIDs of owners, which differ even between otherwise equal objects.
+// share returns one shared copy of the managed fields for all objects with equal managed fields, to save memory. The
+// copy omits the UIDs of owners, because they differ between objects whose managed fields are otherwise equal.
 func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
-	// limit is the maximum length of the map s.shared. At this length, the map is cleared to free its memory.
+	// limit is the maximum number of entries in the cache s.shared. A full cache is cleared.
 	const limit = 4096
 	text := fields.GetRawString()
 	for _, owner := range o.GetOwnerReferences() {

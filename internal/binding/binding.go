@@ -94,7 +94,7 @@ func PostgreSQL() Service {
 	}
 }
 
-// HTTP describes the bindings of summary APIs.
+// HTTP describes the bindings of summary APIs, which clients reach over HTTP.
 func HTTP() Service {
 	return Service{
 		Name: "the summary API", Scheme: "http", TLSScheme: "https",
@@ -102,5 +102,5 @@ func HTTP() Service {
 	}
 }
 
-// example returns an example of a URI that begins with a scheme, a user name and a password, and ends with rest.
+// example returns an example of a URI with a user name and a password.
 func example(scheme, rest string) string { return scheme + "://user:password@" + rest }

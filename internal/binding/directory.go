@@ -18,11 +18,10 @@ const maxFile = 1 << 20
 //
 //   - uri: the address.
 //   - uris (RabbitMQ, Redis): a list of URIs, for example one for each node of a cluster. The URIs may differ only in
-//     host and port. It is enough if one of the URIs contains the credentials. If the key uri also has a value, the
-//     source takes from uris only further hosts, and the credentials if uri has none. In this case, the source ignores
-//     uris if uris is invalid or contradicts uri. For Redis, the source also ignores uris if uri is the address of a
-//     single server: sentinel-master has no value, and uri has none of the parameters cluster=true, addr and
-//     master_name.
+//     host and port. It is enough if one of the URIs contains the credentials. If the key uri also has a value, uris
+//     only adds further hosts, and the credentials if uri has none. The source then ignores uris if uris is invalid
+//     or contradicts uri. For Redis, the source also ignores uris if uri is the address of a single server:
+//     sentinel-master has no value, and uri has none of the parameters cluster=true, addr and master_name.
 //   - host and port: the address, if neither uri nor uris has a value. The key host may contain a list of hosts.
 //   - username and password: the credentials. They may be in the URI instead.
 //   - vhost (RabbitMQ) or database (Redis, PostgreSQL): the virtual host or the database. This setting may be in the
@@ -31,8 +30,8 @@ const maxFile = 1 << 20
 //     and sentinel-password contain the credentials for the Sentinels.
 //   - ca.crt, tls.crt and tls.key: the CA certificates to trust, the client's certificate, and its private key. Any of
 //     these keys enables TLS.
-//   - type: the kind of server. If the value is rabbitmq, redis, valkey, postgres or postgresql, s must describe a
-//     server of this kind. Other values are ignored.
+//   - type: the kind of server. If the value is rabbitmq, redis, valkey, postgres or postgresql, it must be the
+//     kind that the parameter s describes. Other values are ignored.
 //
 // Commas or white space separate the items of a list. If a key and the URI contain the same setting, the two values
 // must be equal.

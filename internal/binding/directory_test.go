@@ -14,8 +14,8 @@ func TestDirectory_ReadsKeysOfAMountedSecret(t *testing.T) {
 		name    string
 		service Service
 		keys    map[string]string
-		uri     string // expected URI if the directory is valid
-		reason  string // expected error if the directory is invalid
+		uri     string // expected URI, or "" for an invalid directory
+		reason  string // expected error, or "" for a valid directory
 	}{
 		{"a uri is taken as it is", Redis(), map[string]string{"uri": "redis://u:p@h:1/2\n"}, "redis://u:p@h:1/2", ""},
 		{"a uri without user is completed with user name and password", RabbitMQ(),

@@ -75,7 +75,7 @@ func (s Service) merge(uris []*url.URL) (Binding, error) {
 	return merged, nil
 }
 
-// pathMeaning returns the word in error messages for the path of a URI.
+// pathMeaning returns what the path of a URI names, for error messages.
 func (s Service) pathMeaning() string {
 	if s == RabbitMQ() {
 		return "virtual host"

@@ -16,9 +16,9 @@ func ExplainFiles(err error) string {
 	return ""
 }
 
-// lookupHasTooManyFiles reports whether the lookup of a host name failed because of too many open files. A DNSError
-// contains only the text of its cause, so the function searches this text. A search for the text of EMFILE also finds
-// ENFILE, whose text begins with that of EMFILE.
+// lookupHasTooManyFiles reports whether the lookup of a host name failed because the process (EMFILE) or the system
+// (ENFILE) has too many open files. A DNSError contains its cause only as text. The texts of both causes begin with the
+// text of EMFILE.
 func lookupHasTooManyFiles(err error) bool {
 	lookup, ok := errors.AsType[*net.DNSError](err)
 	return ok && strings.Contains(lookup.Err, syscall.EMFILE.Error())

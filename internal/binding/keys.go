@@ -33,18 +33,18 @@ type keySpec struct {
 	name string
 	// synonyms are other names of the key. If several of these names have a value, the values must be equal.
 	synonyms []string
-	// substitutes are names that are read only if the key and its synonyms have no value. The first substitute with a
-	// value is used. All other substitutes are ignored, even if their values differ.
+	// substitutes are names of other keys, which are read only if the key itself and its synonyms have no value. The
+	// first substitute with a value is used. All others are ignored, even if their values differ.
 	substitutes []string
-	// lookalike matches wrong names of the key, after the function squash has normalized them. A Secret that contains a
-	// wrong name is invalid, unless the correct key or the URI contains the setting. lookalike is nil if no wrong names
-	// are known.
+	// lookalike matches wrong names of the key, such as frequent misspellings, in the normalized form that squash
+	// returns. A wrong name makes a Secret invalid, unless the correct key or the URI also contains the setting.
+	// lookalike is nil if no wrong names are known.
 	lookalike *regexp.Regexp
 	// trims is true if white space around the value is allowed, for example around PEM blocks.
 	trims bool
-	// services are the kinds of server to which the key applies. In a Secret for another kind of server, the key and
-	// its synonyms are errors. But the key "uris" and all substitutes are ignored in such a Secret: earlier versions of
-	// the operator ignored them, so existing Secrets may contain them.
+	// services are the kinds of server to which the key applies. A Secret for another kind of server is invalid if it
+	// contains the key or a synonym. The key "uris" and all substitutes are ignored instead, because existing Secrets
+	// may contain them.
 	services []Service
 }
 
@@ -85,8 +85,8 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// KeyFor returns the key that the given name stands for, or "" if there is no such key. Case and separators do not
-// matter: sentinelMaster stands for sentinel-master. The word url in a name stands for uri.
+// KeyFor returns the key with the given name, or "" if there is no such key. It ignores case and separators, and
+// accepts url instead of uri. For example, KeyFor("sentinelMaster") returns "sentinel-master".
 func (s Service) KeyFor(name string) string {
 	keys := s.Keys()
 	if slices.Contains(keys, name) {
@@ -109,9 +109,9 @@ type keyReader struct {
 	names func() ([]string, error)
 }
 
-// values returns a map from the name in each keySpec to the value of the key. The value may come from a synonym or a
-// substitute. It is "" if the key is missing or is not read. If the key "uri" has a value, the key "host" is not read.
-// The key "uris" is read only for the services in its keySpec.
+// values returns the value of each key of a binding, by the name in its keySpec. The value may come from another key,
+// namely a synonym or a substitute. The value is "" if the key is missing or ignored. Two keys are ignored: "host" if
+// "uri" has a value, and "uris" unless its keySpec lists the service.
 func (s Service) values(keys keyReader) (map[string]string, error) {
 	values := map[string]string{}
 	for _, key := range keyTable() {
@@ -182,7 +182,7 @@ func (s Service) value(key keySpec, keys keyReader) (string, error) {
 	return found, nil
 }
 
-// valueAs reads the value of a key under the given name, which is one of the names of the key.
+// valueAs reads the value that is stored under the given name. A key may have several names.
 func (s Service) valueAs(name string, key keySpec, keys keyReader) (string, error) {
 	value, err := keys.read(name)
 	switch {

@@ -101,9 +101,8 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 	}
 }
 
-// If several keys of a Secret contain addresses, the binding uses only some of these keys. The unused keys must not
-// cause an error: earlier versions of the operator ignored these keys, so the Secrets of running simulations may
-// contain them.
+// A Secret may have more keys with addresses than a binding uses. The unused keys must not cause an error: earlier
+// versions of the operator ignored them, so the Secrets of running simulations may contain them.
 func TestSecretKeys_AddressInSeveralKeys_UnusedKeysCauseNoError(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -409,7 +408,7 @@ func TestBindingURI_WithMountedSecret_CombinesURIAndSecret(t *testing.T) {
 	}
 }
 
-// The URI is not a value of the Secret. So the error must not say that a key of the Secret contains the URI.
+// The URI is given separately from the Secret, so the error must not call it a key of the Secret.
 func TestBindingURI_SecretContradictsURI_ErrorNamesKeyAndURI(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// product matches a prefix of a key's name: the name of a product, such as redis, or the word default. Such a prefix
-// says nothing about the value of the key. The name must be normalized by the function squash.
+// product matches the name of a product, such as redis, or the word default, at the beginning of a key. Such a prefix
+// says nothing about the value of the key. The key must be normalized by the function squash.
 var product = regexp.MustCompile(`^(redis|valkey|rabbitmq|rabbit|cloudamqp|amqp|postgresql|postgres|pg|default)`)
 
 // squash normalizes a name: it returns the name in lower case and without the characters that separate words. For
@@ -24,8 +24,8 @@ func squash(name string) string {
 	}, strings.ToLower(name))
 }
 
-// resembles reports whether the pattern matches the name, or the name without prefixes such as redis or default. Case
-// and the characters that separate words do not matter.
+// resembles reports whether the pattern matches the name of a key. It ignores case, word separators, and prefixes such
+// as redis or default.
 func resembles(name string, pattern *regexp.Regexp) bool {
 	for short := squash(name); ; {
 		if pattern.MatchString(short) {
@@ -41,8 +41,8 @@ func resembles(name string, pattern *regexp.Regexp) bool {
 
 func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
 
-// These patterns match names that people give to keys. The names must be normalized by the function squash. For
-// example, likeCert matches clientcertpem, which consists of a purpose, a kind of value and a file format.
+// These patterns match names that people give to keys. The function squash must first normalize the names. For example,
+// likeCert matches clientcertpem, the normalized form of client-cert.pem.
 var (
 	likeURI              = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
 	likeURIs             = like(`(connection|service|server|database|broker)?(uris|urls)`)
@@ -63,15 +63,15 @@ var (
 	// likeTLSSwitch matches names of keys that enable TLS in other programs, such as sslenabled. In a binding, these
 	// keys do not enable TLS; see checkTLSSwitch.
 	likeTLSSwitch = like(`(is|use|enable|require|with)?(m?tls|ssl|https|secure|encrypt(ed|ion)?)(enabled?|required?|mode|on|active)?`)
-	// likeScheme matches names of keys whose value is a protocol or the scheme of a URI. If the value is, for example,
-	// ssl or amqps, the key asks for TLS.
+	// likeScheme matches names of keys that contain a protocol or the scheme of a URI. A value such as ssl or amqps
+	// asks for TLS.
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 
 // checkLookalikes returns an error if an unknown key has a value and resembles a known key. Without this check, the
-// known key would silently have its default. There is no error if the known key also has a value, or if the URI
-// contains the setting of the known key. The parameter u is the URI before the function bind changes it, or nil if
-// there is no valid URI.
+// known key would silently have its default. An unknown key is no error if the known key also has a value, or if the
+// URI sets the same thing. The parameter u is the original URI, before the function bind changes it. It is nil if there
+// is no valid URI.
 func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *url.URL) error {
 	names, err := keys.names()
 	if err != nil {
@@ -161,7 +161,7 @@ func (s Service) usesTLS(u *url.URL) bool {
 	return false
 }
 
-// tlsForm says how a URI of the service selects TLS. The text completes a message such as "give a URI that ...".
+// tlsForm says how a URI of the service selects TLS. It completes a message such as "give a URI that …".
 func (s Service) tlsForm() string {
 	if s == PostgreSQL() {
 		return "has " + parameterSSLMode + "=verify-full"

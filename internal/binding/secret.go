@@ -47,7 +47,7 @@ func (s Service) read(keys keyReader) (Binding, error) {
 	return s.bind(b, from, keys, values)
 }
 
-// addressKey returns the key from which the function locate reads the address.
+// addressKey returns the key of a Secret from which the server's address is read.
 func addressKey(values map[string]string) string {
 	for _, key := range []string{keyURI, keyURIs} {
 		if values[key] != "" {
@@ -142,9 +142,8 @@ func inKey(key string) string {
 	return fmt.Sprintf(" in key %q", key)
 }
 
-// These parameters of a Redis URI are for a server with Sentinels. ParameterMaster contains the name of the primary.
-// The other two parameters contain the credentials for the Sentinels. The credentials in front of the host are for
-// Redis.
+// The parameters of a Redis URI for Sentinels: the name of the primary, and the credentials for the Sentinels. The
+// credentials in front of the host are for Redis itself.
 const (
 	ParameterMaster           = "master_name"
 	ParameterSentinelUser     = "sentinel_username"
@@ -276,7 +275,7 @@ func (s Service) locateURIs(values map[string]string) (Binding, error) {
 	if err != nil {
 		return alone, nil //nolint:nilerr // the URI alone is enough
 	}
-	first := *u // copy u, because merge may modify the first URI and then fail
+	first := *u // a copy, because merge may modify the first URI even if it fails
 	uris := []*url.URL{&first}
 	for _, endpoint := range others.Endpoints() {
 		uris = append(uris, endpoint.URI)
@@ -305,9 +304,9 @@ func takesSeveral(u *url.URL) bool {
 	return err == nil && cluster || query.Has("addr") || query.Has(ParameterMaster)
 }
 
-// CheckDirectory checks the Secret that is mounted at dir, without the URI to which the Secret belongs. It returns an
-// error if the directory cannot be read, if a key is invalid, or if the Secret contains neither credentials nor
-// certificates.
+// CheckDirectory checks the files of a Secret that is mounted at dir. The Secret need not contain a URI. CheckDirectory
+// returns an error if the directory cannot be read, if a key is invalid, or if the Secret contains neither credentials
+// nor certificates.
 func (s Service) CheckDirectory(dir string) error {
 	if err := s.checkUsable(&url.URL{Scheme: s.TLSScheme}, directoryReader(dir), "files"); err != nil {
 		return s.unreadable(dir, err)
@@ -315,8 +314,8 @@ func (s Service) CheckDirectory(dir string) error {
 	return nil
 }
 
-// CheckData returns an error if the data of a Secret cannot be used together with the URI raw. If raw is invalid,
-// CheckData returns nil, because an invalid URI is not an error of the Secret.
+// CheckData returns an error if the data of a Secret cannot be used together with the given URI. An invalid URI is not
+// an error of the Secret, so CheckData then returns nil.
 func (s Service) CheckData(raw string, data map[string][]byte) error {
 	if u, err := s.parse(raw); err == nil {
 		return s.checkUsable(u, secretReader(data), "keys")
@@ -325,7 +324,7 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 }
 
 // checkUsable returns an error if a key is invalid or contradicts the URI u. It also returns an error if neither the
-// keys nor u contain credentials or certificates. The parameter noun is the word for the keys in the error: "keys" or
+// keys nor u contain credentials or certificates. The parameter noun is the word for the keys in this error: "keys" or
 // "files".
 func (s Service) checkUsable(u *url.URL, keys keyReader, noun string) error {
 	b, err := s.complete(Binding{URI: u}, keys)

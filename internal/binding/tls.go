@@ -14,8 +14,8 @@ import (
 // TLSConfig returns the client's TLS configuration. It returns nil if the scheme of the URI does not use TLS.
 //
 // If serverName is empty, the server's certificate must be valid for the host that the dialer connects to. Otherwise,
-// the certificate must be valid for serverName, or for the host of an endpoint of b. These hosts are also accepted,
-// because the nodes of a cluster may announce addresses for which their common certificate is not valid.
+// it must be valid for serverName, or for the host of any endpoint in the binding: the nodes of a cluster may announce
+// addresses for which their common certificate is not valid.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
 		return nil, nil //nolint:nilnil // no configuration means no TLS
@@ -26,7 +26,7 @@ func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	}
 	roots := config.RootCAs
 	if hosts := b.hostnames(); serverName != "" && !slices.Equal(hosts, []string{serverName}) {
-		config.InsecureSkipVerify = true // VerifyConnection verifies the certificate
+		config.InsecureSkipVerify = true // verified by VerifyConnection instead
 		config.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, roots, serverName, hosts) }
 	}
 	return config, nil
@@ -144,13 +144,13 @@ func ExplainTLS(err error) string {
 	return ""
 }
 
-// explainOwn explains why the client has aborted a TLS handshake.
+// explainOwn explains an error with which the client itself has aborted a TLS handshake.
 func explainOwn(err error) string {
 	var plain tls.RecordHeaderError
 	switch {
 	case errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "the port does not speak TLS: use the port for TLS, or a URI without TLS (amqp, redis, http)"
-	case strings.Contains(err.Error(), "TLS handshake timeout"): // package net/http does not export this error value
+	case strings.Contains(err.Error(), "TLS handshake timeout"): // net/http does not export this error
 		return "the port does not answer the TLS handshake: check that it speaks TLS, or use a URI without TLS (amqp, redis, http)"
 	case strings.Contains(err.Error(), "server selected unsupported protocol version"):
 		return "the server offers only TLS 1.1 or older: enable TLS 1.2 or 1.3 on it"

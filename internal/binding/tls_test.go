@@ -45,7 +45,7 @@ func (p peer) pool() *x509.CertPool {
 }
 
 // exchange performs a TLS handshake, then reads one byte from the server. It returns the client's error. If the
-// parameter server is nil, the server does not speak TLS.
+// server's configuration is nil, the server does not speak TLS.
 func exchange(t *testing.T, server, client *tls.Config) error {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -143,7 +143,7 @@ func TestExplainTLS_EachFailure_ExplanationSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// The errors in this test have the texts of the packages crypto/tls and crypto/x509.
+// ExplainTLS searches for the texts of errors, so the test uses the original texts of crypto/tls and crypto/x509.
 func TestExplainTLS_ErrorTextOfLibrary_ExplanationSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	invalid := func(reason x509.InvalidReason) error { return x509.CertificateInvalidError{Reason: reason} }
@@ -170,7 +170,7 @@ func TestExplainTLS_ErrorTextOfLibrary_ExplanationSaysWhatToDo(t *testing.T) {
 func TestExplainTLS_CAWasReplaced_SuggestsReplacingTheCACertificate(t *testing.T) {
 	t.Parallel()
 	server := newPeer(t, "good.example", time.Now().Add(time.Hour))
-	other := newPeer(t, "good.example", time.Now().Add(time.Hour)) // another CA with the same name
+	other := newPeer(t, "good.example", time.Now().Add(time.Hour)) // signed by another CA with the same name
 	config, err := Binding{URI: &url.URL{Scheme: "amqps", Host: "good.example"}, CA: other.authority}.TLSConfig("good.example")
 	if err != nil {
 		t.Fatal(err)

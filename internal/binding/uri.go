@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// URI returns a Source for raw, a URI that a user has entered. For RabbitMQ and Redis, raw may be a list of URIs that
-// are separated by commas or white space. If dir is not "", it is the directory at which a Secret is mounted. The
-// source reads the Secret at each call and adds the values to the binding. A user name or password in the Secret
-// replaces the one in raw.
+// URI returns a Source for a URI that a user has entered. For RabbitMQ and Redis, raw may be a list of URIs that are
+// separated by commas or white space. If dir is not "", it is the directory at which a Secret is mounted. At each call,
+// the Source reads the Secret and adds its values to the binding. A user name or password in the Secret replaces the
+// one in the URI.
 //
-// If raw is invalid, the returned error says what is wrong and shows an example, but does not quote raw. The function
-// URI does not read the Secret. To check the Secret, call the Source.
+// If raw is invalid, the error says what is wrong and shows an example, but does not quote raw. URI does not read the
+// Secret. To check the Secret, call the Source.
 func URI(s Service, raw, dir string) (Source, error) {
 	if _, err := s.parseList(raw); err != nil {
 		return nil, err

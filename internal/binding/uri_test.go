@@ -11,8 +11,8 @@ func TestBindingURI_AcceptsValidAndRejectsInvalidURIs(t *testing.T) {
 		name     string
 		service  Service
 		uri      string
-		redacted string // expected redacted form if the URI is valid
-		reason   string // expected error if the URI is invalid
+		redacted string // expected redacted form, or "" for an invalid URI
+		reason   string // expected error, or "" for a valid URI
 	}{
 		{"the user and password of a RabbitMQ URI are hidden", RabbitMQ(), "amqp://guest:s3cr3t@127.0.0.1:5672/", "amqp://127.0.0.1:5672/", ""},
 		{"a RabbitMQ URI with TLS is accepted", RabbitMQ(), "amqps://broker.example", "amqps://broker.example", ""},

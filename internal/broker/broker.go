@@ -128,10 +128,10 @@ type Settler interface {
 	Ack() error
 	// Requeue returns the message to its queue at once.
 	Requeue() error
-	// Retry moves the message from its queue to the retry queue of that queue, and increments Message.Attempt. After
-	// the retry delay, the message returns to its queue. Retry publishes a copy of the message, waits until the broker
-	// has confirmed the copy, and then acknowledges the original. If Retry returns an error other than ErrSessionLost
-	// or ErrSettled, the delivery is still unsettled.
+	// Retry moves the message to a retry queue, and increments Message.Attempt. After the retry delay, the message
+	// returns to its original queue. Retry publishes a copy of the message, waits until the broker has confirmed the
+	// copy, and then acknowledges the original. If Retry returns an error other than ErrSessionLost or ErrSettled, the
+	// delivery is still unsettled.
 	Retry(ctx context.Context) error
 	// DeadLetter moves the message to the dead-letter queue. It adds the reason to the headers, and keeps the body and
 	// the properties. Like Retry, DeadLetter publishes a copy and acknowledges the original. It returns the same errors

@@ -44,7 +44,7 @@ func TestReasonBounded_TruncatesBetweenCharacters(t *testing.T) {
 		{strings.Repeat("x", broker.MaxDetail), strings.Repeat("x", broker.MaxDetail)},
 		{strings.Repeat("x", broker.MaxDetail+1), strings.Repeat("x", broker.MaxDetail)},
 		{"1" + strings.Repeat("é", broker.MaxDetail), "1" + strings.Repeat("é", (broker.MaxDetail-1)/2)},
-		{strings.Repeat("\x80", broker.MaxDetail+1), ""}, // none of the bytes is the first byte of a character
+		{strings.Repeat("\x80", broker.MaxDetail+1), ""}, // only continuation bytes of UTF-8
 	}
 	for _, tt := range tests {
 		if got := (broker.Reason{Detail: tt.detail}).Bounded().Detail; got != tt.want {

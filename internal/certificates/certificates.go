@@ -29,8 +29,8 @@ const (
 	RenewBefore = 30 * day
 
 	authorityLifetime = 10 * 365 * day
-	// authorityRenewBefore is longer than Lifetime, so that no server certificate outlives the certificate of its
-	// authority.
+	// authorityRenewBefore is the remaining lifetime at which a CA certificate is renewed. It is longer than Lifetime,
+	// so that no server certificate outlives the CA certificate that signed it.
 	authorityRenewBefore = 365 * day
 
 	// skew is how far a new certificate is backdated, so that clients with slow clocks accept the certificate.
@@ -46,21 +46,19 @@ type Authority struct {
 	Pair
 
 	Trusted []byte
-	// The field previous is the pair that the authority had before its renewal. The authority signs with this pair
-	// until clients trust the embedded Pair. If the field is nil, the authority signs with the embedded Pair.
+	// previous is the certificate and key that the authority had before its renewal. The authority signs with them
+	// until clients trust the embedded Pair. If previous is nil, the authority signs with the embedded Pair.
 	previous *Pair
 }
 
-// RenewAuthority returns the given authority if clients trust it and it is valid for more than a year. Otherwise,
-// RenewAuthority renews the authority. A renewal takes two calls, because clients must trust the new CA certificate
-// before the authority signs with the new key.
+// RenewAuthority returns the given authority if clients trust it and it is valid for more than a year. Otherwise, it
+// renews the authority in two calls, because clients must trust the new CA certificate before the authority signs with
+// the new key.
 //
-// The first call returns an authority whose fields Pair and Trusted contain the new CA certificate. An unexported field
-// of this authority contains the previous pair. The authority still signs with the previous pair, unless that pair is
-// unusable or would expire before the certificates that it signs.
-//
-// The caller must store Pair and Trusted, and pass both fields to the second call. The authority that the second call
-// returns signs with the new pair. The previous pair is not needed after the second call.
+// The first call returns the new CA certificate in the fields Pair and Trusted. This authority still signs with the
+// previous pair, unless that pair is unusable or would expire before the certificates that it signs. The caller must
+// store Pair and Trusted, and pass both to the second call. The authority that the second call returns signs with the
+// new pair.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {
@@ -88,8 +86,8 @@ func (a Authority) canSignUntil(end time.Time) bool {
 	return err == nil && certificate.IsCA && end.Before(certificate.NotAfter) && bytes.Contains(a.Trusted, a.Certificate)
 }
 
-// Renew returns a certificate for the given host names, and its key. It returns the given pair if this pair is still
-// good: signed by an authority that clients trust, for the same hosts, and valid for longer than RenewBefore.
+// Renew returns a certificate for the given host names, and its key. It returns p if p is still good: signed by an
+// authority that clients trust, for the same hosts, and valid for longer than RenewBefore.
 func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	if a.isGood(p, hosts, now) {
 		return p, nil
@@ -116,10 +114,10 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	return renewed, nil
 }
 
-// Check returns the time until which clients accept the certificate p.Certificate of the given host, if the clients
-// trust the given CA certificates. This time is the earliest expiry in the certificate chain. If there are several
-// chains, Check uses the chain that is valid longest. p.Certificate begins with the certificate of the server. The
-// certificates of intermediate authorities may follow.
+// Check returns the time until which clients accept the certificate of the given host, if the clients trust the given
+// CA certificates. This time is the earliest expiry in the certificate chain. If there are several chains, the chain
+// that is valid longest counts. p.Certificate begins with the certificate of the server, which intermediate
+// certificates may follow.
 //
 // Check returns an error if clients reject the certificate, or if p.Key is not the private key of the certificate.
 func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err error) {
@@ -140,7 +138,7 @@ func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err
 	if err != nil {
 		return time.Time{}, fmt.Errorf("clients would reject tls.crt: %w", err)
 	}
-	for _, path := range verified { // one valid certification path is sufficient for clients
+	for _, path := range verified { // clients need only one valid path
 		if end := slices.MinFunc(path, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter; end.After(expiry) {
 			expiry = end
 		}

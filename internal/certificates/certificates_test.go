@@ -142,7 +142,7 @@ func TestRenew_AuthorityHasJustBeenRenewed_OldAuthoritySigns(t *testing.T) {
 			t.Errorf("%s: the new authority does not sign although clients trust it: %v", name, err)
 		}
 	}
-	// An authority that expires before the certificate must not sign it.
+	// An authority must not sign a certificate that expires later than the authority itself.
 	late := start.Add(10 * 365 * day).Add(-certificates.Lifetime)
 	third := newAuthority(t, first, late)
 	verify(t, third.Trusted, renew(t, third, leaf, hosts, late), late.Add(certificates.Lifetime-time.Second))

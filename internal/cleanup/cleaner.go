@@ -49,8 +49,7 @@ type Result struct {
 	// Queues is the error of the attempt to remove the queues, or nil. Keys is the error of the attempt to remove the
 	// keys, or nil.
 	Queues, Keys error
-	// Foreign says which data the attempt did not remove, because the data belongs to another simulation with the same
-	// name.
+	// Foreign says which data was not removed, because it belongs to another simulation with the same name.
 	Foreign purge.Foreign
 	// ended is the end time of the latest attempt that has ended.
 	ended time.Time
@@ -72,15 +71,14 @@ type Cleaner struct {
 	updates chan event.TypedGenericEvent[types.NamespacedName]
 
 	mu sync.Mutex
-	// The function start adds an attempt to the pool. It is nil before the call of Start and after the end of the
-	// context of Start. While the function is nil, attempts are added to the field named waiting.
+	// start adds an attempt to the pool. It is nil unless Start is running. Without it, attempts are added to the field
+	// waiting.
 	start   func(*attempt)
 	waiting []*attempt
 	latest  map[client.ObjectKey]*attempt
 	known   map[client.ObjectKey]Bindings
 }
 
-// attempt is an attempt to clean up after a simulation.
 type attempt struct {
 	key    client.ObjectKey
 	job    Job
@@ -93,7 +91,7 @@ type attempt struct {
 func New(servers Servers) *Cleaner {
 	return &Cleaner{
 		servers: servers,
-		pool:    fair.New(fair.Limits{Total: 32, PerTenant: 4}), // a tenant is a namespace
+		pool:    fair.New(fair.Limits{Total: 32, PerTenant: 4}), // each namespace is a tenant
 		updates: make(chan event.TypedGenericEvent[types.NamespacedName]),
 		latest:  map[client.ObjectKey]*attempt{},
 		known:   map[client.ObjectKey]Bindings{},
@@ -111,7 +109,7 @@ func (c *Cleaner) Start(ctx context.Context) error {
 	c.mu.Unlock()
 	<-ctx.Done()
 	c.mu.Lock()
-	c.start = nil // because pool.Go must not be called during pool.Wait
+	c.start = nil // prevents calls of pool.Go during pool.Wait
 	c.mu.Unlock()
 	c.pool.Wait()
 	return nil
@@ -212,9 +210,9 @@ func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
 	return true
 }
 
-// do tries once to remove the queues and the keys of a simulation. It removes the queues first, because the processing
-// of a queued message would create keys again. Each server has its own timeout, because the other server may not
-// respond.
+// do makes one attempt to remove the queues and the keys of a simulation. It removes the queues first, because the
+// processing of a queued message would create keys again. Each server has its own timeout, so that an unresponsive
+// server does not use up the time for the other server.
 func (j Job) do(ctx context.Context, servers Servers) Result {
 	queues, queuesErr := j.removeQueues(ctx, servers)
 	keys, keysErr := j.removeKeys(ctx, servers)

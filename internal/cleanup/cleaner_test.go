@@ -49,7 +49,7 @@ func (f *fakeServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, e
 }
 
 type fakeBroker struct {
-	broker.Broker // nil, because the cleaner calls only the methods that fakeBroker overrides
+	broker.Broker // nil; fakeBroker has all methods that the cleaner calls
 
 	servers    *fakeServers
 	simulation string
@@ -68,7 +68,7 @@ func (b fakeBroker) Delete(ctx context.Context) error {
 func (fakeBroker) Close() error { return nil }
 
 type fakeStore struct {
-	store.Store // nil, because the cleaner calls only the methods that fakeStore overrides
+	store.Store // nil, because the cleaner calls only the methods below
 
 	servers    *fakeServers
 	simulation string
@@ -124,8 +124,8 @@ func TestCleaner_ServersOfANamespaceHang_OtherNamespacesAreCleanedUp(t *testing.
 	}
 }
 
-// After the operator calls Evict, users can create another simulation with the same name. An attempt that
-// continued would remove the data of that simulation.
+// After Evict, users can create another simulation with the same name. A cleanup attempt that continued would remove
+// the data of the new simulation.
 func TestCleaner_Evict_CancelsWaitingAndRunningAttempts(t *testing.T) {
 	t.Parallel()
 	servers := &fakeServers{}

@@ -13,17 +13,16 @@ import (
 	"time"
 )
 
-// The constant "little" is the maximum CPU usage, as a fraction of one core, of a process that is limited to one core.
-// For a process that uses more CPU time, the limit saves hardly any CPU time and makes latencies longer, especially if
-// other processes compete for the core.
+// The constant "little" is the CPU usage, as a fraction of a core, up to which a process is limited to one core. Above
+// it, the limit would save hardly any CPU time and make latencies longer, especially if other processes compete for the
+// core.
 const little = .15
 
-// The function adapt compares the CPU usage with a threshold, the constant "little". While the process is limited to
-// one core, adapt compares once per busyInterval. While the process has all cores, adapt compares once per
-// quietInterval.
+// adapt compares the CPU usage with the threshold little: once per busyInterval while the process is limited to one
+// core, and once per quietInterval otherwise.
 //
-// The same work takes more CPU time on all cores than on one core. So work that exceeds the threshold on one core also
-// exceeds the threshold on all cores, and adapt does not switch back and forth.
+// The process does not switch back and forth between one core and all cores. The same work takes more CPU time on all
+// cores, so work that exceeds the threshold on one core also exceeds it on all cores.
 const (
 	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second
@@ -38,9 +37,8 @@ func Adapt(ctx context.Context) {
 	adapt(ctx, used, limit)
 }
 
-// adapt decides whether the process can use all cores or only one core. At the start, the process has all cores. The
-// function limit is called whenever the decision changes. The function used returns the CPU time that the process has
-// used so far.
+// adapt decides whether the process can use all cores or only one core. The process starts with all cores. adapt calls
+// limit whenever the decision changes. It calls used to get the CPU time of the process.
 func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool)) {
 	limited, interval := false, quietInterval
 	set := func(toOne bool) {

@@ -18,8 +18,8 @@ func TestAdapt_LowCPUUsage_LimitsToOneCoreUntilTheUsageRises(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		phases []float64 // the CPU usage in each phase of 20 s, in cores
-		// The arguments of the callback: true sets the limit, and false removes the limit. The end of ctx also removes
-		// the limit.
+		// want lists the arguments of the callback: true sets the limit, and false removes it. The last false follows
+		// from the end of ctx.
 		want []bool
 	}{
 		"idle":                       {[]float64{0}, []bool{true, false}},

@@ -100,10 +100,10 @@ func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) stri
 		if number, hasSign := strings.CutSuffix(text, "%"); isPercent && hasSign {
 			text, excess = strings.TrimSpace(number), "a percent sign"
 		}
-		// A file mode such as "0400" is octal.
+		// A file mode such as "0400" is octal, so it is not parsed as a decimal number.
 		isOctal := strings.HasPrefix(text, "0") && strings.HasSuffix(strings.ToLower(string(path)), "mode")
 		if number, err := strconv.ParseFloat(text, 64); err == nil && !isOctal && number == math.Trunc(number) && math.Abs(number) < 1<<53 {
-			text = strconv.FormatFloat(number, 'f', -1, 64) // suggest 200 for "200.0" and "2e2"
+			text = strconv.FormatFloat(number, 'f', -1, 64) // the suggestion for "200.0" and "2e2" is 200
 		}
 		if json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
 			return "must be a number without " + excess + ": write " + text
@@ -163,8 +163,8 @@ func (f Format) invalid(path field.Path, value json.RawMessage, expected string)
 
 func (f Format) mayBeSecret(path field.Path) bool { return f.MayBeSecret != nil && f.MayBeSecret(path) }
 
-// Written returns a JSON value in the form in which error messages show the value. A string is returned without quotes.
-// Objects and lists are returned without their contents, which may include a password.
+// Written returns a JSON value as error messages show it: a string without quotes, and an object or a list without its
+// contents, which may include a password.
 func (f Format) Written(path field.Path, value json.RawMessage) any {
 	var text string
 	switch {
@@ -212,7 +212,7 @@ func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Ty
 func checkMergeKey(path field.Path, value json.RawMessage, key string) field.ErrorList {
 	var items []map[string]json.RawMessage
 	if json.Unmarshal(value, &items) != nil {
-		return nil // the caller also calls Check, which returns an error for the wrong type
+		return nil // the caller also calls Check, which reports the wrong type
 	}
 	var list field.ErrorList
 	for i, item := range items {
@@ -259,7 +259,7 @@ func (f Format) membersOf(path field.Path, value json.RawMessage, expected strin
 		if err == nil {
 			err = decoder.Decode(&member)
 		}
-		if err != nil { // cannot happen, because the value is valid JSON
+		if err != nil { // the decoder cannot fail, because the value is valid JSON
 			return nil, append(list, f.invalid(path, value, err.Error()))
 		}
 		key, _ := name.(string)
@@ -271,9 +271,9 @@ func (f Format) membersOf(path field.Path, value json.RawMessage, expected strin
 	return members, list
 }
 
-// Owners returns a map. The keys are the names of all fields in a struct of type t and in its nested structs. Each
-// value contains the paths of the structs that have a field with this name. The parameter path is the path of the
-// struct of type t. Owners does not look into lists, maps, or structs with their own UnmarshalJSON method.
+// Owners maps the name of each field in a struct of type t, or in one of its nested structs, to the paths of the
+// structs that have such a field. The parameter path is the path of the outermost struct. Owners does not look into
+// lists, maps, or structs with their own UnmarshalJSON method.
 func Owners(path field.Path, t reflect.Type) map[string][]string {
 	owners := make(map[string][]string)
 	addOwners(owners, path, t)

@@ -53,12 +53,12 @@ type Format struct {
 	// Examples maps struct, list and map types to a valid value in YAML. Errors show this value. Values of a type with
 	// an example are checked part by part, even if the type has its own UnmarshalJSON method.
 	Examples map[reflect.Type]string
-	// Words maps the name of a field to an example of a valid string. The field is a string or a list of strings. An
-	// error shows the example if the document has an object or a list in place of the string.
+	// Words contains an example for each field that is a string or a list of strings, by the name of the field. If the
+	// document has an object or a list in place of a string, the error shows the example.
 	Words map[string]string
-	// Validators contains functions that check values of a type without decoding them. A type needs such a function if
-	// some short texts, such as a number with a large exponent, take minutes to decode. The map Expected must also have
-	// an entry for the type.
+	// Validators contains functions that check the values of a type without decoding them. A type needs such a function
+	// if decoding a short text, such as a number with a large exponent, could take minutes. The type must also be in
+	// Expected.
 	Validators map[reflect.Type]func(value json.RawMessage) error
 	// Owners maps the name of a field to the paths of the objects that have this field. The error for a field in the
 	// wrong object lists these paths.
@@ -67,11 +67,10 @@ type Format struct {
 	// path of the object with the field, and the parameter name is the name of the field. For any other unknown field,
 	// Hint returns "". Hint may be nil.
 	Hint func(path field.Path, name string) string
-	// FromNumber contains functions for types whose values are strings. If a document has a number in place of such a
-	// string, the function of the type returns the valid value to suggest in the error, for example the number with a
-	// unit. The function returns "" if there is no valid value, or if the author may have meant another number: YAML
-	// reads 010 as 8. The parameter number is the number in JSON. The parameter written is the number as the author
-	// wrote it.
+	// FromNumber suggests a valid value if a document contains a number in place of a string, such as the number with a
+	// unit. It has one function for each type that needs this. The function returns "" if there is no valid value, or
+	// if the author may have meant another number: YAML reads 010 as 8. number is the number in JSON, and written is
+	// its text in the document.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
 	// Source returns the value at a path in the form in which the author wrote the value, for use in errors. Source is
 	// needed for documents that were converted to JSON. If Source is nil, errors show the value in JSON.
@@ -100,14 +99,14 @@ func (f Format) DecodeKnown(text []byte, into any) error {
 	if json.Unmarshal(text, into) == nil {
 		return nil
 	}
-	// The error of package json contains Go types, so return the error of checkDocument instead. Unknown fields are not
-	// the cause of the error, because package json accepts unknown fields.
+	// The error of package json contains Go types, so return the error of checkDocument instead. Like package json,
+	// checkDocument must ignore unknown fields.
 	f.ignoresUnknown = true
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
 	}
-	// Package json has found an error, but checkDocument has not. Unlike checkDocument, package json also decodes a
-	// field whose name differs only in case from a known field. So the value of such a field has caused the error.
+	// Package json accepts a field whose name differs from that of a known field only in case, and decodes its value.
+	// checkDocument does not. So the error of package json must come from such a value.
 	return errors.New("a field whose name differs only in case from a known field has a value of the wrong type")
 }
 

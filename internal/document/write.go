@@ -67,7 +67,8 @@ func checkWritable(path string) error {
 	return errors.Join(file.Close(), os.Remove(file.Name()))
 }
 
-// named returns an error that names the path instead of a temporary file or the target of a link.
+// named returns an error that names the given path. The original error may name a temporary file, or the target of a
+// link.
 func named(path string, err error) error {
 	if err == nil {
 		return nil
@@ -93,7 +94,7 @@ func linked(path string) string {
 // exist yet. Otherwise, another user with write access to the directory could place a symbolic link there, and the text
 // would be written to the target of the link. os.CreateTemp is unsuitable, because only the owner can read its files.
 func createNextTo(path string) (*os.File, error) {
-	const mode = 0o666 // the umask of the process can remove permissions
+	const mode = 0o666 // reduced by the umask of the process
 	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%s.tmp", filepath.Base(path), rand.Text()))
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 }

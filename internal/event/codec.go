@@ -43,7 +43,7 @@ func (e *SyntaxError) Error() string {
 	return e.Kind + ": field " + e.Field + ": " + e.Detail
 }
 
-// The JSON field names.
+// The names of the fields in JSON.
 const (
 	fieldID              = "id"
 	fieldPlate           = "vehicle_plate"
@@ -106,7 +106,7 @@ func appendInstant(b []byte, field string, t time.Time) []byte {
 func AppendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			quoted, _ := json.Marshal(s) // marshalling a string cannot fail
+			quoted, _ := json.Marshal(s) // a string can always be marshaled
 			return append(b, quoted...)
 		}
 	}
@@ -165,15 +165,14 @@ func ParseSummary(body []byte) (Summary, error) {
 // shape describes the fields of one kind of body, namely an entry event, an exit event or a summary.
 type shape struct {
 	kind string
-	// shape.fields contains the names of the required fields, in the order in which the encoder writes the fields.
-	// All required fields have string values.
+	// fields contains the names of the required fields, in the order in which the encoder writes them. All required
+	// fields have string values.
 	fields []string
-	// shape.derived contains the names of the fields that the encoder computes from the required fields. The parser
-	// ignores the computed fields.
+	// derived contains the names of the fields that the encoder computes and the parser ignores.
 	derived []string
 }
 
-// These variables are never changed after initialization.
+// entryShape, exitShape and summaryShape describe the wire formats. They are never modified.
 var (
 	entryShape   = shape{kind: "entry event", fields: []string{fieldID, fieldPlate, fieldEntryAt}}
 	exitShape    = shape{kind: "exit event", fields: []string{fieldID, fieldPlate, fieldExitAt}}
@@ -191,13 +190,12 @@ type values struct {
 	entryAt, exitAt time.Time
 }
 
-// texts contains the raw values of the required fields, in the order of shape.fields. The value of a missing field is
-// nil.
+// texts contains the raw values of the required fields of a body, in the order in which the encoder writes the fields.
+// The value of a missing field is nil.
 type texts [maxFields][]byte
 
-// parse parses a body. It first calls the method scan, which is fast and supports nearly all bodies. If scan does not
-// support the body, or if a value is invalid, parse decodes the body with encoding/json instead. So no body is rejected
-// only because scan does not support the body.
+// parse parses a body with the method scan, which is fast and supports nearly all bodies. If scan does not support the
+// body, or if a value is invalid, parse decodes the body with encoding/json instead.
 func (s *shape) parse(body []byte) (values, error) {
 	if len(body) > MaxBodyBytes {
 		return values{}, s.errorf("", "%d bytes are more than the maximum of %d", len(body), MaxBodyBytes)
@@ -274,7 +272,7 @@ func faultyRune(text []byte) string {
 		switch {
 		case unicode.IsControl(r):
 			return fmt.Sprintf("contains the control character %U", r)
-		case r == utf8.RuneError: // encoding/json replaces an unpaired surrogate with this character
+		case r == utf8.RuneError: // encoding/json also replaces unpaired surrogates with U+FFFD
 			return "contains U+FFFD, the replacement character for bytes that could not be decoded"
 		}
 	}

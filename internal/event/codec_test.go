@@ -227,8 +227,7 @@ func TestParseEntry_Result_DoesNotShareMemoryWithTheBody(t *testing.T) {
 	checkParsed(t, got, event.Entry{ID: "0123456789abc-0-7", Plate: "ABC1234", At: noon}, nil)
 }
 
-// These structs have the fields of the wire formats. The encoder must write exactly what encoding/json writes for these
-// structs.
+// These structs define the wire formats: the encoder must write exactly what encoding/json writes for them.
 type (
 	entryJSON struct {
 		ID    string    `json:"id"`

@@ -20,7 +20,7 @@ const (
 // Types returns all event types, in display order.
 func Types() []Type { return []Type{TypeEntry, TypeExit} }
 
-// Intent says whether the generator of an exit event expects that a visit exists for it.
+// Intent says whether the generator of an exit event expects that the vehicle is parked.
 type Intent string
 
 // Exits that a generator publishes have the intent IntentMatched or IntentUnmatched. All other events have IntentNone.

@@ -8,7 +8,7 @@ import (
 )
 
 // RunLength is the number of characters in ID.Run.
-const RunLength = 13 // ceil(64 bits / 5 bits a character)
+const RunLength = 13 // 64 bits in characters of 5 bits, rounded up
 
 // MaxSeq is the largest sequence number. An identifier with a larger number cannot be from a generator, so it
 // belongs to an external publisher.
@@ -46,8 +46,8 @@ func (id ID) Append(b []byte) []byte {
 	return strconv.AppendInt(b, id.Seq, 10)
 }
 
-// ParseID parses the text that ID.String returns. It returns false for any other text. That is not an error,
-// because external publishers choose their own identifiers.
+// ParseID parses the text that ID.String returns. It returns false for any other text, such as an identifier that an
+// external publisher has chosen.
 func ParseID(s string) (ID, bool) {
 	if len(s) < RunLength+len("-0-0") || s[RunLength] != '-' || !isRun(s[:RunLength]) {
 		return ID{}, false

@@ -26,7 +26,7 @@ func TestParseID_StringOfAnID_ReturnsTheID(t *testing.T) {
 	})
 }
 
-func TestParseID_TextThatNoGeneratorWrites_IsRejected(t *testing.T) {
+func TestParseID_InvalidText_IsRejected(t *testing.T) {
 	t.Parallel()
 	const run = "0123456789abc"
 	for name, text := range map[string]string{

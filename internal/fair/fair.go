@@ -64,8 +64,8 @@ func (p *Pool) startNext() {
 	}
 }
 
-// start starts the first waiting function of the tenant at the given index in p.order. If the tenant has more waiting
-// functions, start moves the tenant to the end of p.order.
+// start starts the first waiting function of a tenant, which is given by its index in p.order. If more functions of the
+// tenant wait, start moves the tenant to the end of p.order.
 func (p *Pool) start(index int) {
 	tenant := p.order[index]
 	p.order = append(p.order[:index], p.order[index+1:]...)

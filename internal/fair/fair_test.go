@@ -26,7 +26,7 @@ func TestFairPool_HangingTenant_DoesNotDelayOthers(t *testing.T) {
 	p.Wait()
 }
 
-// When a slot becomes free, the tenant with the fewest running functions gets it, although others have waited longer.
+// A free slot goes to the tenant with the fewest running functions, even if another tenant has waited longer.
 func TestFairPool_SlotBecomesFree_TenantWithFewestRunningFunctionsGetsIt(t *testing.T) {
 	t.Parallel()
 	p := fair.New(fair.Limits{Total: 2, PerTenant: 2})

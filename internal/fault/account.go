@@ -36,23 +36,21 @@ type Account struct {
 	// after HealedAt in which another fault was in effect is subtracted. RecoverySeconds is nil if the simulation has
 	// not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It is a lower bound for the recovery time.
-	// UnrecoveredSeconds does not grow while latency and backlog are normal again, even if the recovery is not proved
-	// yet.
+	// UnrecoveredSeconds is a lower bound for the recovery time, if the simulation has not recovered. It stops growing
+	// while latency and backlog are normal, even if they have not been normal long enough to prove the recovery.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
-	// The fields from PeakLagSeconds to DuplicatesSuppressed cover the period from InjectedAt to RecoveredAt, or to the
-	// end of the run if the simulation has not recovered. If the periods of several faults overlap, the overlap counts
-	// for each of these faults. A nil field was not measured.
+	// The fields from PeakLagSeconds to DuplicatesSuppressed cover the time from InjectedAt to RecoveredAt, or to the
+	// end of the run if the simulation has not recovered. They include the effects of other faults in this time. A nil
+	// field was not measured.
 	//
 	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakP99Seconds is the largest 99th
 	// percentile of the end-to-end latency in any row of the timeline.
 	//
-	// PeakBacklog is the largest number of events that waited at the same time. It is the larger result of two
-	// measurements. The first measurement counts the messages that were ready in the event queues or waited for a
-	// retry. The second measurement counts the events that were due before a row of the timeline began, but took effect
-	// in that row or in a later row. So the second measurement includes events that waited in a generator or a
-	// processor.
+	// PeakBacklog is the largest number of events that waited at the same time. It is the larger of two numbers. The
+	// first counts messages that were ready in the event queues or waited for a retry. The second counts events that
+	// took effect later than in the row of the timeline in which they were due. Only the second number includes events
+	// that waited in a generator or a processor.
 	PeakLagSeconds float64  `json:"peakLagSeconds"`
 	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
 	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
@@ -64,10 +62,9 @@ type Account struct {
 	// caused the loss.
 	Lost *int64 `json:"lost,omitempty"`
 
-	// DisturbsUntil is set if the fault has ended and there is no Baseline. In this case, the recovery cannot be
-	// measured, and the fault counts as disturbing the simulation from InjectedAt to DisturbsUntil. In all other cases,
-	// DisturbsUntil is zero, and the fault disturbs the simulation until RecoveredAt. If RecoveredAt is zero too, the
-	// disturbance has no end.
+	// DisturbsUntil is the end of the disturbance by the fault, if the fault has ended and there is no Baseline: the
+	// recovery cannot be measured without a Baseline. The disturbance begins at InjectedAt. In all other cases,
+	// DisturbsUntil is zero. The disturbance then ends at RecoveredAt, or has no end if RecoveredAt is zero, too.
 	DisturbsUntil time.Time `json:"-"`
 
 	Outcome Outcome `json:"outcome"`
@@ -78,7 +75,7 @@ type Account struct {
 // Outcome says how an occurrence of a fault ended, or how far it has progressed.
 type Outcome string
 
-// The outcomes. The first three are not final, because the occurrence is still in progress.
+// The outcomes of an occurrence. The first three can still change, because the occurrence is in progress.
 const (
 	// OutcomeInjecting means that the fault is being injected and is not in effect yet.
 	OutcomeInjecting Outcome = "Injecting"
@@ -95,8 +92,8 @@ const (
 	OutcomeNotRecovered Outcome = "NotRecovered"
 	// OutcomeNotInjected means that the fault could not be injected, or had no effect.
 	OutcomeNotInjected Outcome = "NotInjected"
-	// OutcomeAborted means that the simulation ended or was suspended before the fault had ended, or that the fault did
-	// not end as declared, for example because a paused container was restarted.
+	// OutcomeAborted means that the fault did not end as planned. The simulation ended or was suspended first, or the
+	// fault ended early, for example because a paused container was restarted.
 	OutcomeAborted Outcome = "Aborted"
 )
 
@@ -114,25 +111,25 @@ func Outcomes() []Outcome {
 type Run struct {
 	// Rows contains the rows of the timeline, the earliest first. If Rows is empty, no recovery can be measured.
 	Rows []timeline.Row
-	// End is when the generators stopped. While the generators are running, End is the time up to which the field
-	// Rows is complete. A row that ends after End cannot prove a recovery: it lacks load, or may be incomplete.
+	// End is when the generators stopped. While they are running, End is the time up to which the field Rows is
+	// complete. Later rows cannot prove a recovery, because they cover a time without load, or may be incomplete.
 	End time.Time
 	// Ended is true if the run is over, so that every outcome is final. Aborted is true if the run was ended early.
 	Ended, Aborted bool
 	// Lost is the number of events that the run lost, or nil if the number is unknown.
 	Lost *int64
-	// History describes earlier occurrences whose records were removed. Accounts returns no Account for these
-	// occurrences. Accounts needs only the intervals in which these occurrences disturbed the simulation: the Baseline
-	// of another occurrence must not include such an interval.
+	// History describes earlier occurrences whose records were removed. They get no Account. Only the intervals in
+	// which they disturbed the simulation are needed, because the Baseline of another occurrence must not include such
+	// an interval.
 	History History
 }
 
-// While a simulation is running, the rows of the last incompleteTime of the timeline count as incomplete. Such rows may
-// lack the values of some processes.
+// incompleteTime is the time after which a row of a running simulation counts as complete. A younger row may lack the
+// values of some processes.
 const incompleteTime = 2 * time.Second
 
-// RunSoFar returns the measurements of a running simulation from its timeline. The parameter named end is the time at
-// which the generators stop, or zero if that time is unknown.
+// RunSoFar returns the measurements of a running simulation from its timeline. The parameter end is when the generators
+// stop, or zero if that is unknown.
 func RunSoFar(rows []timeline.Row, end time.Time) Run {
 	run := Run{Rows: rows}
 	if n := len(rows); n > 0 {
@@ -144,14 +141,15 @@ func RunSoFar(rows []timeline.Row, end time.Time) Run {
 	return run
 }
 
-// Accounts returns one Account for each record, in the order in which the occurrences were due.
+// Accounts measures the effects of faults. It returns one Account per record, in the order in which the occurrences
+// were due.
 func Accounts(records []Record, run Run) []Account {
 	accounts, _ := measure(records, run)
 	return accounts
 }
 
-// measure returns the result of Accounts. It also returns a map from the ID of each injected occurrence to the baseline
-// of this occurrence.
+// measure returns the accounts, as Accounts does. It also returns the baseline of each injected occurrence, by the ID
+// of the occurrence.
 func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	records = slices.Clone(records)
 	// Remove the monotonic clock readings, because some of the times have no such reading. If times with and without
@@ -178,8 +176,8 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 		accounts = append(accounts, a)
 		if !r.InjectedAt.IsZero() {
 			baselines[r.ID()] = s.currentBaseline
-			// s.active contains only the records with an injection. These records come first in the sorted slice
-			// records, so the index i identifies the same record in both slices.
+			// s.active contains only the injected records. These records come first in the sorted slice records, so the
+			// index i identifies the same record in both slices.
 			s.active[i].recovered = a.disturbance().to
 			if a.InjectedAt.IsZero() {
 				s.active[i].recovered = r.InjectedAt // the fault had no effect
@@ -190,7 +188,7 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	return accounts, baselines
 }
 
-// account returns the Account for one record. The caller must call account for all records, in the order of the
+// account returns the Account of the fault that a record describes. Call it once for each record, in the order of the
 // injections.
 func (s *search) account(r *Record) Account {
 	if r.Measured != nil {
@@ -242,15 +240,15 @@ func (s *search) lost() *int64 {
 	return nil
 }
 
-// isSettled reports whether later measurements cannot change the account: the simulation has recovered, or the
-// timeline has proved that the fault had no effect.
+// isSettled reports whether the account is final: either the simulation has recovered, or the timeline has proved that
+// the fault had no effect.
 func (a *Account) isSettled(r *Record, run Run) bool {
 	return r.IsFinal() && !r.InjectedAt.IsZero() && !run.End.Before(r.HealedAt) && (!a.RecoveredAt.IsZero() || a.Outcome == OutcomeNotInjected)
 }
 
-// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. The row may be
-// measured up to rowShift late. So the result is true if [from, to+rowShift) overlaps the time from InjectedAt to
-// RecoveredAt. If RecoveredAt is zero, DisturbsUntil takes its place.
+// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. A process may
+// measure a row up to rowShift late, so the effects can appear in rows that end up to rowShift before InjectedAt. The
+// effects end at RecoveredAt or, if RecoveredAt is zero, at DisturbsUntil.
 func (a *Account) Disturbs(from, to time.Time) bool {
 	row := measured{start: from, end: to}
 	return !a.InjectedAt.IsZero() && row.overlaps(a.disturbance())
@@ -318,7 +316,7 @@ func (s *search) untilEnd(r *Record) string {
 	return text
 }
 
-// recovering returns the message for an occurrence from which the simulation has not recovered yet.
+// recovering returns the message for a fault from which the simulation has not recovered yet.
 func (s *search) recovering(r *Record, found recovery) string {
 	switch {
 	case found.unknown != "":
@@ -352,7 +350,8 @@ func (s *search) after(r *Record, recovered time.Time) string {
 
 const withoutOthers = ", not counting the time in which other faults were in effect"
 
-// measure sets the fields from PeakLagSeconds to DuplicatesSuppressed.
+// measure sets those fields of an Account that sum up the time from injection to recovery: the fields from
+// PeakLagSeconds to DuplicatesSuppressed.
 func (s *search) measure(a *Account) {
 	for i := range s.rows {
 		row := &s.rows[i]
@@ -377,8 +376,8 @@ func (s *search) measure(a *Account) {
 // ID returns a text that identifies the occurrence within its simulation, such as "redis-crash/3".
 func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }
 
-// Worst returns the n worst accounts, in their original order. The function Outcomes lists the outcomes from the best
-// to the worst. Of two accounts with the same outcome, the account with the longer recovery is worse.
+// Worst returns the n worst accounts, in their original order. An account is worse if its outcome comes later in the
+// result of Outcomes or, for the same outcome, if the recovery took longer.
 func Worst(accounts []Account, n int) []Account {
 	if len(accounts) <= n {
 		return accounts
@@ -397,7 +396,7 @@ func Worst(accounts []Account, n int) []Account {
 	return worst
 }
 
-// Abridge returns copies of accounts in which the list Hit has at most n names of instances.
+// Abridge returns copies of the accounts with at most n instance names in each list Hit.
 func Abridge(accounts []Account, n int) []Account {
 	short := slices.Clone(accounts)
 	for i := range short {

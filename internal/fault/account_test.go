@@ -19,13 +19,13 @@ func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 0, time.U
 
 func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(time.Second))) }
 
-// story describes an invented run. The field length is the duration of the run in seconds. The field rate is the number
-// of entries, and also the number of exits, that take effect in each second. The latency of these events is 2 ms, or
-// outage.slow during an outage. If outage.slow is 0, no event takes effect during the outage.
+// story describes an invented run. length is the duration of the run in seconds. rate is the number of entries per
+// second, and also the number of exits per second. Each event has a latency of 2 ms, or of outage.slow during an
+// outage. If outage.slow is 0, no event takes effect during the outage.
 type story struct {
 	length, rate int
 	outages      []outage
-	width        int64 // the number of seconds that each row covers; 0 means 1
+	width        int64 // seconds that each row covers; 0 means 1
 }
 
 type outage struct {
@@ -77,10 +77,10 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 	for name, tt := range map[string]struct {
 		run     Run
 		records []Record
-		// want contains the expected recovery time for each record, in seconds. The value -1 means that the simulation
-		// must not count as recovered.
+		// want contains the expected recovery time, in seconds, for each element of records. The value -1 means that
+		// the simulation must not count as recovered.
 		want    []float64
-		message string // a part of the expected message in the last account
+		message string // a part of the message of the last account
 	}{
 		"a fault without effect": {story{length: 60, rate: 50}.run(), []Record{record("a", 20, 22)}, []float64{0}, "at the end of the fault"},
 		"latency is high for 7 s after the fault": {
@@ -216,8 +216,9 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		},
 		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "there is nothing to compare with"},
 		"a second fault before recovery from the first": {
-			// The simulation has recovered from both faults at second 33, which is 11 s after the end of the first
-			// fault. The second fault was in effect during 3 of these 11 s, so only 8 s count.
+			// The simulation recovers from both faults at second 33, which is 11 s after the end of the first fault.
+			// The 3 s in which the second fault was in effect do not count, so the recovery from the first fault takes
+			// 8 s.
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 22), record("b", 25, 28)},
 			[]float64{8, 5}, "5.00 s after the end of the fault; meanwhile, the simulation was also recovering from fault a/0",
@@ -305,7 +306,7 @@ func TestFaultAccounts_OtherFaultsPreventRecovery_MessageNamesThoseFaults(t *tes
 	}
 }
 
-// The recovery time of a kill includes the restart.
+// A killed target must start again. This time is part of the recovery time.
 func TestFaultAccounts_Kill_RecoveryTimeBeginsAtTheKill(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
@@ -343,24 +344,23 @@ func TestFaultAccounts_Kill_RecoveryTimeBeginsAtTheKill(t *testing.T) {
 
 // The recovery is not proved if, for example, the timeline ends too early. UnrecoveredSeconds is then the shortest
 // recovery time that the measurements do not exclude.
-func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsIsTheShortestPossibleRecoveryTime(t *testing.T) {
+func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsIsALowerBound(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	for name, tt := range map[string]struct {
 		outages []outage
 		healed  float64
-		// wantRunning is the expected UnrecoveredSeconds while the run continues. In this case, the rows after second
-		// 58 do not count, because these rows may be incomplete. wantEnded is the expected UnrecoveredSeconds if the
-		// run ends at second 60.
+		// wantRunning is the expected UnrecoveredSeconds while the run continues, and wantEnded is the value if the run
+		// ends at second 60. While the run continues, the rows after second 58 do not count, because they may be
+		// incomplete.
 		wantRunning, wantEnded float64
 	}{
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
 		"latency is normal again":        {[]outage{{20, 56, slow, 0}}, 54, 2, 2},
 		"latency is still high":          {[]outage{{20, 60, slow, 0}}, 54, 4, 6},
-		// The fault ends at second 40. The measurements exclude a recovery at second n if no event takes effect from
-		// second n to second n+5. While the run continues, the rows up to second 58 count, so the latest excluded
-		// second is 53. The earliest possible recovery is therefore at second 54, which is 14 s after the fault. If the
-		// run ends at second 60, the earliest possible recovery is at second 56, which is 16 s after the fault.
+		// The fault ends at second 40. A recovery at second n is impossible if no event takes effect from n to n+5.
+		// While the run continues, the rows end at second 58, so the recovery is at second 54 or later, 14 s after the
+		// fault. If the run ends at second 60, the recovery is at second 56 or later, 16 s after the fault.
 		"nothing takes effect":        {[]outage{{20, 60, 0, 0}}, 40, 14, 16},
 		"the backlog is normal again": {[]outage{{20, 56, 2 * time.Millisecond, 700}}, 50, 4, 6},
 	} {
@@ -377,8 +377,8 @@ func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsIsTheShortestPossib
 	}
 }
 
-// Two targets are killed at the same time, and both run again after 40 s. These 40 s are part of the recovery time of
-// each kill, although the other kill is in effect at the same time.
+// Two targets are killed at the same time and run again after 40 s. These 40 s must count as recovery time of each
+// kill, although the other kill is in effect as well.
 func TestFaultAccounts_TwoKillsAtOnce_BothRecoveryTimesIncludeTheDowntime(t *testing.T) {
 	run := story{length: 120, rate: 50, outages: []outage{{20, 62, 0, 0}}}.run()
 	a, b := record("a", 20, 60), record("b", 20, 60)
@@ -406,10 +406,10 @@ func TestFaultAccounts_EarlyFaultsLackABaseline_LaterFaultHasABaseline(t *testin
 
 // The first fault begins at the start of the run, so it has no baseline. Undisturbed rows after the first fault can be
 // the baseline of the second fault.
-func TestFaultAccounts_FirstFaultHasNoBaseline_SecondFaultHasOneAfterNormalOperation(t *testing.T) {
+func TestFaultAccounts_NormalOperationBetweenFaults_IsBaselineOfSecondFault(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		lasts, next float64 // the duration of the first fault, and the start of the second fault, in seconds
+		lasts, next float64 // in seconds: the duration of the first fault, and the start of the second fault
 		want        bool    // whether the second fault has a baseline
 	}{
 		"one undisturbed row after a fault of 0.25 s":   {0.25, 4, true},
@@ -434,8 +434,8 @@ func TestFaultAccounts_FirstFaultHasNoBaseline_SecondFaultHasOneAfterNormalOpera
 	}
 }
 
-// The timeline no longer contains the time before the first fault. There is no undisturbed time between the two faults.
-// So both faults use the saved baseline of the first fault.
+// The timeline no longer contains the time before the first fault, and the simulation was still disturbed when the
+// second fault began. So both faults use the saved baseline of the first fault.
 func TestFaultAccounts_TimelineLacksTheBaseline_UsesTheBaselineOfThePreviousFault(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 100, to: 116, slow: time.Second}}}
@@ -502,7 +502,7 @@ func TestFaultAccounts_PeaksAndCountsCoverTheTimeUntilRecovery(t *testing.T) {
 	run.Rows[21].Exit.Lag = 4 * time.Second
 	run.Rows[21].Exit.Redeliveries = 9
 	run.Rows[22].Entry.Outcomes = map[string]int64{"duplicate": 7}
-	run.Rows[40].Entry.Outcomes = map[string]int64{"duplicate": 1} // does not count: after the recovery
+	run.Rows[40].Entry.Outcomes = map[string]int64{"duplicate": 1} // after the recovery, so not counted
 	run.Lost = new(int64(0))
 	a := Accounts([]Record{record("a", 20, 22)}, run)[0]
 	if a.PeakLagSeconds != 4 || a.PeakBacklog == nil || *a.PeakBacklog != 403 || a.DuplicatesSuppressed != 7 || a.Redeliveries != 9 || a.Lost == nil || *a.Lost != 0 {
@@ -526,8 +526,8 @@ func TestAccountDisturbs_IsTrueForRowsThatMayShowTheFault(t *testing.T) {
 		want     bool
 	}{
 		{recovered, 18, 19, false},
-		// The row ends 0.9 s before the injection. But a process may measure a row up to 1 s after the end of the row.
-		// So this row may already show the fault.
+		// A process may measure a row up to 1 s late. So a row that ends 0.9 s before the injection may already show
+		// the fault.
 		{recovered, 18, 19.1, true},
 		{recovered, 19, 20, true},
 		{recovered, 24, 25, true},
@@ -544,8 +544,7 @@ func TestAccountDisturbs_IsTrueForRowsThatMayShowTheFault(t *testing.T) {
 	}
 }
 
-// An outage makes all events slow. The outage begins with the injection of a fault, and ends some seconds after the end
-// of the fault.
+// In this test, all events are slow from the injection of a fault until some seconds after its end.
 func TestFaultAccounts_RandomOutages_RecoveryIsAtTheEndOfTheOutage(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -573,8 +572,8 @@ func TestFaultAccounts_RandomOutages_RecoveryIsAtTheEndOfTheOutage(t *testing.T)
 			if a.RecoverySeconds == nil {
 				t.Fatalf("occurrence %d: %s", i, a.Message)
 			}
-			// A row that is partly disturbed counts as disturbed. So the measured recovery time may exceed the actual
-			// recovery time by up to the duration of a row.
+			// A row that is disturbed only for a part of its time still counts as disturbed. So the measured recovery
+			// time may be too long by up to the duration of a row.
 			if got := *a.RecoverySeconds; got < float64(want[i]) || got >= float64(want[i])+float64(s.width) {
 				t.Errorf("occurrence %d recovered after %g s, want %d s", i, got, want[i])
 			}
@@ -582,7 +581,7 @@ func TestFaultAccounts_RandomOutages_RecoveryIsAtTheEndOfTheOutage(t *testing.T)
 	})
 }
 
-func TestFaultAccounts_RandomRecords_NoAccountContradictsItself(t *testing.T) {
+func TestFaultAccounts_RandomRecords_FieldsAreConsistent(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := story{length: 100, rate: rapid.IntRange(0, 3).Draw(t, "rate")}
@@ -667,7 +666,7 @@ func TestFaultResults_CountOccurrencesByTargetAndAction(t *testing.T) {
 
 func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
 	t.Parallel()
-	now := time.Now() // contains a monotonic clock reading
+	now := time.Now() // time.Now returns a time with a monotonic clock reading
 	records := []Record{{Occurrence: Occurrence{Fault: "f", Action: plan.ActionKill}, State: Healed, InjectedAt: now, HealedAt: now.Add(time.Second)}}
 	a := Accounts(records, Run{End: now.Add(time.Minute), Ended: true})[0]
 	if text := a.InjectedAt.String() + a.HealedAt.String(); strings.Contains(text, "m=") {
@@ -683,8 +682,7 @@ func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
 func TestFaultAccounts_PeakBacklog_IncludesEventsThatProcessorsHold(t *testing.T) {
 	t.Parallel()
 	run := story{length: 60, rate: 50, outages: []outage{{20, 26, 0, 0}}}.run()
-	// The events that were due during the outage take effect in second 26. The histogram late contains the latencies
-	// of these events.
+	// The events that were due during the outage take effect in second 26. The histogram late contains their latencies.
 	var late histogram.Histogram
 	for i := range 6 * 50 {
 		late.Observe(time.Duration(i) * time.Second / 50)
@@ -694,9 +692,8 @@ func TestFaultAccounts_PeakBacklog_IncludesEventsThatProcessorsHold(t *testing.T
 	}
 	accounts := Accounts([]Record{record("a", 10, 11), record("b", 20, 26)}, run)
 	// When the second fault ends, 600 events wait: 50 entries and 50 exits for each of the 6 s of the fault. The
-	// measured peak may be as low as 450, for two reasons. First, the measurement omits the 100 events with latencies
-	// below 1 s, because these events may have been due in the row in which they took effect. Second, the histogram
-	// rounds latencies down, so some latencies of more than 1 s also count as below 1 s.
+	// measured peak may be lower, down to 450. It omits the 100 events with latencies below 1 s, and the histogram
+	// rounds some higher latencies down to less than 1 s.
 	for i, want := range [][2]int64{{3, 3}, {450, 600}} {
 		if got := accounts[i].PeakBacklog; got == nil || *got < want[0] || *got > want[1] {
 			t.Errorf("%s: the peak backlog is %v, want %d to %d", accounts[i].ID(), *got, want[0], want[1])

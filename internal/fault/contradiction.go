@@ -7,10 +7,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The function contradiction ignores a row that begins less than settlesAfter after the start of the fault, or ends
-// less than settlesUntil before the end of the fault. Such a row may contain work from before or after the fault, for
-// two reasons: a process may measure a row up to rowShift after the end of the row, and the clocks of the machines may
-// differ.
+// A process may measure a row up to rowShift late, and the clocks of the machines may differ. So a row near the start
+// or the end of a fault may contain work from before or after the fault. The function contradiction ignores a row that
+// begins less than settlesAfter after the start of the fault, or ends less than settlesUntil before the end of the
+// fault.
 const (
 	settlesAfter = rowShift + time.Second
 	settlesUntil = time.Second

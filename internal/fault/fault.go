@@ -44,8 +44,8 @@ func occurrenceID(fault string, number int) string { return fault + "/" + strcon
 type Chosen struct {
 	// Name is the name of the instance, such as "processor-1".
 	Name string `json:"name"`
-	// The field ID changes when another instance with the same name replaces the instance. The field Processes changes
-	// when a process of the instance restarts. Each of the two fields may be empty.
+	// The field ID changes when another instance takes over the name. The field Processes changes when a process of the
+	// instance restarts. Both fields may be empty.
 	ID        string `json:"id,omitempty"`
 	Processes string `json:"processes,omitempty"`
 }
@@ -59,16 +59,16 @@ func Names(instances []Chosen) []string {
 	return names
 }
 
-// Choice is the set of instances that an occurrence hits.
+// Choice is the set of instances that one occurrence of a fault hits.
 type Choice struct {
 	Instances []Chosen
-	// The field Of is the number of instances from which the instances to hit were chosen.
+	// Of is the number of instances among which the instances to hit were chosen.
 	Of int
 	// Incomplete is true if fewer instances run than the plan declares.
 	Incomplete bool
 }
 
-// Record says what has happened to one occurrence so far.
+// Record says what has happened to one occurrence of a fault so far.
 type Record struct {
 	Occurrence
 
@@ -79,8 +79,7 @@ type Record struct {
 	// Hit contains the names of the instances that were hit, such as "processor-1". It is empty if the fault had no
 	// effect.
 	Hit []string `json:"hit,omitempty"`
-	// The field Of is the number of instances from which the instances to hit were chosen. It is 0 if the number is
-	// unknown.
+	// Of is the number of instances among which the fault chose those to hit. It is 0 if the number is unknown.
 	Of int `json:"of,omitempty"`
 	// InjectedAt is when the fault took effect. HealedAt is when the fault ended, that is, when a paused or isolated
 	// target was released, or when a killed target was running again. Each time is zero until its event has happened.
@@ -89,15 +88,16 @@ type Record struct {
 	State      State     `json:"state"`
 	// Reason says why the occurrence was not injected, or was aborted.
 	Reason string `json:"reason,omitempty"`
-	// Measured is the final Account of the fault, or nil if there is no final Account yet. Measured is saved because
-	// the timeline gets coarser with time, and a coarser timeline would yield a different Account.
+	// Measured is the final Account of the fault, or nil until the Account is final. It is saved, because the timeline
+	// loses detail with time and may later yield a different Account.
 	Measured *Account `json:"measured,omitempty"`
-	// Baseline is the baseline with which the recovery was measured most recently. It is saved because the timeline
-	// may later lack the rows before the fault. A later fault without a baseline of its own also uses this Baseline.
+	// Baseline describes the operation before the fault. The recovery is measured against it. It is saved because the
+	// timeline may later lack the rows before the fault. A later fault without a baseline of its own also uses this
+	// Baseline.
 	Baseline *Baseline `json:"baseline,omitempty"`
 }
 
-// Failure says why the state is NotInjected, as the end of a sentence that begins with the name of the fault.
+// Failure says why the state is NotInjected. The text follows the name of the fault, such as "was not injected: …".
 func (r *Record) Failure() string {
 	if strings.HasPrefix(r.Reason, ErrNoEffect.Error()) {
 		return strings.TrimPrefix(r.Reason, "the fault ")
@@ -121,7 +121,7 @@ func (r *Record) recoversFrom() time.Time {
 // State says how far an occurrence has progressed.
 type State string
 
-// The states of an occurrence.
+// These are the states of an occurrence of a fault.
 const (
 	// Injecting means that the fault is due and is not in effect yet. A record in this state is saved twice: before the
 	// instances are chosen, and before the chosen instances are hit. So a process that takes over from a crashed
@@ -141,7 +141,7 @@ const (
 // Injector injects faults into one simulation. The author of the manifest reads the errors of an Injector, so these
 // errors must use the terms of the manifest.
 type Injector interface {
-	// Choose returns the instances that the occurrence hits. It does not affect these instances.
+	// Choose selects the instances into which the occurrence is injected. It does not inject the fault.
 	Choose(context.Context, Occurrence) (Choice, error)
 	// Inject injects a fault into all instances in Record.Chosen. It returns as soon as the fault is in effect in all
 	// these instances. If Inject fails, it ends the pause or the isolation of each instance that it has already hit.
@@ -151,12 +151,13 @@ type Injector interface {
 	Inject(context.Context, Record) (Injection, error)
 }
 
-// Resumer is an Injector whose faults outlive the process that injects them.
+// Resumer is an Injector whose faults continue if the process that injected them ends. Another process then resumes the
+// injection.
 type Resumer interface {
 	Injector
-	// Resume continues the injection of a fault that an earlier process began. The record contains the chosen
-	// instances. Resume hits no instance a second time. If the parameter late is true, it is too late to hit further
-	// instances. Resume then hits no instance, and returns an error unless all instances were already hit.
+	// Resume continues the injection of a fault that an earlier process began. It hits those chosen instances in the
+	// record that were not hit before. If late is true, it hits no further instances, and returns an error unless all
+	// instances were hit before.
 	Resume(ctx context.Context, r Record, late bool) (Injection, error)
 }
 

@@ -13,24 +13,24 @@ import (
 type History struct {
 	// Totals counts the occurrences in the history.
 	Totals []Total `json:"totals,omitempty"`
-	// Disturbed contains the intervals in which the occurrences in the history disturbed the simulation. The intervals
-	// are in chronological order and do not overlap.
+	// Disturbed contains the intervals in which these earlier occurrences disturbed the simulation. The intervals are
+	// in chronological order and do not overlap.
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
 
-// Disturbance is the interval from the injection of a fault to the recovery, as Unix times in milliseconds. If there
-// was no baseline, the interval ends at Account.DisturbsUntil. The field To is 0 if the fault never ended, or if the
+// Disturbance is the interval from the injection of a fault to the recovery, as Unix times in milliseconds. Without a
+// baseline, the interval ends at Account.DisturbsUntil. The field To is 0 if the fault never ended, or if the
 // simulation did not recover.
 //
-// To limit the number of disturbances, two successive disturbances are merged if no undisturbed row of the timeline
-// fits between the two. The merged disturbance lasts until the later of the two ends. If either disturbance has no end,
-// the merged disturbance has no end.
+// Two successive disturbances are merged if no undisturbed row of the timeline fits between them. This limits the
+// number of disturbances. The merged disturbance ends with the later of the two. It has no end if either of them has
+// none.
 type Disturbance struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to,omitempty"`
 }
 
-// mergedWith returns one disturbance that covers both d and later. The disturbance later must not begin before d.
+// mergedWith returns a disturbance that covers d and later, which must not begin before d.
 func (d Disturbance) mergedWith(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {
@@ -39,7 +39,7 @@ func (d Disturbance) mergedWith(later Disturbance) Disturbance {
 	return merged
 }
 
-// interval returns the interval in which rows of the timeline may show effects of the faults.
+// interval returns the interval of the timeline in which rows may show effects of the disturbance.
 func (d Disturbance) interval() interval {
 	i := interval{from: time.UnixMilli(d.From).Add(-rowShift)}
 	if d.To != 0 {
@@ -48,14 +48,14 @@ func (d Disturbance) interval() interval {
 	return i
 }
 
-// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the occurrences in the
-// history. Account.Disturbs does the same for a single occurrence.
+// Disturbs reports whether a row of the timeline may show the effects of a fault in the history. The row covers the
+// interval [from, to). Account.Disturbs does the same for a single fault.
 func (h *History) Disturbs(from, to time.Time) bool {
 	row := measured{start: from, end: to}
 	return slices.ContainsFunc(h.Disturbed, func(d Disturbance) bool { return row.overlaps(d.interval()) })
 }
 
-// Occurrences returns the number of occurrences that the history contains.
+// Occurrences returns the number of occurrences in the history.
 func (h *History) Occurrences() (n int64) {
 	for i := range h.Totals {
 		n += h.Totals[i].Occurrences()
@@ -63,9 +63,9 @@ func (h *History) Occurrences() (n int64) {
 	return n
 }
 
-// With returns a history that also contains the occurrences of the given records. The caller then removes the records.
-// Without a record, the recovery can no longer be measured. So an occurrence whose outcome is not final counts as
-// NotRecovered.
+// With returns a history that also contains the occurrences of the given records, so that the caller can remove the
+// records. An occurrence whose outcome is not final becomes NotRecovered, because its recovery cannot be measured
+// without the record.
 func (h *History) With(records []Record, now time.Time) History {
 	accounts := Accounts(records, Run{})
 	disturbed := slices.Clone(h.Disturbed)
@@ -103,8 +103,7 @@ func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 	return merged
 }
 
-// hasRowBetween reports whether a whole row of the timeline fits between the end of a and the beginning of b. The age
-// of a row determines its width.
+// hasRowBetween reports whether a row of the timeline can lie completely between a and b. Older rows are wider.
 func hasRowBetween(a, b interval, now time.Time) bool {
 	if a.to.IsZero() {
 		return false
@@ -127,8 +126,8 @@ func widthAt(age time.Duration) int64 {
 	return 1
 }
 
-// keepLatest is how many of the latest occurrences must keep their records; see Removable. The status of a simulation
-// shows the same number of occurrences.
+// keepLatest is the number of the latest occurrences whose records are never removed. The status of a simulation shows
+// the same number of occurrences.
 const keepLatest = 20
 
 // Removable returns the indexes of the records that may be removed, in the order in which to remove the records.

@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// past returns the record of an occurrence that was due at the given second. It sets Record.Measured only if the
-// outcome is OutcomeRecovered or OutcomeAborted.
+// past returns the record of an occurrence of a fault. The parameter at is the second at which the occurrence was due.
+// Record.Measured is set only for OutcomeRecovered and OutcomeAborted.
 func past(number int, at float64, outcome Outcome, recovery float64) Record {
 	r := record("f", at, at+1)
 	r.Number, r.Target = number, plan.TargetProcessor
@@ -99,8 +99,8 @@ func TestHistory_RemovedFaultWithUnknownRecovery_CountsAsNotRecovered(t *testing
 	}
 }
 
-// The first two faults have no baseline, and their records were removed. If the disturbance by these two faults had no
-// end, the third fault would have no baseline either.
+// The first two faults have no baseline, and their records were removed. Their disturbance must end nevertheless.
+// Otherwise, the third fault would have no baseline either.
 func TestHistory_FaultsHaveNoBaseline_DisturbanceEnds(t *testing.T) {
 	t.Parallel()
 	run := story{length: 200, rate: 10, outages: []outage{{from: 1, to: 9}, {from: 100, to: 110, slow: time.Second}}}.run()
@@ -156,15 +156,15 @@ func TestRemovable_KeepsTheWorstAndTheLatestOccurrences(t *testing.T) {
 	active := past(len(records), 0, OutcomeRecovering, 0)
 	active.State = Active
 	records = append(records, active)
-	// The records 0, 1, 2 and 4 are kept as examples of the outcomes.
+	// Removable must keep the records 0, 1, 2 and 4, which are examples of the outcomes.
 	if want, got := []int{5, 3, 7, 6, 8}, Removable(records); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v", got, want)
 	}
 }
 
-// The record of the first fault was removed. This fault caused a latency of 1 s during the 30 s before the second
-// fault. These 30 s are not part of the baseline of the second fault.
-func TestFaultAccounts_RecordOfEarlierFaultWasRemoved_BaselineExcludesTheTimeOfThatFault(t *testing.T) {
+// An earlier fault caused a latency of 1 s during the 30 s before this fault. These 30 s are not part of the baseline,
+// although the record of the earlier fault was removed.
+func TestFaultAccounts_EarlierRecordRemoved_BaselineExcludesItsDisturbance(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 70, to: 100, slow: time.Second}, {from: 100, to: 110, slow: 1500 * time.Millisecond}}}
 	run := s.run()

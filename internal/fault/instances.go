@@ -16,27 +16,27 @@ type Instance interface {
 	// Name identifies the instance, such as "processor".
 	Name() string
 	// Stop ends the instance, waits until it has ended, and starts it again in the background. The caller must call the
-	// returned function, which waits until the instance runs again. If crash is true, the instance writes nothing to
-	// disk while it ends. The parameter draw is a random number that determines which unwritten data is then lost.
+	// returned function, which waits until the instance runs again. If crash is true, the instance ends without writing
+	// anything to disk. The parameter draw is a random number that determines which unwritten data is then lost.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
-	// Pause stops all activity of the instance until the caller calls release. Isolate cuts the instance off
-	// from all others until the caller calls release.
+	// Pause stops all activity of the instance. Isolate cuts the instance off from all others. Both last until the
+	// caller calls the returned function.
 	Pause(context.Context) (release func() error, err error)
 	Isolate(context.Context) (release func() error, err error)
 }
 
-// startTimeout is the timeout for starting a stopped instance again. It is long, because it must only detect an
-// instance that never starts. A slow start counts as a long recovery, which the objective maxRecovery limits.
+// startTimeout is the timeout for starting a stopped instance again. It is long, so that only an instance that never
+// starts exceeds it. The objective maxRecovery limits a slow start.
 const startTimeout = 5 * time.Minute
 
-// Targets are the targets of the faults of one simulation.
+// Targets says which instances the faults of a simulation can hit.
 type Targets struct {
 	// Instances holds the instances of each target. A key with an empty list means that the target has no replicas: its
 	// faults are valid, but not injected.
 	Instances map[plan.FaultTarget][]Instance
 }
 
-// Instances is an Injector for instances that run in, or are controlled by, this process.
+// Instances is an Injector for instances that this process runs or controls.
 type Instances struct {
 	Targets Targets
 }
@@ -80,12 +80,12 @@ func (i *Instances) Inject(ctx context.Context, r Record) (Injection, error) {
 		hit, faults = append(hit, instance), append(faults, ends)
 	}
 	if r.Action.Lasts() {
-		at = time.Now() // a fault with a duration begins when it affects all instances
+		at = time.Now() // the duration of the fault counts from the time at which all instances are affected
 	}
 	return injection(&r.Occurrence, hit, faults, at), nil
 }
 
-// chosen returns the instances that were chosen for a record.
+// chosen returns the instances with the names in the field Chosen of a record.
 func (i *Instances) chosen(r *Record) []Instance {
 	var list []Instance
 	for _, instance := range i.Targets.Instances[r.Target] {
@@ -127,8 +127,8 @@ func end(effects []effect) error {
 	return errors.Join(errs...)
 }
 
-// injection returns the Injection for effects that have begun. If the effects have a duration, a timer ends them, even
-// if Injection.Healed is not called.
+// injection returns the Injection for effects that are in place. If the effects have a duration, a timer ends them,
+// even if nobody calls Injection.Healed.
 func injection(o *Occurrence, hit []Instance, effects []effect, at time.Time) Injection {
 	injected := Injection{At: at}
 	released := make(chan struct{})

@@ -22,7 +22,7 @@ func (slowInstance) Stop(context.Context, bool, uint64) (started func(context.Co
 }
 
 // Requests to a server fail as soon as the server begins to stop.
-func TestInstances_RestartOfInstanceThatStopsSlowly_TakesEffectWhenTheStopBegins(t *testing.T) {
+func TestInstances_SlowRestart_TakesEffectWhenTheStopBegins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		targets := Targets{Instances: map[plan.FaultTarget][]Instance{plan.TargetRabbitMQ: {slowInstance{}}}}

@@ -11,12 +11,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxMarked is the maximum number of instances that one mark names; see the function Marks.
+// maxMarked is the maximum number of instances that a mark in the timeline names.
 const maxMarked = 5
 
-// Marks derives the marks of a timeline from the accounts of faults. Each fault that took effect has a mark for its
-// injection, and a second mark if the fault has ended. The marks are in chronological order. A process that does not
-// run a Runner has no other source of these marks.
+// Marks returns the timeline marks of faults. Each fault that took effect has a mark for its injection, and a second
+// mark if the fault has ended. The marks are in chronological order. A process without a Runner has no other source of
+// these marks.
 func Marks(accounts []Account) []timeline.Mark {
 	var marks []timeline.Mark
 	for _, a := range Abridge(accounts, maxMarked) {
@@ -41,8 +41,7 @@ func injectedMark(id string, at time.Time, action plan.FaultAction, hit []string
 	return timeline.Mark{At: at, Kind: timeline.MarkInjected, Subject: id, Message: fmt.Sprintf("%s of %s", action, strings.Join(hit, ", "))}
 }
 
-// endMessage returns the message of the mark for the end of a fault. The parameter lasted is how long the fault was in
-// effect.
+// endMessage returns the message in the timeline for the end of a fault that was in effect for the given time.
 func endMessage(lasted time.Duration, isAborted bool) string {
 	if isAborted {
 		return "ended early, after " + terminal.Duration(lasted)

@@ -46,8 +46,8 @@ type series struct {
 	// end is the duration of the plan, or 0 if the plan does not end.
 	end time.Duration
 
-	// The field next is the occurrence that the latest call of the method advance computed. The field base is the time
-	// at which this occurrence would be due without jitter.
+	// The field next is the occurrence that is due next. The method advance computes it. The field base is the time at
+	// which this occurrence would be due without jitter.
 	next   Occurrence
 	base   time.Duration
 	number int
@@ -80,8 +80,8 @@ func (s *series) advance() bool {
 }
 
 func jitter(random *rand.Rand, maxShift time.Duration) time.Duration {
-	// Draw a random number even if maxShift is 0. Otherwise, a change of the jitter would change the random number that
-	// follows, which determines the instances that are hit.
+	// Draw a number even if maxShift is 0. The number that follows in the random sequence selects the instances to hit,
+	// so it must not depend on the jitter.
 	draw := random.Uint64()
 	if maxShift <= 0 {
 		return 0
@@ -98,8 +98,8 @@ func (o *Occurrence) Pick(n int) []int {
 	return picked
 }
 
-// count returns the number of instances that the plan asks the occurrence to hit. The parameter n is the number of
-// instances of the target. The result may exceed n, because a plan may ask for more instances than the target has.
+// count returns how many instances the occurrence hits according to the plan. The parameter n is the number of
+// instances of the target. The result may exceed n.
 func (o *Occurrence) count(n int) int {
 	if o.Percent > 0 {
 		return (n*o.Percent + 99) / 100

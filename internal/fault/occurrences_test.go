@@ -94,8 +94,8 @@ func TestFaultOccurrences_FaultRemovedAndOthersReordered_OtherOccurrencesStayThe
 	})
 }
 
-// within returns the occurrences that are due before the given time, except the occurrences of the fault with the given
-// name.
+// within returns the occurrences that are due before the given time. It omits those of the fault named by the parameter
+// without.
 func within(p *plan.Plan, until time.Duration, without string) []fault.Occurrence {
 	var list []fault.Occurrence
 	for o := range fault.Occurrences(p) {

@@ -69,13 +69,14 @@ type measured struct {
 	// took effect. effects[1] is the number of exits that took effect.
 	endToEnd histogram.Snapshot
 	effects  [2]uint64
-	// confirmed[0] is the number of entries that the broker confirmed. confirmed[1] is the number of confirmed exits.
+	// confirmed contains the number of entries and the number of exits that the broker confirmed.
 	confirmed [2]int64
 	lag       time.Duration
 	// backlog is the number of messages that are ready in the event queues or wait for a retry. If this row has no such
 	// measurement, the latest earlier measurement is used. If there is no earlier measurement, backlog is nil.
 	backlog *int64
-	// late is the number of events that were due before this row began and took effect in this row or in a later row.
+	// late is the number of events that were due before this row of the timeline began, and took effect in this row or
+	// later.
 	late int64
 
 	redelivered, duplicates int64
@@ -85,8 +86,8 @@ func (m *measured) overlaps(i interval) bool {
 	return m.end.After(i.from) && (i.to.IsZero() || m.start.Before(i.to))
 }
 
-// waiting returns the larger of the fields late and backlog, or nil if backlog is nil and late is 0. Neither field
-// counts all waiting events, so the result is a lower bound.
+// waiting returns a lower bound for the number of waiting events: the larger of late and backlog. It returns nil if
+// backlog is nil and late is 0.
 func (m *measured) waiting() *int64 {
 	if m.late > 0 && (m.backlog == nil || m.late > *m.backlog) {
 		return &m.late
@@ -100,17 +101,17 @@ type search struct {
 	rows []measured
 	// The field active contains the occurrences that took effect, in the order of their injection.
 	active []activity
-	// The field named disturbed contains the intervals in which rows may show effects of the faults handled so far.
+	// The field named disturbed contains the intervals in which the faults handled so far may affect measurements.
 	// Overlapping intervals are merged. The earliest interval comes first.
 	disturbed []interval
-	// The field named earlier contains the disturbances of run.History that disturbUntil has not moved to the field
-	// named disturbed yet.
+	// The field named earlier contains those disturbances by earlier faults (run.History) that the field named
+	// disturbed does not contain yet.
 	earlier []Disturbance
-	// currentBaseline is the baseline of the current fault. If this fault has no baseline, currentBaseline is the
-	// latest baseline of an earlier fault, or nil if no earlier fault has a baseline.
+	// currentBaseline is the baseline of the current fault. A fault without its own baseline gets the latest baseline
+	// of an earlier fault. currentBaseline is nil if there is none.
 	currentBaseline *Baseline
-	// cached is the latest result of the method find for currentBaseline. cachedFrom is the time at which that search
-	// began. If cachedFrom is zero, nothing is cached.
+	// cached is the latest result of a search for the recovery to currentBaseline. cachedFrom is the time at which that
+	// search began, or zero if nothing is cached.
 	cached     recovery
 	cachedFrom time.Time
 }
@@ -118,7 +119,7 @@ type search struct {
 // activity describes when one occurrence of a fault disturbed the simulation.
 type activity struct {
 	id       string
-	interval // the time in which the occurrence was in effect
+	interval // when the occurrence was in effect
 	// The field recovered is the end of the disturbance: normally the time of the recovery. Without a baseline, the end
 	// is Account.DisturbsUntil. If the occurrence had no effect, the end is the time of the injection. The field is
 	// zero if the disturbance has no end, or if the occurrence has not been handled yet.
@@ -127,31 +128,30 @@ type activity struct {
 
 // recovery says when the simulation recovered from a fault, or that the simulation did not recover.
 type recovery struct {
-	// If the field ok is true, the field at is the time of the recovery. Otherwise, the measurements show only that the
-	// simulation did not recover before the time in the field named at.
+	// If the field ok is true, the field at is the time of the recovery. Otherwise, it is the time before which the
+	// simulation certainly did not recover.
 	at time.Time
 	ok bool
-	// violation describes the last measurement that was not normal. It is empty if all measurements after the end of
-	// the fault were normal.
+	// violation describes the latest abnormal measurement after the end of the fault. It is empty if there is none.
 	violation string
-	// isNormal is true if the latest measurements were normal, but cover too little time to prove the recovery.
+	// isNormal is true if the simulation may be recovering: the latest measurements were normal, but cover too little
+	// time to prove the recovery.
 	isNormal bool
-	// The field unknown says why the measurements do not show whether latency and backlog returned to normal. It is
-	// empty if the measurements show this.
+	// unknown says why the measurements cannot show whether latency and backlog have returned to normal. It is empty if
+	// they can.
 	unknown string
 }
 
 // Baseline holds measurements from before a fault. The simulation has recovered when later measurements are close to
 // these measurements.
 type Baseline struct {
-	// Until is the end of the last row of the timeline that is part of the baseline.
+	// Until is the end of the baseline, that is, the end of its last timeline row.
 	Until time.Time     `json:"until"`
 	P99   time.Duration `json:"p99Ns"`
 	// Backlog is the largest number of messages that were ready in the event queues or waited for a retry. It is nil
 	// if it was not measured.
 	Backlog *int64 `json:"backlog,omitempty"`
-	// Rates[0] is the number of entries that took effect per second. Rates[1] is the number of exits that took effect
-	// per second.
+	// Rates contains the numbers of entries and of exits that took effect per second, in this order.
 	Rates [2]float64 `json:"rates"`
 }
 
@@ -186,11 +186,11 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate sets the field named late of each row. It derives the number of late events from the latencies of events,
-// because queue lengths do not include the messages that processors hold. The number is a lower bound: it omits events
-// that never took effect, and may omit events whose latency is shorter than the interval of a row.
+// countLate computes the field late of each row from the latencies of the events. Queue lengths do not suffice, because
+// they omit the messages that processors hold. The result is a lower bound: it omits events that never took effect, and
+// may omit events whose latency is shorter than the interval of a row.
 func countLate(rows []measured) {
-	changes := make([]int64, len(rows)+1) // a difference array: row i has changes[i] more late events than row i-1
+	changes := make([]int64, len(rows)+1) // changes[i] is the number of late events in row i, minus that in row i-1
 	for i := range rows {
 		row := &rows[i]
 		for _, b := range row.endToEnd.Buckets() {
@@ -210,9 +210,9 @@ func countLate(rows []measured) {
 	}
 }
 
-// undisturbed returns how long the simulation took to recover from the fault of r: the time from r.recoversFrom() to
-// recoveredAt. The time after r.HealedAt in which another fault was in effect is subtracted. After a kill, the time
-// until r.HealedAt always counts, because the restart of the target is part of the recovery.
+// undisturbed returns how long the simulation took to recover from a fault, without the time in which other faults were
+// in effect. The recovery lasts from r.recoversFrom() to recoveredAt. After a kill, the time until r.HealedAt always
+// counts, because the restart of the target is part of the recovery.
 func (s *search) undisturbed(r *Record, recoveredAt time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -260,8 +260,8 @@ func (s *search) recovery(r *Record) recovery {
 	case s.currentBaseline == nil:
 		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
-	// s.cached is the result of the previous search. That search began at s.cachedFrom and found no recovery before
-	// s.cached.at. If this fault ended between these two times, a new search would have the same result.
+	// Reuse the result of the previous search if this fault ended between the start of that search and the time before
+	// which it ruled out a recovery. A new search would have the same result.
 	isKnown := !s.cachedFrom.IsZero() && !r.HealedAt.Before(s.cachedFrom) && !s.cached.at.Before(r.HealedAt)
 	if !isKnown {
 		s.cached, s.cachedFrom = s.find(r.HealedAt, s.currentBaseline), r.HealedAt
@@ -273,16 +273,16 @@ func (s *search) recovery(r *Record) recovery {
 	return found
 }
 
-// use sets s.currentBaseline to b. If this changes the baseline, use also discards the cached result of the method
-// find. If b is nil, use does nothing.
+// use makes b the current baseline. If this changes the baseline, use also discards the cached search result. If b is
+// nil, use does nothing.
 func (s *search) use(b *Baseline) {
 	if b != nil && (s.currentBaseline == nil || !b.Until.Equal(s.currentBaseline.Until)) {
 		s.currentBaseline, s.cachedFrom = b, time.Time{}
 	}
 }
 
-// baseline returns the baseline of a fault that was injected at the given time. It returns nil if too few events were
-// measured in the undisturbed time before the injection.
+// baseline returns the measurements of normal operation before a fault that was injected at the given time. It returns
+// nil if too few events were measured while no other fault disturbed the simulation.
 func (s *search) baseline(before time.Time) *Baseline {
 	b := &Baseline{}
 	var all histogram.Snapshot
@@ -299,7 +299,7 @@ func (s *search) baseline(before time.Time) *Baseline {
 		b.Until = latest(b.Until, row.end)
 		length += row.end.Sub(row.start)
 		if i > 0 && !s.isDisturbed(&s.rows[i-1]) {
-			length += row.start.Sub(s.rows[i-1].end) // a gap between two rows counts as time without events
+			length += row.start.Sub(s.rows[i-1].end) // count the gap between two rows as time without events
 		}
 		all = histogram.Merge(all, row.endToEnd)
 		for t, n := range row.effects {
@@ -332,8 +332,7 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil removes from s.earlier the disturbances that began at or before the given time, and adds them to
-// s.disturbed.
+// disturbUntil moves the disturbances that began at or before the given time from s.earlier to s.disturbed.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
 		s.disturb(s.earlier[0].interval())
@@ -341,10 +340,10 @@ func (s *search) disturbUntil(injected time.Time) {
 	}
 }
 
-// disturbsUntil estimates when a fault without a baseline stops disturbing the simulation. Without a baseline, the
-// aftermath of a fault, for example a backlog, cannot be measured. The aftermath usually takes no longer than the fault
-// itself. So the function assumes that the aftermath takes as long as the fault lasted. It assumes at least rowShift,
-// because a process may measure a row up to rowShift late.
+// disturbsUntil estimates when a fault without a baseline stops disturbing the simulation. Without a baseline, later
+// effects such as a backlog cannot be measured, but they usually last no longer than the fault itself. So the function
+// assumes that they last as long as the fault, but at least rowShift, because a process may measure a row up to
+// rowShift late.
 func disturbsUntil(injected, healed time.Time) time.Time {
 	return healed.Add(max(healed.Sub(injected), rowShift))
 }
@@ -370,14 +369,13 @@ func (s *search) isDisturbed(row *measured) bool {
 			return true
 		}
 		if row.start.After(i.from) {
-			return false // s.disturbed is sorted and has no overlaps, so all earlier intervals end before the row
+			return false // the intervals are sorted and do not overlap, so all earlier ones end before the row
 		}
 	}
 	return false
 }
 
-// find returns the earliest recovery at or after the time in the parameter named from. It ignores the rows that end
-// after s.run.End.
+// find returns the earliest recovery at or after the time from. It ignores rows that end after s.run.End.
 func (s *search) find(from time.Time, b *Baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {
@@ -405,8 +403,8 @@ func (s *search) find(from time.Time, b *Baseline) recovery {
 	return found
 }
 
-// unproven returns why the measurements do not prove the recovery from the fault of r. Call it only if the fault has
-// ended and all measurements since the end are normal.
+// unproven returns why normal measurements do not yet prove the recovery from a fault. Call it only if the fault has
+// ended and all measurements since then are normal.
 func (s *search) unproven(r *Record) string { return s.tooLittleAfter(r.HealedAt) + s.meanwhile(r) }
 
 func (s *search) tooLittleAfter(healed time.Time) string {
@@ -429,9 +427,9 @@ func (s *search) tooLittleAfter(healed time.Time) string {
 	return "the run ended before 5 s of normal operation were measured after the fault"
 }
 
-// meanwhile returns the end of a sentence about the missing recovery from the fault of r. The text names each other
-// fault that was in effect after the fault of r had ended, and before the measurements ended. These other faults may
-// have prevented the recovery. If there were no such faults, meanwhile returns "".
+// meanwhile returns the end of a sentence that explains why the simulation has not recovered from the fault of r. It
+// names the other faults that were in effect after this fault had ended, because they may be the reason. If there were
+// no such faults, meanwhile returns "".
 func (s *search) meanwhile(r *Record) string {
 	var others []string
 	for _, a := range s.active {
@@ -449,10 +447,9 @@ func (s *search) meanwhile(r *Record) string {
 	}
 }
 
-// aftermath returns the end of a sentence that names other faults from which the simulation was recovering while it
-// recovered from the fault of r. These faults may have delayed the recovery from the fault of r, which happened at the
-// time recovered. A fault is named if it ended before that time, unless the simulation had recovered from it by the
-// time r.recoversFrom(). If there are no such faults, aftermath returns "".
+// aftermath returns the end of a sentence that names other faults, which may have delayed the recovery from the fault
+// of r. They ended before the given time of that recovery, and the simulation had not recovered from them by the time
+// r.recoversFrom(). If there are no such faults, aftermath returns "".
 func (s *search) aftermath(r *Record, recovered time.Time) string {
 	var others []string
 	for _, a := range s.active {
@@ -467,7 +464,7 @@ func (s *search) aftermath(r *Record, recovered time.Time) string {
 	return "; meanwhile, the simulation was also recovering from " + named(others)
 }
 
-// named returns a text such as "fault a/0 and 2 more". The list must not be empty.
+// named lists occurrences in a text such as "fault a/0 and 2 more". There must be at least one occurrence.
 func named(occurrences []string) string {
 	switch n := len(occurrences); n {
 	case 1:
@@ -479,9 +476,9 @@ func named(occurrences []string) string {
 	}
 }
 
-// window compares the measurements of a period with the baseline. The period begins at the given time, and row i is the
-// first row of the period. The result named complete is false if the measurements do not cover the whole period. The
-// result named why describes a measurement that is not normal, or is empty if all measurements are normal.
+// window compares the measurements of a period with the baseline. The period begins at the given time, and row i is its
+// first row. complete is false if the measurements do not cover the whole period. why describes a measurement that is
+// not normal, or is empty if all measurements are normal.
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -489,7 +486,7 @@ func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why st
 	if i > 0 {
 		backlog = s.rows[i-1].backlog
 		if s.rows[i].start.Before(at) || s.rows[i].start.Equal(at) {
-			backlog = nil // row i-1 ends before the period begins, so the backlog of row i-1 does not count
+			backlog = nil // the previous row is not part of the period, so its backlog does not count
 		}
 	}
 	isEnough := func(until time.Time) bool {
@@ -541,9 +538,9 @@ func (b *Baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	return ""
 }
 
-// missing returns the name of an event type if no event of this type took effect in a period, although at least one
-// such event per second took effect before the fault. It returns "" if there is no such type. The parameter effects
-// contains the number of events of each type that took effect in the period.
+// missing returns the event type of which no event took effect in a period, although its rate was at least 1/s before
+// the fault. It returns "" if there is none. The parameter effects contains the number of events of each type that took
+// effect in the period.
 func (b *Baseline) missing(effects [2]uint64) string {
 	for t, name := range []string{"entry", "exit"} {
 		if b.Rates[t] >= 1 && effects[t] == 0 {

@@ -40,7 +40,8 @@ type Total struct {
 	Result
 }
 
-// Totals returns the totals in h plus the occurrences in the given accounts, sorted by fault, target and action.
+// Totals adds the occurrences in the given accounts to the totals in h. The result is sorted by fault, target and
+// action.
 func Totals(h History, accounts []Account) []Total {
 	totals := slices.Clone(h.Totals)
 	for i := range accounts {
@@ -69,7 +70,7 @@ func compareKinds(a, b *Result) int {
 	return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Action, b.Action))
 }
 
-// sum sorts a list and merges equal elements into a single element, which contains the sum of their results.
+// sum sorts a list. It replaces elements that compare as equal by one element with the sum of their results.
 func sum[E any](list []E, compare func(a, b *E) int, result func(*E) *Result) []E {
 	slices.SortStableFunc(list, func(a, b E) int { return compare(&a, &b) })
 	sums := list[:0]

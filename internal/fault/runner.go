@@ -21,10 +21,9 @@ import (
 )
 
 const (
-	// MaxLate is the maximum delay of an injection if no process that injects faults was running when the occurrence
-	// was due. It is also the maximum wait for a target that another fault has killed. An occurrence that exceeds
-	// MaxLate becomes NotInjected. MaxLate does not limit the wait for a target that another fault pauses or isolates,
-	// because the other fault always ends.
+	// MaxLate is the maximum delay of an injection. It applies if no process injected faults when the occurrence was
+	// due, or if another fault had killed the target. An occurrence that exceeds MaxLate becomes NotInjected. The wait
+	// for a paused or isolated target is not limited, because such a fault always ends.
 	MaxLate = time.Minute
 	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
 	// some time.
@@ -39,8 +38,7 @@ const (
 // Runner then leaves the faults in effect, and does not change their records.
 var ErrHandedOver = errors.New("another process is taking over the faults")
 
-// Record.Reason begins with one of these texts if an occurrence was aborted because the simulation ended or was
-// suspended.
+// These errors say why an occurrence was aborted. The field Record.Reason begins with the text of the error.
 var (
 	errEnded     = errors.New("the simulation ended")
 	errSuspended = errors.New("the simulation was suspended")
@@ -49,25 +47,25 @@ var (
 // Progress says which occurrences a Runner has handled. A process that takes over does not inject these occurrences
 // again.
 type Progress struct {
-	// The field Through is a time, measured from the start of the schedule. Every occurrence that was due before this
-	// time counts as handled, and is no longer injected.
+	// Through is a time since the start of the schedule. Every occurrence that was due before this time counts as
+	// handled, and is not injected any more.
 	Through time.Duration `json:"through"`
 	// Last maps the name of each fault to the time at which its latest handled occurrence was due. Next maps the name
-	// of each fault to the lowest number that its next occurrence may have. An edited plan may give the next occurrence
-	// a lower number, which an earlier occurrence already has. The next occurrence then gets the number in Next.
+	// of each fault to the lowest number that its next occurrence may have. Without Next, an occurrence in an edited
+	// plan could get the number of an earlier occurrence.
 	Last map[string]time.Duration `json:"last,omitempty"`
 	Next map[string]int           `json:"next,omitempty"`
-	// Plan is the fingerprint of the plan for which this progress was recorded.
+	// Plan is a hash of the faults, the seed and the duration of the plan to which this progress belongs.
 	Plan string `json:"plan,omitempty"`
 }
 
-// covers reports whether the occurrence o has been handled.
+// covers reports whether the progress includes the occurrence o.
 func (p *Progress) covers(o *Occurrence) bool {
 	last, known := p.Last[o.Fault]
 	return o.At < p.Through || known && o.At <= last
 }
 
-// with returns a copy of the progress in which the occurrence o also counts as handled.
+// with returns a copy of the progress that counts the occurrence o as handled.
 func (p *Progress) with(o *Occurrence) Progress {
 	next := p.clone()
 	next.Through = max(p.Through, o.At)
@@ -103,7 +101,7 @@ func fingerprint(p *plan.Plan) string {
 	return strconv.FormatUint(hash.Sum64(), 16)
 }
 
-// Journal stores the progress and the records of a Runner, so that another process can take over.
+// Journal stores what a Runner has done, so that another process can continue the injection of faults.
 type Journal interface {
 	// Save stores the progress and the record. A record replaces the earlier record of the same occurrence. If r is
 	// nil, Save stores only the progress. Save returns nil only after everything is stored durably.
@@ -153,18 +151,17 @@ type Runner struct {
 	plan     *plan.Plan
 	progress Progress
 	records  []*Record
-	// interrupts contains an entry for each fault that is being injected or in effect.
+	// interrupts contains, for each fault that is being injected or in effect, the means to end it early.
 	interrupts map[*Record]*interrupt
-	// The field wanted maps the record of each waiting fault to the instances that were chosen most recently for this
-	// fault. A waiting fault is due, but another fault must end first.
+	// The field wanted contains the faults that are due but must wait for another fault. The value is the list of
+	// instances that were chosen most recently for the fault.
 	wanted map[*Record][]Chosen
-	// The field settled contains the records that Settle has changed and that are not saved yet. The field settling is
-	// the channel through which Settle asks the method saveSettled to save these records.
+	// The field settled contains the records that Settle has changed and that are not saved yet. Settle sends a value
+	// to the channel settling to wake the method saveSettled, which saves these records.
 	settled  []*Record
 	settling chan struct{}
-	// The field changed is a channel. The method wake closes this channel and replaces it by a new channel. Each
-	// waiting fault then checks again whether it can be injected. The Runner calls wake when a fault has ended, when
-	// the instances that a fault will hit become known, and when an occurrence becomes due.
+	// The method wake closes the channel changed and replaces it by a new one. Each waiting fault then checks again
+	// whether it can be injected.
 	changed chan struct{}
 
 	saving sync.Mutex // held during a save, so that an older version of a record never replaces a newer version
@@ -173,7 +170,7 @@ type Runner struct {
 // interrupt ends a fault early.
 type interrupt struct {
 	end context.CancelCauseFunc
-	// timer ends the fault at the end of the schedule. It is nil unless the fault would outlast the schedule.
+	// timer ends a fault that would outlast the schedule. It is nil for other faults.
 	timer *time.Timer
 }
 
@@ -209,9 +206,8 @@ func (r *Runner) Records() []Record {
 // History returns what is known about earlier occurrences that Records does not contain.
 func (r *Runner) History() History { return r.history }
 
-// Settle returns what each occurrence of a fault did to the simulation, according to the measurements so far. It saves
-// each account that later measurements cannot change, because the timeline later keeps these measurements only at a
-// lower resolution.
+// Settle returns the effect of each occurrence of a fault on the simulation, as measured so far. It saves the effects
+// that later measurements cannot change, because the resolution of the timeline decreases with age.
 func (r *Runner) Settle(run Run) []Account {
 	run.History = r.history
 	accounts, baselines := measure(r.Records(), run)
@@ -226,7 +222,7 @@ func (r *Runner) Settle(run Run) []Account {
 		if record.Measured != nil || a == nil {
 			continue
 		}
-		// The new baseline is saved later, together with the next change of this record.
+		// A new baseline alone does not cause a save: it is saved together with the next change of the record.
 		record.Baseline = cmp.Or(baselines[record.ID()], record.Baseline)
 		if !a.isSettled(record, run) {
 			continue
@@ -240,7 +236,7 @@ func (r *Runner) Settle(run Run) []Account {
 	return accounts
 }
 
-// saveSettled saves the records that Settle has changed. It returns when ctx ends.
+// saveSettled saves the records that Settle has changed, until ctx ends.
 func (r *Runner) saveSettled(ctx context.Context) {
 	for {
 		select {
@@ -259,8 +255,8 @@ func (r *Runner) saveSettled(ctx context.Context) {
 }
 
 // Update replaces the plan. Occurrences of the new plan that were due before the update are not injected. Faults in
-// effect continue, with two exceptions. If the new plan is suspended, these faults end at once. If the new plan ends
-// before the planned end of a fault, the fault ends with the plan.
+// effect continue, but end at once if the new plan is suspended. A fault with a duration ends with the new plan at the
+// latest.
 func (r *Runner) Update(p *plan.Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -303,9 +299,9 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// adopt makes r.progress refer to the current plan. It returns this plan, and whether r.progress has changed. In two
-// cases, adopt records the occurrences that were due before now as handled, so that they are never injected:
-//   - r.progress belonged to a plan with other faults, another seed or another duration;
+// adopt applies the progress of the faults (r.progress) to the current plan. It returns this plan, and whether the
+// progress has changed. In two cases, the occurrences that were due before now count as handled and are never injected:
+//   - the progress belonged to a plan with other faults, another seed or another duration;
 //   - there was no progress yet, and the faults were added while the simulation was running.
 func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	r.mu.Lock()
@@ -321,7 +317,7 @@ func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	return r.plan, true
 }
 
-// unfinished returns the records that are not final. Such records come from the previous process.
+// unfinished returns the records of faults that the previous process left without a final state.
 func (r *Runner) unfinished() []*Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -334,8 +330,8 @@ func (r *Runner) unfinished() []*Record {
 	return list
 }
 
-// inEffect calls f with a context that ends when the fault must end early: when ctx ends, when the simulation is
-// suspended, or when the schedule ends during the fault.
+// inEffect calls f while a fault is in effect. The context of f ends when the fault must end early: when ctx ends, when
+// the simulation is suspended, or when the schedule ends during the fault.
 func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Context, *Record)) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -358,8 +354,8 @@ func (i *interrupt) stop() {
 	}
 }
 
-// limit ends a fault at once if the simulation is suspended. If the fault has a duration and would outlast the
-// schedule, limit makes the fault end at the end of the schedule. The caller must hold r.mu.
+// limit ends a fault at once if the simulation is suspended. A fault with a duration ends with the schedule at the
+// latest. The caller must hold r.mu.
 func (r *Runner) limit(record *Record) {
 	i := r.interrupts[record]
 	i.stop()
@@ -426,8 +422,8 @@ func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	return false
 }
 
-// begin adds a record for an occurrence that is due. If the simulation is suspended, or the occurrence can no longer be
-// injected, the state of the record is final.
+// begin adds a record for an occurrence that is due. If the simulation is suspended, the state of the record is
+// Aborted. If it is too late to inject the fault, the state is NotInjected.
 func (r *Runner) begin(o Occurrence) *Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -453,8 +449,8 @@ func (r *Runner) wake() {
 	r.changed = make(chan struct{})
 }
 
-// missed returns why an occurrence can no longer be injected, if the occurrence was due more than MaxLate ago.
-// Otherwise, it returns "".
+// missed returns why an occurrence can no longer be injected if it was due more than MaxLate ago. Otherwise, it returns
+// "".
 func missed(o *Occurrence, start, now time.Time) string {
 	if late := now.Sub(start.Add(o.At)); late > MaxLate {
 		return fmt.Sprintf("the injector was not running, or could not save its state, until %s after the fault was due", late.Round(time.Second))
@@ -462,8 +458,8 @@ func missed(o *Occurrence, start, now time.Time) string {
 	return ""
 }
 
-// overdue returns why an occurrence can no longer be injected, if the schedule leaves too little time for the fault.
-// Otherwise, it returns "".
+// overdue returns why the schedule leaves too little time to inject an occurrence of a fault. It returns "" if there is
+// enough time.
 func overdue(o *Occurrence, p *plan.Plan, start, now time.Time) string {
 	deadline := deadlineOf(o, p, start)
 	switch {
@@ -530,19 +526,18 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 	r.observe(ctx, record, injection, err)
 }
 
-// copy returns a shallow copy of a record. Other goroutines may change the record, but not the copy.
+// copy returns a shallow copy of a record. The copy does not change when another goroutine changes the record.
 func (r *Runner) copy(record *Record) Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return *record
 }
 
-// choose selects the instances that a fault will hit, and stores them in the record of the occurrence. If another fault
-// affects one of these instances, or was due earlier and will hit one of these instances, choose waits for that fault,
-// and then selects again.
+// choose selects the instances that a fault will hit, and stores them in the record of the occurrence. It waits while
+// another fault affects a selected instance, or was due earlier and will hit it. It then selects again.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
-	affected := "" // the end of the error text, which names the fault that caused the latest wait
+	affected := "" // the end of an error text, which names the fault that caused the latest wait
 	for {
 		reason, changed := r.refusal(record)
 		if reason != "" {
@@ -568,9 +563,8 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 	}
 }
 
-// refusal returns why a fault can no longer be injected, or "" if the fault can still be injected. It also returns a
-// channel. If the fault must wait for another fault, the method choose waits until this channel is closed, and then
-// tries again.
+// refusal returns why a fault can no longer be injected, or "" if it still can. It also returns the channel r.changed.
+// If the fault must wait for another fault, the method choose tries again when this channel is closed.
 func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -580,7 +574,7 @@ func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}
 	return overdue(&record.Occurrence, r.plan, r.start, time.Now()), r.changed
 }
 
-// await waits until the channel changed is closed, the timeout has passed, or it is too late to inject the fault (see
+// await returns when changed is closed, when the timeout has passed, or when it is too late to inject the fault (see
 // deadlineOf). It returns an error if ctx ends first.
 func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struct{}, timeout time.Duration) error {
 	r.change(func() {
@@ -599,8 +593,8 @@ func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struc
 	return nil
 }
 
-// reserve assigns the chosen instances to a record, unless the fault of the record must wait for another fault. In that
-// case, reserve assigns nothing, and returns the record of that other fault.
+// reserve stores the chosen instances in the record, unless the fault must wait for another fault. In that case,
+// reserve returns the record of the other fault.
 func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -618,10 +612,9 @@ func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Recor
 	return nil
 }
 
-// blocker returns the record of another fault that must end before the fault of the given record can begin, or nil if
-// there is no such fault. The other fault must end first if it affects a chosen instance, or if it was due earlier and
-// may hit a chosen instance. If the choice of instances failed or is incomplete, every fault that affects any instance
-// of the same target must end first. The caller must hold r.mu.
+// blocker returns the record of a fault that must end before the fault of the given record can begin, or nil. Such a
+// fault affects a chosen instance, or was due earlier and may affect a chosen instance. If the choice of instances
+// failed or is incomplete, every fault that affects an instance of the same target blocks. The caller must hold r.mu.
 func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 	isEarlier := true
 	for _, other := range r.records {
@@ -661,8 +654,8 @@ func sharesInstance(a, b []Chosen) bool {
 	})
 }
 
-// observe records that the fault is in effect, waits until the fault has ended, and records the end. If err is not nil,
-// the fault was not injected, and observe only records the reason.
+// observe records that a fault is in effect, waits until it has ended, and records the end. If err is not nil, observe
+// only records why the fault was not injected.
 func (r *Runner) observe(ctx context.Context, record *Record, injection Injection, err error) {
 	id := record.ID()
 	if err != nil && IsHandedOver(ctx) {
@@ -713,10 +706,10 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 	r.deps.Logger.Info("Fault ended", "fault", id, "state", record.State, "reason", record.Reason)
 }
 
-// IsHandedOver reports whether ctx has ended because another process is taking over the faults.
+// IsHandedOver reports whether ctx has ended because another process continues the injection of faults.
 func IsHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
 
-// ended returns why ctx ended: the simulation was suspended or has ended.
+// ended returns the reason for the end of ctx: the simulation was suspended or has ended.
 func ended(ctx context.Context) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errSuspended) {
 		return cause
@@ -724,7 +717,7 @@ func ended(ctx context.Context) error {
 	return errEnded
 }
 
-// finish makes the last change to a record and saves the record, even if ctx has ended.
+// finish sets the final state of a record and saves the record, even if ctx has ended.
 func (r *Runner) finish(ctx context.Context, record *Record, change func()) {
 	r.change(func() {
 		change()
@@ -776,7 +769,7 @@ func (r *Runner) save(ctx context.Context, record *Record) bool {
 	}
 }
 
-// snapshot returns a copy of the progress, and a copy of the record unless the record is nil.
+// snapshot returns copies of the progress and of the record. The copy of a nil record is nil.
 func (r *Runner) snapshot(record *Record) (Progress, *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -21,7 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// target is an injector that lists the occurrences that were passed to Inject.
+// target is a fake injector. It remembers the occurrences that were passed to Inject.
 type target struct {
 	mu       sync.Mutex
 	injected []string
@@ -30,12 +30,12 @@ type target struct {
 	// duration, such as a kill, stays in effect.
 	err      error
 	recovery time.Duration
-	// The field ended is the error that Injection.Healed returns.
+	// ended is the error with which a fault ends: Injection.Healed returns it.
 	ended error
-	// The field absent is the error that Choose returns.
+	// If the field absent is not nil, Choose returns this error and no instances.
 	absent error
-	// If sameInstance is true, all faults hit the same instance. Otherwise, instances[f] is the instance that the fault
-	// named f hits. A fault without an entry hits an instance of its own.
+	// If sameInstance is true, all faults hit the same instance. Otherwise, instances maps the names of faults to the
+	// instances that they hit. A fault that is not in the map hits an instance of its own.
 	sameInstance bool
 	instances    map[string]string
 	// If fails[f] is true, Choose returns an error for the fault named f.
@@ -85,7 +85,7 @@ func (f *target) inEffect() int {
 	return f.active
 }
 
-// journal stores the progress and the records in memory. While the field err is set, Save returns that error.
+// journal is a fault.Journal in memory. If the field err is set, Save returns this error.
 type journal struct {
 	mu       sync.Mutex
 	err      error
@@ -164,7 +164,7 @@ func same(t *testing.T, what string, want, got any) {
 	}
 }
 
-// inBubble runs a test with the fake clock of package synctest.
+// inBubble runs a test with a fake clock, in a bubble of package synctest.
 func inBubble(t *testing.T, test func(*testing.T, *bench)) {
 	t.Helper()
 	t.Parallel()
@@ -218,7 +218,8 @@ func TestFaultRunner_InjectionFails_RecordsTheReason(t *testing.T) {
 	})
 }
 
-// The injector finds out only at the end of a fault that the fault had no effect.
+// An injector may find out only at the end of a fault that the fault had no effect. The fault then counts as not
+// injected.
 func TestFaultRunner_FaultHadNoEffect_CountsAsNotInjected(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.ended = fmt.Errorf("%w: the relays saw no connection", fault.ErrNoEffect)
@@ -279,7 +280,7 @@ func TestFaultRunner_SimultaneousFaultsOfAnInstance_HaveTheSameOrderInEachRun(t 
 		p.Faults = append(p.Faults, pause(name, 10, 2))
 		want = append(want, name+"/0 10s")
 	}
-	// If the order depended on the goroutine scheduler, it could be right by chance. So one run is not enough.
+	// Repeat the run, because the goroutine scheduler could produce the right order by chance.
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
 			b := bench{target: target{sameInstance: true}}
@@ -302,7 +303,7 @@ func TestFaultRunner_WaitingFault_DoesNotDelayFaultsOfOtherInstances(t *testing.
 
 // The second fault finds no ready pod, so it waits for the first fault. The third fault hits another instance than the
 // first fault, so the third fault does not wait.
-func TestFaultRunner_WaitingFaultFindsNoPod_DoesNotDelayFaultOfAnotherInstance(t *testing.T) {
+func TestFaultRunner_WaitingFaultFindsNoPod_OtherInstanceIsNotDelayed(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.instances = map[string]string{"first": "redis-0", "third": "redis-1"}
 		b.target.fails = map[string]bool{"second": true}
@@ -316,8 +317,8 @@ func TestFaultRunner_WaitingFaultFindsNoPod_DoesNotDelayFaultOfAnotherInstance(t
 	})
 }
 
-// The second fault waits for the first fault. When the first fault ends, the schedule leaves too little time for the
-// second fault.
+// The second fault waits until the first has ended. Then too little time is left in the schedule, so the second fault
+// must not be injected.
 func TestFaultRunner_WaitingFaultWouldOutlastTheSchedule_IsNotInjected(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
@@ -333,8 +334,8 @@ func TestFaultRunner_WaitingFaultWouldOutlastTheSchedule_IsNotInjected(t *testin
 	})
 }
 
-// At 500 s, an update shortens the schedule from 1200 s to 600 s. Until 480 s, the second fault waits for the first
-// one. It would last until 780 s, so it must end with the shorter schedule.
+// The second fault waits for the first until 480 s, and would last until 780 s. At 500 s, the end of the schedule moves
+// from 1200 s to 600 s. The second fault must end with the schedule.
 func TestFaultRunnerUpdate_ShorterScheduleEndsDuringAFault_FaultEndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
@@ -406,9 +407,9 @@ func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_NewProcessInjectsTheFault
 	})
 }
 
-// The schedule of 300 s omits the occurrences at seconds 230 and 360, because these occurrences would outlast the
-// schedule. An edit at second 250 extends the schedule to 500 s. Then only the occurrence at second 360 takes place,
-// because second 230 has passed.
+// With a duration of 300 s, the occurrences at seconds 230 and 360 are omitted, because they would outlast the
+// schedule. An edit at second 250 raises the duration to 500 s. It adds only the occurrence at second 360, because
+// second 230 has passed.
 func TestFaultRunnerUpdate_LongerDuration_AddsOnlyFutureOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -428,7 +429,7 @@ func TestFaultRunner_StartsAfterTheSchedule_InjectsNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Duration: seconds(100), Faults: []plan.Fault{pause("a", 90, 5)}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		b.runner(p, fault.RunnerConfig{}).Run(ctx) // stores a first Progress in the journal
+		b.runner(p, fault.RunnerConfig{}).Run(ctx) // saves an initial Progress in the journal
 		cancel()
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-110 * time.Second), Progress: b.journal.progress, ExitAtEnd: true})
 		r.Run(t.Context())
@@ -585,8 +586,8 @@ func TestFaultRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.
 	})
 }
 
-// No injector was running when the simulation started, so the Runner begins without a stored Progress. The Runner must
-// still create records for the occurrences that were due before the Runner began.
+// No injector was running when the simulation started, so no progress is stored. A Runner that starts later must still
+// create records for the occurrences that were due before.
 func TestFaultRunner_FirstStartIsLate_RecordsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 200, 5)}}
@@ -623,8 +624,8 @@ func TestFaultRunner_FaultOfPreviousProcess_IsRecordedAsAborted(t *testing.T) {
 	})
 }
 
-// The recovery takes 2 s. Such a short recovery is visible only while each row of the timeline covers 1 s. So the final
-// accounts must not depend on the later, coarser timeline.
+// A recovery within 2 s is visible only in rows of 1 s. The account must not change when these rows are merged into
+// longer ones.
 func TestFaultRunnerSettle_TimelineGetsCoarser_KeepsFinalAccounts(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		start := time.Now()
@@ -647,7 +648,7 @@ func TestFaultRunnerSettle_TimelineGetsCoarser_KeepsFinalAccounts(t *testing.T) 
 	})
 }
 
-// steady returns rows that cover 1 s each. In each row, 50 entries take effect.
+// steady returns one row of the timeline per second. In each row, 50 entries took effect.
 func steady(start time.Time, seconds int) []timeline.Row {
 	var rows []timeline.Row
 	for n := range seconds {

@@ -35,8 +35,8 @@ func (p Path) Index(i int) Path { return p + Path("["+strconv.Itoa(i)+"]") }
 // Key returns the path of the value with the given key in the map at p.
 func (p Path) Key(key string) Path { return p + Path("["+name(key)+"]") }
 
-// name returns its parameter, which is the name of a field or the key of a map. If this text may contain a password,
-// the result is "…" instead.
+// name returns the name of a field, or the key of a map, for an error message. It returns "…" if the text may contain a
+// password.
 func name(text string) string {
 	if MayHoldPassword(text) {
 		return "…"
@@ -81,8 +81,8 @@ func InvalidSecret(path Path, text, detail string) Error {
 	return Error{path, "Invalid value: " + withSpaceAdvice(text, detail)}
 }
 
-// withSpaceAdvice returns the parameter detail. If text begins or ends with white space, which users easily overlook,
-// the result also advises the user to remove the white space.
+// withSpaceAdvice returns detail. If text begins or ends with white space, it appends the advice to remove the white
+// space.
 func withSpaceAdvice(text, detail string) string {
 	if strings.TrimSpace(text) != text {
 		return detail + " (remove the white space around the value)"

@@ -13,30 +13,32 @@ import (
 )
 
 const (
-	// claimTime is how far in advance a generator claims plates, for a store whose effects are durable at once. A
-	// generator claims as many plates as its exits need in this time. For slower stores, see stockOf.
+	// claimTime is how far in advance a generator claims plates of parked vehicles. It claims as many plates as its
+	// exits need in this time. This applies to a store whose effects are durable at once. For slower stores, see
+	// stockOf.
 	claimTime = 500 * time.Millisecond
-	// maxHeld is the maximum number of held plates in all partitions together, for a store whose effects are durable at
-	// once. See also stockOf. If there are more than maxHeld partitions, each partition may still have one held plate.
+	// maxHeld is the maximum number of plates that a generator holds in advance, in all partitions together, for a
+	// store whose effects are durable at once. Even beyond maxHeld, each partition may hold one plate. For slower
+	// stores, see stockOf.
 	maxHeld = 1024
-	// emptyValid is how long the generator treats a pool as empty after a claim has returned no plate. Without this rule,
-	// every attempt to get a plate from an empty pool would cost a round trip to the store.
+	// emptyValid is how long the generator assumes that no plates are available, after the store has returned no plate.
+	// Otherwise, every attempt to get a plate would cost a round trip to the store.
 	emptyValid = 10 * time.Millisecond
-	// drainedRetry is the minimum delay between a claim that has returned fewer plates than requested and the following
-	// claim. The delay does not apply while an exit that is due waits for a plate.
+	// drainedRetry is the minimum delay until the next claim if a claim has returned fewer plates than requested. The
+	// delay does not apply while a due exit waits for a plate.
 	drainedRetry = 100 * time.Millisecond
 )
 
-// claims contains the claimers of all partitions. Plates are claimed in advance. A plate is used only after its claim
-// is durable. A plate that is claimed and not yet used is called held. When the generator stops, the claimers release
-// the held plates.
+// claims contains the claimers of all partitions. A claimer claims plates in advance, and a plate is used only after
+// its claim is durable. A claimed plate is held until it is used. When the generator stops, the claimers release all
+// held plates.
 type claims struct {
 	claimers []*claimer
 	// claims.answered receives a value when the store has answered a claim.
 	answered chan struct{}
-	// turn is the index of the claimer from which claims.next tries to take a plate first.
+	// turn is the index of the claimer that claims.next asks first for a plate.
 	turn int
-	// latest is the claimer that provided the plate for the latest call of claims.next.
+	// latest is the claimer that provided the latest plate.
 	latest *claimer
 }
 
@@ -50,48 +52,47 @@ type claimer struct {
 	// claimer.need returns how many plates the claimer should hold at the current rate of exits.
 	need     func() int
 	answered chan<- struct{}
-	// claimer.wake receives a value when the claimer may have to claim more plates.
+	// claimer.wake receives a value when more plates may be needed.
 	wake chan struct{}
 
 	mu sync.Mutex
-	// claimer.held contains the held plates. The plates of the oldest claim are first. claimer.latest is the plate that
-	// the latest call of claimer.pop returned.
+	// claimer.held contains the plates that are claimed but not used yet. The plates of the oldest claim come first.
+	// claimer.latest is the plate that the latest call of claimer.pop returned.
 	held   []claimed
 	latest claimed
 	// token identifies the latest claim.
 	token int64
 	// claimer.low is a threshold: if the claimer holds at most this number of plates, the claimer claims more plates.
 	low int
-	// wanted is true while an exit waits for the answer to a claim.
+	// wanted is true while an exit waits for the store to answer a claim.
 	wanted bool
-	// drainedAt is the time of the latest answer with fewer plates than the claim requested. emptyAt is the time of the
-	// latest answer without a plate.
+	// drainedAt is when the store last returned fewer plates than requested. emptyAt is when the store last returned no
+	// plate.
 	drainedAt, emptyAt time.Time
 }
 
-// claimed is a plate with the token of its claim.
+// claimed is a claimed plate with the token that identifies the claim.
 type claimed struct {
 	store.Plate
 	token int64
 }
 
-// stock says how many plates a generator process claims in advance. The field ahead is the time for which the plates
-// suffice. The field most is the maximum number of held plates.
+// stock says how many plates a generator process claims in advance: as many as suffice for the time ahead, but at most
+// the number most.
 type stock struct {
 	ahead time.Duration
 	most  float64
 }
 
 // stockOf returns the stock for a store whose effects are durable after the given latency. A claimer claims more plates
-// when half of its plates are left, so this half must last until the claim is durable. stock.most is proportional to
-// stock.ahead.
+// when half of its plates are left. This half must last until the new claim is durable.
 func stockOf(latency time.Duration) stock {
 	ahead := claimTime + 2*latency
 	return stock{ahead: ahead, most: maxHeld * ahead.Seconds() / claimTime.Seconds()}
 }
 
-// newClaims returns the claims of one generator process. The parameter run identifies the process. The function
-// exitRate returns the number of exits per second for which the claimers must hold plates; see Generator.matchedRate.
+// newClaims returns the claimers of the generator process named run. The function exitRate returns the number of exits
+// per second that need a claimed plate; see Generator.matchedRate.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), exitRate func() float64,
 ) *claims {
@@ -119,9 +120,9 @@ func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	return c
 }
 
-// next removes a held plate and returns the plate with its partition. Successive calls take plates from the partitions
-// in turn. If no plate is held, next waits for the answers to claims. If the pools of all partitions are empty, next
-// returns false.
+// next takes one of the claimed plates and returns it with its partition. Successive calls take plates from the
+// partitions in turn. If no claimed plate is left, next waits for the answers to claims. It returns false if no
+// partition has an available plate.
 func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	since := time.Now().Add(-emptyValid)
 	for {
@@ -149,8 +150,8 @@ func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	}
 }
 
-// restore undoes the latest call of claims.next: the plate is held again. Call restore if no exit was published with
-// this plate.
+// restore undoes the latest call of claims.next, so that the plate can be used again. Call restore if no exit was
+// published with this plate.
 func (c *claims) restore() { c.latest.restore() }
 
 func (c *claimer) pop() (store.Plate, bool) {
@@ -186,8 +187,8 @@ func (c *claimer) emptySince(since time.Time) bool {
 	return false
 }
 
-// serve claims plates until the channel stopping is closed. Then serve releases the held plates and returns. If ctx
-// ends during a call to the store, serve returns at once.
+// serve claims plates of parked vehicles until the channel stopping is closed. Then it releases the unused plates and
+// returns. If ctx ends during a call to the store, serve returns at once.
 func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	for {
 		limit, ok := c.await(stopping)
@@ -201,8 +202,8 @@ func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	c.releaseHeld(ctx)
 }
 
-// await waits until plates must be claimed, and returns the number of these plates. It returns false when the channel
-// stopping is closed.
+// await waits until the claimer must claim plates, and returns how many. It returns false when the channel stopping is
+// closed.
 func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	retry := time.NewTimer(drainedRetry)
 	defer retry.Stop()
@@ -226,8 +227,8 @@ func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	}
 }
 
-// due returns how many plates the caller should claim at the given time. If the limit is 0, the caller must call the
-// method due again after the wait time, or earlier if c.wake receives a value.
+// due returns how many plates to claim now. If limit is 0, call due again after the duration wait, or when c.wake
+// receives a value.
 func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -237,7 +238,7 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	retry := c.drainedAt.Add(drainedRetry).Sub(now)
 	idle := never
 	if c.steps.latency > 0 {
-		idle = drainedRetry // notice soon if more plates are needed, because the claim takes long to become durable
+		idle = drainedRetry // look again soon: a claim must begin early, because it takes long to become durable
 	}
 	switch {
 	case c.wanted:
@@ -250,19 +251,19 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	return missing, 0
 }
 
-// tooManyClaims reports whether the held plates come from too many different claims. The store remembers only a limited
-// number of claims, and cannot release the plates of a claim that it has forgotten.
+// tooManyClaims reports whether the held plates come from too many claims. The store forgets old claims, and then
+// cannot release their plates.
 func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
 // claim claims up to limit plates. It adds the plates to the held plates only when the claims are durable. If a plate
 // were used earlier, the store could lose the claim after the exit was published, and the plate could be claimed a
-// second time. If a reply of the store is lost, c.steps.run repeats the claims with the same tokens, so the store
-// returns the same plates.
+// second time. If a reply is lost, c.steps.run repeats the claims with the same tokens, so that the store returns the
+// same plates.
 //
-// If a claim returns no plates, it has no effect that must become durable. If steps take long to become durable, the
-// method claim then returns at once, so that the claimer can soon claim the plates that become available.
+// A claim that returns no plates needs no durability. If durability takes long, claim then returns at once, so that the
+// claimer can soon try again.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	next := store.Claim{
@@ -288,8 +289,8 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// claimAll makes the given claim. If the limit exceeds store.MaxClaim, claimAll makes several claims, until it has as
-// many plates or the pool is empty. The tokens of the claims are consecutive.
+// claimAll claims next.Limit plates. If the limit exceeds store.MaxClaim, it makes several claims with consecutive
+// tokens, until it has enough plates or the pool is empty.
 func (c *claimer) claimAll(ctx context.Context, next store.Claim) (all []claimed, err error) {
 	for missing := next.Limit; missing > 0; next.Token++ {
 		next.Limit = min(missing, store.MaxClaim)
@@ -325,8 +326,8 @@ func (c *claimer) hold(plates []claimed, limit int, now time.Time) {
 	async.Notify(c.answered)
 }
 
-// releaseHeld releases all held plates in one step. With one step per claim, a generator that stops would wait several
-// times until the effects are durable.
+// releaseHeld releases all held plates in one step, so that a stopping generator waits only once until the effects are
+// durable.
 func (c *claimer) releaseHeld(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -240,7 +240,7 @@ func TestGeneratorRun_StoppedAndReleaseFails_ReturnsAfterTheTimeout(t *testing.T
 	})
 }
 
-// The store loses some of its answers, and crashes before some of the claims are durable.
+// The store loses some of its replies, and crashes before some claims of plates are durable.
 func TestGeneratorRun_FaultyStore_EveryClaimedPlateExitsOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -301,7 +301,7 @@ func TestGeneratorUpdate_MatchPercent_TakesEffectAtOnce(t *testing.T) {
 	})
 }
 
-func TestClaims_HoldEnoughPlatesForTheExitsUntilTheNextClaimIsDurable(t *testing.T) {
+func TestClaims_HeldPlates_LastUntilTheNextClaimIsDurable(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name       string
@@ -329,8 +329,8 @@ func TestClaims_HoldEnoughPlatesForTheExitsUntilTheNextClaimIsDurable(t *testing
 	}
 }
 
-// With plan.DurabilitySynced, each step of a generator is durable only after seconds. Exits must still be published
-// when they are due, also at a rate that needs more plates than one claim returns.
+// With plan.DurabilitySynced, it takes seconds until a claim of plates is durable. Exits must still be published on
+// time, even if they need more plates than one claim returns.
 func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -418,7 +418,7 @@ func TestClaimer_EmptyPool_WaitsOnlyIfDurabilityIsFast(t *testing.T) {
 	}
 }
 
-func TestClaimer_Stopped_WaitsOnceUntilTheReleasesAreDurable(t *testing.T) {
+func TestClaimer_Stopped_WaitsOnceForAllReleases(t *testing.T) {
 	t.Parallel()
 	s := newFakeStore()
 	c := &claimer{

@@ -13,10 +13,10 @@ const (
 	// commitBatch is the maximum number of events that the committer records in one operation, so that no
 	// operation blocks the store for long.
 	commitBatch = 512
-	// commitInterval is the time between two operations that record confirmed events. Recording a hundred events costs the
-	// store about as much as recording one event. The plate of a confirmed entry becomes available to exits with a delay
-	// of up to commitInterval. This delay is harmless, because exits use the plates of the earliest entries first. The
-	// first event after a pause is recorded at once.
+	// commitInterval is the time between two operations that record confirmed events in the store. The interval saves
+	// operations, because recording a hundred events costs about as much as recording one event. The plate of an entry
+	// becomes available to exits late by up to commitInterval, which is harmless, because exits use the plates of the
+	// earliest entries first. The first event after a pause is recorded at once.
 	commitInterval = 100 * time.Millisecond
 )
 
@@ -50,7 +50,7 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 		if stopped && durable == next {
 			return nil
 		}
-		// If there are events to record, wait until the interval has elapsed. Otherwise, wait for such events.
+		// If there are events to record, wait for the interval. Otherwise, wait until there are such events.
 		var moved <-chan struct{}
 		var elapsed <-chan time.Time
 		if durable == ready {
@@ -88,8 +88,9 @@ func (c *committer) confirmReady(ctx context.Context) error {
 	return err
 }
 
-// confirmOnce records, in batches, the events from the durable watermark to the ready watermark (see the type tracker).
-// It skips events that the store has already recorded. It returns the resulting watermark of the store.
+// confirmOnce records confirmed events in the store, in batches. It begins with the first event that is not durably
+// recorded yet, and ends before the first event that the broker has not confirmed. It skips events that the store has
+// already recorded. It returns the number of events that the store has now recorded.
 func (c *committer) confirmOnce(ctx context.Context) (int64, error) {
 	durable, ready, _ := c.tracker.marks()
 	next := durable

@@ -79,9 +79,9 @@ func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	})
 }
 
-// commitAll adds events to a tracker and confirms the events. The slice "order" contains the sequence numbers, in the
-// order in which the events are confirmed. For each index i in the slice "crashes", the store crashes before the event
-// order[i] is confirmed. commitAll returns an error if, at the end, the store or the tracker is in the wrong state.
+// commitAll adds events to a tracker, and confirms them in the given order of sequence numbers. The slice crashes
+// contains indexes of the slice order: the store crashes before each of these events is confirmed. commitAll returns an
+// error if the store or the tracker ends in a wrong state.
 func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
 	c := newCommitter(s)
 	if err := c.register(ctx); err != nil {
@@ -180,8 +180,8 @@ func TestCommitter_SteadyEvents_AreConfirmedInBatches(t *testing.T) {
 			}
 			pass(time.Second / perSecond)
 		}
-		// The first event is recorded at once. After the first event, one operation per commitInterval is expected for
-		// 10 s. The lower bound allows slightly longer intervals.
+		// The first event is recorded at once. Then one operation per commitInterval is expected for 10 s, or slightly
+		// fewer.
 		within(t, "operations", int(operations.Load()), 90, 101)
 		pass(time.Second)
 		within(t, "events in the store", len(s.events(testRun, 0)), events, events)

@@ -32,8 +32,8 @@ import (
 // has at this time, so that the accumulated fraction of an event is preserved. Events that were due before the
 // edit keep their times.
 type curve struct {
-	// pieces contains the pieces of the curve in chronological order. Each piece ends where the next one
-	// begins. The last piece has no end.
+	// pieces are the linear pieces of the curve in chronological order. Each piece ends where the next one begins. The
+	// last piece has no end.
 	pieces []piece
 	// end is the time at which the schedule ends, or the constant named never if the schedule has no end.
 	end time.Duration
@@ -42,28 +42,27 @@ type curve struct {
 // never is a time value which means that something will not happen.
 const never = time.Duration(math.MaxInt64)
 
-// piece is a part of a curve in which the rate changes linearly.
+// piece is a part of a curve, which is the rate over time. Within a piece, the rate changes linearly.
 type piece struct {
 	start time.Duration
-	// rate is the rate at the start of the piece, in events per second. slope is the change of the rate per
-	// second.
+	// rate is the rate of events at the time start, per second. slope is the change of the rate per second.
 	rate, slope float64
 	// due is the number of events that are due by the start of the piece: N(start) in the comment on the type curve.
 	due float64
-	// active is how long, in total, the rate was above 0 before the start of the piece.
+	// active is the total time before the start of the piece in which the rate was above 0.
 	active time.Duration
 }
 
-// window is the period for which a schedule defines the curve.
+// window is the period in which a schedule determines the rate of events.
 type window struct {
 	// origin is when the first stage of the schedule begins. end is when the schedule ends. Like all times of the
 	// curve, both are measured from pacer.epoch.
 	origin, end time.Duration
-	// suspended means that no events are due until the next edit of the schedule.
+	// suspended is true while the simulation is suspended: no events are due until the next edit of the schedule.
 	suspended bool
 }
 
-// idle reports whether the rate is 0 throughout the piece.
+// idle reports whether the rate is 0 from the start to the end of the piece.
 func (p piece) idle() bool { return p.rate == 0 && p.slope == 0 }
 
 func (p piece) rateAt(t time.Duration) float64 {
@@ -84,8 +83,8 @@ func (p piece) activeAt(t time.Duration) time.Duration {
 	return p.active + t - p.start
 }
 
-// when returns the time at which the number of due events reaches the target. It must not be called for a piece in
-// which the rate is always 0.
+// when returns the time at which the number of due events reaches the target. The rate of the piece must not be 0 all
+// the time.
 func (p piece) when(target float64) time.Duration {
 	y := target - p.due
 	d := 2 * y / (p.rate + math.Sqrt(max(0, p.rate*p.rate+2*p.slope*y)))
@@ -104,7 +103,7 @@ func later(t, d time.Duration) time.Duration {
 	return t + d
 }
 
-// replace replaces the part of the curve after the time t with the curve of the schedule s.
+// replace makes the curve follow the schedule s after the time t.
 func (c *curve) replace(s plan.Schedule, w window, t time.Duration) {
 	c.cut(t)
 	c.end = w.end
@@ -137,8 +136,7 @@ func (c *curve) cut(t time.Duration) {
 	c.pieces = c.pieces[:n]
 }
 
-// add appends a piece that lasts from start to stop. It leaves out the part of the piece before the time t. If the
-// whole piece is before t, add does nothing.
+// add appends the part of a piece from start to stop that is not before the time t.
 func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	begin := max(start, t)
 	if begin >= stop {
@@ -149,15 +147,15 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	if n := len(c.pieces); n > 0 {
 		last := c.pieces[n-1]
 		if part.idle() && last.idle() {
-			return // the last piece has the rate 0 and no end, so the curve needs no further piece
+			return // the curve already ends with an endless piece of rate 0
 		}
 		part.due, part.active = last.dueAt(begin), last.activeAt(begin)
 	}
 	c.pieces = append(c.pieces, part)
 }
 
-// trim removes pieces from the beginning of the curve. It stops at the first piece that ends after t or in
-// which the number of due events reaches the target.
+// trim removes pieces from the beginning of the curve. It removes a piece that ends by the time t, if the number of due
+// events is still below the target at the end of the piece.
 func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {
@@ -175,8 +173,8 @@ func (c *curve) at(t time.Duration) piece {
 	return c.pieces[i]
 }
 
-// when returns the time at which the number of due events reaches the target, or the constant named never if the number
-// does not reach the target.
+// when returns the time at which the given number of events is due, or the constant named never if so many events never
+// become due.
 func (c *curve) when(target float64) time.Duration {
 	i := 0
 	for i+1 < len(c.pieces) && (c.pieces[i].idle() || c.pieces[i+1].due < target) {

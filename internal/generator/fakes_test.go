@@ -24,9 +24,9 @@ type fakeStore struct {
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.
 	claimTime time.Duration
-	// durableTime is the interval at which effects become durable, as with appendfsync everysec.
+	// durableTime is how often the fake store makes effects durable, as Redis does with appendfsync everysec.
 	durableTime time.Duration
-	// If volatile is true, WaitDurable saves a copy of the whole state, and a crash restores the latest copy.
+	// If volatile is true, a crash loses everything that has changed since the latest call of WaitDurable.
 	volatile bool
 
 	mu         sync.Mutex
@@ -102,8 +102,8 @@ func (s *fakeStore) lose() {
 	s.live, s.kept = empty.live, empty.kept
 }
 
-// call executes one call of the store. It calls s.before, then effect, then s.after. If s.before or s.after returns an
-// error, call returns this error at once.
+// call simulates a call of the store. It runs the hook s.before, then effect, then the hook s.after. If a hook returns
+// an error, call stops and returns the error.
 func (s *fakeStore) call(ctx context.Context, name string, effect func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -226,7 +226,7 @@ func (s *fakeStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) (er
 	return cmp.Or(failed, err)
 }
 
-// park durably adds plates with the given entry time to the pool of a partition.
+// park adds parked vehicles with the given entry time to a partition. They survive a crash of the store.
 func (s *fakeStore) park(partition int, at time.Time, plates ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,7 +247,7 @@ func (s *fakeStore) pool(partition int) []string {
 	return plates
 }
 
-// events returns the confirmed events that are recorded for a generator process and a partition.
+// events returns the confirmed events of a generator process in one partition, as recorded in the store.
 func (s *fakeStore) events(run string, partition int) []store.Published {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -271,12 +271,11 @@ type sent struct {
 // fakePublisher accepts every message and confirms it at once, unless the fields below change this behavior.
 type fakePublisher struct {
 	mu sync.Mutex
-	// If hold is true, the publisher withholds confirmations until the method release is called. If lazy is also true,
-	// Flush sends the withheld confirmations.
+	// If hold is true, messages are not confirmed until release is called. If lazy is also true, Flush confirms them.
 	hold, lazy bool
 	// If blocked is not nil, Publish waits until this channel is closed.
 	blocked chan struct{}
-	// If failure is not nil, Publish returns this error.
+	// failure is the error that Publish returns, or nil.
 	failure error
 	// fakePublisher.published is called just before Publish accepts a message. It may be nil.
 	published func(sent)
@@ -316,7 +315,7 @@ func (p *fakePublisher) Publish(ctx context.Context, q broker.Queue, m broker.Me
 	return nil
 }
 
-// Flush waits until all confirmations are delivered.
+// Flush waits until all published messages are confirmed.
 func (p *fakePublisher) Flush(ctx context.Context) error {
 	if p.lazy {
 		for _, confirmed := range p.release() {
@@ -340,7 +339,7 @@ func (p *fakePublisher) Flush(ctx context.Context) error {
 	}
 }
 
-// set locks the publisher and calls the given function, which sets fields of the publisher.
+// set changes fields of the publisher while the publisher is locked.
 func (p *fakePublisher) set(change func(*fakePublisher)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -62,7 +62,7 @@ type Generator struct {
 	log        *slog.Logger
 	exitAtEnd  bool
 	shutdown   time.Duration
-	// The values of the fields pacing, encode and source depend on the event type.
+	// The fields pacing, encode and source have different values for entries and exits.
 	pacing func(*plan.Plan) pacing
 	encode func(b []byte, id, plate string, at time.Time) []byte
 
@@ -156,8 +156,9 @@ func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	return p.Exit.MinStay.D(), p.MaxStay.D()
 }
 
-// leaseRate returns how many events per second need a position. If a lease takes long to become durable, leaseRate
-// returns the highest rate of the schedule, because the rate may rise before the next lease is durable.
+// leaseRate returns the rate for which the generator leases positions, in events per second. This is the current rate.
+// If a lease takes long to become durable, it is the highest rate of the schedule, because the rate may rise in that
+// time.
 func (g *Generator) leaseRate() float64 {
 	if g.steps.latency == 0 {
 		return g.pacer.rate(time.Now())
@@ -166,9 +167,8 @@ func (g *Generator) leaseRate() float64 {
 	return float64(schedule.PeakRate()) / float64(max(1, schedule.Replicas))
 }
 
-// matchedRate returns the number of matched exits per second. A matched exit needs a plate from the pool. If a claim
-// takes long to become durable, matchedRate also looks ahead, so that enough plates are claimed before the first exit
-// is due, and before the rate rises.
+// matchedRate returns the number of matched exits per second, for which plates must be claimed. It uses the current
+// rate, or the rate after the latency of a claim if that is higher. So enough plates are claimed before the rate rises.
 func (g *Generator) matchedRate() float64 {
 	now := time.Now()
 	rate := max(g.pacer.rate(now), g.pacer.rate(now.Add(g.steps.latency)))
@@ -189,8 +189,8 @@ func (g *Generator) Update(p *plan.Plan) {
 
 // Run generates events until ctx ends or, if ExitAtEnd is set, until the schedule ends. Then Run waits until the broker
 // has confirmed every published event and the store has durably recorded these confirmations. Run also releases claimed
-// plates that were not used. These steps must finish within ShutdownTimeout. If ctx was cancelled with the cause
-// async.ErrKilled, Run skips these steps.
+// plates that were not used. All this must finish within ShutdownTimeout. If ctx was canceled with the cause
+// async.ErrKilled, Run skips it.
 //
 // Run returns an error if the confirmations of some published events were not recorded in time. An audit counts these
 // events as indeterminate: neither as lost nor as duplicated. Run also returns an error if the publisher is closed, or
@@ -230,7 +230,7 @@ func (g *Generator) Run(ctx context.Context) error {
 	return errors.Join(err, g.finish(finishing, &helpers))
 }
 
-// failure returns the cause of the end of ctx if the cause is a finalError. Otherwise, it returns nil.
+// failure returns the finalError that has ended ctx, or nil if there is none.
 func failure(ctx context.Context) error {
 	if err := context.Cause(ctx); errors.As(err, new(finalError)) {
 		return err
@@ -246,7 +246,7 @@ func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	if n := g.outstanding(); n > 0 {
 		unknown := fmt.Errorf("the generator did not stop within %s: %d published events of run %s may or may not be confirmed", g.shutdown, n, g.run)
 		if ctx.Err() != nil {
-			return unknown // without the error of Flush, which says only that ctx has ended
+			return unknown // the error of Flush says only that ctx has ended
 		}
 		return errors.Join(unknown, flushed)
 	}
@@ -293,8 +293,8 @@ func (g *Generator) generate(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// prepare registers this process in every partition of the store, and waits for the first lease of positions (see the
-// type leaser).
+// prepare registers this process in every partition of the store, and waits until the leaser has reserved the first
+// event numbers.
 func (g *Generator) prepare(ctx context.Context) error {
 	failures := make([]error, len(g.committers))
 	var registering sync.WaitGroup
@@ -323,8 +323,8 @@ func (g *Generator) sleep(ctx context.Context, timer *time.Timer, wait time.Dura
 	}
 }
 
-// emit publishes the next event, unless this event is a matched exit and no plate is available. The parameter due is
-// the time at which the event is due.
+// emit publishes the next event, which is due at the given time. It publishes nothing if the event is an exit that
+// needs a plate and no plate is available.
 func (g *Generator) emit(ctx context.Context, due time.Time) error {
 	position, err := g.positions.next(ctx)
 	if err != nil {
@@ -393,7 +393,7 @@ func waitForRoom(ctx context.Context, t *tracker) error {
 	return nil
 }
 
-// confirm counts an event as confirmed. It is called when the broker has confirmed the event.
+// confirm counts an event that the broker has confirmed.
 func (g *Generator) confirm(t *tracker, seq int64) {
 	r, ok := t.confirm(seq)
 	if !ok {

@@ -294,7 +294,7 @@ func TestGeneratorRun_UsesLeasedPositionsOnlyAfterTheLeaseIsDurable(t *testing.T
 		s.after = func(call string) error {
 			if call == "lease" {
 				if leases++; leases%2 == 1 {
-					s.crash() // the store loses the lease that it has just granted
+					s.crash() // the lease that the store has just granted is lost
 				}
 			}
 			return nil
@@ -326,7 +326,7 @@ func TestGeneratorRun_PlateIsInThePoolOnlyAfterItsEntryIsConfirmed(t *testing.T)
 		for _, confirmed := range publisher.release() {
 			confirmed()
 		}
-		pass(commitInterval / 2) // no further event becomes due during this half interval
+		pass(commitInterval / 2) // during this time, no further event becomes due
 		within(t, "plates in the pool after the confirmations", len(s.pool(0)), 10, 10)
 		within(t, "outstanding events after the confirmations", int(r.Stats().Outstanding), 0, 0)
 		r.finish(t)
@@ -361,14 +361,14 @@ func TestGeneratorRun_RegistersTheRunBeforeTheFirstEvent(t *testing.T) {
 	})
 }
 
-// A generator that is stopped while events are overdue must report its lag even after the stop.
+// A generator that was stopped while events were overdue still reports its lag.
 func TestGeneratorTotals_StoppedWhileBehind_ContainsTheLag(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{blocked: make(chan struct{})}
 		r := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
 		pass(5 * time.Second)
-		for range 2 { // in round 1, the generator runs; in round 2, the generator has stopped
+		for range 2 { // first while the generator runs, then after it has stopped
 			if got, want := r.Totals().Entry.Lag, 5*time.Second; (got - want).Abs() > 2*time.Millisecond {
 				t.Errorf("the longest lag is %s after 5 s of blocking, want about %s", got, want)
 			}
@@ -456,7 +456,7 @@ func TestGeneratorUpdate_TakesEffectAtOnce(t *testing.T) {
 		name   string
 		before *plan.Plan
 		after  *plan.Plan
-		want   int // the number of events in the first second after the update of the plan
+		want   int // expected number of events in the first second after the update of the plan
 	}{
 		{"from a low to a high rate", testPlan(1), testPlan(5000), 5000},
 		{"from a high to a low rate", testPlan(5000), testPlan(1), 1},

@@ -8,9 +8,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// A generator leases positions in blocks. A position is the number of an event; see package sequence. A block has as
-// many positions as the generator needs in leaseTime and the latency of the store, but at least leaseMin and at most
-// leaseMax. Two blocks are leased in advance, because it may take two seconds until a lease is durable.
+// A generator reserves the numbers of its events (the positions; see package sequence) in blocks. A block suffices for
+// leaseTime plus the latency of the store, but has at least leaseMin and at most leaseMax positions. Two blocks are
+// reserved in advance, because it may take two seconds until a reservation is durable.
 const (
 	leaseTime = 2 * time.Second
 	leaseMin  = 128
@@ -44,7 +44,7 @@ func (l *leaser) run(ctx context.Context) {
 	for {
 		b, err := l.lease(ctx)
 		if err != nil {
-			return // the error means that ctx has ended, because the method lease retries after every other error
+			return // ctx has ended, because lease retries after every other error
 		}
 		select {
 		case l.blocks <- b:
@@ -76,7 +76,7 @@ func (l *leaser) peek(ctx context.Context) (int64, error) {
 	return l.current.first, nil
 }
 
-// next returns the next position and uses it up.
+// next returns the next position and advances to the following one.
 func (l *leaser) next(ctx context.Context) (int64, error) {
 	position, err := l.peek(ctx)
 	if err == nil {

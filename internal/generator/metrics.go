@@ -9,7 +9,7 @@ import (
 	shared "github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// intents returns the intents that an event of the given type can have.
+// intents returns all intents that events of the given type can have.
 func intents(t event.Type) []event.Intent {
 	if t == event.TypeEntry {
 		return []event.Intent{event.IntentNone}
@@ -24,8 +24,8 @@ func intentLabel(i event.Intent) string {
 	return string(i)
 }
 
-// metrics contains the metrics that are updated while events are published. In a generator of entries, the fields
-// starved and pool are nil.
+// metrics contains the metrics that are updated while events are published. Only generators of exits set the fields
+// starved and pool.
 type metrics struct {
 	published map[event.Intent]prometheus.Counter
 	confirm   prometheus.Histogram
@@ -62,12 +62,11 @@ func newMetrics(t event.Type) *metrics {
 	return m
 }
 
-// register registers these metrics, and the metrics that are computed from the pacer at each scrape. If r is nil,
-// register does nothing.
+// register registers the metrics of a generator, including those that are computed from the pacer at each scrape. If r
+// is nil, register does nothing.
 //
-// The lag is a gauge, because the lag must rise while publishing is blocked. A histogram would not change in that time,
-// because no event is published. The delays of published events are part of the histogram
-// parking_event_end_to_end_seconds.
+// The lag is a gauge, because it must rise even while publishing is blocked. A histogram changes only when an event is
+// published. The delays of published events are part of the histogram parking_event_end_to_end_seconds.
 func (m *metrics) register(r prometheus.Registerer, t event.Type, p *pacer) error {
 	if r == nil {
 		return nil

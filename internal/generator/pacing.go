@@ -46,9 +46,9 @@ func exitPacing(p *plan.Plan) pacing {
 	}
 }
 
-// pacer decides when the next event is due. It follows an open model: the schedule alone determines when events are
-// due, however fast the broker is. An event that could not be published in time remains due. The pacer skips events
-// that were due before the pacer was started.
+// pacer decides when the next event is due. Only the schedule determines this, however fast the broker is (an open
+// model). An event that could not be published in time remains due. The pacer skips events that were due before it was
+// started.
 //
 // Only one goroutine may call the methods next and advance. All other methods may be called concurrently.
 type pacer struct {
@@ -57,13 +57,12 @@ type pacer struct {
 
 	mu     sync.Mutex
 	pacing pacing
-	// epoch is the instant that corresponds to time 0 of the curve. All times are measured from epoch with the
-	// monotonic clock.
+	// epoch is time 0 of the curve. All times are measured from epoch with the monotonic clock.
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// target determines when the next event is due: when the integral of the rate since epoch reaches target. In the
-	// comment on the type curve, the integral is N(t) and the target is c(i).
+	// The next event is due when the integral of the rate since epoch reaches target. The comment on the type curve
+	// calls the integral N(t), and the target c(i).
 	target float64
 	// The function interval returns a random number from an exponential distribution with mean 1.
 	interval func() float64
@@ -87,8 +86,8 @@ func (p *pacer) start(now time.Time) {
 	p.reschedule(0)
 }
 
-// seed seeds the random intervals between Poisson arrivals. Call seed before the first event is published. Without this
-// call, all intervals are uniform.
+// seed makes the intervals between events random, for Poisson arrivals. Call it before the first event is published.
+// Without this call, all intervals are equal.
 func (p *pacer) seed(seed, stream uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +118,7 @@ func (p *pacer) update(next pacing, now time.Time) {
 
 func (p *pacer) running() bool { return len(p.curve.pieces) > 0 }
 
-// reschedule recomputes p.curve (the rate of events over time) from the time t on, according to p.pacing.
+// reschedule recomputes the rate of events over time (p.curve) from the time t on. It applies the settings in p.pacing.
 func (p *pacer) reschedule(t time.Duration) {
 	w := window{end: never, suspended: p.pacing.suspended}
 	origin := time.Duration(0)
@@ -140,9 +139,8 @@ func (p *pacer) reschedule(t time.Duration) {
 //   - wait: the time until the schedule ends, or the constant named never if the schedule has ended or has no end
 //   - over: true if the schedule has ended; a later update may prolong the schedule
 //
-// The wall clock reading of the result "due" is computed from the parameter "now", not from p.epoch. Therefore, the
-// reading is correct even if the wall clock was adjusted after the start of the pacer. Processors compare this reading
-// with the time at which the event takes effect.
+// The wall clock reading of due is computed from now, so it is correct even if the wall clock was adjusted after the
+// start of the pacer. Processors compare it with the time at which the event takes effect.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -205,9 +203,8 @@ func (p *pacer) lag(now time.Time) time.Duration {
 	return max(0, p.clock(now)-p.curve.when(p.target))
 }
 
-// progress describes how far a schedule has advanced.
 type progress struct {
-	// due is the number of events that have become due, plus the accumulated fraction of the next event.
+	// due is the number of events that have become due. Its fractional part belongs to the next event.
 	due float64
 	// missed is the number of events that were skipped.
 	missed int64
@@ -233,8 +230,8 @@ func (p *pacer) progress(now time.Time) progress {
 	}
 }
 
-// clock returns the time from p.epoch to the given time. After a call of p.stop, the result does not exceed the time
-// from p.epoch to this call.
+// clock converts an instant to the time since p.epoch. Once p.stop was called, the clock stands still at the time of
+// that call.
 func (p *pacer) clock(now time.Time) time.Duration {
 	return min(now.Sub(p.epoch), p.stopped)
 }

@@ -15,8 +15,8 @@ import (
 // origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns when events are due, up to the given time. Each key of the map "edits" is the time of an edit, and
-// each value is the edited pacing. All times are measured from the variable "origin".
+// arrivals returns the times at which events are due, up to the given time. The map edits contains the edited pacing,
+// by the time of the edit. All times are measured from origin.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
@@ -155,7 +155,7 @@ func TestPacer_UniformArrivals_HaveEqualIntervals(t *testing.T) {
 	}
 }
 
-func TestPacer_RateChangesBetweenTwoEvents_ElapsedPartOfTheIntervalCounts(t *testing.T) {
+func TestPacer_RateChangesBetweenTwoEvents_NewRateAppliesToTheRestOfTheInterval(t *testing.T) {
 	t.Parallel()
 	// When the rate changes from 1 to 10 events per second, 40 % of the interval to the next event has elapsed. At the
 	// new rate, the remaining 60 % take 60 ms.
@@ -416,8 +416,8 @@ func BenchmarkPacer(b *testing.B) {
 // setClock returns t with a wall clock reading that is later by the given number of seconds. The monotonic clock
 // reading does not change.
 func setClock(t time.Time, seconds int64) time.Time {
-	// The first 8 bytes of a time.Time are the wall clock reading: 1 flag bit, 33 bits of seconds and 30 bits of
-	// nanoseconds.
+	// A time.Time with a monotonic clock reading begins with 8 bytes for the wall clock: 1 flag bit, 33 bits of seconds
+	// and 30 bits of nanoseconds.
 	*(*uint64)(unsafe.Pointer(&t)) += uint64(seconds) << 30
 	return t
 }

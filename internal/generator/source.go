@@ -17,18 +17,16 @@ type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// earliest is a lower limit for the time in the event. An event that is published before this limit contains the
-	// limit instead of the time of publishing.
+	// earliest is the earliest time that the event may contain. If the event is published before this time, it contains
+	// earliest instead of the current time.
 	earliest time.Time
 }
 
 // source chooses which event to publish for each position. A position is the number of an event; see package sequence.
 type source interface {
-	// draft returns the event for a position. It returns false if no event is to be published for this
-	// position.
+	// draft returns the event for a position. It returns false if no event is published for the position.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn tells the source that the event d was not published. The latest call of the method draft must have
-	// returned d.
+	// withdrawn tells the source that d, which the latest call of the method draft returned, was not published.
 	withdrawn(d draft)
 	// serve runs the background work of the source. After the given channel is closed, serve cleans up and returns. It
 	// returns early if ctx ends.
@@ -62,7 +60,7 @@ func (e *entries) pool() *int64 { return nil }
 
 const (
 	// reportInterval is the interval at which the source of exits counts the available plates, and reports how many
-	// matched exits have found no available plate.
+	// matched exits found none.
 	reportInterval = 5 * time.Second
 	// entryPrecision is the precision with which stores keep the entry time of a plate.
 	entryPrecision = time.Millisecond

@@ -71,8 +71,8 @@ func (g *Generator) Stats() Stats {
 	return s
 }
 
-// Totals returns the measurements so far, in the form in which a process records them in the timeline. The lag is the
-// longest lag in the current second and the previous second. Totals may be called at any time.
+// Totals returns all measurements so far as a row of the timeline. The lag in the row is the longest lag of the current
+// and the previous second. Totals may be called at any time.
 func (g *Generator) Totals() timeline.Row {
 	s, now := g.Stats(), time.Now()
 	g.lags.observe(now, s.Lag)
@@ -97,8 +97,8 @@ func perSecond(n float64, d time.Duration) float64 {
 	return n / d.Seconds()
 }
 
-// lags holds the longest lag of the current second and the longest lag of the previous second. So a row of the timeline
-// also shows a lag that ended shortly before the row was measured.
+// lags holds the longest lag of the current second, and of the previous second. A row of the timeline contains the
+// longer of both, because the row is measured at the beginning of a second.
 type lags struct {
 	mu           sync.Mutex
 	second       int64 // the current second, as a Unix time

@@ -19,7 +19,7 @@ type Store interface {
 	CountStarved(ctx context.Context, run string, total int64) error
 }
 
-// The delay between two attempts of a step starts at firstBackoff and doubles up to lastBackoff.
+// The delay between two attempts of a store operation starts at firstBackoff and doubles up to lastBackoff.
 const (
 	firstBackoff = 10 * time.Millisecond
 	lastBackoff  = time.Second
@@ -30,21 +30,21 @@ const (
 type steps struct {
 	store Store
 	log   *slog.Logger
-	// latency is how long it may take until the effects of a step are durable. See plan.Durability.Latency.
+	// latency is how long a change in the store may take to become durable. See plan.Durability.Latency.
 	latency time.Duration
 }
 
-// finalError is an error that does not go away if the step is retried.
+// finalError is an error that a retry cannot fix.
 type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
-// errNoEffect is the result of a step that has succeeded without an effect. Nothing needs to become durable.
-var errNoEffect = errors.New("the step had no effect")
+// errNoEffect is the result of a step that has changed nothing in the store. So there is nothing that must become
+// durable.
+var errNoEffect = errors.New("the operation had no effect")
 
-// run executes a step in the given partition. It repeats the step until the effects of the step are durable, so the
-// step must be idempotent. Logs and errors contain the name of the step. run returns an error only if ctx ends or the
-// step returns a finalError.
+// run calls step, an idempotent operation on a partition of the store, until the effects of the operation are durable.
+// Logs and errors contain its name. run returns an error only if ctx ends or step returns a finalError.
 func (s *steps) run(ctx context.Context, partition int, name string, step func(context.Context) error) error {
 	failed := false
 	retry := backoff.Backoff{First: firstBackoff, Last: lastBackoff}
@@ -53,18 +53,18 @@ func (s *steps) run(ctx context.Context, partition int, name string, step func(c
 		switch {
 		case err == nil:
 			if failed {
-				s.log.Info("Generator step succeeded after a retry", "step", name, "partition", partition)
+				s.log.Info("Store operation of a generator succeeded after a retry", "operation", name, "partition", partition)
 			}
 			return nil
 		case errors.As(err, new(finalError)) || ctx.Err() != nil:
 			return fmt.Errorf("%s in partition %d: %w", name, partition, err)
 		case errors.Is(err, store.ErrRolledBack):
-			s.log.Info("Store restarted, repeating the step", "step", name, "partition", partition)
-		case errors.Is(err, store.ErrUnavailable): // the store logs its own outages
-			s.log.Debug("Generator step failed, retrying", "step", name, "partition", partition, "error", err)
+			s.log.Info("Store restarted, repeating the operation", "operation", name, "partition", partition)
+		case errors.Is(err, store.ErrUnavailable): // only at debug level, because the store logs its own outages
+			s.log.Debug("Store operation of a generator failed, retrying", "operation", name, "partition", partition, "error", err)
 		case !failed:
 			failed = true
-			s.log.Warn("Generator step failed, retrying until it succeeds", "step", name, "partition", partition, "error", err)
+			s.log.Warn("Store operation of a generator failed, retrying until it succeeds", "operation", name, "partition", partition, "error", err)
 		}
 		if err := retry.Wait(ctx, 0); err != nil {
 			return fmt.Errorf("%s in partition %d: %w", name, partition, err)

@@ -9,9 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxOutstanding is the maximum number of published events of one partition for which the store has not yet durably
-// recorded the confirm. An audit examines up to store.MaxOutstanding of these events, so maxOutstanding must not exceed
-// store.MaxOutstanding. The difference of 1024 is a safety margin.
+// maxOutstanding is the maximum number of events per partition that are published but not yet durably recorded as
+// confirmed. An audit examines up to store.MaxOutstanding of these events. The difference of 1024 is a safety margin.
 const maxOutstanding = store.MaxOutstanding - 1024
 
 // record is what a generator remembers about a published event, until the store has durably recorded the confirm of the
@@ -42,8 +41,8 @@ type tracker struct {
 
 	mu                   sync.Mutex
 	durable, ready, next int64
-	// ring contains the records of the events in [durable, next). The index is the sequence number modulo len(ring). The
-	// length is a power of two.
+	// ring contains the records of the events from durable to next. The index of a record is its sequence number modulo
+	// len(ring), which is a power of two.
 	ring []record
 }
 
@@ -57,7 +56,8 @@ func newTracker() *tracker {
 
 func (t *tracker) slot(seq int64) *record { return &t.ring[seq&int64(len(t.ring)-1)] }
 
-// full reports whether no event can be added until the durable watermark increases.
+// full reports whether the tracker accepts no events, because too many events are not durably recorded in the store
+// yet.
 func (t *tracker) full() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,8 +117,8 @@ func (t *tracker) marks() (durable, ready, next int64) {
 	return t.durable, t.ready, t.next
 }
 
-// confirmed appends to the given slice the events whose sequence numbers are in [from, to). This range must lie between
-// the durable watermark and the ready watermark.
+// confirmed appends to the given slice the events with sequence numbers in [from, to). The broker must have confirmed
+// all of them, and the tracker must still hold their records (see advanceDurable).
 func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Published {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -129,7 +129,8 @@ func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Pu
 	return events
 }
 
-// advanceDurable increases the durable watermark, and drops the records below it.
+// advanceDurable notes that the store has durably recorded all events below the given sequence number, and drops the
+// records of these events.
 func (t *tracker) advanceDurable(durable int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -12,7 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// trackerMachine compares a tracker with a simple model, which keeps the records of all events.
+// trackerMachine compares a tracker, which drops the records of finished events, with a simple model that keeps all
+// records.
 type trackerMachine struct {
 	tracker   *tracker
 	records   []record

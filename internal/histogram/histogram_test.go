@@ -91,7 +91,7 @@ func TestHistogramSnapshot_MergeAndDifference_AreExact(t *testing.T) {
 
 func TestSnapshotRange_SomeDurationsAreMissing_ContainsEveryPossibleQuantile(t *testing.T) {
 	var h Histogram
-	for i := range 10_000 { // 98 % take 1 ms, 2 % take 1 s
+	for i := range 10_000 { // 98 % of the durations are 1 ms, 2 % are 1 s
 		h.Observe([]time.Duration{time.Millisecond, time.Second}[max(i%50-48, 0)])
 	}
 	const fast, slow, unknown = time.Millisecond, time.Second, math.MaxInt64

@@ -10,8 +10,8 @@ import (
 // Snapshot holds the counts of a histogram at one instant, or the growth of the counts between two instants. The zero
 // value is empty. A Snapshot is immutable. Methods that change counts return a new Snapshot.
 type Snapshot struct {
-	// The slice counts contains the counts of consecutive buckets. The field offset is the index of the bucket of the
-	// first element. The first and the last element are never 0.
+	// The slice counts contains the counts of consecutive buckets. The field offset is the index of the first of these
+	// buckets. The first and the last count are never 0.
 	offset int
 	counts []uint64
 	total  uint64
@@ -90,10 +90,10 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 	return s.at(min(max(q, 0), 1) * float64(s.total))
 }
 
-// Range returns bounds of the q-quantile. The parameter named missing is the number of durations that were not
-// measured. For the lower bound, each missing duration counts as 0. For the upper bound, each missing duration counts
-// as longer than every measured duration. If the quantile is then a missing duration, the upper bound is math.MaxInt64.
-// If nothing was measured, the bounds are 0 and math.MaxInt64.
+// Range returns bounds of the q-quantile of all durations, of which some were not measured. The parameter named missing
+// is the number of these. The lower bound assumes that each of them is 0. The upper bound assumes that each of them is
+// longer than every measured duration. It is math.MaxInt64 if the quantile may be one of them. If nothing was measured,
+// the bounds are 0 and math.MaxInt64.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)

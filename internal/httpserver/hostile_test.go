@@ -46,7 +46,8 @@ func dial(t *testing.T, address string) net.Conn {
 	return connection
 }
 
-// fast returns limits with short times, except for the headers: on a busy machine, a client may take long to send them.
+// fast returns limits with short timeouts. Only the timeout for headers is long, because on a busy machine a client may
+// send them slowly.
 func fast() limits {
 	l := defaultLimits()
 	l.header, l.body, l.idle = time.Minute, 100*time.Millisecond, 100*time.Millisecond
@@ -75,12 +76,12 @@ func TestHTTPServer_HostileClient_IsDisconnected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := fast()
-			if tt.want == "" && !strings.Contains(tt.sent, "\r\n\r\n") { // the client does not send all headers
+			if tt.want == "" && !strings.Contains(tt.sent, "\r\n\r\n") { // incomplete headers must time out soon
 				l.header = 100 * time.Millisecond
 			}
 			connection := dial(t, serve(t, l))
-			go func() { _, _ = io.WriteString(connection, tt.sent) }() // ignore the error, because the server may stop reading
-			answer, _ := io.ReadAll(connection)                        // ReadAll returns when the server closes the connection
+			go func() { _, _ = io.WriteString(connection, tt.sent) }() // the error is irrelevant: the server may stop reading
+			answer, _ := io.ReadAll(connection)                        // until the server closes the connection
 			if !strings.Contains(string(answer), tt.want) {
 				t.Errorf("the answer is %.200q, want %q", answer, tt.want)
 			}

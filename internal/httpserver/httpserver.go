@@ -32,8 +32,8 @@ type limits struct {
 	connections int
 	// headerBytes is the maximum size of the headers of a request.
 	headerBytes int
-	// The fields header and body limit the times in which a client must send the headers and the body of a request. A
-	// handler can set its own deadline for the body.
+	// header and body limit how long a client may take to send the headers and the body of a request. A handler can set
+	// its own deadline for the body.
 	header, body time.Duration
 	// The field idle is the maximum time for which a connection stays open between two requests.
 	idle time.Duration
@@ -61,7 +61,8 @@ type Check struct {
 	Check func(context.Context) error
 }
 
-// The names of the readiness checks of processors and generators. The operator reads these names from /readyz.
+// CheckRabbitMQ and CheckRedis are the names of the readiness checks of processors and generators. The operator reads
+// these names from the response of /readyz.
 const (
 	CheckRabbitMQ = "RabbitMQ"
 	CheckRedis    = "Redis"
@@ -112,7 +113,7 @@ func answer(w http.ResponseWriter, failures []string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if len(failures) == 0 {
-		_, _ = fmt.Fprintln(w, OK) // fails only if the client has disconnected
+		_, _ = fmt.Fprintln(w, OK) // an error means that the client has disconnected
 		return
 	}
 	w.WriteHeader(http.StatusServiceUnavailable)
@@ -147,11 +148,11 @@ type Server struct {
 	shutdown time.Duration // how long Serve waits for requests in progress
 }
 
-// Listen opens the address, which has the form host:port or :port. The server does not answer requests until Serve is
-// called. Listen is separate from Serve, so that a process can fail early if the address is already in use.
+// Listen opens the address, which has the form host:port or :port. The server answers requests only after Serve is
+// called. So a process can fail early if the address is already in use.
 //
 // The server limits the number of connections, the size of headers, and the time in which a client must send a request.
-// The handler must limit the size of bodies that it reads, and the time for sending its response.
+// The handler must limit the size of request bodies and the time for sending its response.
 func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logger) (*Server, error) {
 	return listen(ctx, address, h, log, defaultLimits())
 }
@@ -161,7 +162,7 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		if refused, ok := errors.AsType[*net.OpError](err); ok {
-			err = refused.Err // refused.Err has no address; the returned error adds the address
+			err = refused.Err // without the address, which the returned error adds
 		}
 		return nil, fmt.Errorf("listen for HTTP at %s: %w", address, err)
 	}
@@ -175,10 +176,9 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	}}, nil
 }
 
-// withBodyTimeout limits the time for receiving the body of a request. Without this limit, a client that never sends
-// its body would occupy a connection forever. The limit is necessary even for handlers that ignore the body, because
-// package net/http then reads the body. http.Server.ReadTimeout is not used, because it would also end long responses
-// to requests without a body, such as server-sent events.
+// withBodyTimeout limits the time for receiving the body of a request. Otherwise, a client that never sends its body
+// would occupy a connection forever, even if the handler ignores the body, because package net/http then reads it.
+// http.Server.ReadTimeout is not used, because it would also end long responses such as server-sent events.
 func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != http.NoBody {
@@ -242,7 +242,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer cancel()
 	err := s.server.Shutdown(grace)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = s.server.Close() // Close also ends the requests that are still running
+		err = s.server.Close() // the grace period is over: end the remaining requests
 	}
 	return errors.Join(err, unlessClosed(<-failed))
 }

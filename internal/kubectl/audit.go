@@ -26,7 +26,7 @@ type Audit struct {
 	// Running is true if the simulation is not complete. The numbers of a running simulation change while they are
 	// read, so they may not add up.
 	Running bool
-	// Notes explain the limits of the audit, such as missing data and checks that are not possible yet.
+	// Notes say what limits the audit, such as missing data or checks that are not possible yet.
 	Notes []string
 }
 
@@ -82,7 +82,8 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 		return nil, errors.New("the ledger has not been read yet")
 	}
 	a := &Audit{Simulation: manifest.ID(sim), Ledger: *state.Ledger, Objectives: objectivesOf(sim), Running: true}
-	// The interval ends one hour in the future, because the clock of the pod may be ahead of the clock of this machine.
+	// Request rows up to one hour in the future, because the clock of the pod may be ahead of the clock of this
+	// machine.
 	rows, err := s.fetch(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
 	latencies := ledger.LatenciesOf(rows, err, &a.Ledger)
 	a.Latencies = report.LatenciesOf(latencies)
@@ -91,7 +92,7 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 }
 
 // evaluate adds the verdict of a running simulation. This verdict is never PASS, because events may still be lost. The
-// parameter e contains the measurements that are not in the ledger.
+// caller provides the measurements that are not in the ledger.
 func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
 	e.Report, e.Objectives, e.Running, e.InFlight = a.Ledger, a.Objectives, true, ledger.Unknown
 	a.Verdict = ledger.Evaluate(e)
@@ -106,7 +107,7 @@ func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
 func objectivesOf(sim *v1alpha1.ParkingSimulation) plan.Objectives {
 	resolved, errs := manifest.Resolve(sim)
 	if len(errs) > 0 {
-		return plan.Objectives{} // the spec is invalid, and the condition Stalled says why
+		return plan.Objectives{} // an invalid spec has no objectives; the condition Stalled says what is invalid
 	}
 	o := resolved.Plan.Objectives
 	return plan.Objectives{PhaseObjectives: o.PhaseObjectives, MaxLost: o.MaxLost, MaxUnexpected: o.MaxUnexpected}
@@ -122,8 +123,8 @@ func depthsOf(q *view.Queues) broker.Depths {
 	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
 }
 
-// auditOfStatus returns an audit with the data in the status. The parameter named missing says which other data cannot
-// be read, and the parameter named reason says why.
+// auditOfStatus returns an audit with the data in the status. The parameter missing names the data that cannot be read,
+// and the parameter reason says why.
 func auditOfStatus(sim *v1alpha1.ParkingSimulation, missing string, reason error) (*Audit, error) {
 	l := sim.Status.Ledger
 	if l == nil {
@@ -149,8 +150,8 @@ func auditOfStatus(sim *v1alpha1.ParkingSimulation, missing string, reason error
 	if l.ObservedTime != nil {
 		at = l.ObservedTime.UTC().Format(time.RFC3339)
 	}
-	a.Notes = []string{missing + ": " + reason.Error(), "the numbers are those of the status, read at " + at}
-	if sim.Status.Verdict != "" { // the simulation is complete
+	a.Notes = []string{missing + ": " + reason.Error(), "the numbers come from the status of the simulation, observed at " + at}
+	if sim.Status.Verdict != "" { // only a complete simulation has a verdict
 		a.Running = false
 		a.Verdict = ledger.Verdict{Outcome: ledger.Outcome(sim.Status.Verdict), Reasons: sim.Status.Reasons, Checks: []ledger.Check{}}
 		return a, nil

@@ -30,11 +30,10 @@ const (
 // So liveFaults reads the operator's records of faults from a ConfigMap, with the permissions of the user. It reads
 // from the timeline whether the simulation has recovered from a fault.
 type liveFaults struct {
-	// The function read returns the records of a simulation's faults. The function rows returns a part of the
-	// simulation's timeline.
+	// read returns the records of a simulation's faults. rows returns the rows of its timeline in an interval.
 	read func(context.Context, *v1alpha1.ParkingSimulation) (faultRecords, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
-	// The function named failed is called once, with the first error of the function named read.
+	// failed is called once, with the first error of read.
 	failed func(error)
 
 	mu         sync.Mutex // guards the fields below
@@ -46,13 +45,12 @@ type liveFaults struct {
 	known      []fault.Account // the latest result of liveFaults.accounts
 }
 
-// faultRecords is the part of the operator's records of faults that liveFaults needs.
+// faultRecords contains the fields that liveFaults reads from the operator's records of faults.
 type faultRecords struct {
 	Records []fault.Record `json:"records"`
 	History fault.History  `json:"history"`
 }
 
-// The method cluster.liveFaults returns a value of the type liveFaults, which reads the timeline from the given source.
 func (c *cluster) liveFaults(s *source, failed func(error)) *liveFaults {
 	return &liveFaults{read: c.faultRecords, rows: s.fetch, failed: failed}
 }
@@ -77,9 +75,9 @@ func (c *cluster) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulat
 	return content, nil
 }
 
-// accounts returns the effect of each fault so far, and whether the simulation has recovered from the fault. If the
-// last read was not recent, accounts reads the records and the timeline again. If a read fails, accounts uses the data
-// of the last successful read.
+// accounts returns the effect of each fault so far, and whether the simulation has recovered from the fault. It reads
+// the records and the timeline again only if the last read is too old. If a read fails, it uses the latest successful
+// read.
 func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if sim.Status.Faults == nil || sim.Status.StartTime == nil {
 		return nil
@@ -89,7 +87,7 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	f.readRecords(ctx, sim)
 	accounts := f.account(sim)
 	if from, ok := f.unmeasured(accounts); ok {
-		// The interval ends one hour in the future, because the clock of a pod may be ahead of the clock of this
+		// Request rows up to one hour in the future, because the clock of the pod may be ahead of the clock of this
 		// machine.
 		if rows, err := f.rows(ctx, from, time.Now().Add(time.Hour)); err == nil {
 			f.timeline = rows
@@ -101,7 +99,7 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	return accounts
 }
 
-// latest returns what liveFaults.accounts computed last. It reads no data.
+// latest returns the latest result of liveFaults.accounts. It reads no data.
 func (f *liveFaults) latest() []fault.Account {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -123,7 +121,7 @@ func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimul
 	}
 }
 
-// account computes the effects of all faults from the records and the timeline that were read last.
+// account computes the effects of all faults from the latest records and the latest timeline.
 func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	var end time.Time
 	if sim.Spec.Duration != nil {
@@ -134,8 +132,8 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	return fault.Accounts(f.records.Records, run)
 }
 
-// unmeasured returns true if the timeline must be read again, because the simulation may have recovered from a fault
-// since the last read. It also returns the start of the interval to read.
+// unmeasured reports whether the timeline must be read again, because the recovery time of a fault is not known yet. It
+// also returns the start of the interval to read.
 func (f *liveFaults) unmeasured(accounts []fault.Account) (from time.Time, ok bool) {
 	i := slices.IndexFunc(accounts, func(a fault.Account) bool { return a.Outcome == fault.OutcomeRecovering })
 	if i < 0 {

@@ -110,7 +110,7 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to the pod: %w", err)
 	}
-	_ = failure.Close() // closes only the write side: the client does not write to the stream
+	_ = failure.Close() // closes only the write side of the stream, which the client does not use
 	headers.Set(corev1.StreamType, corev1.StreamTypeData)
 	data, err := t.connection.CreateStream(headers)
 	if err != nil {
@@ -118,11 +118,11 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	}
 	c := &podConn{Stream: data, tunnel: t.connection, failure: failure, failed: make(chan string, 1)}
 	go func() {
-		// Ignore a read error: a broken connection also fails the data stream, whose reader gets the error.
+		// Ignore a read error: if the connection is broken, reading the data stream fails too.
 		message, _ := io.ReadAll(io.LimitReader(failure, maxFailure))
 		c.failed <- strings.TrimSpace(string(message))
 		if len(message) > 0 {
-			_ = data.Reset() // some servers keep the data stream open after they report an error
+			_ = data.Reset() // close the data stream, which some servers leave open after an error
 		}
 	}()
 	return c, nil

@@ -75,7 +75,7 @@ func (p *Plugin) Commands() []*cobra.Command {
 
 // notef prints a message for the user on stderr.
 func (p *Plugin) notef(format string, args ...any) {
-	_, _ = fmt.Fprintf(terminal.CleanWriter(p.ErrOut), format, args...) // there is no other place to report an error
+	_, _ = fmt.Fprintf(terminal.CleanWriter(p.ErrOut), format, args...) // a failed write cannot be reported anywhere
 }
 
 // cluster is a client of the API server of a cluster, together with a namespace.

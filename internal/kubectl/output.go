@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// The output formats. Without a format, the output is text for people.
+// These are the output formats of commands. By default, the output is text for people.
 const (
 	outputWide = "wide"
 	outputName = "name"
@@ -80,7 +80,8 @@ func writeValue(out io.Writer, format string, value any) error {
 	if format == outputYAML {
 		return WriteYAML(out, value)
 	}
-	// The CleanWriter needs whole characters in each call of Write. Encode calls Write once, with all of the text.
+	// Encode writes the whole text in one call. This matters because a CleanWriter cannot handle a character that is
+	// split between two calls.
 	encoder := json.NewEncoder(terminal.CleanWriter(out))
 	encoder.SetIndent("", "    ")
 	encoder.SetEscapeHTML(false)

@@ -26,11 +26,11 @@ const (
 	// data from a pod. There is no timeout for a whole response, because the connection to the cluster may be slow.
 	podAttempts = 3
 	podTimeout  = 4 * time.Second
-	// podTimelineTimeout replaces podTimeout in requests for a timeline. Before a pod sends anything, the pod may have
-	// to finish reading a timeline for another request, and must then read the requested timeline.
+	// podTimelineTimeout replaces podTimeout in requests for a timeline. It is longer, because a pod may first have to
+	// finish reading a timeline for another request.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
-	// After a pod has failed, the other pods are tried first for avoidTime.
+	// avoidTime is how long the other pods are tried first after a pod has failed.
 	avoidTime = 15 * time.Second
 	// maxAnswer is the maximum size of a response in bytes. The largest responses are timelines of a few megabytes.
 	maxAnswer = 64 << 20
@@ -41,7 +41,7 @@ type podAccess struct {
 	// The function list returns the pods of the simulation. The function open opens a tunnel to one of these pods.
 	list func(ctx context.Context) ([]corev1.Pod, error)
 	open func(ctx context.Context, pod *corev1.Pod) (tunnel, error)
-	// The callback connected receives the name of each pod to which a tunnel was opened. It may be nil.
+	// connected is called with the name of each pod to which a tunnel was opened. It may be nil.
 	connected func(pod string)
 }
 
@@ -51,15 +51,15 @@ type pages struct {
 	podAccess
 
 	client http.Client
-	// timelineTimeout applies to requests for a timeline, and the field timeout to all other requests. They are
-	// podTimelineTimeout and podTimeout, except in tests.
+	// timelineTimeout is the timeout of requests for a timeline, and timeout that of all other requests. Only tests
+	// replace the defaults podTimelineTimeout and podTimeout.
 	timeout, timelineTimeout time.Duration
 	// maxAnswer is the maximum size of a response in bytes. Tests set a smaller maximum.
 	maxAnswer int64
 
 	mu     sync.Mutex // mu guards the fields below
 	tunnel tunnel     // nil if no tunnel is open
-	pod    string     // the pod that the tunnel leads to
+	pod    string     // the name of the pod at the other end of the tunnel
 	port   int32
 	failed map[string]time.Time
 }
@@ -134,7 +134,7 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	}
 	if response.StatusCode != http.StatusOK {
 		var problem struct{ Detail string }
-		_ = json.Unmarshal(text, &problem) // if the answer has no detail, the error contains the HTTP status instead
+		_ = json.Unmarshal(text, &problem) // without a detail, the error contains the HTTP status
 		return true, &answerError{pod: p.current(), detail: cmp.Or(problem.Detail, response.Status)}
 	}
 	if err := (document.Format{}).DecodeKnown(text, into); err != nil {
@@ -226,12 +226,12 @@ func (p *pages) choose(ctx context.Context) error {
 type candidate struct {
 	pod  *corev1.Pod
 	port int32
-	rank int // the pod with the lowest rank is tried first
+	rank int // pods are tried in ascending order of their rank
 }
 
-// candidates returns the running pods that serve the live page, in the order in which they are tried. Pods that have
-// failed recently come last. Within both groups, ready pods come first. While a server is down, no processor is ready,
-// but the page of a processor may still show earlier data. So pods that are not ready are tried too.
+// candidates returns the running pods that serve the live page, in the order in which to try them: pods that have
+// failed recently come last, and within both groups, ready pods come first. Pods that are not ready are tried too.
+// While a server is down, no processor is ready, but processors may still show earlier data.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {
@@ -280,7 +280,7 @@ func (p *pages) drop() {
 func (p *pages) close() {
 	p.client.CloseIdleConnections()
 	if p.tunnel != nil {
-		_ = p.tunnel.Close() // the tunnel may already be broken
+		_ = p.tunnel.Close() // ignore the error: the tunnel may already be broken
 		p.tunnel = nil
 	}
 }

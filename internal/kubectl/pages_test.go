@@ -47,7 +47,7 @@ func newPod(name string, port int32, ready corev1.ConditionStatus) corev1.Pod {
 	return pod
 }
 
-// fakePods is a podAccess in which HTTP servers of this process take the place of pods.
+// fakePods is a podAccess whose pods are HTTP servers in this process.
 type fakePods struct {
 	pods []corev1.Pod
 
@@ -94,8 +94,8 @@ func (f *fakePods) pages() *pages {
 	})
 }
 
-// tunnels returns the names of the pods to which tunnels were opened. There may be more tunnels than the requests need,
-// because the HTTP transport may open a tunnel in the background.
+// tunnels returns the names of the pods to which tunnels were opened. The HTTP transport may open more tunnels than the
+// requests need.
 func (f *fakePods) tunnels() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -351,7 +351,8 @@ func TestOpenTunnel_ForwardsRequestsToThePod(t *testing.T) {
 	}
 }
 
-// Package http wraps an error of the connection once or twice, depending on when the error occurs.
+// Package http wraps an error of the connection once or twice, depending on when the error occurs. The message must
+// omit every wrapper.
 func TestPagesDescribe_WrappedPortError_MessageOmitsTheWrappers(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
@@ -451,7 +452,8 @@ func (c countingConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// On a busy machine, a client may request an interval of the timeline long after the interval has ended.
+// On a busy machine, a client may request an interval of the timeline long after the interval has ended. The client
+// must still receive the rows of this interval.
 func TestSourceTimeline_IntervalHasEndedBeforeTheRequest_ReturnsItsRows(t *testing.T) {
 	t.Parallel()
 	pod := view.New(view.Config{}, view.Dependencies{Source: newRunningSource(300), Logger: slog.New(slog.DiscardHandler)})
@@ -464,7 +466,7 @@ func TestSourceTimeline_IntervalHasEndedBeforeTheRequest_ReturnsItsRows(t *testi
 	s := newSource(t, &v1alpha1.ParkingSimulation{}, nil, nil)
 	s.pages = p
 	now := time.Now()
-	for range 3 { // the first request reads the whole interval, and later requests read only its end
+	for range 3 { // only the first request reads the whole interval, later requests read its end
 		rows, err := s.Timeline(t.Context(), now.Add(-2*time.Minute), now.Add(-time.Minute))
 		if err != nil || len(rows) == 0 {
 			t.Fatalf("%d rows are read (%v)", len(rows), err)

@@ -25,11 +25,11 @@ const (
 	// objectInterval is the minimum time between two reads of the ParkingSimulation. More frequent reads are useless,
 	// because the status changes at most every few seconds.
 	objectInterval = 3 * time.Second
-	// recentTime is the maximum age of recent rows. The source keeps recent rows in memory, because the live page
-	// requests recent rows repeatedly.
+	// recentTime is the age up to which a row counts as recent. Recent rows stay in memory, because the live page
+	// requests them repeatedly.
 	recentTime = 3 * time.Minute
-	// newestTime is the maximum age of the newest rows. Most requests for recent rows read only the newest rows from a
-	// pod, and take the other rows from memory.
+	// newestTime is the age up to which most requests for recent rows of the timeline read the rows from a pod. They
+	// take older rows from memory.
 	newestTime = 10 * time.Second
 	// One in fullUpdateEvery requests for recent rows reads all recent rows from a pod, to find rows that arrived late.
 	fullUpdateEvery = 15
@@ -39,14 +39,14 @@ const (
 // from the status. Once there is a report, source reads the ledger and the faults from the report. If no pod responds,
 // source also reads the measurements from the report.
 type source struct {
-	// The function get reads the simulation. The function read reads the report of a simulation.
+	// The function get reads the simulation from the cluster. The function read reads its report.
 	get  func(context.Context) (*v1alpha1.ParkingSimulation, error)
 	read func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error)
-	// pages reads live data from the pods.
+	// pages reads live data from the pods of the simulation.
 	pages *pages
 	// faults computes how faults affect a running simulation. It is nil if the command does not show faults.
 	faults *liveFaults
-	// failures contains the observed failures of pods. Each failure becomes a mark in the timeline.
+	// failures contains the observed failures of pods. The timeline shows each failure as a mark.
 	failures podfailure.Tracker
 
 	mu       sync.Mutex // mu guards the fields below
@@ -170,8 +170,8 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// isOther returns true if the state belongs to another simulation with the same name, because the simulation was
-// deleted and created again.
+// isOther reports whether the state belongs to another simulation with the same name. This happens if the simulation
+// was deleted and created again.
 func isOther(state *view.State, sim *v1alpha1.ParkingSimulation) bool {
 	return state.Run != "" && sim.UID != "" && state.Run != string(sim.UID)
 }
@@ -205,7 +205,7 @@ func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// Timeline implements view.Source. It adds the marks of faults, and a mark for each failure of a pod.
+// Timeline implements view.Source. It adds the faults of the simulation and the failures of its pods to the rows.
 func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	rows, err := s.rows(ctx, from, to)
 	if err != nil {
@@ -214,7 +214,7 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	// Omit failures of pods before the creation of the simulation, because these failures belong to a deleted
 	// simulation with the same name. Also omit failures after the completion of the simulation.
 	sim := s.simulation(ctx)
-	until := time.Now().Add(time.Hour) // the pods' clocks may be ahead of this machine's clock
+	until := time.Now().Add(time.Hour) // a margin, because the clocks of the pods may be ahead
 	if t := sim.Status.CompletionTime; t != nil {
 		until = t.Time
 	}
@@ -222,7 +222,8 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return timeline.AddMarks(rows, from, to, fault.Marks(s.accounts(ctx, sim))...), nil
 }
 
-// accounts returns the faults in the report. If there is no report, accounts returns what s.State computed last.
+// accounts returns the faults in the report. Without a report, it returns the latest accounts that the method State has
+// computed.
 func (s *source) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if d := s.report(ctx, sim); d != nil {
 		return d.Faults
@@ -272,7 +273,7 @@ func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row
 	newest := s.now().Add(-newestTime)
 	s.mu.Lock()
 	since, run := from, s.sim.UID
-	const precision = time.Second // the method fetch rounds times down to whole seconds
+	const precision = time.Second // fetch rounds times down to whole seconds
 	if s.updates%fullUpdateEvery != 0 && newest.After(from) && to.Sub(newest) > precision {
 		since = newest
 	}

@@ -38,7 +38,7 @@ import (
 type liveData struct {
 	state view.State
 	rows  []timeline.Row
-	from  []time.Time // the start times of the requested intervals
+	from  []time.Time // the start times of the requested parts of the timeline
 }
 
 func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -51,8 +51,8 @@ func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"rows": within(d.rows, from, time.Now().Add(time.Hour))})
 }
 
-// newSource returns the source of a simulation. If data is nil, the simulation has no pod. If d is nil, the simulation
-// has no report.
+// newSource returns the source of a simulation whose pod serves data and whose report is d. If data is nil, there is no
+// pod. If d is nil, there is no report.
 func newSource(t *testing.T, sim *v1alpha1.ParkingSimulation, data *liveData, d *report.Document) *source {
 	t.Helper()
 	pods := &fakePods{}
@@ -294,7 +294,7 @@ func TestSourceState_RunningSimulation_ContainsFaults(t *testing.T) {
 	if err := c.Update(t.Context(), configMap()); err != nil {
 		t.Fatal(err)
 	}
-	s.faults.readAt = time.Time{} // makes the next call of s.State read the records of faults again
+	s.faults.readAt = time.Time{} // forces a new read of the records of faults
 	for range 3 {
 		if a := account(); a.Outcome != fault.OutcomeRecovered || a.RecoverySeconds == nil || *a.RecoverySeconds < 4 || *a.RecoverySeconds > 7 {
 			t.Errorf("a fault that ended is %+v", a)
@@ -360,7 +360,7 @@ func TestSourceTimeline_FailedPods_BecomeMarks(t *testing.T) {
 	rows := []timeline.Row{{Second: now.Unix() - 90}, {Second: now.Unix() - 30}}
 	s := newSource(t, sim, &liveData{rows: rows}, nil)
 	key := client.ObjectKeyFromObject(sim)
-	for _, ago := range []int{180, 90, 60} { // the failure 180 s ago belongs to a deleted simulation of the same name
+	for _, ago := range []int{180, 90, 60} { // the oldest failure belongs to a deleted simulation of the same name
 		s.failures.Observe(key, failedPod(now.Add(-time.Duration(ago)*time.Second)))
 	}
 	want := []timeline.Row{
@@ -436,8 +436,8 @@ func TestWatchPods_Forbidden_ReportsTheErrorOnce(t *testing.T) {
 	<-done
 }
 
-// The pod is deleted without a grace period after the API server has ended the first watch. Later watches do not report
-// the deletion.
+// The first watch of the pods ends before the pod is deleted. The pod is deleted at once, so no later watch reports the
+// deletion.
 func TestWatchPods_PodDeletedBetweenWatches_CountsAsPodFailure(t *testing.T) {
 	t.Parallel()
 	pod := newPod("processor-0", 8085, corev1.ConditionTrue)

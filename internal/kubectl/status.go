@@ -102,7 +102,7 @@ func noSimulations(namespace string) string {
 
 // watchList prints the simulations of a namespace. After that, it prints a line for each change of a simulation.
 func (p *Plugin) watchList(ctx context.Context, c *cluster, namespace string, f statusFlags) error {
-	const width = 14 // a fixed width, because the later rows are not known yet
+	const width = 14 // the width is fixed, because the later rows are not known yet
 	line := func(cells []string) {
 		for i := range cells[:len(cells)-1] {
 			cells[i] = fmt.Sprintf("%-*s", width, cells[i])

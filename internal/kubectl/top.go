@@ -40,9 +40,9 @@ const (
 	// topInterval is the time between two updates of the table. topTimeout is the timeout for reading one simulation.
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
-	// topWindow is the period that the rates and latencies in the table cover. reportDelay is the maximum delay with
-	// which a process writes a row. If the newest rows are missing, a rate covers only the rest of the period, because
-	// the missing rows would make the rate too low; see secondsOf.
+	// topWindow is the period that the rates and latencies in the table cover. reportDelay is how late a process may
+	// write a row. If the newest rows are missing, a rate covers only the rest of the period, because the missing rows
+	// would make the rate too low; see secondsOf.
 	topWindow   = 10 * time.Second
 	reportDelay = 2 * time.Second
 	// topConcurrency is the maximum number of simulations that are read at the same time.
@@ -177,7 +177,7 @@ func (r Rates) String() string {
 // meter measures simulations repeatedly. It keeps a tunnel to one pod of each simulation open between measurements.
 type meter struct {
 	c         *cluster
-	name      string // the simulation to measure; if "", all simulations are measured
+	name      string // the simulation to measure; "" means all simulations
 	namespace string // "" means all namespaces
 
 	mu      sync.Mutex
@@ -213,7 +213,7 @@ func (m *meter) measure(ctx context.Context) ([]TopRow, error) {
 			return nil
 		})
 	}
-	_ = work.Wait() // Wait returns nil, because no function returns an error
+	_ = work.Wait() // always nil, because no function returns an error
 	return rows, nil
 }
 
@@ -294,9 +294,9 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	return nil
 }
 
-// secondsOf returns the number of seconds in the interval [from, to) for which the data is complete. A second without a
-// row counts, because processes store no row for a second in which nothing happened. Two parts of the interval do not
-// count: the seconds before the start of the simulation, and the last seconds, whose rows may still be missing.
+// secondsOf returns the number of seconds in the interval [from, to) for which the timeline is complete. It omits the
+// time before the start of the simulation, and the last seconds, whose rows may still be missing. It includes seconds
+// without a row, because processes store no row if nothing happened.
 func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
 	end := to.Add(-reportDelay)
 	if n := len(rows); n > 0 {
@@ -304,7 +304,7 @@ func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
 			end = newest
 		}
 		if oldest := rows[0].Start(); oldest.Before(from) {
-			// The rate includes all events of the oldest row, so the period must begin at the start of that row.
+			// The oldest row counts all events since its own start, so the period must begin then.
 			from = oldest
 		}
 	}
@@ -356,7 +356,7 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 }
 
 // missingEvents returns how many confirmed events have not taken effect. Indeterminate events, which took effect
-// without a recorded confirm, count as confirmed. Otherwise, each indeterminate event would offset a missing event.
+// without a recorded confirm, count as confirmed. Otherwise, they would hide missing events.
 func missingEvents(l *v1alpha1.LedgerStatus) int64 {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)

@@ -44,8 +44,8 @@ func TestTopMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 		At: time.Unix(now, 0), Entry: view.Generator{Rate: 40}, Ledger: &ledger.Report{Outstanding: 7},
 		Queues: view.Queues{Ready: new(int64(3)), Retrying: new(int64(1))},
 	}}
-	// Each row covers one second. Each of the last 10 rows counts 40 events. Each older row counts 1000 events, which
-	// must not affect the rate.
+	// The rate must depend only on the last 10 rows, which cover one second and count 40 events each. Each older row
+	// counts 1000 events.
 	for ago := int64(60); ago > 0; ago-- {
 		published := int64(1000)
 		if ago <= 10 {
@@ -61,8 +61,7 @@ func TestTopMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 	if !row.Live || *row.Entry.Target != 40 || *row.Backlog != 7 || row.Verdict != "" {
 		t.Errorf("the row is %+v", row)
 	}
-	// The expected rate is 40. If the rate includes one older row, its 1000 events add 100 to the mean over 10 s; the
-	// test tolerates this error.
+	// The expected rate is 40. The mean over 10 s may include one older row: its 1000 events add 100.
 	if rate := *row.Entry.Achieved; rate < 40 || rate > 140 {
 		t.Errorf("the rate of the entries is %v", rate)
 	}

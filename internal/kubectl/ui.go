@@ -80,7 +80,7 @@ func (p *Plugin) ui(ctx context.Context, c *cluster, name string, f uiFlags) err
 	go c.watchPods(watching, client.ObjectKeyFromObject(sim), &live.failures, live.now, func(err error) {
 		p.notef("some failures of pods may be missing from the page: %s\n", err)
 	})
-	log := slog.New(slog.DiscardHandler) // no log is needed, because the page itself warns if its data is old
+	log := slog.New(slog.DiscardHandler) // discard the log, because the page itself warns if its data is old
 	page := view.New(view.Config{Version: p.Version, Interval: pageInterval, TimelineTimeout: timelineTimeout}, view.Dependencies{Source: live, Logger: log})
 	server, err := httpserver.Listen(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)), httpserver.Guard(nil, page), log)
 	if err != nil {
@@ -91,7 +91,7 @@ func (p *Plugin) ui(ctx context.Context, c *cluster, name string, f uiFlags) err
 	if f.open {
 		go p.OpenPage(ctx, url)
 	}
-	context.AfterFunc(ctx, func() { page.Close(context.WithoutCancel(ctx)) }) // page.Close ends the streams of server-sent events
+	context.AfterFunc(ctx, func() { page.Close(context.WithoutCancel(ctx)) }) // ends the streams of server-sent events
 	return server.Serve(ctx)
 }
 

@@ -28,11 +28,12 @@ func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, 
 	if name != "" {
 		options = append(options, client.MatchingFields{"metadata.name": name})
 	}
-	shown := map[types.UID]*v1alpha1.ParkingSimulation{} // each new watch first reports all objects again, even unchanged objects
+	// Each new watch reports all objects again, so remember which simulations were shown.
+	shown := map[types.UID]*v1alpha1.ParkingSimulation{}
 	handle := func(e watch.Event) error {
 		sim, ok := e.Object.(*v1alpha1.ParkingSimulation)
 		if !ok {
-			return nil // a Status object, with which the API server ends the watch
+			return nil // an Error event with a Status object, which ends the watch
 		}
 		if e.Type == watch.Deleted {
 			delete(shown, sim.UID)
@@ -50,9 +51,9 @@ func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, 
 // podsRetryInterval is the delay after a failed attempt to watch the pods.
 const podsRetryInterval = 10 * time.Second
 
-// watchPods adds the failures of a simulation's pods to a Tracker until ctx ends. It uses the result of now() as the
-// time at which a deleted pod failed. That time is too late if the pod was deleted while the watch was interrupted. If
-// the pods cannot be watched, watchPods retries. It calls failed() with the first error only.
+// watchPods adds the failures of a simulation's pods to failures until ctx ends. A deleted pod counts as failed at the
+// time that now() returns. That time is too late if the pod was deleted while the watch was interrupted. If the pods
+// cannot be watched, watchPods retries. It calls failed() with the first error only.
 func (c *cluster) watchPods(
 	ctx context.Context, simulation types.NamespacedName, failures *podfailure.Tracker, now func() time.Time, failed func(error),
 ) {
@@ -82,14 +83,15 @@ func (c *cluster) watchPods(
 // objects contains the objects that a watch has reported, except those that it has reported as deleted.
 type objects map[types.UID]client.Object
 
-// watch passes each event of the selected objects to the function handle, beginning with an event for each existing
-// object. It keeps the map named known up to date. When the API server ends the watch, this method starts a new watch.
-// The new watch does not report deletions that happened before its start, so the method first passes a Deleted event
-// for each known object that no longer exists.
+// watch passes each event of the selected objects to the function handle, beginning with one event for each existing
+// object. It keeps the map known up to date.
 //
-// watch returns when ctx ends, when the function handle returns an error, or when the objects cannot be watched. In the
-// last case, the error begins with the text in the parameter named doing. If the user lacks the permission, the error
-// also names the RBAC rule that grants it.
+// When the API server ends a watch, this method starts another, which does not report the deletions in between. So the
+// method first passes a Deleted event for each known object that no longer exists.
+//
+// watch returns when ctx ends, when handle returns an error, or when the objects cannot be watched. In the last case,
+// the error begins with the text in doing. If the user lacks the permission, the error also names the RBAC rule that
+// grants it.
 func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,

@@ -30,10 +30,9 @@ func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
 	return NewAuditor(l).Audit(ctx, o)
 }
 
-// Auditor audits one simulation repeatedly. A chunk of the ledger is complete if each of its events is confirmed and
-// has taken effect. An Auditor does not read the leading complete chunks again, so it does not notice if the store
-// loses the data in these chunks. For the final audit, use the function Audit or a new Auditor. An Auditor is not safe
-// for concurrent use.
+// Auditor audits one simulation repeatedly. It does not read the leading chunks of the ledger again if all of their
+// events are confirmed and have taken effect. So it does not notice if the store loses these chunks. For the final
+// audit, use the function Audit or a new Auditor. An Auditor is not safe for concurrent use.
 type Auditor struct {
 	ledger   store.Ledger
 	complete map[runKey]completeChunks
@@ -44,8 +43,9 @@ type runKey struct {
 	partition int
 }
 
-// completeChunks describes the chunks before the first incomplete chunk of one generator process in one partition. The
-// field chunks is their number. The field matched counts the exits with the intent "matched" in these chunks.
+// completeChunks describes the complete chunks at the start of the bitmaps of one generator process in one partition. A
+// chunk is complete if all of its events are confirmed and have taken effect. The field chunks is the number of these
+// chunks. The field matched counts their exits with the intent "matched".
 type completeChunks struct {
 	chunks  int64
 	matched int64
@@ -79,7 +79,7 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 			return Report{}, fmt.Errorf("audit the events of generator process %s in partition %d: %w", run.Run, run.Partition, err)
 		}
 	}
-	// Check for a loss of data last, because the store may lose data during the audit.
+	// Check for a loss of data last, so that a loss during the audit is detected too.
 	data, err := a.ledger.Dataset(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("check whether the store has lost data: %w", err)
@@ -119,17 +119,17 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	return nil
 }
 
-// tallied counts events that took effect. The field seen counts all of these events. The field matched counts only the
-// exits with the intent "matched".
+// tallied counts events that took effect. The field seen counts all of them. The field matched counts only the exits
+// that were processed with the intent "matched".
 type tallied struct {
 	seen, matched int64
 }
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the events of a chunk that took effect. The first result counts the events with sequence numbers below
-// the watermark. The second result counts the events with sequence numbers in the range [watermark,
-// watermark+store.MaxOutstanding). A generator publishes no events after this range.
+// tally counts the events of a chunk that took effect. The first result is for the sequence numbers below the
+// watermark. The second result is for the range [watermark, watermark+store.MaxOutstanding), beyond which no event is
+// published.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding
@@ -176,8 +176,8 @@ type account struct {
 	named                                                  []string
 }
 
-// side counts the events of one type that took effect. side.below counts the events below the watermarks. side.beyond
-// counts the other events.
+// side counts the events of one type that took effect. The events in below precede the watermark of their generator, so
+// the broker has confirmed them. The other events are in beyond.
 type side struct {
 	below, beyond tallied
 }

@@ -13,7 +13,7 @@ import (
 
 // Check says whether a simulation met a condition.
 type Check struct {
-	// Name identifies the condition. Each condition has the same name in every verdict.
+	// Name identifies the check. It is the same in every verdict.
 	Name    string       `json:"name"`
 	Kind    Kind         `json:"kind"`
 	Outcome CheckOutcome `json:"outcome"`
@@ -39,35 +39,33 @@ const (
 // CheckOutcome says whether a check passed.
 type CheckOutcome string
 
-// The outcomes of a check. A verdict is PASS if every check that the verdict covers has the outcome Passed. If
-// Evidence.LedgerOnly is true, the verdict does not cover the checks that need more data than the store and the queues
-// contain.
+// These are the outcomes of a check. A verdict is PASS if all checks that it covers have passed. If Evidence.LedgerOnly
+// is true, the verdict covers only the checks whose data is in the store and the queues.
 const (
 	Passed      CheckOutcome = "passed"
 	Failed      CheckOutcome = "failed"
 	NotMeasured CheckOutcome = "notMeasured"
 )
 
-// check defines one condition, and the circumstances in which the condition can be checked.
+// check is one check of the verdict: a condition, and the data that it needs.
 type check struct {
 	name string
 	kind Kind
-	// The field find is the function that checks the condition. The function returns the zero finding if the condition
-	// does not apply to the simulation.
+	// find checks the condition. It returns the zero finding if the condition does not apply to the simulation.
 	find func(Evidence) finding
-	// The field certain is true if a violation of the condition is permanent. A running simulation that violates such a
-	// condition is certain to fail.
+	// certain is true if a violation of the condition is permanent, so that a running simulation is certain to fail.
 	certain bool
-	// since returns when the last violation of the condition began, if this violation lasted until the end of the
-	// simulation. It returns the zero time if the timeline does not show when. since may be nil.
+	// since returns when the last violation of the condition began, if it lasted until the end of the simulation. It
+	// returns the zero time if the timeline does not show it. The field since may be nil.
 	since func(*Evidence) time.Time
-	// onlyAtRest means that the check compares numbers that agree only when no event is in flight.
+	// onlyAtRest means that the check is made only when no event is in flight. Otherwise, the numbers that it compares
+	// could differ.
 	onlyAtRest bool
 	// withoutLedger means that the check is made even if the ledger cannot be read. despiteLoss means that the check is
-	// made even if the store has lost data. A check without despiteLoss is not made after a loss of data, because the
-	// loss alone could make the check fail.
+	// made even if the store has lost data. Other checks are not made after a loss, because the loss alone could make
+	// them fail.
 	withoutLedger, despiteLoss bool
-	// beyondLedger means that the check needs data that is neither in the store nor in the queues.
+	// beyondLedger means that the store and the queues do not contain all data that the check needs.
 	beyondLedger bool
 }
 
@@ -115,22 +113,23 @@ func ConcernsFault(name string) bool {
 	return strings.HasPrefix(name, checkFault) || name == CheckRecovery
 }
 
-// checks returns all checks. A check whose failure can cause other checks to fail comes before those checks.
+// checks returns all checks. If the failure of a check can cause others to fail, it comes before them.
 func checks(e *Evidence) []check {
 	list := []check{
-		// The run must not be ended early, because the other checks would then cover only a part of the run.
+		// Fail if the run was ended early, because the other checks then cover only a part of the run.
 		{name: CheckRunLength, kind: Invariant, find: notAborted, withoutLedger: true, beyondLedger: true},
 		{name: CheckReadable, kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: CheckDataKept, kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
-		// The check fails if an event is in flight, because it is unknown whether that event will take effect.
+		// Fail if an event is in flight, because it is unknown whether this event will take effect.
 		{name: CheckAtRest, kind: Invariant, find: atRest},
 		// Every event that the broker has confirmed must take effect.
 		{name: CheckLost, kind: Objective, find: nothingLost, certain: true},
 		// Each event must take effect at most once, however often the event is delivered.
 		{name: CheckTakenTwice, kind: Invariant, find: nothingTakenTwice, certain: true},
-		// The counters of the ledger must include every effect. Otherwise, the report contains wrong numbers.
+		// The counters of the ledger must include every effect, because the numbers in the report come from these
+		// counters.
 		{name: CheckUncounted, kind: Invariant, find: nothingUncounted, certain: true},
-		// Each exit must be processed with the intent that the generator published. The intent says whether the
+		// Each exit must be processed with the intent with which it was published. The intent says whether the
 		// generator expects that the exit finds a visit.
 		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},
 		// An exit with the intent "matched" must find a visit, because the broker confirmed the entry of its plate
@@ -166,8 +165,7 @@ func checks(e *Evidence) []check {
 	)
 }
 
-// faultNames returns the names of the planned faults, and of the faults that occurred before an edit removed them from
-// the plan.
+// faultNames returns the names of the faults in the plan, and of the faults that occurred before an edit removed them.
 func (e *Evidence) faultNames() []string {
 	var names []string
 	for i := range e.Planned {
@@ -283,7 +281,7 @@ func atRest(e Evidence) finding {
 	return finding{outcome: Failed, want: want, got: found, message: state + found}
 }
 
-// DataKept reports whether the store has lost no durable data.
+// DataKept reports whether the store still has all durable data.
 func (r *Report) DataKept() bool { return r.DataLostAt == nil && r.ForgottenRuns == 0 }
 
 func dataKept(e Evidence) finding {
@@ -320,10 +318,10 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// MissingMatched is the number of confirmed exits with the intent "matched", minus the number of confirmed exits
-	// that were processed with this intent. MissingUnmatched is the same difference for the intent "unmatched". Exits
-	// in flight only increase these differences. So a negative difference proves that an intent has changed. The term
-	// for MissingEntries is always 0, because entries have no intent.
+	// MissingMatched is the number of confirmed exits that were published with the intent "matched", minus the number
+	// of confirmed exits that were processed with this intent. MissingUnmatched is the same difference for the intent
+	// "unmatched". Exits in flight only increase these differences, so a negative difference proves that an intent has
+	// changed. The term for MissingEntries is always 0, because entries have no intent.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with an intent (matched or unmatched) other than the one that was published")
 }
@@ -364,9 +362,8 @@ func summariesHeld(e Evidence) finding {
 }
 
 func nothingDeadLettered(e Evidence) finding {
-	// Use the larger number, because each number can lack messages. DeadLettered lacks the messages that the broker
-	// itself has dead-lettered after too many deliveries. Depths.Dead lacks the messages that have left the dead-letter
-	// queue.
+	// Use the larger number. DeadLettered omits the messages that the broker itself has dead-lettered after too many
+	// deliveries. Depths.Dead omits the messages that have left the dead-letter queue.
 	dead := max(e.Report.DeadLettered, e.Depths.Dead, 0)
 	return noneOf(dead, deadLetterMessage(dead, e.DeadReasons))
 }
@@ -392,8 +389,8 @@ func entriesOnSchedule(e Evidence) finding { return onSchedule(&e, "entries", e.
 
 func exitsOnSchedule(e Evidence) finding { return onSchedule(&e, "exits", e.Exits) }
 
-// maxMissed is the maximum share of the due events that generators are allowed to miss. The share is not 0, because a
-// generator on a busy machine is a little late at the end of its schedule.
+// maxMissed is the maximum share of the due events that generators may miss. On a busy machine, a generator is a little
+// late at the end of its schedule, and misses some events.
 const maxMissed = 0.1
 
 func onSchedule(e *Evidence, what string, s *Schedule) finding {

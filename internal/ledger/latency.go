@@ -8,14 +8,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Latencies contains the latencies of a simulation.
+// Latencies says how long a simulation took to process its events.
 type Latencies struct {
 	// Processing contains the durations of all attempts to process an event, including failed attempts. EndToEnd
 	// contains, for each event, the time from when the event was due until the event took effect.
 	Processing, EndToEnd histogram.Snapshot
-	// Unmeasured counts the generated events that took effect but are missing from EndToEnd. An event is missing if its
-	// processor was killed before the processor stored its latest measurements, or if the clocks of two machines
-	// differed by more than 1 s.
+	// Unmeasured counts the generated events that took effect but have no end-to-end latency. Either their processor
+	// was killed before it stored its latest measurements, or the clocks of two machines differed by more than 1 s.
 	Unmeasured uint64
 	// Err is the error that occurred when the timeline was read. If Err is set, all events count as unmeasured.
 	Err error
@@ -28,12 +27,12 @@ type Timeline interface {
 
 // ReadTimeline returns the whole timeline.
 func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
-	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clock of another machine may be fast
+	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // one hour more: other clocks may be fast
 }
 
-// LatenciesOf returns the latencies in rows, the timeline of a whole simulation. The parameter err is the error of
-// reading the timeline. The parameter r is the report on the ledger. The ledger must have been read before the
-// timeline. Otherwise, events that took effect between the two reads would count as unmeasured.
+// LatenciesOf computes the latencies of a simulation from all rows of its timeline. The parameter err is the error of
+// reading the timeline. The parameter r is the report on the ledger. Read the ledger before the timeline. Otherwise,
+// events that took effect in between would count as unmeasured.
 func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	total := timeline.Sum(rows...)
 	l := latenciesOf(&total)
@@ -42,7 +41,8 @@ func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	return l
 }
 
-// latenciesOf returns the latencies in a row. The parameter total is the sum of the rows of a timeline.
+// latenciesOf returns the latencies of entries and exits together. The parameter total is the sum of rows of the
+// timeline.
 func latenciesOf(total *timeline.Row) *Latencies {
 	return &Latencies{
 		Processing: histogram.Merge(total.Entry.Processing, total.Exit.Processing),
@@ -50,7 +50,7 @@ func latenciesOf(total *timeline.Row) *Latencies {
 	}
 }
 
-// missing returns how many of the events that took effect were not measured.
+// missing returns the number of events that took effect, but whose latency was not measured.
 func missing(effects int64, measured timeline.Events) uint64 {
 	return uint64(max(effects-int64(measured.EndToEnd.Count()), 0))
 }

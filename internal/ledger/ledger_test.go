@@ -16,9 +16,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// drawModel draws a random history of events that contains at most two errors. The ledger shows each of these errors,
-// and no error hides another error. For example, drawModel never swaps the intents of two exits, because a ledger
-// cannot show such a swap.
+// drawModel draws a random history of events that contains at most two errors. The ledger shows each error, and no
+// error hides another. For example, drawModel never swaps the intents (matched or unmatched) of two exits, because no
+// ledger can show this.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
 	faults := rapid.IntRange(0, 2).Draw(t, "faults")
@@ -123,8 +123,8 @@ func TestAudit_NotAtRest_CountsMissingEventsAsOutstanding(t *testing.T) {
 	})
 }
 
-// longRun returns the history of a generator process whose exits fill more than three chunks of the ledger. Each exit
-// took effect once.
+// longRun returns the history of a generator process with many exits: they fill more than three chunks of
+// store.ChunkBits events. Each exit took effect once.
 func longRun() *model {
 	m := &model{runs: []modelRun{{
 		id: event.ID{Run: "0000000000000", Partition: 1}, typ: event.TypeExit, watermark: 3*store.ChunkBits + 10,

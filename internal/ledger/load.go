@@ -14,7 +14,7 @@ import (
 // generator ran, although no generator counts such events.
 type Load struct {
 	entry, exit schedule
-	// The field from is the time by which all generators should be running. The field end is the time at which the
+	// The field from is the latest time at which a generator may start. The field end is the time at which the
 	// generators stopped.
 	from, end time.Time
 }
@@ -26,17 +26,16 @@ type schedule struct {
 	start time.Time
 }
 
-// LoadOf returns the load of a plan. The run began at the time start, and the generators stopped at the time end. The
-// parameter late is the maximum delay with which a generator may start. A generator that starts late skips the events
-// that were due before its start. Therefore, an event that is planned before start+late counts as due only if a
-// generator has counted the event.
+// LoadOf returns the load of a plan. The run began at start, and the generators stopped at end. A generator may start
+// late, at most by the given time, and skips the events that were due earlier. So an event before start+late counts as
+// due only if a generator has counted it.
 func LoadOf(p *plan.Plan, start, end time.Time, late time.Duration) *Load {
 	l := &Load{
 		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.ExitDelay())},
 		from: start.Add(late), end: end,
 	}
 	if late == 0 {
-		l.from = start.Truncate(time.Second) // the start of the row in which the run begins
+		l.from = start.Truncate(time.Second) // rows begin at whole seconds: include the whole first row
 	}
 	return l
 }
@@ -60,19 +59,19 @@ func (s schedule) events(from, to time.Time) int64 {
 type demand struct {
 	// The field due counts the events that were due. The field missed counts the due events that were never published.
 	due, missed int64
-	// The field gap is the longest time in which events were due while no generator ran.
+	// The field gap is the longest time without a running generator in which events were due.
 	gap time.Duration
 }
 
 // shortGap is the minimum length of a gap. The function absences ignores shorter periods without a generator.
 const shortGap = 100 * time.Millisecond
 
-// demand counts the events of one type that were due in the rows for which covers(row) is true: the events that a
-// generator counted as due, and the absent events (see absences). The rows must be in chronological order, and each row
-// must begin where the previous row ends. If l is nil, the plan is unknown, so no event counts as absent.
+// demand counts the events of one type that were due in the rows for which covers returns true. It counts the events
+// that a generator recorded as due, and the absent events (see absences). If l is nil, the plan is unknown, so no event
+// counts as absent. The rows must be in chronological order, and each row must begin where the previous row ends.
 //
-// A killed process loses its latest rows. The parameter unrecorded is the number of published events in lost rows.
-// These events do not count as absent.
+// A killed process loses its latest rows. unrecorded is the number of events that it published in these rows. They do
+// not count as absent.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -83,7 +82,7 @@ func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, cover
 			d.missed += skipped[i] + absent[i]
 		}
 	}
-	// With random arrivals, d.due is only the mean number of due events, so d.missed can exceed d.due.
+	// With random arrivals, the number of due events is only a mean, so more events can be missed than were due.
 	d.missed = min(d.missed, d.due)
 	for _, g := range gaps {
 		if covers(&rows[g.row]) {
@@ -102,10 +101,9 @@ func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 		skipped[i], shortfall[i] = e.Missed+e.Starved, e.Due-e.Published
 		due += e.Due
 	}
-	// If arrivals are random, Due is only the mean number of events, so chance alone can cause a shortfall. The
-	// variable unexplained is the part of the shortfall that the generators did not report as skipped. Ignore this part
-	// if it is at most 5 standard deviations. A larger part has another cause. For example, a killed process does not
-	// report its overdue events.
+	// With random arrivals, the number of due events is only a mean, so fewer events may be published by chance. Ignore
+	// up to 5 standard deviations of events that are neither published nor reported as skipped. A larger number has
+	// another cause, such as a killed process, which does not report its overdue events.
 	const deviations = 5
 	unexplained := float64(sum(shortfall) - sum(skipped))
 	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson && unexplained <= deviations*math.Sqrt(float64(due)) {
@@ -136,9 +134,8 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			planned[i] = s.events(row.Start(), slices.MinFunc([]time.Time{row.End(), l.end}, time.Time.Compare))
 			shortfall[i] = planned[i] - row.Of(t).Due
 		} else if !row.Start().Before(l.end) {
-			// The row begins after the generators stopped. Its events were due earlier, so the plan expects them in
-			// earlier rows. The row gets a negative shortfall, with which lasting makes up for the shortfalls of the
-			// earlier rows.
+			// The row begins after the generators stopped, so the plan expects its events in earlier rows. A negative
+			// shortfall makes up for the shortfalls of these rows.
 			shortfall[i] = -row.Of(t).Due
 		}
 	}
@@ -149,7 +146,7 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			absent[i] = n
 		}
 	}
-	remaining := 0 // the number of gaps that the second call of eachGap has not processed yet
+	remaining := 0 // the number of gaps that the second call of eachGap must still process
 	// Discard gaps with few absent events, because they occur even if all generators run. If a process writes a row a
 	// little late, at most as many events are absent as are due in the time shortGap. If a generator counts an event a
 	// little earlier or later than planned, one event is absent.
@@ -162,17 +159,17 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		clear(absent[from:to])
 	})
 	eachGap(absent, func(from, to int) {
-		// Some absent events were published, but are in no row: a killed process loses the rows of about its last
-		// second. The parameter unrecorded is the number of these events. Subtract an equal share of unrecorded from
-		// each gap, because a process that causes a long gap loses no more rows than a process that causes a short gap.
+		// A killed process loses the rows of about its last second, so some absent events were published after all:
+		// their number is unrecorded. Subtract an equal share of it from each gap, because the number of lost rows does
+		// not depend on the length of the gap.
 		events := sum(absent[from:to])
 		lost := min(events, unrecorded/int64(remaining))
 		remaining, unrecorded = remaining-1, unrecorded-lost
 		counts := float64(events-lost) / float64(events)
 		length := longest(rows[from:to], absent[from:to], planned[from:to], s.Replicas)
 		most := from
-		// Multiply absent[i] by the variable counts, which is the share of the absent events that were not published.
-		// Round only the sum over the rows, so that rounding errors do not accumulate.
+		// Scale absent[i] by counts, the share of the absent events that were not published. Round only the sum over
+		// the rows, so that rounding errors do not accumulate.
 		var exact float64
 		for i := from; i < to; i++ {
 			if absent[i] > absent[most] {
@@ -209,16 +206,16 @@ func sum(numbers []int64) (total int64) {
 	return total
 }
 
-// longest returns the length of the longest time in which no generator ran. The given rows are consecutive, and each
-// row has absent events. If all planned events of a row are absent, no generator ran during the row. If half of the
-// planned events are absent, no generator ran during half of the row.
+// longest returns the longest time in which no generator ran. The given rows are consecutive, and in each row, some
+// planned events are absent (were never due in a generator). If half of the planned events are absent, no generator ran
+// during half of the row.
 //
-// With several generators, events are also absent if only some of the generators did not run. Therefore, a row with
-// only some of its planned events absent counts only if it is next to a row with all planned events absent.
+// Events are also absent if only some of several generators did not run. So a row with only some of its events absent
+// counts only if it is next to a row with all events absent.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
-	// The variable most is the longest time without a generator so far. The variable sum is the length of the
-	// time without a generator that extends to the end of the current row.
+	// most is the longest time without a generator so far. sum is the length of the time without a generator that
+	// extends to the end of the current row.
 	var most, sum time.Duration
 	for i := range rows {
 		width := rows[i].End().Sub(rows[i].Start())
@@ -238,17 +235,16 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 }
 
 // lasting returns, for each row, how many of its expected events never appeared. shortfall[i] is the number of expected
-// events of row i minus the number of events that appeared in row i. A negative shortfall is a surplus. A surplus makes
-// up for shortfalls of earlier rows first, and then for shortfalls of later rows. For example, the shortfalls 5, -3, 4
+// events of row i, minus the number of events that appeared in row i. A negative shortfall is a surplus. It makes up
+// for shortfalls of earlier rows first, and then for shortfalls of later rows. For example, the shortfalls 5, -3, 4
 // give 2, 0, 4.
 //
-// The parameter expected is nil, or contains the number of expected events of each row. If expected is not nil, the
-// part of a surplus that makes up for later rows is limited. A row that is written late also contains events of the
-// next row. Their number hardly exceeds the number of events of one row. A larger surplus has another cause, and must
-// not hide a later gap. To leave a margin, the limit is the number of events that are expected in the row and in the
-// previous row.
+// If expected is not nil, it contains the number of expected events of each row. It limits how much of a surplus makes
+// up for later rows. A row that is written late also contains events of the next row, but hardly more than one row has.
+// A larger surplus has another cause, and must not hide a later gap. To leave a margin, the limit is the number of
+// events that are expected in the row and in the previous row.
 func lasting(shortfall, expected []int64) []int64 {
-	total := make([]int64, len(shortfall)+1) // prefix sums: total[i+1] is the shortfall of the rows 0 to i
+	total := make([]int64, len(shortfall)+1) // total[i+1] is the sum of the shortfalls of rows 0 to i
 	for i, n := range shortfall {
 		total[i+1] = total[i] + n
 		if expected != nil {

@@ -21,7 +21,8 @@ func loadRows() []timeline.Row {
 	return rows
 }
 
-// loadEvidence returns evidence with objectives for all phases. A fault disturbs the run from second 200 to second 270.
+// loadEvidence returns evidence with the same objectives for the whole run, for the time without faults, and for the
+// time under faults. A fault disturbs the run from second 200 to second 270.
 func loadEvidence(rows []timeline.Row) Evidence {
 	o := plan.PhaseObjectives{MaxLag: plan.Duration(5 * time.Second), MinAchievedPercent: 99}
 	s := plan.Schedule{Rate: 100, Replicas: 1, Arrivals: plan.ArrivalsPoisson}
@@ -82,7 +83,8 @@ func TestEvaluate_NoGeneratorIsRunning_EventsAreStillDue(t *testing.T) {
 	}
 }
 
-// The plan says how many events are due in each second, so the audit detects even half a second without a generator.
+// The plan says how many events are due in each second. So the audit must notice even if there was no generator for
+// only half a second.
 func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 	t.Parallel()
 	const rate = 20
@@ -156,8 +158,8 @@ func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 	}
 }
 
-// In each row, Due is the mean number of random arrivals. So the number of published events differs from Due even if no
-// event is missed.
+// Poisson arrivals are random, and Due is only their mean. So a row with fewer published events does not mean that
+// events were missed.
 func TestEvaluate_PoissonArrivals_RandomDeviationsDoNotCountAsMissed(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -236,9 +238,9 @@ func TestEvaluate_OneOfThreeGeneratorsIsDead_AchievedRateIsLowAndThereIsNoLag(t 
 func TestEvaluate_RunEndsInTheMiddleOfASecond_EmptyLastRowIsNotReportedAsLag(t *testing.T) {
 	t.Parallel()
 	s := plan.Schedule{Rate: 100, Replicas: 1}
-	// The generators stop 0.9 s after the beginning of second 600. The plan contains 90 events of each type in this
-	// time, but the row of second 600 contains no events. The audit ignores this difference, because generators do not
-	// stop at exactly the same time.
+	// The generators stop 0.9 s after the beginning of second 600, but publish no events in this second. The plan
+	// contains 90 events of each type in this time. The audit ignores these events, because generators do not stop at
+	// exactly the same time.
 	e := loadEvidence(append(loadRows(), timeline.Row{Second: at(600).Unix()}))
 	e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}, Exit: plan.Exit{Schedule: s}}, at(0), at(600).Add(900*time.Millisecond), 0)
 	e.Objectives = plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(500 * time.Millisecond)}}

@@ -23,15 +23,15 @@ type ObjectiveMarker struct {
 	mark func(timeline.Mark)
 
 	mu     sync.Mutex
-	marked map[string]bool // the names of the checks that have a mark
+	marked map[string]bool // the names of the failed checks that are already noted in the timeline
 }
 
-// NewObjectiveMarker returns an ObjectiveMarker that passes each new mark to the function mark.
+// NewObjectiveMarker returns an ObjectiveMarker that passes each new timeline mark to the function mark.
 func NewObjectiveMarker(mark func(timeline.Mark)) *ObjectiveMarker {
 	return &ObjectiveMarker{mark: mark, marked: map[string]bool{}}
 }
 
-// Failed creates a timeline.Mark with the given time for each failed check that has no mark yet.
+// Failed adds a mark to the timeline for each failed check that has no mark yet.
 func (m *ObjectiveMarker) Failed(at time.Time, failed []Check) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,9 +50,9 @@ func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *tim
 	m.value(at, CheckLag, o.MaxLag, max(totals.Entry.Lag, totals.Exit.Lag))
 }
 
-// latency creates a mark if the p99 of the given latencies exceeds its objective.
+// latency adds a mark to the timeline if the p99 of the given latencies exceeds its objective.
 func (m *ObjectiveMarker) latency(at time.Time, name string, objective plan.Duration, latencies ...histogram.Snapshot) {
-	// Merging histograms is expensive, so return early if the merge cannot lead to a mark.
+	// Merging histograms is expensive, so return early if there is no objective, or if its mark already exists.
 	if objective == 0 || m.marked[name] {
 		return
 	}
@@ -61,7 +61,7 @@ func (m *ObjectiveMarker) latency(at time.Time, name string, objective plan.Dura
 	}
 }
 
-// value creates a mark if a measured value exceeds its objective.
+// value adds a mark to the timeline if a measured value exceeds its objective.
 func (m *ObjectiveMarker) value(at time.Time, name string, objective plan.Duration, value time.Duration) {
 	if objective == 0 || value <= objective.D() {
 		return
@@ -79,16 +79,16 @@ func (m *ObjectiveMarker) add(mark timeline.Mark) {
 	}
 }
 
-// markOf returns the mark of a check that failed.
+// markOf returns the mark that records a failed check in the timeline.
 func markOf(at time.Time, c *Check) timeline.Mark {
 	return timeline.Mark{
 		At: at, Kind: timeline.MarkObjective, Subject: c.Name, Message: strings.TrimPrefix(c.Message, c.Name+" is "),
 	}
 }
 
-// MissingMarks returns marks for those missed objectives of a finished simulation that have no mark in e.Timeline. The
-// marks are in chronological order. If the timeline shows when the last violation of the objective began, the mark has
-// this time. Otherwise, the time of the mark is the parameter end, at which the simulation ended.
+// MissingMarks returns a mark for each missed objective of a finished simulation that has no mark in e.Timeline, in
+// chronological order. Each mark has the time at which the last violation began. If the timeline does not show this
+// time, the mark has the time end, at which the simulation ended.
 func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
 	marked := map[string]bool{}
 	for _, m := range timeline.MarksOf(e.Timeline) {

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// texts returns marks in the form "seconds subject: message".
+// texts returns timeline marks in the form "time subject: message".
 func texts(marks []timeline.Mark) (all []string) {
 	for _, m := range marks {
 		all = append(all, m.At.Sub(time.Unix(1000, 0)).String()+" "+m.Subject+": "+m.Message)
@@ -60,7 +60,7 @@ func TestObjectiveMarker_CheckFailsRepeatedly_CheckIsMarkedOnce(t *testing.T) {
 	m.Failed(time.Unix(1001, 0), []Check{dead("3 events were dead-lettered"), crash("a")})
 	m.Failed(time.Unix(1002, 0), []Check{dead("4 events were dead-lettered"), crash("a"), crash("b"), {Name: CheckLag, Message: "generator lag is 6 s"}})
 	lag := plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: ms(1)}}
-	// This call adds no mark, because the check CheckLag already has a mark.
+	// A second lag adds no mark, because CheckLag already has one.
 	m.Measured(time.Unix(1003, 0), &lag, &timeline.Row{Entry: timeline.Events{Lag: time.Second}})
 	want := []string{"1s dead letters: 3 events were dead-lettered", "1s fault a: not injected", "2s fault b: not injected", "2s generator lag: 6 s"}
 	if diff := cmp.Diff(want, texts(got)); diff != "" {

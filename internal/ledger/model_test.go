@@ -13,18 +13,18 @@ import (
 
 // modelEvent is the history of one event.
 type modelEvent struct {
-	// The field intent is the intent that the generator published. The field arrived is the intent that the processor
-	// read.
+	// intent is the intent that the generator published. arrived is the intent that the processor read.
 	intent, arrived event.Intent
-	// The field taken counts how often the event took effect. The field met is true if the exit found its visit. The
-	// field posted counts how often the summary of the visit was counted as stored.
+	// taken counts how often the event took effect. met is true if the exit found its visit. posted counts how often
+	// the summary of the visit was counted as stored.
 	taken        int
 	met          bool
 	posted       int
 	deadLettered bool
 }
 
-// modelRun is one generator process in one partition. The events at indexes below watermark are confirmed.
+// modelRun is the history of one generator process in one partition. The events at indexes below watermark are
+// confirmed.
 type modelRun struct {
 	id        event.ID // only the fields Run and Partition are used
 	typ       event.Type
@@ -35,9 +35,9 @@ type modelRun struct {
 // model is a fake store that computes its ledger from a known history of events.
 type model struct {
 	runs    []modelRun
-	skewed  store.Counts // the initial values of the counters; values other than 0 make the ledger contradict the events
+	skewed  store.Counts // added to the counters; if it is not zero, the counters contradict the events
 	reads   []int64      // the indexes of the chunks that the audit has read
-	failing string       // the name of the method that returns an error
+	failing string       // the method with this name returns an error
 	lostAt  time.Time
 }
 
@@ -138,7 +138,7 @@ func setBit(bitmap []byte, bit int64) []byte {
 }
 
 // sound reports whether the history contains no error. For example, every confirmed event must have taken effect
-// exactly once, and with its original intent. The result does not depend on the equations of the audit.
+// exactly once. The result must be independent of the audit that the test checks.
 func (m *model) sound() bool {
 	for _, run := range m.runs {
 		for seq, e := range run.events {

@@ -18,17 +18,17 @@ import (
 // phase is a part of the run for which objectives can be set: the whole run, the time without faults, or the time under
 // faults.
 type phase struct {
-	// suffix is appended to the names of the checks for this phase.
+	// suffix is the end of the names of the checks for this phase.
 	suffix     string
 	objectives func(*plan.Objectives) plan.PhaseObjectives
 	// covers reports whether a row of the timeline belongs to the phase. If a fault disturbed the simulation at any
 	// time in the interval of a row, the row belongs to the time under faults.
 	covers func(e *Evidence, row *timeline.Row) bool
-	// unmeasured reports whether events without a measured latency belong to the phase. If there were faults, these
-	// events belong to the time under faults, because measurements are usually lost when a fault kills a processor.
+	// unmeasured reports whether the phase includes the events without a measured latency. If there were faults, only
+	// the time under faults includes them, because measurements are usually lost when a fault kills a processor.
 	unmeasured func(e *Evidence) bool
-	// The field absent is the message to show if no row belongs to the phase. The message is empty for the whole run,
-	// because all rows belong to the whole run.
+	// absent is the message to show if no row of the timeline belongs to the phase. It is empty for the whole run, to
+	// which all rows belong.
 	absent string
 }
 
@@ -68,12 +68,12 @@ func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 }
 
 // isInterruptedUnderFault reports whether the run was interrupted during a fault, or shortly after a fault from which
-// the simulation had not recovered. In both cases, events can be overdue merely because the generators had no time to
-// catch up.
+// the simulation had not recovered. Overdue events then prove nothing, because the generators may not have had the time
+// to catch up.
 func (e *Evidence) isInterruptedUnderFault() bool {
 	return !e.Interrupted.IsZero() && slices.ContainsFunc(e.Faults, func(a fault.Account) bool {
 		const least = 10 * time.Second
-		catchUp := max(least, a.HealedAt.Sub(a.InjectedAt)) // the longer a fault lasts, the more events are overdue
+		catchUp := max(least, a.HealedAt.Sub(a.InjectedAt)) // after a longer fault, more events are overdue
 		return a.Disturbs(e.Interrupted, e.Interrupted) && (a.HealedAt.IsZero() || e.Interrupted.Sub(a.HealedAt) < catchUp)
 	})
 }
@@ -93,8 +93,8 @@ func (p phase) checks() []check {
 			}
 			return find(name, p.objectives(&e.Objectives), m)
 		}
-		// Only the phase that covers the whole run has no suffix. All other phases depend on the times of the faults,
-		// which are not in the store.
+		// Phases other than the whole run depend on the times of the faults, which are not in the store. Only the whole
+		// run has no suffix.
 		return check{
 			name: name, kind: Objective, beyondLedger: p.suffix != "",
 			find:  func(e Evidence) finding { return findIn(&e, p.measure(&e)) },
@@ -102,9 +102,9 @@ func (p phase) checks() []check {
 		}
 	}
 	lag := objective(CheckLag, func(what string, o plan.PhaseObjectives, m measured) finding { return m.lag(what, o.MaxLag) })
-	// The longest lag of the whole run never decreases, so a violation is permanent. In the other phases, the longest
-	// lag can decrease: when the simulation has recovered from a fault, some rows move between the time under faults
-	// and the time without faults.
+	// The longest lag of the whole run never decreases, so a violation is permanent. The longest lag of another phase
+	// can decrease: when the simulation recovers from a fault, rows move between the time with faults and the time
+	// without.
 	lag.certain = p.suffix == ""
 	achieved := objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
 		return m.achieved(what, o.MinAchievedPercent)
@@ -129,9 +129,9 @@ func (p phase) checks() []check {
 	}
 }
 
-// since returns the time at which the current violation of an objective of this phase began, or the zero time if there
-// is none. It evaluates the objective after each row of the phase, over all rows of the phase up to that row. A
-// violation begins at the end of the first row after which the evaluation fails.
+// since returns when the current violation of an objective in this phase began, or the zero time if the objective is
+// met. It evaluates the objective after each row, over all rows of the phase so far. The violation begins at the end of
+// the first row from which on each evaluation fails.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
@@ -139,7 +139,7 @@ func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since
 		if !p.covers(e, &row) {
 			continue
 		}
-		row.Marks = nil // without the marks, timeline.Sum is faster
+		row.Marks = nil // timeline.Sum is faster without marks
 		total = timeline.Sum(total, row)
 		m := measured{latencies: latenciesOf(&total), total: total}
 		m.entries, m.exits = counted(&total.Entry), counted(&total.Exit)
@@ -158,14 +158,13 @@ type measured struct {
 	// latencies is nil if the timeline was not read, or if the phase has no objectives.
 	latencies *Latencies
 	total     timeline.Row
-	// entries and exits describe the events of the phase that were due.
+	// entries and exits say how many events were due in this phase, and how many of these were not published.
 	entries, exits demand
-	// absent is a copy of phase.absent if the timeline has no row of the phase. It is empty if the timeline has such
-	// rows, or was not read.
+	// absent says why the timeline has no row of the phase. It is empty if the timeline has such rows, or was not read.
 	absent string
 }
 
-// measure sums up the rows that belong to the phase.
+// measure sums up the rows of the timeline that belong to the phase.
 func (p phase) measure(e *Evidence) measured {
 	if e.Latencies == nil || p.objectives(&e.Objectives) == (plan.PhaseObjectives{}) {
 		return measured{}
@@ -200,8 +199,9 @@ func counted(e *timeline.Events) demand {
 	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
 }
 
-// demand returns how many events of a type were due in the rows for which covers(row) is true, and how many of these
-// events were never published. If the plan is known, both numbers include events that were due while no generator ran.
+// demand counts the events of a type that were due in the rows for which covers returns true. It also counts those of
+// them that were never published. If the plan is known, both numbers include events that were due while no generator
+// ran.
 func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
 	rows := e.Timeline
 	if e.Load != nil {
@@ -213,8 +213,8 @@ func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand 
 	return e.Load.demand(rows, t, e.unrecorded(t), covers)
 }
 
-// ScheduleOf compares the published events of one type with the plan, which is in e.Load. The result is nil if e.Load
-// is nil, if the timeline was not read, or if an error occurred when the timeline was read.
+// ScheduleOf compares the published events of one type with the plan in e.Load. It returns nil if e.Load is nil, or if
+// the timeline was not read successfully.
 func (e *Evidence) ScheduleOf(t event.Type) *Schedule {
 	if e.Load == nil || e.Latencies == nil || e.Latencies.Err != nil {
 		return nil
@@ -227,7 +227,7 @@ func (e *Evidence) ScheduleOf(t event.Type) *Schedule {
 	return &Schedule{Due: d.due, Missed: max(0, d.missed-starved), Starved: starved, Gap: d.gap}
 }
 
-// unrecorded returns how many events were published but are in no row of the timeline.
+// unrecorded returns how many published events are missing from the timeline.
 func (e *Evidence) unrecorded(t event.Type) int64 {
 	r := &e.Report
 	published := r.EntriesConfirmed + r.IndeterminateEntries
@@ -252,8 +252,8 @@ func (m measured) unknown(what, want, reason string) finding {
 		what, strings.TrimPrefix(want, "at most "), reason)}
 }
 
-// latency compares a 99th percentile with its objective. If the latencies of unmeasured events could change the
-// outcome, the outcome is NotMeasured.
+// latency compares a 99th percentile with its objective. The outcome is NotMeasured if events without a measured
+// latency could change it.
 func (m measured) latency(what string, objective plan.Duration, of func(*Latencies) histogram.Snapshot) finding {
 	if objective == 0 || m.latencies == nil {
 		return finding{}
@@ -319,8 +319,8 @@ func (m measured) achieved(what string, percent int) finding {
 	return passIf(len(missed) == 0, want, strings.Join(got, ", "), fmt.Sprintf("%s is below the objective of %d %%: %s", what, percent, strings.Join(missed, "; ")))
 }
 
-// sharePercent formats a percentage with one decimal. If this rounding hides that the percentage is below the limit,
-// sharePercent uses four decimals.
+// sharePercent formats a percentage with one decimal. If a percentage below the limit would then look equal to the
+// limit, sharePercent uses four decimals.
 func sharePercent(share float64, limit int) string {
 	text := fmt.Sprintf("%.1f", share)
 	if share < float64(limit) && text == fmt.Sprintf("%.1f", float64(limit)) {
@@ -365,7 +365,7 @@ func tookPlace(e Evidence, name string) finding {
 		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s of fault %s did not take place as planned: %s",
 			ofAll(failed, all), name, example)}
 	case all == 0 && !e.Interrupted.IsZero():
-		return finding{} // the run was interrupted before the fault was due
+		return finding{} // the run was interrupted before the fault was due, so there is nothing to check
 	case all == 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
 			"fault %s did not take place: no occurrence of the fault was due between its declaration and the end of the run", name)}
@@ -417,8 +417,8 @@ type recoveries struct {
 	objective time.Duration
 	// The field late describes the recoveries that took longer than the objective.
 	late []string
-	// The slice unmeasured lists the occurrences with an unknown recovery time. One of these occurrences serves as an
-	// example: its ID is in the field example, and the field reason says why its recovery time is unknown.
+	// unmeasured lists the occurrences of faults whose recovery time is unknown. example is the ID of one of them, and
+	// reason says why its recovery time is unknown.
 	unmeasured      []string
 	example, reason string
 	slowest         time.Duration
@@ -439,8 +439,7 @@ func (r *recoveries) unknown() string {
 	}
 }
 
-// addTotal adds the old occurrences of one fault. The records of these occurrences were removed, and only their totals
-// remain.
+// addTotal adds old occurrences of one fault, of which only totals remain.
 func (r *recoveries) addTotal(t *fault.Total) {
 	r.measurable = r.measurable || t.Recovered+t.NotRecovered > 0
 	took := time.Duration(t.SlowestSeconds * float64(time.Second))
@@ -453,7 +452,7 @@ func (r *recoveries) addTotal(t *fault.Total) {
 	}
 }
 
-// addOccurrence adds one occurrence, unless the occurrence was not injected or was ended early.
+// addOccurrence adds one occurrence of a fault. It ignores occurrences that were not injected or were aborted.
 func (r *recoveries) addOccurrence(a *fault.Account) {
 	if a.InjectedAt.IsZero() || a.Outcome == fault.OutcomeAborted {
 		return
@@ -487,8 +486,7 @@ func joinFirst(texts []string, separator string) string {
 }
 
 func notAborted(e Evidence) finding {
-	// If e.Aborted is set, the check applies even if AbortOnFailure is false, because the user can change
-	// AbortOnFailure after the abort.
+	// AbortOnFailure may be false although the run was aborted, because the user can change it later.
 	if !e.Objectives.AbortOnFailure && e.Aborted == "" {
 		return finding{}
 	}

@@ -31,7 +31,7 @@ func phaseRows() []timeline.Row {
 	return rows
 }
 
-// disturbance returns the fault.Account of a fault that disturbs the run from second 40 to second 60.
+// disturbance returns the account of a fault that affects the run from second 40 to second 60.
 func disturbance() fault.Account {
 	return fault.Account{
 		Fault: "crash", InjectedAt: at(40), HealedAt: at(45), RecoveredAt: at(60), RecoverySeconds: new(15.0), Outcome: fault.OutcomeRecovered,
@@ -329,7 +329,7 @@ func TestEvaluate_InterruptedRun_IgnoresFaultsThatWereNotDueAndEventsThatAFaultD
 	}
 }
 
-// One occurrence has a record. FaultHistory counts the other occurrences, but has no records of them.
+// Only one occurrence has a record. FaultHistory only counts the others.
 func TestEvaluate_FaultRecordsRemoved_OccurrencesWithoutRecordAreAlsoChecked(t *testing.T) {
 	t.Parallel()
 	kept := disturbance()
@@ -352,7 +352,7 @@ func TestEvaluate_FaultRecordsRemoved_OccurrencesWithoutRecordAreAlsoChecked(t *
 	}
 }
 
-func TestEvaluate_FaultRecordWasRemoved_EventsDuringTheFaultStillCountAsUnderFaults(t *testing.T) {
+func TestEvaluate_FaultRecordRemoved_EventsStillCountAsUnderFaults(t *testing.T) {
 	t.Parallel()
 	e := phaseEvidence(plan.Objectives{WithoutFaults: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second)}})
 	checkReasons(t, "with a record", Evaluate(e), nil)

@@ -2,9 +2,9 @@ package ledger
 
 import "time"
 
-// Report is the result of an audit. It says what the generators published, what took effect, and how the two differ.
-// Every number comes either from a counter of the ledger, or from the bitmaps of the ledger, which have one bit for
-// each event that took effect. Numbers that are compared with each other are always obtained independently.
+// Report is the result of an audit. It says what the generators published, what took effect, and how the two differ. A
+// number comes either from a counter of the ledger or from its bitmaps, which have one bit for each event that took
+// effect. The two sides of a comparison are always obtained independently.
 type Report struct {
 	// EntriesConfirmed, ExitsMatchedConfirmed and ExitsUnmatchedConfirmed count the published events that the broker
 	// has confirmed. An exit counts as matched if its generator expected that the exit finds a visit.
@@ -33,25 +33,24 @@ type Report struct {
 	// Starved counts the exits that were due, but were not published because no plate was available.
 	Starved int64 `json:"starved"`
 
-	// AtRest is the value of Options.AtRest.
+	// AtRest means that the generators had stopped and no event was in flight when the ledger was read.
 	AtRest bool `json:"atRest"`
-	// Outstanding counts the confirmed events that have not taken effect yet. If AtRest is true, these events count as
-	// Lost instead, and Outstanding is 0.
+	// Outstanding counts the confirmed events that have not taken effect yet. If AtRest is true, no event is in flight,
+	// so these events count as Lost, and Outstanding is 0.
 	Outstanding int64 `json:"outstanding"`
 	// TakenTwice counts the effects of events that had already taken effect. For example, an event that takes effect
 	// three times adds 2.
 	TakenTwice int64 `json:"takenTwice"`
-	// Uncounted counts the events that took effect, but are missing from the counters of the ledger. If AtRest is
-	// false, Uncounted is not determined and is 0.
+	// Uncounted counts the events that took effect, but are missing from the counters of the ledger. It is determined
+	// only if no event is in flight. If AtRest is false, Uncounted is 0.
 	Uncounted int64 `json:"uncounted"`
 	// Outbox counts the summaries that the summary API has not accepted yet.
 	Outbox int64 `json:"outbox"`
 
-	// The fields IndeterminateEntries to IndeterminateUnmatched split Indeterminate into three numbers: entries, exits
-	// that were published as matched, and exits that were published as unmatched. If AtRest is true, the fields
-	// MissingEntries to MissingUnmatched split Lost in the same way. If AtRest is false, they split Outstanding.
-	// MissingMatched can be negative if exits that were published as unmatched were received as matched.
-	// MissingUnmatched can be negative in the opposite case.
+	// The fields IndeterminateEntries to IndeterminateUnmatched split Indeterminate into entries, exits that were
+	// published as matched, and exits that were published as unmatched. The fields MissingEntries to MissingUnmatched
+	// split Lost in the same way, or Outstanding if AtRest is false. MissingMatched can be negative if exits that were
+	// published as unmatched were received as matched. MissingUnmatched can be negative in the opposite case.
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`
@@ -60,14 +59,15 @@ type Report struct {
 	MissingUnmatched       int64 `json:"missingUnmatched"`
 
 	// ExternalEntries, ExternalMatched and EntryNotFound count the events of external publishers: entries, exits that
-	// found a visit, and exits that found no visit. Of the fields above, only SummariesStored, DuplicatesSuppressed,
-	// DeadLettered and Outbox include events of external publishers.
+	// found a visit, and exits that found no visit. SummariesStored, DuplicatesSuppressed, DeadLettered and Outbox
+	// count the events of all publishers. The other fields above count only the events of the simulation's own
+	// generators.
 	ExternalEntries int64 `json:"externalEntries"`
 	ExternalMatched int64 `json:"externalMatched"`
 	EntryNotFound   int64 `json:"entryNotFound"`
 
-	// Runs counts the generator processes that have at least one record in the store. ForgottenRuns counts lost
-	// records, not processes: a process has one record per partition.
+	// Runs counts the generator processes with at least one record in the store. ForgottenRuns counts lost records
+	// instead of processes. A process has one record per partition.
 	Runs          int64 `json:"runs"`
 	ForgottenRuns int64 `json:"forgottenRuns,omitempty"`
 	// Partitions is the number of partitions with which the simulation was started, or 0 if the store does not contain

@@ -11,15 +11,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// ForeseesFromTimeline reports whether, with this plan, the timeline of a running simulation can show that the
-// simulation is certain to fail. If the result is false, the timeline need not be read before the end of the
-// simulation.
+// ForeseesFromTimeline reports whether the timeline of a running simulation with this plan can show that the simulation
+// will fail. If it cannot, the timeline need not be read before the end of the simulation.
 func ForeseesFromTimeline(p *plan.Plan) bool { return len(p.Faults) > 0 || p.Objectives.MaxLag > 0 }
 
 // EvidenceSoFar returns the evidence about a running simulation. The parameter r is the latest audit of the ledger. The
-// parameter rows contains the timeline, and err is the error of reading the timeline. The parameter faults contains the
-// accounts of the faults so far. In the result, the depths of the queues are Unknown. A caller that knows the depths
-// can set the fields.
+// parameter rows is the timeline, and err is the error of reading it. The parameter faults contains the accounts of the
+// faults so far. The result does not contain the depths of the queues: they are Unknown until the caller sets them.
 func EvidenceSoFar(p *plan.Plan, r *Report, rows []timeline.Row, err error, faults []fault.Account) Evidence {
 	e := Evidence{
 		Report: *r, Objectives: p.Objectives, Planned: p.Faults, Running: true, InFlight: Unknown,
@@ -34,9 +32,8 @@ func EvidenceSoFar(p *plan.Plan, r *Report, rows []timeline.Row, err error, faul
 const (
 	// lateTime is the age at which a row of the timeline is unlikely to change any more.
 	lateTime = 5 * time.Minute
-	// rereadTime is the interval at which the whole timeline is read again. Rows that are older than lateTime can
-	// change for two reasons: a process that could not reach the store writes its rows late, and the store merges old
-	// rows.
+	// rereadTime is the interval at which the whole timeline is read again. This finds old rows that have changed: a
+	// process that could not reach the store writes its rows late, and the store merges old rows.
 	rereadTime = 10 * time.Minute
 )
 
@@ -45,9 +42,9 @@ const (
 // TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
-	// settled contains the rows that the TimelineReader remembers between calls of Read.
+	// settled contains the rows that are unlikely to change. Most calls of Read do not read them again.
 	settled []timeline.Row
-	// The field until is an upper bound for the end times of the rows in settled. Later rows are read again.
+	// until is an upper bound for the end times of the rows in settled. Each call of Read reads later rows again.
 	until time.Time
 	// readAt is when the whole timeline was last read.
 	readAt time.Time
@@ -72,8 +69,8 @@ func (t *TimelineReader) Read(ctx context.Context) ([]timeline.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The store merges old rows into wider rows, so a row from the store can overlap remembered rows. Replace the
-	// overlapped rows with the row from the store.
+	// The store merges old rows into rows that cover a longer time. Such a row can overlap rows that were read before.
+	// Replace the overlapped rows with the row from the store.
 	kept := t.settled
 	for len(kept) > 0 && len(later) > 0 && kept[len(kept)-1].End().After(later[0].Start()) {
 		kept = kept[:len(kept)-1]
@@ -83,7 +80,7 @@ func (t *TimelineReader) Read(ctx context.Context) ([]timeline.Row, error) {
 	return rows, nil
 }
 
-// settle remembers the rows that are older than lateTime.
+// settle keeps the rows that are older than lateTime, so that they are not read again each time.
 func (t *TimelineReader) settle(rows []timeline.Row, now time.Time) {
 	t.until = now.Add(-lateTime).Truncate(time.Second)
 	n := len(rows)

@@ -38,7 +38,7 @@ func TestTimelineReader_ReadsOnlyRowsThatMayHaveChanged(t *testing.T) {
 				continue
 			}
 			if n := len(source.rows); n > 60 {
-				source.rows[n-60].Entry.Due++ // another process adds its part of this row one minute late
+				source.rows[n-60].Entry.Due++ // another process adds its events to this row one minute late
 			}
 			rows, err := r.Read(t.Context())
 			if err != nil {

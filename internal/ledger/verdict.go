@@ -14,7 +14,7 @@ import (
 // Outcome is PASS or FAIL.
 type Outcome string
 
-// These are the outcomes of a verdict.
+// These constants are the outcomes of a verdict.
 const (
 	Pass Outcome = "PASS"
 	Fail Outcome = "FAIL"
@@ -23,13 +23,12 @@ const (
 // Verdict says whether a simulation met all conditions that apply to the simulation.
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
-	// Reasons contains first the messages of the checks that did not pass, and then the sentences in
-	// Evidence.Unchecked. A message that only repeats Evidence.Aborted is left out. If the verdict does not cover some
-	// checks, the last reason names these checks. So a verdict with the outcome PASS can also have reasons. Reasons is
-	// never nil.
+	// Reasons contains the messages of the checks that did not pass, and then the sentences in Evidence.Unchecked. It
+	// omits a message that only repeats Evidence.Aborted. If the verdict does not cover some checks, the last reason
+	// names them, even if the outcome is PASS. Reasons is never nil.
 	Reasons []string `json:"reasons"`
-	// Checks contains all checks that apply. A check whose failure can cause other checks to fail comes before those
-	// checks.
+	// Checks contains all checks that apply, ordered from causes to consequences: a check comes before the checks that
+	// its failure can make fail.
 	Checks []Check `json:"checks"`
 }
 
@@ -38,7 +37,7 @@ type Verdict struct {
 type Evidence struct {
 	// Report is the result of the audit, which reads the ledger. Report is ignored if ReportErr is set.
 	Report Report
-	// ReportErr is the error of the audit.
+	// ReportErr is the error with which the audit failed. It is nil if the audit succeeded.
 	ReportErr  error
 	Objectives plan.Objectives
 	// Running means that the simulation was running while the ledger was read. In this case, the numbers in Report need
@@ -55,11 +54,12 @@ type Evidence struct {
 	Latencies *Latencies
 	Timeline  []timeline.Row
 	// Planned contains the faults in the plan. Faults contains one account per occurrence of a fault. FaultHistory sums
-	// up the earlier occurrences, which no longer have an account.
+	// up earlier occurrences that no longer have an account.
 	Planned      []plan.Fault
 	Faults       []fault.Account
 	FaultHistory fault.History
-	// If the run was ended early because of AbortOnFailure, Aborted describes the failure. Otherwise, Aborted is empty.
+	// Aborted describes the failure because of which AbortOnFailure ended the run early. It is empty if the run was not
+	// ended in this way.
 	Aborted string
 	// Interrupted is the time at which someone ended the run before the end of its schedule. Interrupted is zero if the
 	// run was not interrupted. The verdict does not cover the events and faults that were due after this time.
@@ -76,9 +76,8 @@ type Evidence struct {
 	// Unchecked contains one sentence for each optional condition that could not be checked. The verdict can be PASS
 	// although these conditions were not checked.
 	Unchecked []string
-	// LedgerOnly means that only the store and the queues were read. In this case, some checks cannot be made, because
-	// the store does not contain the data for these checks. Checks of faults are an example. The verdict lists these
-	// checks as not measured, but can still be PASS.
+	// LedgerOnly means that only the store and the queues were read. The verdict lists checks that need other data,
+	// such as the checks of faults, as not measured. It can still be PASS.
 	LedgerOnly bool
 	// Failures contains the errors that kept the simulation from running as planned. If there is an error, the verdict
 	// is FAIL.
@@ -112,7 +111,7 @@ const Unknown = -1
 func Evaluate(e Evidence) Verdict {
 	made, uncovered := makeChecks(e, checks(&e))
 	v := Verdict{Outcome: Pass, Checks: made}
-	// Remove a reason that only repeats e.Aborted. The message of the check CheckRunLength already contains e.Aborted.
+	// Remove a reason that only repeats e.Aborted, which the message of the check CheckRunLength contains.
 	v.Reasons = slices.DeleteFunc(Messages(v.Checks), func(m string) bool { return m == e.Aborted })
 	v.Reasons = append(v.Reasons, e.Unchecked...)
 	if len(uncovered) > 0 {
@@ -126,11 +125,10 @@ func Evaluate(e Evidence) Verdict {
 	return v
 }
 
-// notCovered begins the sentence that names the checks that the verdict does not cover.
+// notCovered is the beginning of a reason that lists the checks that were not made.
 const notCovered = "not checked, because the store does not contain the data: "
 
-// IsCaveat reports whether the given reason only says what was not checked. Such a reason is not a cause of the
-// verdict.
+// IsCaveat reports whether a reason names what was not checked, and is not a cause of the verdict.
 func (v *Verdict) IsCaveat(reason string) bool {
 	return v.Outcome == Pass || strings.HasPrefix(reason, notCovered)
 }
@@ -143,7 +141,7 @@ func CertainFailures(e Evidence) []Check {
 	return slices.DeleteFunc(made, func(c Check) bool { return c.Outcome != Failed })
 }
 
-// Messages returns the messages of checks, without empty messages. The result is never nil.
+// Messages returns the messages of all checks that have one. The result is never nil.
 func Messages(list []Check) []string {
 	all := []string{}
 	for _, c := range list {

@@ -21,7 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// lagTime is the period over which State takes the lag of a generator: State reports the longest lag of the last 5 s.
+// lagTime is the period before the call of State for which State reports the longest lag of a generator.
 const lagTime = 5 * time.Second
 
 // Store contains the methods of a store that a Source calls.
@@ -116,7 +116,7 @@ func verdictSoFar(p *plan.Plan, account *ledger.Report, rows []timeline.Row, dep
 type clock struct {
 	now     time.Time
 	elapsed time.Duration // time since the start, at most the duration of the simulation; 0 before the start
-	runs    bool          // whether the generators publish events
+	runs    bool          // true while the generators publish events
 	over    bool          // whether the duration of the simulation has passed
 }
 
@@ -141,8 +141,8 @@ func (c clock) rate(s plan.Schedule, after time.Duration) float64 {
 	return float64(s.RateAt(c.elapsed - after))
 }
 
-// generatorOf adds up the counts of one event type. It does not merge the histograms of the rows, because merging takes
-// longer than the rest of the function.
+// generatorOf adds up the counts of one event type. It does not merge the latency histograms, because this would take
+// longer than everything else.
 func generatorOf(t event.Type, rows []timeline.Row, c clock, rate float64, mean report.Rate) view.Generator {
 	g := view.Generator{Rate: rate, TargetRate: mean.Target, AchievedRate: mean.Achieved}
 	for i := range rows {

@@ -136,7 +136,7 @@ func TestLiveState_DeadLetters_VerdictIsFailBeforeTheEnd(t *testing.T) {
 	}
 }
 
-func TestLiveState_GeneratorLagBeyondItsObjective_VerdictIsFailBeforeTheEnd(t *testing.T) {
+func TestLiveState_LagExceedsObjective_VerdictIsFailWhileRunning(t *testing.T) {
 	t.Parallel()
 	s := newSite(10 * time.Minute)
 	s.plan.Objectives.MaxLag = plan.Duration(5 * time.Second)

@@ -13,7 +13,7 @@ type Buffer struct {
 	text bytes.Buffer
 }
 
-// Logger returns a logger that writes to the buffer.
+// Logger returns a logger that writes to b.
 func (b *Buffer) Logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
 // Write implements io.Writer.

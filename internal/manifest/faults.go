@@ -113,7 +113,7 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	var faults []plan.Fault
 	for i := range s.Faults {
 		f := &s.Faults[i]
-		number, percent, _ := f.Pods.Parse() // the validation of the spec reports an invalid value
+		number, percent, _ := f.Pods.Parse() // the validation of the spec reports an invalid number of pods
 		faults = append(faults, plan.Fault{
 			Name: f.Name, Target: plan.FaultTarget(f.Target), Action: plan.FaultAction(f.Action),
 			Instances: number, Percent: percent,
@@ -167,15 +167,15 @@ func (w *warner) contention(f *plan.Fault) {
 	}
 }
 
-// waits reports whether the fault f is too late because it must wait for the end of the fault blocker. The result until
-// is the end of blocker. The fault f is too late if its next occurrence is already due at that time, or if f would
-// outlast the simulation.
+// waits reports whether the fault f would come too late, because it must wait for the end of the fault blocker (the
+// result until). f comes too late if its next occurrence is already due at that time, or if f would outlast the
+// simulation.
 //
 // For example, blocker lasts from 10 s to 40 s, and f is due at 15 s and at 35 s. The occurrence at 15 s must wait
-// until 40 s. It is then too late, because the occurrence at 35 s is already due.
+// until 40 s. This is too late, because the occurrence at 35 s is already due.
 //
-// The method ignores jitter. It compares only two occurrences: the first occurrence of f that is due at or after the
-// first occurrence of blocker, and the last occurrence of blocker that is due at or before this occurrence of f.
+// The method ignores jitter. It considers one occurrence of each fault: the first of f that is due at or after the
+// first of blocker, and the last of blocker that is due at or before that one.
 func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, blocker.At
 	if due < begin && f.Every > 0 {
@@ -192,14 +192,14 @@ func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate boo
 }
 
 // unmeasuredTime is the length of the period before a fault whose events may be missing from the baseline of the fault.
-// The baseline consists of the rows of the timeline before the fault. A process may measure a row up to 1 s late, so a
-// row that ends less than 1 s before the fault may already show the fault. The baseline omits such rows. A row is 1 s
-// long, so an omitted row begins up to 2 s before the fault.
+// The baseline consists of the rows of the timeline before the fault. A process may measure a row up to 1 s late. So a
+// row of 1 s that ends less than 1 s before the fault may already show the fault. The baseline omits such rows, which
+// begin up to 2 s before the fault.
 const unmeasuredTime = 2 * time.Second
 
-// baseline warns if a fault may occur before enough events are measured for its baseline. It does not count the events
-// in the period of unmeasuredTime before the fault, because these events may be missing from the baseline. If they are
-// not missing, the warning can be wrong.
+// baseline warns if a fault may occur before enough events are measured for its baseline. Events in the last
+// unmeasuredTime before the fault may be measured too late, so they do not count. If they are measured in time, the
+// warning can be wrong.
 func (w *warner) baseline(f *plan.Fault) {
 	isEnough := func(occurs time.Duration) bool {
 		before := occurs - unmeasuredTime
@@ -258,7 +258,7 @@ func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop the pods together", f.Name, pods, f.Target)
 }
 
-// idle warns if the target of a fault has nothing to do. The recovery of such a target proves nothing.
+// idle warns about a fault whose target has nothing to do, because the recovery of such a target proves nothing.
 func (w *warner) idle(f *v1alpha1.Fault) {
 	entry, exit := &w.plan.Entry, &w.plan.Exit
 	reason := ""
@@ -278,7 +278,7 @@ func (w *warner) idle(f *v1alpha1.Fault) {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis, v1alpha1.FaultTargetProcessor:
 	}
 	if reason != "" {
-		w.warn("the fault %q hits %s, which has nothing to do, because %s: the outcome may be Recovered although the fault affects nothing", f.Name, f.Target, reason)
+		w.warn("the fault %q hits %s, which is idle because %s: the outcome may be Recovered although the fault affects nothing", f.Name, f.Target, reason)
 	}
 }
 
@@ -303,8 +303,7 @@ func (w *warner) dataLoss(f *v1alpha1.Fault) {
 	}
 }
 
-// hasDisruptionBudget reports whether the operator creates a PodDisruptionBudget for the target if the target has more
-// than one pod.
+// hasDisruptionBudget reports whether the operator creates a PodDisruptionBudget for the target if it has several pods.
 func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
 	switch target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor:

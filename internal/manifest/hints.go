@@ -48,12 +48,11 @@ var services = map[field.Path]binding.Service{
 	"spec.summaryAPI.managed.database": binding.PostgreSQL(),
 }
 
-// frequentMistakes contains unknown fields that people often write by mistake, and hints for the error messages.
-// Without a hint, the error lists the objects that have a field with this name; see owners. For these mistakes, that
-// list would be empty or misleading.
+// frequentMistakes contains unknown fields that people often write by mistake, each with a hint for the error message.
+// Without a hint, the error lists the objects that have such a field (see owners), which would not help in these cases.
 var frequentMistakes = []struct {
-	// parent is the path of the object in which people write the unknown field. If parent begins with a dot, it is a
-	// suffix of the path. [] stands for any index.
+	// parent is the path of the object that contains the unknown field. A parent that begins with a dot is only the end
+	// of this path. [] stands for any index.
 	parent string
 	names  []string
 	hint   string

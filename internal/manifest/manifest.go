@@ -97,7 +97,8 @@ var (
 		reflect.TypeFor[v1alpha1.ParkingSimulationStatus]():    "{replicas: 2}",
 	}
 
-	// patchExamples contains the examples for the fields of a pod spec.
+	// patchExamples contains a valid example for each type of field in a pod template. Error messages show these
+	// examples.
 	patchExamples = map[reflect.Type]string{
 		reflect.TypeFor[corev1.PodSpec]():              "{nodeSelector: {disk: ssd}}",
 		reflect.TypeFor[map[string]string]():           "{disk: ssd}",
@@ -119,7 +120,7 @@ var (
 		reflect.TypeFor[corev1.Probe]():                "{periodSeconds: 30}",
 	}
 
-	// words maps the name of a string field to a valid value of the field.
+	// words contains a valid value for each field that is a string or a list of strings, by the name of the field.
 	words = map[string]string{
 		"image":            "redis:8",
 		"url":              "https://example.com/v1/visits",
@@ -184,7 +185,7 @@ func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
 	return sim, err
 }
 
-// decode decodes a simulation in JSON. Its errors show the values as the author of the manifest wrote them.
+// decode decodes a simulation in JSON. Its errors quote the values from the original document.
 func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) {
 	format := format
 	format.Source = original.written
@@ -200,8 +201,8 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	// A number such as 010, which YAML reads as 8, is an error. Look for such numbers only if there are no other
-	// errors, because another error may already report the same number.
+	// A number such as 010, which YAML reads as 8, is an error. Check this only if there are no other errors, so that
+	// no number is reported twice.
 	if len(faults) == 0 {
 		faults = notDecimal("", original.root())
 	}

@@ -22,7 +22,7 @@ func normalize(text []byte, format *document.Format) ([]byte, error) {
 		return nil, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber() // a float64 could not store large numbers exactly
+	decoder.UseNumber() // a float64 would round large numbers
 	var object map[string]any
 	if err := decoder.Decode(&object); err != nil {
 		return nil, err

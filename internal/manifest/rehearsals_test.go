@@ -60,8 +60,7 @@ func TestRehearsalSamples_InMemory_Pass(t *testing.T) {
 	}
 }
 
-// slow divides the rates of a schedule by 4. With the fake clock, the duration of a test depends only on the number of
-// events, so fewer events make the test faster.
+// slow divides the rates of a schedule by 4, so that the test has fewer events and ends earlier.
 func slow(s *plan.Schedule) {
 	const divisor = 4
 	s.Rate /= divisor

@@ -42,8 +42,8 @@ func TestSamples_HaveNoWarnings(t *testing.T) {
 	}
 }
 
-// The sample is usable without changes: it has objectives for both phases and for the recovery, and leaves time to
-// measure the recovery.
+// The sample has objectives for the time with faults, for the time without faults, and for the recovery. Its schedule
+// leaves time to measure the recovery.
 func TestRehearsalSample_HasPhasesObjectivesAndTimeToRecover(t *testing.T) {
 	t.Parallel()
 	sim, err := manifest.ReadFile(filepath.Join("..", "..", "config", "samples", "rehearsal.yaml"))
@@ -60,7 +60,7 @@ func TestRehearsalSample_HasPhasesObjectivesAndTimeToRecover(t *testing.T) {
 	}
 	const recovery = 15 * time.Second
 	occurrences := slices.Collect(fault.Occurrences(p))
-	previous := time.Minute // the rates rise during the first minute; no fault may occur before they are constant
+	previous := time.Minute // no fault may occur during the first minute, while the rates rise
 	for _, o := range occurrences {
 		if o.At < previous+recovery {
 			t.Errorf("the fault %s occurs at %s, less than %s after %s", o.Fault, o.At, recovery, previous)

@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Resolved is a valid simulation, with everything that is derived from it.
+// Resolved is a valid simulation, together with the values that are derived from its spec.
 type Resolved struct {
 	// Simulation is a copy of the simulation, with defaults set.
 	Simulation *v1alpha1.ParkingSimulation
@@ -26,8 +26,8 @@ type Resolved struct {
 // Call Resolve once per version of a simulation, and pass its result to all functions that need it.
 func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) { return resolve(sim, nil) }
 
-// resolve is like Resolve, but its errors show values as the author wrote them. The function source returns these
-// values; see plan.Checks.
+// resolve is like Resolve, but its errors quote the values from the original document. source returns these values; see
+// plan.Checks.
 func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) (*Resolved, field.ErrorList) {
 	sim = sim.DeepCopy()
 	sim.Default()
@@ -48,7 +48,7 @@ func Identity(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 		p.QueueType = plan.QueueTypeClassic
 	}
 	if p.Partitions < 1 || p.Partitions > plan.MaxPartitions || sim.Spec.Undecodable != nil {
-		p.Partitions = plan.MaxPartitions // the real number is unknown, so include all queues and keys that may exist
+		p.Partitions = plan.MaxPartitions // the number of partitions is unknown, so include all that may exist
 	}
 	return p
 }

@@ -18,7 +18,7 @@ import (
 // source is a document as its author wrote it. Decoded values do not show how they were written: YAML decodes 1.10 as
 // 1.1, and the word "no" as false.
 type source struct {
-	root func() *yamlv3.Node // returns the document; the first call parses the document
+	root func() *yamlv3.Node // returns the document, which the first call parses
 	// members caches the results of membersOf, so that a large object with many errors is scanned only once.
 	members map[member]map[field.Path]*yamlv3.Node
 }
@@ -33,7 +33,7 @@ type member struct {
 func newSource(text []byte) *source {
 	return &source{members: map[member]map[field.Path]*yamlv3.Node{}, root: sync.OnceValue(func() *yamlv3.Node {
 		var compact bytes.Buffer
-		if json.Compact(&compact, text) == nil { // Compact removes tabs, which the YAML parser rejects
+		if json.Compact(&compact, text) == nil { // remove tabs, which the YAML parser rejects
 			text = compact.Bytes()
 		}
 		document := new(yamlv3.Node)
@@ -44,11 +44,10 @@ func newSource(text []byte) *source {
 	})}
 }
 
-// written returns the value at a path for an error message, as the author of the document wrote it. The parameter named
-// value is the decoded value. The result hides the contents of objects and lists, because they may contain a password.
+// written returns the value at a path for an error message, in the form in which the document contains it. It hides the
+// contents of objects and lists, because they may contain a password.
 //
-// The result is a field.Raw, which errors show without quotes. written returns the decoded value instead in three
-// cases:
+// The result is a field.Raw, which errors show without quotes. In three cases, the result is the decoded value instead:
 //
 //   - The document has no value at the path.
 //   - The value is null or a string.
@@ -79,8 +78,7 @@ func collection(left string, node *yamlv3.Node, right string) field.Raw {
 	return field.Raw(left + "…" + right)
 }
 
-// find searches the given node and the tree below it for the node at a path. The parameter named at is the path of the
-// given node. The result is nil if no node has the path.
+// find returns the node at a path, or nil. It searches the given node, whose path is at, and the tree below it.
 func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	if node.Kind == yamlv3.AliasNode {
 		node = node.Alias
@@ -100,8 +98,8 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 }
 
 // membersOf returns the members of an object or the items of a list by their paths. A path ends with .name for a field
-// of a struct, and with [name] for a key of a map. A source does not know whether an object is decoded into a struct or
-// into a map, so the result contains each member under both paths.
+// of a struct, and with [name] for a key of a map. It depends on the Go type which of the two is used, and a source
+// does not know this type. So the result contains each member under both paths.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]
@@ -172,9 +170,9 @@ var (
 	leadingZeros = regexp.MustCompile(`^([-+]?)0+([1-9]\d*)$`)
 )
 
-// notDecimal returns an error for each number that is not written in decimal, or that has leading zeros. It checks the
-// given node and the tree below it. YAML accepts such a number, but may read another number than the author means: it
-// reads 0200 as octal, which is 128. notDecimal ignores file modes, which are usually octal.
+// notDecimal returns an error for each number in the tree that is not decimal or has leading zeros. YAML may read such
+// a number differently than the author means: 0200 is octal, which is 128. File modes are allowed, because they are
+// usually octal.
 func notDecimal(path field.Path, node *yamlv3.Node) field.ErrorList {
 	if tag := node.ShortTag(); node.Kind == yamlv3.ScalarNode && (tag == "!!int" || tag == "!!float") && !decimal.MatchString(node.Value) {
 		number, err := yaml.YAMLToJSON([]byte(node.Value))
@@ -199,8 +197,8 @@ func isFileMode(path field.Path) bool {
 	return strings.HasSuffix(string(path), ".mode") || strings.HasSuffix(string(path), ".defaultMode")
 }
 
-// hasBinary reports whether any value in the document has the tag !!binary. If so, errors about the document must not
-// be shown, because they may quote the decoded value, which may be a password.
+// hasBinary reports whether the document contains a value with the tag !!binary. Errors about such a document must not
+// be shown, because they may quote the decoded value, and the value may be a password.
 func (s *source) hasBinary() bool { return hasBinary(s.root()) }
 
 func hasBinary(node *yamlv3.Node) bool {

@@ -10,8 +10,8 @@ import (
 )
 
 // BenchmarkRead_ManyErrors measures how the time to report an error grows with the number of errors. Its result
-// "many/few" is the time per error with many errors, divided by the time per error with few errors. It is near 1 if the
-// time per error does not depend on the number of errors.
+// "many/few" compares the time per error with many errors to that with few errors. A value near 1 means that the time
+// per error does not grow.
 func BenchmarkRead_ManyErrors(b *testing.B) {
 	const few, many = 100, 10_000
 	perError := func(errors int) float64 {

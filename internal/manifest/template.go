@@ -20,8 +20,8 @@ import (
 // template for such pods need not set the images of these containers. All other containers need an image.
 type pod []string
 
-// These are the kinds of pods for which the spec can have a template. The pods of a component have the container
-// "agent" if the component is the target of a fault.
+// These are the kinds of pods for which the spec can have a template. The container "agent" exists only in the pods of
+// a component that is the target of a fault.
 var (
 	parkingPod  = pod{"parking", "agent"}
 	rabbitMQPod = pod{"rabbitmq", "agent"}
@@ -127,9 +127,8 @@ func checkQuantity(value json.RawMessage) error {
 	return err
 }
 
-// containers checks the containers in a template. The parameter named own contains the names of the containers that the
-// operator creates. To find duplicate names, the method records each checked container in the last parameter, which
-// maps the names of containers to their paths.
+// containers checks the containers in a template. The parameter own contains the names of the containers that the
+// operator creates. To find duplicate names, containers adds each name and its path to the map names.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)
@@ -210,11 +209,11 @@ func missingImage(name string, own []string) string {
 	return text
 }
 
-// alwaysRestarts checks that a restart policy is Always or is not set, because the pods must run until the simulation
-// is deleted.
+// alwaysRestarts checks that a restart policy is Always or is not set. The pods must run until the simulation is
+// deleted.
 func (c *checks) alwaysRestarts(path field.Path, policy, of string) {
 	if policy != "" && policy != string(corev1.RestartPolicyAlways) {
-		c.Invalid(path.Child("restartPolicy"), policy, `must be "Always" or absent: the operator's workloads restart %s that ends`, of)
+		c.Invalid(path.Child("restartPolicy"), policy, `must be "Always" or absent, because Deployments and StatefulSets restart %s that ends`, of)
 	}
 }
 
@@ -222,7 +221,7 @@ func (r resourcesPatch) requirements() *v1alpha1.ResourceRequirements {
 	return &v1alpha1.ResourceRequirements{Limits: set(r.Limits), Requests: set(r.Requests)}
 }
 
-// set returns the quantities that a patch sets. It omits the resources that the patch removes.
+// set returns the quantities in a patch. It omits resources with the value null, because the patch removes them.
 func set(patch map[string]*v1alpha1.Quantity) v1alpha1.ResourceList {
 	list := make(v1alpha1.ResourceList, len(patch))
 	for name, quantity := range patch {

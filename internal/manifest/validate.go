@@ -49,8 +49,8 @@ func (c *checks) types(path field.Path, spec []byte) {
 	c.Errors = append(c.Errors, faults...)
 }
 
-// maxNameLength is the maximum length of a simulation's name. The limit leaves room for a suffix, because the names of
-// other objects consist of this name and a suffix.
+// maxNameLength is the maximum length of a simulation's name. The name must be short, because the names of the
+// simulation's objects consist of this name and a suffix.
 const maxNameLength = 40
 
 func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
@@ -291,14 +291,14 @@ func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Du
 		return plan.Length{}, false
 	}
 	if err != nil {
-		value = -1 // never valid, so DurationUpTo adds an error, which quotes the text
+		value = -1 // an invalid duration, so that DurationUpTo adds an error that quotes the text
 	}
 	length, before := plan.Length{Value: value, Text: string(*d)}, len(c.Errors)
 	c.DurationUpTo(limit, path, length, zeroAllowed, example)
 	return length, len(c.Errors) == before
 }
 
-// shorter adds an error and returns true if a duration is invalid only because it has too many digits.
+// shorter reports whether a duration is invalid only because it has too many digits. If so, it adds an error.
 func (c *checks) shorter(path field.Path, d *v1alpha1.Duration) bool {
 	_, err := d.Parse()
 	shorter := d.Shorter()
@@ -472,9 +472,9 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 }
 
-// completeResources calls c.resources and checks two more rules. A request requires a limit if the resource cannot be
-// overcommitted; see isReserved. Huge pages require cpu or memory. Pod templates do not have to meet these two rules,
-// because the requirements in a template are merged with other requirements.
+// completeResources checks resource requirements that are complete, unlike those in pod templates, which are merged
+// with others. It checks two more rules than c.resources: a request for a resource that cannot be overcommitted
+// requires a limit (see isReserved), and huge pages require cpu or memory.
 func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
@@ -548,8 +548,8 @@ func isExtendedResource(name string) bool {
 		len(validation.IsQualifiedName(quotaPrefix+name)) == 0
 }
 
-// isReserved reports whether a resource cannot be overcommitted. If so, the request of a container must equal the
-// limit. Such resources are huge pages, and extended resources such as GPUs.
+// isReserved reports whether a container's request for a resource must equal its limit. Kubernetes requires this for
+// huge pages, and for extended resources such as GPUs.
 func isReserved(name string) bool { return isHugePages(name) || isExtendedResource(name) }
 
 func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, limit int) {
@@ -579,9 +579,8 @@ func annotations[V ~string](c *checks, path field.Path, values map[string]V, lim
 	}
 }
 
-// qualifiedName adds an error for the key of a label or an annotation if the parameter named form is not a valid
-// qualified name. For a label, form is the key itself. For an annotation, form is the key in lower case, because the
-// API server ignores the case of annotation keys.
+// qualifiedName adds an error if the key of a label or an annotation is invalid. form is the key, in lower case for
+// annotations, because the API server ignores the case of their keys.
 func (c *checks) qualifiedName(path field.Path, key, form, kind string) {
 	if len(validation.IsQualifiedName(form)) > 0 {
 		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be the key of %s, such as "team" or "example.com/team"`, kind)))

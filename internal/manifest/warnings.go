@@ -57,9 +57,9 @@ func (w *warner) rates() {
 		"not be published, but counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 }
 
-// durations warns if the simulation ends before its first entry or its first exit, or before its last stage is over. If
-// arrivals are random, the time of the first event is unknown. In this case, the method does not warn about the first
-// entry. It warns about the first exit only if the exits begin at or after the end of the simulation.
+// durations warns if the simulation ends before its first entry, its first exit, or the end of its last stage. With
+// random arrivals, the time of the first event is unknown. Then durations does not warn about the first entry, and
+// warns about the first exit only if the exits begin at or after the end of the simulation.
 func (w *warner) durations() {
 	end, exit := w.plan.Duration.D(), &w.plan.Exit
 	if end == 0 {
@@ -99,8 +99,8 @@ func (w *warner) stays() {
 	}
 }
 
-// leastDrain is the shortest time that a simulation in Kubernetes usually needs to drain. First the pods of the
-// generators end. Then the operator polls the queues every few seconds.
+// leastDrain is the time that a simulation in Kubernetes usually needs to drain, even if few events are in progress:
+// the pods of the generators end, and then the operator polls the queues every few seconds.
 const leastDrain = 10 * time.Second
 
 // drain warns if drainTimeout is shorter than the time that a simulation usually needs to drain.
@@ -130,8 +130,7 @@ func (w *warner) objectives() {
 	w.phaseObjectives("objectives.underFaults", &o.UnderFaults)
 }
 
-// The p99 latencies of a simulation are never shorter than these limits, not even with the in-memory broker and the
-// in-memory store.
+// No simulation reaches p99 latencies below these limits, not even with the in-memory broker and the in-memory store.
 const (
 	leastEndToEnd   = 100 * time.Microsecond
 	leastProcessing = time.Microsecond
@@ -241,9 +240,9 @@ func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 	}
 }
 
-// amounts warns about suspicious CPU and memory values of the pods of one component or server. The parameter r contains
-// the values for the main container. The template t may contain values for this and other containers. The parameter
-// leastMemory is the least memory with which the main container usually works.
+// amounts warns about suspicious CPU and memory values of the pods of one component or server. The values come from r,
+// the resources of the main container, and from the pod template t. leastMemory is the least memory with which the main
+// container usually works.
 func (w *warner) amounts(path string, r *v1alpha1.ResourceRequirements, t *v1alpha1.PodTemplate, of pod, leastMemory string) {
 	if r != nil {
 		w.resources(path+".resources", r, leastMemory)

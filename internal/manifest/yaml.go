@@ -57,7 +57,7 @@ func toJSON(text []byte) (converted []byte, original *source, err error) {
 // yamlDocument is one document of a YAML file. Lines that begin with "---" separate the documents.
 type yamlDocument struct {
 	text  []byte
-	lines int // the number of lines of the file that precede the document
+	lines int // the number of lines before the document
 }
 
 // splitYAML splits a file in the same way as kubectl does.
@@ -90,7 +90,7 @@ func documentToJSON(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// YAMLToJSONStrict ignores everything after the first document. So the decoder looks for a second document.
+	// YAMLToJSONStrict ignores everything after the first document, so look for a second document here.
 	decoder := yamlv2.NewDecoder(bytes.NewReader(text))
 	var document, following any
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
@@ -131,7 +131,7 @@ func wholeNumbers(text []byte) []byte {
 			continue
 		}
 		end := int(decoder.InputOffset())
-		integer, _ := json.Marshal(value) // Marshal succeeds for every finite number
+		integer, _ := json.Marshal(value) // no error is possible, because the number is finite
 		result = append(append(result, text[copied:end-len(number)]...), integer...)
 		copied = end
 	}
@@ -144,8 +144,8 @@ var (
 	yamlDirective = regexp.MustCompile(`\A\s*%[A-Z]`)
 	// conflictMarker matches a line that Git adds to a file with a merge conflict.
 	conflictMarker = regexp.MustCompile(`(?m)^(<{7}|={7}|>{7})( |\r?$)`)
-	// templateExpression matches the start of a template expression of Helm, ERB or envsubst. The expressions $NAME and
-	// $(NAME) match only if they are the whole value. Inside a longer value, $ can have other meanings: for example,
+	// templateExpression matches the start of a template expression of Helm, ERB or envsubst. It matches $NAME and
+	// $(NAME) only if they are the whole value, because $ can have other meanings inside a longer value. For example,
 	// Kubernetes replaces $(NAME) in the command of a container.
 	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)
 	// missingSpace matches a field of a ParkingSimulation without a space after its colon. The capturing group is the
@@ -214,9 +214,8 @@ func withoutValue(text string) string {
 	return text
 }
 
-// withUnrendered adds to err the advice to render the manifest first, if the manifest contains a template expression. A
-// template expression alone is not an error, because a valid manifest may contain such an expression, for example in an
-// annotation.
+// withUnrendered adds advice to an error if the manifest contains a template expression: the user should render the
+// manifest first. A template expression alone is not an error, because it may be valid, for example in an annotation.
 func withUnrendered(err error, manifest []byte) error {
 	at := templateExpression.FindIndex(manifest)
 	if at == nil {
@@ -229,10 +228,10 @@ func withUnrendered(err error, manifest []byte) error {
 	case expression == "<%":
 		expression = "<% %>"
 	case strings.HasPrefix(expression, "${"):
-		expression += "}" // without the default value in ${NAME:-value}, because that value may be a password
+		expression += "}" // omit the default value in ${NAME:-value}, which may be a password
 	case strings.Contains(expression, "$("):
 		expression = "$(…)"
-	default: // without the text after $, because that text may be a password
+	default: // omit the text after $, which may be a password
 		expression = "$…"
 	}
 	return fmt.Errorf("%w; line %d has the template expression %s: render the manifest first, for example with \"helm template\" or \"envsubst\"",
@@ -248,8 +247,8 @@ func withMissingSpace(err error, manifest []byte) error {
 	return fmt.Errorf("%w; line %d has no space after %q: write a space before the value", err, lineAt(manifest, groups[2]), string(manifest[groups[2]:groups[3]])+":")
 }
 
-// fieldNames returns the field names after which withMissingSpace finds a missing space: the top-level fields of a
-// manifest, and the fields that the function owners knows.
+// fieldNames returns the names of fields for which withMissingSpace detects a missing space after the colon: the
+// top-level fields of a manifest, and the keys of owners().
 func fieldNames() []string {
 	return append(slices.Sorted(maps.Keys(owners())), "apiVersion", "kind", "metadata", "spec")
 }

@@ -16,17 +16,16 @@ import (
 
 const (
 	// restObservations is how many consecutive observations must show no change before a simulation counts as at rest,
-	// which means that all of its events are processed. If confirmed events have not taken effect, the larger number
-	// missingObservations applies instead, because a processor may hold these events while it waits for a server.
+	// which means that all of its events are processed. If confirmed events have not taken effect, missingObservations
+	// applies instead: a processor may hold these events while it waits for a server.
 	restObservations    = 2
 	missingObservations = 5
-	// concludeAttempts is how many times the observer tries to read all data for the final audit. An attempt can fail
-	// because a processor has not stored its last measurements yet, or because the summary API is restarting. If all
-	// attempts fail, the final audit is made without the missing data, and says what is missing.
+	// concludeAttempts is how many times the observer tries to read all data for the final audit. An attempt can fail,
+	// for example while the summary API is restarting. After the last attempt, the audit says which data is missing.
 	concludeAttempts = 5
-	// giveUpObservations is the minimum number of observations after the generators have stopped, before the observer
-	// gives up because of the deadline. With fewer observations, a simulation could count as timed out although its events
-	// were processed while the operator was down.
+	// giveUpObservations is the minimum number of observations between the end of the generators and a timeout. With
+	// fewer observations, a simulation could count as timed out although its events were processed while the operator
+	// was down.
 	giveUpObservations = missingObservations + concludeAttempts
 )
 
@@ -40,18 +39,18 @@ type Observation struct {
 	// StoreErr is the error of reading Redis, and BrokerErr is the error of reading RabbitMQ. If either is set,
 	// the fields above are incomplete.
 	StoreErr, BrokerErr error
-	// StoreUnusable is why the simulation cannot write to Redis, and BrokerUnusable is why the simulation cannot write to
-	// RabbitMQ. These errors do not make the observation incomplete. They are set only if the fields ProbeStore and
-	// ProbeBroker of the Target are true, and only until the generators have stopped.
+	// StoreUnusable and BrokerUnusable say why the simulation cannot write to Redis or to RabbitMQ. They do not make
+	// the observation incomplete. StoreUnusable is set only if Target.ProbeStore is true, and BrokerUnusable only if
+	// Target.ProbeBroker is true. Both are nil after the generators have stopped.
 	StoreUnusable, BrokerUnusable error
 	// Timeline contains the measurements so far. It is nil if the field Timeline of the Target is false, or if the
 	// timeline could not be read.
 	Timeline []timeline.Row
-	// Rest is the result of the final audit. It is nil until the final audit has been made.
+	// Rest is the result of the final audit. It is nil before this audit.
 	Rest *Rest
 }
 
-// Err returns the first error that makes the observation incomplete. It returns nil if the observation is complete.
+// Err returns the error of reading Redis or RabbitMQ. It returns nil if both could be read.
 func (o *Observation) Err() error {
 	if o.StoreErr != nil {
 		return o.StoreErr
@@ -59,7 +58,8 @@ func (o *Observation) Err() error {
 	return o.BrokerErr
 }
 
-// Rest is the result of the final audit, which is made when the simulation is at rest or the deadline has passed.
+// Rest is the result of the final audit. The audit is made when no event is in flight any more, or when the deadline
+// has passed.
 type Rest struct {
 	Report ledger.Report
 	// Err is the error of reading the ledger. If Err is set, Report is not valid.
@@ -87,8 +87,8 @@ type pendingMarks struct {
 	all []timeline.Mark
 	// marker appends a mark to the field "all" when a check fails for the first time.
 	marker *ledger.ObjectiveMarker
-	// process is the process name for timeline.Record. A retry uses the same name, so that no mark is stored twice.
-	// After a success, process is replaced by a new name.
+	// process is the name under which timeline.Record stores the marks. A retry uses the same name, so that no mark is
+	// stored twice. After a success, process gets a new name.
 	process string
 }
 
@@ -111,19 +111,19 @@ type simulation struct {
 
 	// Only the goroutine that is handling the simulation uses the fields below.
 
-	// The clients broker and store are nil until they have been opened. The fields auditor and reader are nil until the
-	// client store has been opened.
+	// The clients broker and store are nil until they have been opened. auditor and reader are nil until store has been
+	// opened.
 	broker  broker.Broker
 	store   store.Store
 	auditor *ledger.Auditor
 	reader  *ledger.TimelineReader
 	// failures is the number of consecutive observations with an error.
 	failures int
-	// The field unchanged is the number of consecutive observations in which the queues were empty and the report did
-	// not change. The field named last is the report of the latest complete observation.
+	// The field unchanged is the number of consecutive observations with empty queues and the same report. The field
+	// named last is the report of the latest observation without an error.
 	unchanged int
 	last      ledger.Report
-	// The field drained is the number of observations since the generators stopped.
+	// The field drained counts the observations since the generators stopped.
 	drained int
 	// attempts is how many times the final audit has been attempted so far.
 	attempts int
@@ -149,13 +149,13 @@ func (p *probe) interval() time.Duration {
 	return min(time.Duration(p.failures)*pollInterval, probeInterval)
 }
 
-// repeat checks whether the simulation can write to a server, if a check is due. It returns the result of the last
-// check. The parameter readErr is the error of reading from the server. If readErr is not nil, repeat makes no check
+// repeat checks whether the simulation can write to a server, unless the latest check was made recently. It returns the
+// result of the latest check. readErr is the error of reading from the server. If there is one, repeat makes no check
 // and returns nil, because the observation already contains readErr.
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:
-		*p = probe{} // forget the last check, so that the next check is due when reading from the server succeeds
+		*p = probe{} // the next check is due as soon as reading from the server succeeds
 	case now.Sub(p.at) >= p.interval():
 		_, err := within(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, check(ctx) })
 		failures := 0
@@ -265,8 +265,8 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 	return now
 }
 
-// storeMarks adds the marks of failed checks to the timeline in the store. If storeMarks fails, the next observation
-// tries again.
+// storeMarks adds the marks of failed checks to the timeline in the store. If this fails, the next observation retries
+// it.
 func (o *Observer) storeMarks(ctx context.Context, s *simulation) {
 	o.mu.Lock()
 	marks, process := slices.Clone(s.marks.all), s.marks.process
@@ -320,7 +320,8 @@ func isEmpty(o *Observation) bool {
 	return o.Depths.Ready+o.Depths.Retry == 0 && !held
 }
 
-// needed returns how many consecutive observations must show no change before the simulation counts as at rest.
+// needed returns after how many consecutive observations without a change the simulation counts as at rest, which means
+// that no event is in flight.
 func needed(r ledger.Report) int {
 	if r.Outstanding > 0 {
 		return missingObservations
@@ -328,10 +329,11 @@ func needed(r ledger.Report) int {
 	return restObservations
 }
 
-// conclude makes the final audit when the simulation is at rest, and stores the result in now.Rest. In this audit,
-// every confirmed event that has not taken effect counts as lost. If some data cannot be read, conclude does not set
-// now.Rest, and the next observation calls conclude again. From attempt number concludeAttempts on, conclude accepts an
-// incomplete timeline and an unknown number of summaries.
+// conclude makes the final audit when no event is in flight any more, and stores the result in now.Rest. In this audit,
+// every confirmed event that has not taken effect counts as lost.
+//
+// If some data cannot be read, conclude does not set now.Rest, and the next observation calls conclude again. From
+// attempt number concludeAttempts on, an incomplete timeline and an unknown number of summaries are accepted.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := o.measure(ctx, s, now, draining)
@@ -359,7 +361,7 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 			return ledger.Audit(ctx, s.store, ledger.Options{})
 		})
 		if err == nil {
-			now.Report = report // the function measure needs this report to count the events that the timeline lacks
+			now.Report = report // measure needs the report to count the events that the timeline lacks
 		}
 		now.Rest = o.measure(ctx, s, now, *draining)
 		now.Rest.Report, now.Rest.Err = report, err
@@ -368,8 +370,8 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 	now.Rest.TimedOut = true
 }
 
-// measure reads the timeline, and the number of summaries in the summary API. It returns a Rest with the results, and
-// with the errors of these reads. The caller adds the report on the ledger.
+// measure reads the timeline, and the number of summaries in the summary API. The result also contains the errors of
+// these reads. The caller adds the report on the ledger.
 func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation, draining Draining) *Rest {
 	rest := &Rest{}
 	var err error
@@ -385,7 +387,7 @@ func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation,
 	return rest
 }
 
-// describe reads the versions of RabbitMQ and Redis, and stores them in rest. A version that cannot be read stays "".
+// describe stores the versions of RabbitMQ and Redis in rest. A version that cannot be read is "".
 func (o *Observer) describe(ctx context.Context, s *simulation, rest *Rest) {
 	if s.broker != nil {
 		rest.BrokerVersion, _ = within(ctx, s.broker.Version)

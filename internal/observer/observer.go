@@ -54,7 +54,7 @@ type Servers interface {
 	OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error)
 }
 
-// Dependencies are the dependencies of an Observer.
+// Dependencies connect an Observer to the servers and the summary APIs of the simulations.
 type Dependencies struct {
 	Servers   Servers
 	Summaries SummaryCounter
@@ -64,7 +64,7 @@ type Dependencies struct {
 type Target struct {
 	// Plan identifies the RabbitMQ queues and the Redis keys of the simulation. The schedules in the plan are not used.
 	Plan *plan.Plan
-	// Broker is the binding of RabbitMQ. Store is the binding of Redis.
+	// Broker and Store are the bindings (address and credentials) of RabbitMQ and Redis.
 	Broker, Store binding.Binding
 	// Timeline requests that each observation contains the timeline.
 	Timeline bool
@@ -103,7 +103,7 @@ type Observer struct {
 	handled map[types.NamespacedName]bool
 }
 
-// New returns an Observer. The Observer observes nothing until both Start and Track have been called.
+// New returns an Observer. To observe a simulation, call Start once, and Track for the simulation.
 func New(d Dependencies) *Observer {
 	return &Observer{
 		servers:   d.Servers,
@@ -118,8 +118,8 @@ func New(d Dependencies) *Observer {
 }
 
 // Track starts the observation of a simulation, or changes its target. If the target changes, the observer opens new
-// connections. The parameter draining must be nil until the generators have stopped. Once draining is not nil, the
-// observer waits until all events are processed. Then it makes the final audit.
+// connections. The parameter draining must be nil until the generators have stopped. Once it is not nil, the observer
+// waits until all events are processed, and then makes the final audit.
 func (o *Observer) Track(key types.NamespacedName, target Target, draining *Draining) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -150,8 +150,8 @@ func (o *Observer) Untrack(key types.NamespacedName) {
 	}
 }
 
-// IsClosed reports whether a simulation is not tracked and all of its clients are closed. While IsClosed returns false,
-// an observation in progress may still declare queues.
+// IsClosed reports whether a simulation is not tracked and all of its clients are closed. Before that, an observation
+// in progress may still declare queues.
 func (o *Observer) IsClosed(key types.NamespacedName) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -179,7 +179,7 @@ func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	return nil
 }
 
-// MarkFailed adds a mark to the timeline of a simulation for each check that has failed and cannot pass any more.
+// MarkFailed records in the timeline of a simulation that the given checks have failed and cannot pass any more.
 // Repeated calls add only one mark for each check. The next observation stores the marks.
 func (o *Observer) MarkFailed(key types.NamespacedName, at time.Time, failed []ledger.Check) {
 	o.mu.Lock()
@@ -228,9 +228,9 @@ func (o *Observer) handle(ctx context.Context, key types.NamespacedName) {
 	o.queue.AddAfter(key, interval(draining != nil && observed.Rest == nil, s.failures))
 }
 
-// current returns the simulation to observe, and its Draining, which is nil until the generators have stopped. Both are
-// nil if the simulation is no longer tracked. The result replaced contains former simulations with the same key. The
-// caller must close their connections.
+// current returns the simulation to observe, or nil if the simulation is no longer tracked. draining is nil until the
+// generators have stopped. replaced contains former simulations with the same key, whose connections the caller must
+// close.
 func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Draining, replaced []*simulation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -243,7 +243,7 @@ func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *D
 	return s, draining, replaced
 }
 
-// done records that a key is no longer being handled.
+// done records that a worker no longer handles the simulation with this key.
 func (o *Observer) done(key types.NamespacedName) {
 	o.mu.Lock()
 	delete(o.handled, key)
@@ -264,9 +264,9 @@ func interval(draining bool, failures int) time.Duration {
 	return next + rand.N(next/10)
 }
 
-// isNews reports whether the caller must send an update. It returns true for the first observation, if an error has
-// changed, and if the final audit has been made. If only numbers have changed, it returns true at most once per
-// updateInterval. If isNews returns true, it also stores the observation as the latest observation.
+// isNews reports whether the caller must send an update: after the first observation, if an error has changed, or if
+// the final audit has been made. If only numbers have changed, isNews returns true at most once per updateInterval. If
+// isNews returns true, it also stores the observation as the latest one.
 func (o *Observer) isNews(s *simulation, now *Observation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -30,7 +30,7 @@ type fakeServers struct {
 	unusable            error
 	probes              int
 	depths              broker.Depths
-	opened, closed      int // the numbers of opened clients and of closed clients
+	opened, closed      int // how many clients were opened, and how many were closed
 	asked               []string
 	countErr            error
 }
@@ -119,7 +119,7 @@ func target() Target {
 	return Target{Plan: &plan.Plan{Simulation: "default.sim", Partitions: 1}}
 }
 
-// The function observed calls the function test with a running Observer, in the fake time of package synctest.
+// observed runs a test with a running Observer, in the fake time of package synctest.
 func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -139,7 +139,7 @@ func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)
 	})
 }
 
-// next waits for an update. It returns the latest observation, and the duration of the wait.
+// next waits for the next update of the Observer. It returns the latest observation, and the duration of the wait.
 func next(t *testing.T, o *Observer) (*Observation, time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -193,7 +193,7 @@ func TestObserverMarkFailed_SameCheckFailsTwice_StoresOneMark(t *testing.T) {
 			return checks
 		}
 		start := time.Now()
-		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // prevents the observer from storing marks
+		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // so the observer cannot store marks
 		o.Track(key, watched, nil)
 		next(t, o)
 		o.MarkFailed(key, start, failed(ledger.CheckDeadLetters))
@@ -396,7 +396,7 @@ func (h hangingServers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store
 	return opened, err
 }
 
-// A tenant whose servers do not answer must not make the status of other tenants' simulations stale.
+// Even if the servers of one tenant do not answer, the status of other tenants' simulations must stay up to date.
 func TestObserver_ServersOfANamespaceHang_OtherNamespacesAreObservedInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -428,8 +428,8 @@ func TestObserver_ServersOfANamespaceHang_OtherNamespacesAreObservedInTime(t *te
 	})
 }
 
-// An observation that is in progress during Untrack may still declare queues. A cleanup that has already begun would
-// miss these queues.
+// A cleanup must not begin during an observation. The observation might declare queues, which the cleanup would then
+// miss.
 func TestObserver_IsClosedDuringAnObservation_ReturnsFalseUntilTheClientsAreClosed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -20,7 +20,6 @@ type SummaryCounter interface {
 	CountSummaries(ctx context.Context, pod podhttp.Server) (int64, error)
 }
 
-// countTimeout is the timeout of CountSummaries.
 const countTimeout = 4 * time.Second
 
 // HTTPClient sends requests to the summary APIs in pods. It implements SummaryCounter.
@@ -54,7 +53,7 @@ func (c *HTTPClient) DatabaseFailure(ctx context.Context, pod podhttp.Server) st
 	}
 	const maxFailure = 500
 	for line := range strings.Lines(string(text)) {
-		// Lines without this prefix do not concern the database: for example, the line that says that the process is
+		// Only lines with this prefix concern the database. Another line says, for example, that the process is
 		// stopping.
 		if failure, ok := strings.CutPrefix(line, "database: "); ok {
 			return excerpt.Of(strings.TrimSpace(printable(failure)), maxFailure)
@@ -63,8 +62,8 @@ func (c *HTTPClient) DatabaseFailure(ctx context.Context, pod podhttp.Server) st
 	return ""
 }
 
-// printable replaces control characters. The text is shown on terminals, and it may come from a program other than the
-// summary API, because the author of a simulation can run another program in the simulation's pods.
+// printable replaces control characters in a text before it is shown on a terminal. The text may come from a malicious
+// program, because the author of a simulation can replace the summary API.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -13,12 +13,11 @@ import (
 const (
 	// reminder is the minimum time between two warnings about the same outage.
 	reminder = 30 * time.Second
-	// The constant quiet is how long all parts of a dependency must work before an outage ends. Without this delay, a
-	// part that alternately works and fails would end the outage with each success.
+	// quiet is how long all parts of a dependency must work before an outage ends. Without this delay, a part that
+	// alternately works and fails would end the outage with each success.
 	quiet = 5 * time.Second
-	// The constant stale is the age at which a failure no longer counts. While a broken part of a dependency is in use,
-	// this part fails many times a minute. So if its latest failure is a minute old, the part works again or is no
-	// longer in use.
+	// stale is the age at which a failure no longer counts. A broken part that is in use fails many times a minute. So
+	// after a minute without a failure, the part works again, or is no longer in use.
 	stale = time.Minute
 )
 
@@ -27,7 +26,7 @@ type Log struct {
 	logger       *slog.Logger
 	isDown, isUp string // see New
 
-	// isOutage is true during an outage. It is atomic, because the method Fine reads it without the mutex.
+	// isOutage is true during an outage. It is atomic, because Fine reads it without locking mu.
 	isOutage atomic.Bool
 
 	mu sync.Mutex
@@ -41,14 +40,14 @@ type Log struct {
 	// generation counts the calls of Fault. The timer that ends an outage does nothing if Fault was called after the
 	// start of the timer.
 	generation int
-	// expiry is a timer. It calls the method Fine when the latest failure of any part is one minute old (the constant
-	// stale). Without this timer, the outage of a dependency that is no longer used would never end.
+	// expiry calls the method Fine when the latest failure of any part is one minute old (the constant stale). Without
+	// this timer, an outage of an unused dependency would never end.
 	expiry *time.Timer
 }
 
-// New returns a Log. The Log writes the message isDown and the error at level warn: at the start of an outage, and then
-// at most every 30 s while failures are reported. At the end of the outage, the Log writes the message isUp at level
-// info.
+// New returns a Log. At the start of an outage, the Log writes the message isDown and the error at level warn. It
+// repeats them at most every 30 s while failures are reported. At the end of the outage, it writes the message isUp at
+// level info.
 func New(logger *slog.Logger, isDown, isUp string) *Log {
 	return &Log{logger: logger, isDown: isDown, isUp: isUp, faults: map[string]time.Time{}}
 }
@@ -107,8 +106,8 @@ func (l *Log) Fine(parts ...string) {
 	time.AfterFunc(quiet, func() { l.endUnlessFault(generation) })
 }
 
-// endUnlessFault is called by the timer that Fine starts. It ends the outage, unless Fault was called after the start
-// of the timer. The parameter generation is the value of l.generation at the start of the timer.
+// endUnlessFault ends the outage. The timer that Fine starts calls it. It does nothing if Fault was called in the
+// meantime, because then l.generation differs from the given generation.
 func (l *Log) endUnlessFault(generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

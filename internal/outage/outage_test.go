@@ -86,7 +86,7 @@ func TestOutageLog_SeveralPartsOfADependencyFail_OutageLastsUntilAllPartsWork(t 
 	})
 }
 
-// For example, a server that is out of memory accepts some requests and rejects others.
+// A server that is out of memory accepts some requests and rejects others. This must count as one outage.
 func TestOutageLog_SuccessesAndFailuresAlternate_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -118,7 +118,8 @@ func TestOutageLog_FailedConnectionIsNoLongerUsed_OutageEnds(t *testing.T) {
 	})
 }
 
-// An idle connection reports neither successes nor failures, so the failure before the idle time must expire.
+// An idle connection reports neither successes nor failures. So its last failure must expire. Otherwise, the outage
+// would not end.
 func TestOutageLog_FailedConnectionBecomesIdle_OutageEndsAfterAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -61,8 +61,7 @@ const (
 	RoleProcessor
 )
 
-// needsRestart reports whether an edit of the field at path takes effect in a process with this role only after a
-// restart.
+// needsRestart reports whether a process with this role must restart before an edit of the field at path takes effect.
 func (r Role) needsRestart(path string) bool {
 	return hasAnyPrefix(path, "owner", "durability", "rabbitmq.", "redis.") || r == RoleProcessor && waitsForStart(path)
 }

@@ -70,15 +70,15 @@ var simulationName = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,126}[A-Za
 // manifests, and add an error for each invalid value. The zero value of Checks is ready to use.
 type Checks struct {
 	Errors field.ErrorList
-	// Source returns the value at the path as it is written in the document. Errors show the result. The parameter
-	// decoded is the decoded value. If Source is nil, errors show the decoded value.
+	// Source returns the value at a path as it is written in the document, for error messages. The parameter decoded is
+	// the decoded value. If Source is nil, errors show the decoded value.
 	Source func(path field.Path, decoded any) any
 }
 
 // Add adds an error to Errors.
 func (c *Checks) Add(err field.Error) { c.Errors = append(c.Errors, err) }
 
-// Invalid adds an error for an invalid value. The format and the arguments describe which values are valid.
+// Invalid adds an error for an invalid value. The formatted text describes the valid values.
 func (c *Checks) Invalid(path field.Path, value any, format string, args ...any) {
 	if c.Source != nil {
 		value = c.Source(path, value)
@@ -151,7 +151,7 @@ func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName stri
 // Capacity checks that there are enough plates for vehicles that enter at the given rate and stay for maxStay. Vehicles
 // that are parked at the same time need different plates.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
-	if rate > MaxRate || maxStay.Value > MaxDuration { // other checks report this; the product could overflow
+	if rate > MaxRate || maxStay.Value > MaxDuration { // other checks report this, and the product below could overflow
 		return
 	}
 	if rate*int64(maxStay.Value/time.Second) > sequence.PlateCapacity {
@@ -169,9 +169,9 @@ var (
 	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
-// HTTPURL checks that a text is an absolute http or https URL without credentials. If the text contains credentials,
-// the error ends with the value of the parameter "instead", which says where to put the credentials. No error quotes
-// the text, because the text may contain a password in an unexpected place.
+// HTTPURL checks that a text is an absolute http or https URL without credentials. The parameter instead says where to
+// put credentials: it ends the error about a URL with credentials. No error quotes the text, because the text may
+// contain a password in an unexpected place.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: "+instead))
@@ -201,7 +201,7 @@ func urlProblem(text string) string {
 		authority, path = rest[:i], rest[i:]
 	}
 	host, port, hasPort := strings.Cut(authority, ":")
-	if end := strings.LastIndex(authority, "]"); end >= 0 { // an IPv6 address
+	if end := strings.LastIndex(authority, "]"); end >= 0 { // an IPv6 address in brackets
 		host = authority[:end+1]
 		port, hasPort = strings.TrimPrefix(authority[end+1:], ":"), authority[end+1:] != ""
 	}

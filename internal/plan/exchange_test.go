@@ -6,9 +6,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The RabbitMQ adapter appends suffixes to the name of the simulation's exchange. The results are the names of the
-// simulation's queues, and of a second exchange that marks the simulation's owner. None of these names may be a name of
-// another simulation.
+// The names of a simulation's queues, and of the exchange that marks its owner, consist of the name of its main
+// exchange and a suffix. None of these names may be a name of another simulation.
 func TestExchange_NoNameCollidesWithAnotherSimulation(t *testing.T) {
 	t.Parallel()
 	suffixes := []string{".dead", ".entry.0", ".exit.0", ".retry.entry.0", ".retry.exit.0"}

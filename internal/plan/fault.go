@@ -16,8 +16,8 @@ type Fault struct {
 	Name   string      `json:"name"`
 	Target FaultTarget `json:"target"`
 	Action FaultAction `json:"action"`
-	// Instances is the number of instances of the target that the fault hits. If Instances is 0, Percent is the
-	// percentage of instances that the fault hits, rounded up to a whole instance.
+	// Instances is the number of instances that the fault hits. If it is 0, Percent applies: the percentage of
+	// instances that the fault hits, rounded up to a whole instance.
 	Instances int `json:"instances,omitempty"`
 	Percent   int `json:"percent,omitempty"`
 	// At is the time of the first occurrence of the fault, measured from the start of the schedule.
@@ -37,7 +37,7 @@ func (f *Fault) LatestEnd() time.Duration { return (f.At + f.Jitter + f.For).D()
 // FaultTarget is the part of a simulation that a fault hits.
 type FaultTarget string
 
-// The targets of faults.
+// The parts of a simulation that a fault can hit.
 const (
 	TargetRabbitMQ FaultTarget = "RabbitMQ"
 	// TargetRabbitMQLeader is the RabbitMQ node that is the leader of the most quorum queues of the simulation.

@@ -54,7 +54,7 @@ func (c *Checks) FaultAction(path field.Path, action FaultAction) {
 type FaultTimes struct{ At, Every, Jitter, For, Simulation Length }
 
 // FaultTimes checks that the durations of a fault are consistent with each other. The caller must already have checked
-// each duration on its own. The parameter path is the path of the fault.
+// each duration on its own.
 func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	if action.Lasts() && t.For.Text == "" {
 		c.Add(field.Required(path.Child("for"), fmt.Sprintf(`say how long %s lasts, such as "20s"`, action)))
@@ -71,8 +71,8 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		name, text := "at", t.At.Text
-		// "at" must be at least "jitter". So a lower "at" makes the fault valid only if "for" plus twice "jitter" is
-		// less than "duration". Otherwise, the error suggests to lower "for" or "jitter".
+		// Name the field to lower. A lower "at" makes the fault valid only if "for" plus twice "jitter" is less than
+		// "duration", because "at" must be at least "jitter".
 		switch {
 		case t.For.Value >= t.Simulation.Value:
 			name, text = "for", t.For.Text
@@ -135,8 +135,8 @@ func (c *checks) fault(path field.Path, f *Fault, p *Plan) {
 	}
 }
 
-// unlessZero returns d, or a Length with an empty text if d is 0. In a plan, a duration of 0 means that the field is
-// not set, and FaultTimes requires an empty text for such a field.
+// unlessZero returns d, or an unset Length if d is 0. In a plan, a duration of 0 means that the field is not set.
+// FaultTimes expects an empty text for such a field.
 func unlessZero(d Length) Length {
 	if d.Value == 0 {
 		return Length{}

@@ -60,7 +60,7 @@ func full() *plan.Plan {
 func TestReadPlan_FileWasWrittenTwice_ReturnsTheSamePlan(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
-	for range 2 { // the second call replaces the file of the first call
+	for range 2 { // the second iteration replaces the file of the first
 		if err := plantest.Write(full(), path); err != nil {
 			t.Fatal(err)
 		}

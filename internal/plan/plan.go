@@ -54,13 +54,14 @@ type Plan struct {
 // QueueType is a RabbitMQ queue type.
 type QueueType string
 
-// The queue types, spelled as in the queue argument x-queue-type.
+// These constants are the types of queues, spelled as in the queue argument x-queue-type.
 const (
 	QueueTypeQuorum  QueueType = "quorum"
 	QueueTypeClassic QueueType = "classic"
 )
 
-// Durability says when the effect of an event counts as durable in Redis. The plan file contains only DurabilitySynced.
+// Durability says when the effect of an event counts as durable in Redis. The plan file omits the default,
+// DurabilityWritten.
 type Durability string
 
 const (
@@ -71,10 +72,9 @@ const (
 	DurabilitySynced Durability = "Synced"
 )
 
-// Latency returns how long it may take in normal operation until an effect is durable. For DurabilityWritten, the
-// result is 0, because milliseconds are negligible. With DurabilitySynced, a server with appendfsync everysec flushes
-// its file once a second. An effect may have to wait for two flushes on the primary or a replica, and for the replica,
-// which confirms once a second.
+// Latency returns how long an effect takes at most to become durable in normal operation. For DurabilityWritten, this
+// takes milliseconds, and the result is 0. For DurabilitySynced, a server with appendfsync everysec flushes its file
+// once a second. An effect may have to wait for two flushes, and for a replica, which confirms once a second.
 func (d Durability) Latency() time.Duration {
 	if d == DurabilitySynced {
 		return 4 * time.Second
@@ -186,14 +186,13 @@ type Exit struct {
 	MinStay Duration `json:"minStay"`
 }
 
-// confirmTime is the time that the method ExitDelay adds to the minimum stay. A plate is available to exits only after
-// the broker has confirmed the entry of the plate and the store has recorded the confirm.
+// confirmTime is the time for the broker to confirm an entry, and for the store to record the confirmation. Only then
+// can an exit use the plate.
 const confirmTime = 500 * time.Millisecond
 
-// ExitDelay returns how much later the exit schedule starts than the entry schedule. After the delay, the first
-// vehicles may leave. The delay contains the latency of the store three times. A generator records confirms only after
-// the previous record is durable, a claimer claims plates only after its previous claim is durable, and an exit uses a
-// plate only after the claim of the plate is durable.
+// ExitDelay returns how much later than the entries the exits start: when the first vehicles may leave. It contains the
+// latency of the store three times, because three operations must become durable one after the other: the previous
+// record of confirmations, the previous claim of plates, and the claim of the plate itself.
 func (p *Plan) ExitDelay() time.Duration {
 	return p.Exit.MinStay.D() + confirmTime + 3*p.Durability.Latency()
 }
@@ -208,8 +207,8 @@ type Processor struct {
 type Objectives struct {
 	// The embedded PhaseObjectives apply to the whole run.
 	PhaseObjectives
-	// WithoutFaults applies to the time in which no fault disturbs the simulation. UnderFaults applies to all
-	// other time of the run.
+	// WithoutFaults contains objectives for the time in which no fault disturbs the simulation. UnderFaults contains
+	// objectives for all other time of the run.
 	WithoutFaults PhaseObjectives `json:"withoutFaults,omitzero"`
 	UnderFaults   PhaseObjectives `json:"underFaults,omitzero"`
 	// MaxRecovery is the maximum time that the simulation may need to recover from a fault.
@@ -256,17 +255,17 @@ type SummaryAPI struct {
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
-// Exchange returns the name of the simulation's direct exchange. The names of the queues, and of the exchange that
-// marks the owner, are the name of the direct exchange with a suffix such as .entry.0, .retry.entry.0 or .owner.
+// Exchange returns the name of the simulation's direct exchange. The queues, and the exchange that marks the owner,
+// have this name with a suffix such as .entry.0, .retry.entry.0 or .owner.
 //
 // If the simulation's name ends in .retry or .owner and contains an earlier dot, Exchange appends a dash. Without the
 // dash, queues of two simulations could have the same name: both the entry queue of default.a.retry and the retry queue
 // for entries of default.a would be called parking.default.a.retry.entry.0. The dash causes no new collision, because
 // no simulation's name ends in a dash.
 //
-// A simulation name such as default.retry needs no dash: only a simulation called default could have queues of the same
-// names. In a cluster, no simulation is called default, because the name of every simulation contains a dot. Outside a
-// cluster, "parking simulate" does not start if one of its queues already exists.
+// A name such as default.retry needs no dash: only a simulation called default could have queues of the same names. In
+// a cluster, the name of every simulation contains a dot. Outside a cluster, "parking simulate" does not start if one
+// of its queues already exists.
 func (p *Plan) Exchange() string {
 	name := "parking." + p.Simulation
 	_, own, _ := strings.Cut(p.Simulation, ".")

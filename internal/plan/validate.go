@@ -52,7 +52,6 @@ func (c *checks) length(path field.Path, d Duration) Length {
 	return Length{Value: d.D(), Text: cmp.Or(c.texts[path], d.String())}
 }
 
-// duration checks the duration of the field at a path in the same way as the method Checks.Duration.
 func (c *checks) duration(path field.Path, d Duration, zeroAllowed bool, example string) {
 	c.Duration(path, c.length(path, d), zeroAllowed, example)
 }

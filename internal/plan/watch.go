@@ -17,15 +17,15 @@ import (
 const pollInterval = 200 * time.Millisecond
 
 // Watch polls the plan file until ctx ends. If an edit changes a field that takes effect in a running process, Watch
-// calls the function apply with the new plan within a second. Calls of the function apply are never concurrent. The
-// parameter named running is the plan that the process already uses.
+// calls apply with the new plan within a second. It never calls apply concurrently. running is the plan that the
+// process already uses.
 //
 // If the file cannot be read, is invalid, or changes a field that must not change while the simulation runs, Watch logs
-// an error and keeps the previous plan. Watch ignores an error that does not occur again in the next read, because the
-// first read may have taken place while the file was being overwritten.
+// an error and keeps the previous plan. It ignores an error in a single read, because the file may have been incomplete
+// while it was being overwritten.
 //
-// Some fields, such as the bindings of servers, take effect only when the process starts. Watch logs a warning if
-// an edit changes such a field and a process with the given role uses the field.
+// Some fields, such as the bindings of servers, take effect only when the process starts. If an edit changes such a
+// field, and a process with the given role uses the field, Watch logs a warning.
 func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -47,9 +47,8 @@ type watcher struct {
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
-	// The field text is the content of the file at the last read. The field fault is the text of the error that was
-	// logged last. The field suspicion is the text of an error that is logged if it occurs again in the next read. A
-	// valid plan clears both error texts.
+	// text is the content of the file at the last read. fault is the error that was logged last. suspicion is the error
+	// of the last read, which is logged if it occurs again. A valid plan clears both.
 	text             []byte
 	fault, suspicion string
 }
@@ -124,8 +123,8 @@ func (p *Plan) successor(text []byte) (*Plan, error) {
 	return next, p.canBecome(next)
 }
 
-// canBecome returns an error if the plan named next changes a field that must not change while the simulation runs.
-// With another value of the field, processes could no longer find the events and visits of the simulation.
+// canBecome returns an error if the plan next changes a field that must not change while the simulation runs. After
+// such a change, processes could no longer find the events and visits of the simulation.
 func (p *Plan) canBecome(next *Plan) error {
 	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {
@@ -136,7 +135,8 @@ func (p *Plan) canBecome(next *Plan) error {
 	return nil
 }
 
-// fixedField is a field that must not change. It contains the values from the current and from the next plan.
+// fixedField is a field of the plan that must not change. It contains the values from the current and from the next
+// plan.
 type fixedField struct {
 	field         string
 	before, after any

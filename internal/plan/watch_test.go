@@ -21,7 +21,7 @@ import (
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	// written receives a value when a line is added to the buffer.
+	// written receives a value when the log has a new line.
 	written chan struct{}
 }
 
@@ -41,7 +41,7 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-// watched is a plan file that Watch is polling.
+// watched is a running call of Watch: the plan file, the applied plans and the log.
 type watched struct {
 	path    string
 	applied <-chan *plan.Plan
@@ -115,7 +115,7 @@ func overwrite(t *testing.T, path, text string) {
 func TestWatchPlan_AppliesEachEdit(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
-	// The file already differs from full(), the plan with which the process started.
+	// The file already differs from the plan with which the process started.
 	write(t, withRate(100), path)
 	w := watch(t, path, full())
 	for _, rate := range []int64{100, 200, 0} {
@@ -159,7 +159,7 @@ func TestWatchPlan_EditWithoutEffect_IsIgnored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
 	w := watch(t, path, full())
-	overwrite(t, path, edited(t, 42, "seed")) // the seed was already 42: only the white space differs
+	overwrite(t, path, edited(t, 42, "seed")) // the seed is already 42, so only the white space changes
 	write(t, withRate(7), path)
 	if got := w.next(t); got.Entry.Rate != 7 {
 		t.Errorf("the plan with rate %d was applied, want only the plan with rate 7", got.Entry.Rate)
@@ -223,7 +223,7 @@ func TestWatchPlan_EditOfUnusedField_NeedsNoRestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
 	w := watchAs(t, plan.RoleGenerator, path, full())
-	// Besides the rate and the Redis URI, edit changes two fields that a generator does not use.
+	// edit changes the rate, the Redis URI, and two fields that a generator does not use.
 	edit := func(rate int64, redis string) {
 		t.Helper()
 		next := withRate(rate)

@@ -26,7 +26,7 @@ const maxFailures = 1000
 // concurrent use.
 type Tracker struct {
 	mu sync.Mutex
-	// marks contains the failures of each simulation in chronological order.
+	// marks contains the failures of each simulation, as marks for its timeline, in chronological order.
 	marks map[types.NamespacedName][]timeline.Mark
 }
 
@@ -58,7 +58,7 @@ func (t *Tracker) Marks(simulation types.NamespacedName, from, to time.Time) []t
 	})
 }
 
-// Evict discards the failures of a simulation.
+// Evict discards the remembered failures of a simulation's pods.
 func (t *Tracker) Evict(simulation types.NamespacedName) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -98,7 +98,7 @@ func marksOf(pod *corev1.Pod) []timeline.Mark {
 	for i := range pod.Status.ContainerStatuses {
 		s := &pod.Status.ContainerStatuses[i]
 		for _, ended := range []*corev1.ContainerStateTerminated{s.LastTerminationState.Terminated, s.State.Terminated} {
-			// FinishedAt is zero if the kubelet does not know what happened to the container.
+			// Skip a container if the kubelet does not know what happened to it. FinishedAt is then zero.
 			if ended == nil || !hasFailed(ended) || ended.FinishedAt.IsZero() {
 				continue
 			}
@@ -110,14 +110,14 @@ func marksOf(pod *corev1.Pod) []timeline.Mark {
 	return marks
 }
 
-// markOf returns a timeline mark for a failure of a pod. The subject of the mark is the component of the pod.
+// markOf returns a mark in the timeline for the failure of a pod. The subject of the mark is the component of the pod.
 func markOf(pod *corev1.Pod, at time.Time, message string) timeline.Mark {
-	// Round removes the monotonic clock reading, so that == is true for two marks with equal times.
+	// Remove the monotonic clock reading with Round(0), so that marks with equal times are equal.
 	return timeline.Mark{At: at.UTC().Round(0), Kind: timeline.MarkDown, Subject: subjectOf(pod), Message: message}
 }
 
-// subjectOf returns the name of a pod's component. The processes of the component use the same name in the marks that
-// they record, for example when they start.
+// subjectOf returns the name of a pod's component for a mark in the timeline. The processes of the component use the
+// same name in their own marks.
 func subjectOf(pod *corev1.Pod) string {
 	switch c := resources.Component(pod.Labels[resources.ComponentLabel]); c {
 	case resources.ComponentEntry, resources.ComponentExit:
@@ -160,7 +160,7 @@ func lossOf(pod *corev1.Pod) (at time.Time, reason string, isLost bool) {
 			return c.LastTransitionTime.Time, cmp.Or(c.Reason, pod.Status.Reason), true
 		}
 	}
-	// The kubelet sets a reason when it ends a pod, and also when it rejects a pod. A rejected pod has no container
+	// A pod status with a reason means that the kubelet has ended or rejected the pod. A rejected pod has no container
 	// statuses.
 	if at = notReadySince(pod); pod.Status.Reason != "" && len(pod.Status.ContainerStatuses) > 0 && !at.IsZero() {
 		return at, pod.Status.Reason, true

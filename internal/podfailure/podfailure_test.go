@@ -44,7 +44,7 @@ func condition(kind corev1.PodConditionType, status corev1.ConditionStatus, seco
 
 var sim = types.NamespacedName{Namespace: "parking", Name: "rush-hour"}
 
-// texts returns each mark of a Tracker in the form "SECOND SUBJECT: MESSAGE".
+// texts returns each timeline mark that a Tracker created, in the form "SECOND SUBJECT: MESSAGE".
 func texts(t *testing.T, tracker *Tracker) []string {
 	t.Helper()
 	var all []string

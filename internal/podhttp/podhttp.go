@@ -1,7 +1,8 @@
 // Package podhttp sends HTTP requests to pods of simulations.
 //
-// The author of a simulation may run any program in its pods. Network policies may let the operator reach addresses
-// that the pods cannot reach. Therefore the client follows no redirects, and limits the size of responses.
+// The author of a simulation may run any program in its pods. Such a program could redirect the operator to an address
+// that pods cannot reach, or send an endless response. Therefore, the client follows no redirects, and limits the size
+// of responses.
 package podhttp
 
 import (
@@ -76,7 +77,7 @@ func (c *Client) Get(ctx context.Context, url string) (status int, body []byte, 
 	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { _ = response.Body.Close() }() // an error of Close does not affect the data that was read
+	defer func() { _ = response.Body.Close() }() // if Close fails, the body is still complete
 	body, err = io.ReadAll(io.LimitReader(response.Body, MaxBody))
 	return response.StatusCode, body, err
 }

@@ -13,8 +13,8 @@ const (
 	interval = time.Millisecond
 )
 
-// Until waits until holds() returns true. After five minutes, it fails the test. The error message contains the
-// parameter named what, which describes the condition.
+// Until waits until holds() returns true. After five minutes, it fails the test. The error message contains what, a
+// description of the condition.
 func Until(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	until(tb, interval, what, holds, nil)

@@ -54,7 +54,7 @@ func TestDaemon_NewProcess_StartsOnlyAfterThePreviousOneHasEnded(t *testing.T) {
 	}
 }
 
-// A second command that is given the directory of a running server must not start a server there.
+// A second server must not start in the directory of a running server.
 func TestOpenDirectory_DirectoryInUse_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -18,10 +18,10 @@ const (
 // directory contains the configuration, the data and the logs of one server.
 type directory struct {
 	root  string // the root directory for chroot; empty if the server runs without chroot
-	host  string // absolute path of the directory, as this process sees it
+	host  string // absolute path of the directory outside the chroot
 	inner string // absolute path of the directory, as the server sees it after a chroot
 	lock  *os.File
-	ours  bool // true if the directory is temporary, so that directory.close removes the directory
+	ours  bool // true if the directory is temporary; close then removes it
 }
 
 // openDirectory creates and locks the directory at the path dir. If dir is empty, it creates and locks a temporary
@@ -137,7 +137,7 @@ func removeAbandoned(base string) {
 	for _, name := range names {
 		info, err := os.Stat(name)
 		if err != nil || time.Since(info.ModTime()) < time.Minute {
-			continue // a new directory may not be locked yet
+			continue // the owner of a new directory may not have locked it yet
 		}
 		if lock, err := tryLock(filepath.Join(name, lockName)); err == nil {
 			_ = os.RemoveAll(name) // if the removal fails, the next call of removeAbandoned repeats it

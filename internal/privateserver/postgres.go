@@ -37,8 +37,8 @@ exec setpriv --reuid postgres --regid postgres --init-groups --pdeathsig KILL "$
 
 // PostgresOptions configures a PostgreSQL server. For most callers, the zero value is sufficient.
 type PostgresOptions struct {
-	// Primary is the server to replicate. The replica streams from the primary until Promote is called, and has the
-	// same users and passwords.
+	// Primary makes the new server a replica of the given server. The replica has the same users and passwords, and
+	// streams from the primary until Promote is called.
 	Primary *Postgres
 	// Config contains additional settings, such as max_connections=5.
 	Config []string
@@ -75,13 +75,13 @@ func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error)
 	if err != nil {
 		return nil, err
 	}
-	slices.Reverse(directories) // try the newest version first
+	slices.Reverse(directories) // newest version first
 	program, err := FindProgram("", "initdb", "run hack/install-servers.sh, or on Debian: apt-get install postgresql", directories...)
 	if err != nil {
 		return nil, err
 	}
 	p := &Postgres{options: opts, programs: filepath.Dir(program), password: newPassword()}
-	p.launch, p.stopSignal = p.start, syscall.SIGINT // after SIGTERM, the server would wait for its clients
+	p.launch, p.stopSignal = p.start, syscall.SIGINT // on SIGTERM, PostgreSQL would wait for its clients
 	if opts.Primary != nil {
 		p.password = opts.Primary.password
 	}
@@ -142,7 +142,7 @@ func (p *Postgres) initialize() error {
 	return p.writeData("pg_hba.conf", strings.Join(rules, "\n")+"\n")
 }
 
-// copyPrimary creates the data directory of a replica.
+// copyPrimary fills the data directory of a replica with a copy of the primary's data.
 func (p *Postgres) copyPrimary() error {
 	primary := p.options.Primary
 	return p.run([]string{"PGPASSWORD=" + p.password}, "pg_basebackup", "--pgdata="+p.data, "--write-recovery-conf",
@@ -202,11 +202,11 @@ func (p *Postgres) start(ctx context.Context) error {
 	}, p.options.Config...) {
 		args = append(args, "-c", setting)
 	}
-	output, err := os.Create(filepath.Join(p.directory.host, "output.log")) // for errors that occur before the server opens its own log
+	output, err := os.Create(filepath.Join(p.directory.host, "output.log")) // for errors until the server opens its log
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	defer func() { _ = output.Close() }() // the server keeps its own descriptor of the file
+	defer func() { _ = output.Close() }() // the server keeps the file open
 	cmd := p.command("postgres", args, output)
 	if p.options.VolumeMiB > 0 {
 		cmd.args = append([]string{"--mount", "sh", "-c", mountScript, "sh", strconv.Itoa(p.options.VolumeMiB), p.data, cmd.path}, args...)

@@ -21,7 +21,7 @@ type command struct {
 	path   string // absolute path of the program inside root
 	args   []string
 	env    []string
-	dir    string // absolute path of the working directory, below root
+	dir    string // absolute path of the working directory inside root
 	output io.Writer
 	owner  *owner // user to run as; nil for the user of this process
 }
@@ -39,7 +39,7 @@ func (c command) build() *exec.Cmd {
 // process is a child process that has its own process group.
 type process struct {
 	pid    int
-	exited chan struct{} // closed when the child is reaped
+	exited chan struct{} // closed when the child has ended
 	err    error         // the error of Wait; valid after the channel named exited is closed
 }
 

@@ -22,7 +22,7 @@ const (
 	// A node starts within 5 s on two idle cores. On a busy machine, a node of a cluster needs some minutes.
 	startTimeout = 5 * time.Minute
 	stopTimeout  = time.Minute
-	ctlTimeout   = startTimeout // each command starts an Erlang node
+	ctlTimeout   = startTimeout // each command starts an Erlang node, which may take as long as the server
 	pollInterval = 50 * time.Millisecond
 
 	rabbitMQRemedy = "run hack/install-servers.sh, or on Debian: apt-get install rabbitmq-server"
@@ -49,9 +49,9 @@ type RabbitMQOptions struct {
 	// Files contains files for the working directory of the node, by name. The lines of Config can refer to them by
 	// their names, even if the node is started with chroot.
 	Files map[string][]byte
-	// Join is a running node. If Join is set, the new node becomes a member of the cluster of the running node. Both
-	// nodes have the same users and passwords, and use the port mapper (epmd) of the running node. This epmd ends when
-	// the running node is closed, so close the new node first.
+	// Join is a running node whose cluster the new node joins. If it is nil, the new node forms its own cluster. Both
+	// nodes have the same users and passwords, and use the port mapper (epmd) of the running node. Close the new node
+	// first, because epmd ends with the running node.
 	Join *RabbitMQ
 }
 
@@ -193,8 +193,8 @@ func (r *RabbitMQ) configure() error {
 	return nil
 }
 
-// clusterNodes returns the configuration line that makes the node a member of the cluster of the node in the option
-// Join. It returns "" if this option is not set.
+// clusterNodes returns the configuration line that adds this node to the cluster of the node options.Join. It returns
+// "" if Join is not set.
 func (r *RabbitMQ) clusterNodes() string {
 	if r.options.Join == nil {
 		return ""
@@ -227,12 +227,13 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_LOG_BASE=" + inner("log"),
 		"RABBITMQ_ADVANCED_CONFIG_FILE=" + inner("advanced.config"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + inner("enabled_plugins"),
-		// The next three variables refer to files that need not exist. Without these variables, the node would read the
-		// configuration files that are installed on this machine.
+		// The next three variables keep the node from reading the configuration files that are installed on this
+		// machine. The files that they name need not exist.
 		"RABBITMQ_CONFIG_FILE=" + inner("rabbitmq"),
 		"RABBITMQ_CONFIG_FILES=" + inner("conf.d"),
 		"RABBITMQ_CONF_ENV_FILE=" + inner("rabbitmq-env.conf"),
-		// This variable makes the start script exec the node. Otherwise, the script would run until the node ends.
+		// RABBITMQ_ALLOW_INPUT makes the start script replace itself with the node. Otherwise, the script would run
+		// until the node ends.
 		"RABBITMQ_ALLOW_INPUT=1",
 		// Erlang's schedulers must not busy-wait when they are idle, because many processes share the cores.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
@@ -319,9 +320,8 @@ func (r *RabbitMQ) Ctl(args ...string) (string, error) { return r.run(r.programs
 // output.
 func (r *RabbitMQ) Queues(args ...string) (string, error) { return r.run(r.programs.queues, args) }
 
-// Run runs a program with the environment in which Ctl runs rabbitmqctl, and returns the output. The output includes
-// the output of processes that the program leaves in the background. If the program fails, the error contains the
-// output.
+// Run runs a program with the same environment as rabbitmqctl; see Ctl. It returns the output, including that of
+// processes that the program leaves in the background. If the program fails, the error contains the output.
 func (r *RabbitMQ) Run(path string, args ...string) (string, error) { return r.run(path, args) }
 
 func (r *RabbitMQ) run(path string, args []string) (string, error) {

@@ -193,7 +193,7 @@ func RedisVersion(ctx context.Context, uri string) (product, version string, err
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	if err := client.Ping(ctx).Err(); err != nil { // unlike INFO, PING fails while the server loads its data
+	if err := client.Ping(ctx).Err(); err != nil { // unlike Info, Ping fails while the server loads its data
 		return "", "", err
 	}
 	info, err := client.Info(ctx, "server").Result()

@@ -32,7 +32,7 @@ func (c *chaos) calm() {
 	c.chance = 0
 }
 
-// strikes reports whether the caller must inject a fault. The result is random.
+// strikes decides at random whether the caller must inject a fault.
 func (c *chaos) strikes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,7 +177,7 @@ func (b *chaoticBroker) next(at broker.Queue, q *chaoticQueue, prefetch int) (br
 	if len(q.ready) == 0 || len(q.unsettled) >= prefetch {
 		return broker.Delivery{}, false
 	}
-	i := b.below(len(q.ready)) // messages arrive in a random order
+	i := b.below(len(q.ready)) // deliver the messages in a random order
 	msg := q.ready[i]
 	q.ready = slices.Delete(q.ready, i, i+1)
 	q.delivered++
@@ -196,9 +196,8 @@ type chaoticSettler struct {
 	msg             broker.Message
 }
 
-// settle calls the function in the parameter then, which may copy the message to another queue. Afterwards, settle
-// removes the message from s.queue. Sometimes, settle loses the session between these two steps, so that the message
-// stays in s.queue.
+// settle first calls the function then, which may copy the message to another queue. Next, it removes the message from
+// s.queue. Sometimes, settle loses the session before the removal, so that the message stays in s.queue.
 func (s *chaoticSettler) settle(then func()) error {
 	b := s.broker
 	lost := b.strikes()
@@ -257,7 +256,7 @@ type chaoticStore struct {
 
 	mu      sync.Mutex
 	state   *memory.Store
-	history []func(*memory.Store) // the calls that took effect, in order; each function repeats one call
+	history []func(*memory.Store) // functions that repeat the calls that took effect, in order
 	durable int                   // the length of the prefix of s.history that survives a crash
 	epoch   int
 	crashes int
@@ -281,8 +280,8 @@ func (s *chaoticStore) crash() {
 	s.crashes++
 }
 
-// take runs a step in the store and appends the step to s.history. Sometimes, take returns ErrUnavailable instead:
-// either without running the step, or after the step has taken effect, as if the reply were lost.
+// take runs a step in the store and adds it to s.history. At random, it returns ErrUnavailable instead: before the
+// step, or after the step has taken effect, as if the reply were lost.
 func take[R any](ctx context.Context, s *chaoticStore, step func(context.Context, *memory.Store) (R, error)) (R, error) {
 	var none R
 	s.linger(ctx)

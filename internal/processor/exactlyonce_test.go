@@ -26,12 +26,12 @@ type scenario struct {
 	seed        uint64
 	partitions  int
 	concurrency int
-	// With plates = n, n vehicles enter, half of these n vehicles also exit, and n other vehicles exit without an
-	// entry. There are also some events of external publishers.
+	// plates is the number of vehicles that enter, half of which also exit. It is also the number of other vehicles,
+	// which exit without an entry. There are also some events of external publishers.
 	plates int
 	// chance is the probability, in percent, with which the fake broker, store and summary API inject faults.
 	chance int
-	// The field restarts is the number of restarts of the processor. Kills and graceful stops alternate. The field
+	// The field restarts is the number of restarts of the processor: kills and graceful stops alternate. The field
 	// crashes is the number of crashes of the store.
 	restarts, crashes int
 }
@@ -59,7 +59,7 @@ func TestProcessorRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
 // published contains the events of a scenario and the results that the test expects.
 type published struct {
 	messages []delivered
-	entries  [][]store.Published // the generated entries of each partition
+	entries  [][]store.Published // the entries from generators, by partition
 	exits    [][]store.Published
 	// matched is the number of generated exits that have an entry.
 	matched int64
@@ -136,8 +136,8 @@ func (p *published) exit(plate string, intent event.Intent) {
 	}
 }
 
-// exitBeforeEntry publishes an entry, and an exit of the same plate with an earlier timestamp. The processor
-// dead-letters the exit. The exit never takes effect, so exitBeforeEntry does not add it to p.exits.
+// exitBeforeEntry publishes an entry, and an exit of the same plate that is dated before the entry. The processor must
+// dead-letter the exit. p.exits does not contain the exit, because it never takes effect.
 func (p *published) exitBeforeEntry(plate string) {
 	p.entry(plate)
 	partition := event.PartitionOf(plate, len(p.exits))
@@ -310,11 +310,11 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 	if sum := got.ExternalMatched + got.EntryNotFound; sum != int64(p.externalExits) {
 		complain("%d of %d external exits took effect", sum, p.externalExits)
 	}
-	// The following figures depend on the order in which events are processed, so the test cannot predict them.
+	// These counts depend on the order in which events are processed, so the test cannot predict them.
 	want.Runs, want.Partitions, want.DuplicatesSuppressed = got.Runs, got.Partitions, got.DuplicatesSuppressed
 	want.ExternalMatched, want.EntryNotFound = got.ExternalMatched, got.EntryNotFound
 	want.SummariesStored = int64(len(p.summaries)) + got.ExternalMatched
-	want.Outbox = 1 // the summary that the API rejected stays in the outbox
+	want.Outbox = 1 // the summary that the API rejected
 	if diff := cmp.Diff(want, got); diff != "" {
 		complain("the ledger (-want +got):\n%s", diff)
 	}
@@ -330,9 +330,9 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	// The API can hold summaries that the ledger does not count. Example: the API stores the summary of an external
-	// exit. Then a crash of the store undoes the effects of the exit and of its entry. If the exit now uses up its
-	// attempts before the entry is processed again, the ledger does not count the exit as matched.
+	// The API can hold more summaries of external exits than the ledger counts, because a crash of the store can undo
+	// an exit and its entry after the API has stored the summary. If the exit then uses up its attempts before the
+	// entry is processed again, it does not count as matched.
 	if held < got.ExternalMatched {
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}

@@ -14,8 +14,7 @@ const (
 	StageParse Stage = "parse"
 	// StageStore means that a call to the store failed.
 	StageStore Stage = "store"
-	// StageSummarize means that an exit and its entry do not form a valid visit, because the exit is dated before
-	// the entry.
+	// StageSummarize means that there can be no summary, because the exit is dated before its entry.
 	StageSummarize Stage = "summarize"
 	// StagePost means that the summary API did not accept the summary.
 	StagePost Stage = "post"
@@ -30,8 +29,8 @@ func Stages() []Stage {
 	return []Stage{StageParse, StageStore, StageSummarize, StagePost, StageSettle, StagePanic}
 }
 
-// quotesNoMessage reports whether errors of the stage are free of message content, so that they may be logged.
-// Errors of other stages may quote a plate.
+// quotesNoMessage reports whether the errors of this stage never quote a message, and so may be logged. Errors of other
+// stages may quote a plate.
 func (s Stage) quotesNoMessage() bool { return s == StageParse || s == StageSummarize }
 
 // Failure is the error of a message whose processing failed.
@@ -44,7 +43,7 @@ type Failure struct {
 	permanent bool
 }
 
-// Transient returns a Failure of a message that may succeed when it is processed again.
+// Transient returns a Failure of a message whose processing may succeed later.
 func Transient(stage Stage, eventID string, err error) *Failure {
 	return &Failure{Stage: stage, EventID: eventID, Err: err}
 }

@@ -36,7 +36,7 @@ func answer(o Outcome, err error) handlerFunc {
 type fakeQueues struct {
 	mu     sync.Mutex
 	queues map[broker.Queue]chan broker.Delivery
-	err    error // the error that Consume returns
+	err    error // returned by Consume
 }
 
 func newFakeQueues() *fakeQueues {
@@ -61,8 +61,8 @@ func (f *fakeQueues) Consume(ctx context.Context, q broker.Queue, _ int) (<-chan
 	return deliveries, nil
 }
 
-// deliver delivers a message whose identifier and body are id. The returned settler records how the processor settles
-// the delivery.
+// deliver delivers a message with the given identifier, which is also its body. The returned settler records how the
+// processor settles the delivery.
 func (f *fakeQueues) deliver(q broker.Queue, id string) *fakeSettler {
 	s := &fakeSettler{}
 	f.queue(q) <- broker.Delivery{Message: broker.Message{ID: id, Body: []byte(id)}, Queue: q, Settler: s}
@@ -151,7 +151,7 @@ func pop(errs *[]error) error {
 	return err
 }
 
-// rig is a processor whose broker and store are fakes.
+// rig is a processor with a fake broker and a fake store.
 type rig struct {
 	*Processor
 	queues   *fakeQueues
@@ -168,7 +168,8 @@ var (
 	exitQueue  = broker.Queue{Type: event.TypeExit}
 )
 
-// newRig returns a rig with one partition, whose processor handles entries and exits with the given handlers.
+// newRig returns a processor with fake servers. It handles the entries and exits of one partition with the given
+// handlers.
 func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 	t.Helper()
 	r := &rig{

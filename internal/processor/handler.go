@@ -67,7 +67,7 @@ type ExitEventProcessor struct {
 	outages    *outage.Log // logs outages of the summary API
 }
 
-// In the log of outages, partPost identifies the posting of summaries.
+// partPost is the name of the posting of summaries in the log of outages.
 const partPost = "post"
 
 // NewExitEventProcessor returns an ExitEventProcessor for a simulation with the given number of partitions.
@@ -117,9 +117,9 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 	return done, nil
 }
 
-// postSummary posts a summary and removes the summary from the outbox. Two deliveries of the same exit may post the
-// same summary concurrently. The delivery that removes the summary counts as matched, and the other delivery counts as
-// a duplicate.
+// postSummary posts a summary and removes it from the outbox, the list of summaries that the API has not accepted yet.
+// Two deliveries of the same exit may post the same summary concurrently. Only the delivery that removes it counts as
+// matched. The other counts as a duplicate.
 func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
 	err := p.poster.Post(ctx, s)
 	switch {

@@ -35,9 +35,9 @@ var (
 type stepStore struct {
 	result store.Result
 	err    error
-	// markErr is the error that Mark returns. settleErr is the error that SettleSummary returns.
+	// markErr and settleErr are the errors that Mark and SettleSummary return.
 	markErr, settleErr error
-	// settledBefore makes SettleSummary report that the summary has left the outbox already.
+	// settledBefore makes SettleSummary report that the summary was already settled.
 	settledBefore bool
 
 	entries []store.EntryStep
@@ -69,7 +69,7 @@ func (s *stepStore) SettleSummary(_ context.Context, partition int, id string) (
 	return store.ResultSettled, s.settleErr
 }
 
-// posted is a fake summary API that records the summaries and returns err.
+// posted is a fake summary API. It records the posted summaries and returns err.
 type posted struct {
 	summaries []event.Summary
 	err       error
@@ -80,7 +80,7 @@ func (p *posted) Post(_ context.Context, s event.Summary) error {
 	return p.err
 }
 
-// verdict is an error of the summary API. The value true means that the error is permanent.
+// verdict is an error of the summary API. It is true if the API rejects the summary permanently.
 type verdict bool
 
 func (v verdict) Error() string   { return fmt.Sprintf("rejected, permanently: %t", bool(v)) }
@@ -109,7 +109,7 @@ func TestEntryEventProcessor_RecordsEntries(t *testing.T) {
 		name    string
 		store   stepStore
 		want    Outcome
-		failure string // the stage of the expected failure, or empty
+		failure string // the stage at which a failure is expected, or empty
 	}{
 		{name: "a new entry is recorded", store: stepStore{result: store.ResultRecorded}, want: OutcomeRecorded},
 		{name: "a recorded entry is a duplicate", store: stepStore{result: store.ResultDuplicate}, want: OutcomeDuplicate},
@@ -167,7 +167,7 @@ func TestExitEventProcessor_SummaryAPIIsDown_LogsOneOutage(t *testing.T) {
 		}
 		api.err = nil
 		process()
-		time.Sleep(10 * time.Second) // an outage ends only after some seconds without a failure
+		time.Sleep(10 * time.Second) // the outage ends only after some seconds without a failure
 		var levels []string
 		for line := range strings.Lines(log.String()) {
 			if strings.Contains(line, "summary API") {
@@ -369,7 +369,7 @@ func TestProcessMessage_LogsResultsAtDebugLevelOnly(t *testing.T) {
 	tests := []struct {
 		level  slog.Level
 		result store.Result
-		want   string // empty if nothing is logged
+		want   string // part of the expected log line; empty if nothing is logged
 	}{
 		{level: slog.LevelInfo, result: store.ResultUnmatchedExpected},
 		{level: slog.LevelDebug, result: store.ResultUnmatchedExpected, want: "expected=true"},

@@ -157,8 +157,8 @@ func TestProcessorRun_ContextEnds_LeavesNoDeliveryUnsettled(t *testing.T) {
 			t.Fatalf("processor %d left %d deliveries unsettled", n, left)
 		}
 	}
-	// The ledger must count no duplicates: each processor settles its deliveries before it ends, so no event is
-	// delivered again after it has taken effect.
+	// Each processor settles its deliveries before it ends. So no event is delivered again after it has taken effect,
+	// and the ledger must count no duplicates.
 	m.expectBalance(t, false)
 }
 

@@ -102,11 +102,12 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 // effect before it was due, by more than clockDifference, its latency is unknown.
 const clockDifference = time.Second
 
-// recordEffect records an event that took effect at the given time. The parameter scheduled is the due time of the
-// event. If the event does not carry its due time, scheduled is zero and no latency is recorded. The latency of an
-// event that took effect before it was due is 0, or not recorded if the clocks differ too much. Call recordEffect once
-// per event, when the effect is durable. Before that, the store may lose the effect, and the event is then processed
-// again.
+// recordEffect records an event that took effect at the given time. The parameter scheduled is the time at which the
+// event was due. If it is zero, the latency is unknown and is not recorded. If the event took effect before it was due,
+// the latency counts as 0, or is not recorded if the difference exceeds clockDifference.
+//
+// Call recordEffect once per event, when the effect is durable. Before that, the store may lose the effect, and the
+// event is then processed again.
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() && at.Sub(scheduled) >= -clockDifference {

@@ -136,7 +136,7 @@ func TestRecordEffect_UnknownLatencyIsOmitted_NegativeLatencyCountsAsZero(t *tes
 	m := r.pipelines[event.TypeEntry].metrics
 	now := time.Now()
 	m.recordEffect(now, time.Time{})
-	m.recordEffect(now, now.Add(time.Hour)) // the clock was set back while the event was in a queue
+	m.recordEffect(now, now.Add(time.Hour)) // due in the future, because the clock was set back after the publication
 	if got := r.Stats().EndToEnd().Count(); got != 0 {
 		t.Errorf("%d observations of events whose latency is unknown", got)
 	}

@@ -14,7 +14,7 @@ const (
 	externalAttempts  = 6
 )
 
-// entryOrigin returns the origin of the entry with the identifier id. partition is the partition of the entry's plate.
+// entryOrigin returns the store.Origin of the entry with the identifier id. partition is the partition of its plate.
 func entryOrigin(msg *broker.Message, id string, partition int) store.Origin {
 	if own, ok := generatedID(msg, id, partition); ok {
 		return store.Origin{ID: id, Run: own.Run, Partition: partition, Seq: own.Seq}

@@ -17,8 +17,8 @@ const (
 	outcomeNone Outcome = iota
 	// OutcomeRecorded means that an entry was recorded as a parked vehicle.
 	OutcomeRecorded
-	// OutcomeMatched means that an exit ended a visit and the summary API accepted the summary. If the API accepts the
-	// summary only in a later call of ProcessMessage, that call counts as matched and the earlier ones as failed.
+	// OutcomeMatched means that an exit ended a visit and the summary API accepted the summary. Earlier calls of
+	// ProcessMessage in which the API did not accept the summary count as failed.
 	OutcomeMatched
 	// OutcomeUnmatchedExpected means that an exit found no visit, as its generator intended.
 	OutcomeUnmatchedExpected
@@ -27,7 +27,7 @@ const (
 	OutcomeUnmatchedUnexpected
 	// OutcomeEntryNotFound means that the last attempt to process an exit of an external publisher found no visit.
 	OutcomeEntryNotFound
-	// OutcomeEarly means that an exit found no visit yet. The processor retries it.
+	// OutcomeEarly means that no parked vehicle has the plate of the exit yet. The processor retries the exit.
 	OutcomeEarly
 	// OutcomeDuplicate means that the event had taken effect before, so this call of ProcessMessage changed nothing.
 	// If two deliveries of an exit post the same summary, the one that removes the summary from the outbox counts as

@@ -35,7 +35,7 @@ type pipeline struct {
 	deadLetters DeadLetters
 	durability  Durability
 
-	settlers []*settler // one settler for each partition of the store
+	settlers []*settler // one for each partition of the store
 	flight   *flight
 	metrics  *metrics
 	reporter *reporter
@@ -75,8 +75,8 @@ func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Deliver
 	workers.Wait()
 }
 
-// processAll starts to process the given deliveries again, because the store may have lost their effects. It does not
-// wait for the end of the processing.
+// processAll processes deliveries again, because the store may have lost their effects. It does not wait for the end of
+// the processing.
 func (p *pipeline) processAll(ctx context.Context, all []work) {
 	var next atomic.Int64
 	for range min(p.concurrency, len(all)) {
@@ -96,7 +96,7 @@ func (p *pipeline) process(ctx context.Context, w *work) {
 		p.metrics.redeliveries.Add(1)
 	}
 	if acknowledgeEarly {
-		_ = d.Settler.Ack() // after a failed acknowledgement, the broker delivers the message again
+		_ = d.Settler.Ack() // if Ack fails, the broker delivers the message again
 	}
 	retry := newBackoff()
 	for ctx.Err() == nil {
@@ -117,7 +117,7 @@ func (p *pipeline) process(ctx context.Context, w *work) {
 				return
 			}
 		case processAgain:
-			_ = retry.Wait(ctx, retryAfter(failure)) // if ctx has ended, the loop ends
+			_ = retry.Wait(ctx, retryAfter(failure)) // Wait fails only if ctx has ended, which also ends the loop
 		}
 	}
 	p.requeue(ctx, d)
@@ -186,7 +186,7 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
-		if done.Mark == (store.Mark{}) { // the message had no effect, so any partition can count the dead letter
+		if done.Mark == (store.Mark{}) { // without an effect, any partition can count the dead letter
 			done.Partition = d.Queue.Partition
 			if done.Mark, err = p.durability.Mark(ctx, done.Partition); err != nil {
 				return err
@@ -199,8 +199,8 @@ func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done
 	})
 }
 
-// untilAnswered retries a call to the store until the call returns nil or store.ErrRolledBack. It returns other
-// errors only if ctx has ended.
+// untilAnswered retries a call to the store until it returns nil or store.ErrRolledBack. Any other error means that ctx
+// has ended.
 func (p *pipeline) untilAnswered(ctx context.Context, call func() error) error {
 	retry := newBackoff()
 	for {
@@ -215,8 +215,8 @@ func (p *pipeline) untilAnswered(ctx context.Context, call func() error) error {
 	}
 }
 
-// transfer moves the message of a delivery to another queue, and thereby settles the delivery. It retries until the
-// delivery is settled or the session of the delivery has ended. If ctx ends first, transfer requeues the delivery.
+// transfer settles a delivery by moving its message to another queue. It retries until the delivery is settled or its
+// session has ended. If ctx ends first, transfer requeues the delivery.
 func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(context.Context) error) {
 	retry := newBackoff()
 	for {
@@ -233,7 +233,7 @@ func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(c
 	}
 }
 
-// requeue returns a delivery to its queue because the drain timeout has expired.
+// requeue returns a delivery to its queue. It is used when the drain timeout has expired.
 func (p *pipeline) requeue(ctx context.Context, d *broker.Delivery) {
 	p.recordSettled(ctx, d, d.Settler.Requeue())
 	p.flight.requeued.Add(1)
@@ -261,7 +261,7 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {
-		return // the drain timeout has expired
+		return // the drain timeout has canceled the processing
 	}
 	about := problem{level: slog.LevelWarn, message: "Processing failed, retrying", eventType: p.eventType, stage: f.Stage}
 	detail := broker.Reason{Detail: f.Err.Error()}.Bounded().Detail
@@ -282,7 +282,7 @@ func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.reporter.report(about, detail)
 }
 
-// reportOutcome logs unexpected outcomes.
+// reportOutcome logs exits that unexpectedly found no visit.
 func (p *pipeline) reportOutcome(o Outcome) {
 	switch o {
 	case OutcomeUnmatchedUnexpected:

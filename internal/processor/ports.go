@@ -10,12 +10,14 @@ import (
 
 // Handler processes the messages of one event type. Its method must be safe for concurrent use.
 type Handler interface {
-	// ProcessMessage applies the effect of one message. It may be called again with the same message, after a
-	// failure or a redelivery, and must not apply the effect twice.
+	// ProcessMessage applies the effect of one message. It may be called again with the same message, after a failure
+	// or a redelivery, and must not apply the effect twice.
 	//
 	// The handler creates its errors with Transient or Permanent. Any other error counts as a transient failure of the
-	// store. If an error is permanent and the handler has called the store, the completion must contain Partition and
-	// Mark: the message may have had an effect, which must be durable before the message is dead-lettered.
+	// store.
+	//
+	// If an error is permanent and the handler has called the store, the message may have had an effect. The completion
+	// must then contain Partition and Mark, so that the effect becomes durable before the message is dead-lettered.
 	ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error)
 }
 
@@ -23,9 +25,9 @@ type Handler interface {
 // settled.
 type Completion struct {
 	Outcome Outcome
-	// Partition is the partition of the store in which the event took effect. Mark is the mark that the handler read
-	// for that partition before the effect, so that Durability.WaitDurable can detect a restart of the store. Mark is
-	// zero if the handler did not call the store.
+	// Partition is the partition of the store in which the event took effect. Mark identifies the server process of
+	// this partition before the effect, so that Durability.WaitDurable can detect a restart. Mark is zero if the
+	// handler did not call the store.
 	Partition int
 	Mark      store.Mark
 }
@@ -48,8 +50,8 @@ type ExitStore interface {
 	SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error)
 }
 
-// Marker returns the current mark of a partition. The mark identifies the server process of the store. The caller later
-// passes the mark to Durability.WaitDurable, which detects whether the store has restarted since Mark was called.
+// Marker returns the mark of a partition, which identifies the current server process of the store. The caller later
+// passes the mark to Durability.WaitDurable, which detects whether the store has restarted since then.
 type Marker interface {
 	Mark(ctx context.Context, partition int) (store.Mark, error)
 }

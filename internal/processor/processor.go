@@ -22,17 +22,18 @@ const (
 	DefaultDrainTimeout = 20 * time.Second
 
 	// prefetchFactor is the number of deliveries per worker that may be unsettled at a time. One of them is being
-	// processed; the others are being transferred or wait for durability. At 5,000 events/s and with 256 workers,
-	// the factor 8 allows a wait of 400 ms.
+	// processed; the others are being transferred or wait for durability. For example, the factor 8 suffices for 256
+	// workers at 5,000 events/s if this wait takes at most 400 ms.
 	prefetchFactor = 8
 	// maxPrefetch limits the number of unsettled deliveries, and so the memory that they use: half a gigabyte if
 	// all bodies have the maximum size, a few megabytes for generated events.
 	maxPrefetch = 8192
-	// prefetchWait is the wait for durability that prefetchFactor allows. A longer wait needs a larger prefetch count.
+	// prefetchWait is the longest wait for durability for which prefetchFactor suffices. A longer wait needs a larger
+	// prefetch count.
 	prefetchWait = 400 * time.Millisecond
-	// maxGrown limits the growth of the prefetch count with Config.Latency. It is the number of deliveries of all
-	// queues together. If all bodies have the maximum size, they use 384 MiB, three quarters of the default memory
-	// limit of a processor pod.
+	// maxGrown limits the prefetch count that a high Config.Latency leads to, added up over all queues. If all bodies
+	// have the maximum size, these deliveries use 384 MiB, three quarters of the default memory limit of a processor
+	// pod.
 	maxGrown = 6144
 )
 
@@ -137,7 +138,7 @@ func (p *Processor) Stats() Stats {
 	}
 }
 
-// Totals returns the measurements since the start, in the form that a timeline needs. It may be called at any time.
+// Totals returns the measurements since the start as a row of a timeline. It may be called at any time.
 func (p *Processor) Totals() timeline.Row {
 	s := p.Stats()
 	return timeline.Row{Entry: s.Entry.events(), Exit: s.Exit.events()}
@@ -155,12 +156,11 @@ func (p *Processor) InFlight() int64 {
 	return n
 }
 
-// Run consumes the queues until ctx ends, and then finishes and settles all deliveries. It must be called only
-// once.
+// Run consumes the queues until ctx ends or the consumer fails. Then it finishes and settles all deliveries. It must be
+// called only once.
 //
-// Run returns nil when all deliveries are settled, or ErrUnfinished if the drain timeout expires first. If the
-// consumer fails, possibly before ctx ends, Run settles all deliveries in the same way and returns the error of the
-// consumer.
+// Run returns nil if ctx has ended and all deliveries are settled. The error contains ErrUnfinished if the drain
+// timeout expires first, and the error of the consumer if the consumer fails.
 func (p *Processor) Run(ctx context.Context) error {
 	consuming, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -187,8 +187,8 @@ func (p *Processor) Run(ctx context.Context) error {
 	return p.result(ctx, consuming)
 }
 
-// consume consumes every queue until the context named consuming is cancelled. It returns when all deliveries are
-// processed. If the Go channel with the deliveries of one queue is closed earlier, consume stops consuming all queues.
+// consume consumes every queue until the context named consuming ends. It returns when all deliveries are processed. If
+// the Go channel with the deliveries of one queue is closed earlier, consume stops consuming all queues.
 func (p *Processor) consume(consuming, working context.Context, stop context.CancelCauseFunc) {
 	var consumers sync.WaitGroup
 	defer consumers.Wait()

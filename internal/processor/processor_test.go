@@ -102,7 +102,7 @@ func TestProcessorRun_StoreIsRolledBack_ProcessesTheMessagesAgain(t *testing.T) 
 			calls[msg.ID]++
 			outcome := OutcomeRecorded
 			if msg.ID == "b" && calls["b"] == 2 {
-				outcome = OutcomeDuplicate // the store still has the effect of message b
+				outcome = OutcomeDuplicate // the first call for message b took effect, and the store kept this effect
 			}
 			mu.Unlock()
 			mark, err := r.store.Mark(ctx, 0)
@@ -226,8 +226,8 @@ func TestProcessorRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// tt.stuck handles the messages that are meant to block a worker. If tt.unsettleable is true, every attempt to
-		// move these messages to another queue fails.
+		// stuck handles the messages that are meant to block a worker. If unsettleable is true, these messages cannot
+		// be moved to another queue.
 		stuck        func(ctx context.Context) (Completion, error)
 		unsettleable bool
 	}{

@@ -14,9 +14,10 @@ import (
 )
 
 // BenchmarkRecorder_CPUTimePerEvent measures the CPU cost of recording a timeline in memory. Each iteration processes
-// the same number of events without a recorder, with one, and without one again. The ratio "with/without" compares the
-// CPU time with the recorder to the mean of the other two, which cancels a steady change of the machine's speed. The
-// ratio "again/without" compares the two runs without a recorder and shows the noise. All results are medians.
+// the same number of events without a recorder, with one, and without one again. The metric "with/without" is the CPU
+// time with a recorder, divided by the mean of the runs without one. The mean cancels a steady change of the machine's
+// speed. The metric "again/without" compares the two runs without a recorder, and shows the noise. All results are
+// medians.
 func BenchmarkRecorder_CPUTimePerEvent(b *testing.B) {
 	const events = 500_000
 	p, process := startPipeline(b)

@@ -19,7 +19,7 @@ type problem struct {
 	level     slog.Level
 	message   string
 	eventType event.Type
-	stage     Stage // the stage in which processing failed; empty if no stage failed
+	stage     Stage // where processing failed; empty if it did not fail
 }
 
 type occurrences struct {

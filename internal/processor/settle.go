@@ -54,27 +54,26 @@ func deadLetterKey(f *Failure, body []byte) string {
 // work is a delivery that is being processed, and the state of its processing.
 type work struct {
 	delivery broker.Delivery
-	// mark identifies the server process of the store. The handler read the mark in its latest attempt, before it
-	// applied the event. So WaitDurable can detect that the store may have lost the effect. The field is set before the
-	// delivery is pushed to a settler.
+	// mark identifies the server process of the store. The handler reads it before it applies the event. With the mark,
+	// WaitDurable detects a restart that may have undone the effect. The field is set before the delivery is pushed to
+	// a settler.
 	mark store.Mark
-	// effectAt is the time at which the event took effect, or zero if the event did not take effect in this process. If
-	// the event is processed again and turns out to be a duplicate, effectAt keeps its value, because the store has not
-	// lost the effect.
+	// effectAt is the time at which this process made the event take effect, or zero if it did not. If the event is
+	// processed again as a duplicate, effectAt does not change, because the store has kept the effect.
 	effectAt time.Time
 }
 
-// settler acknowledges the finished deliveries of one event type and partition. While a settler waits until one batch
-// is durable, it collects the next batch. So one wait covers many deliveries. The prefetch limit of the consumer also
-// limits the size of a batch.
+// settler acknowledges the finished deliveries of one event type and partition, in batches. While it waits until the
+// effects of one batch are durable, it collects the next batch. The prefetch limit of the consumer also limits the size
+// of a batch.
 type settler struct {
 	pipeline  *pipeline
 	partition int
 
 	mu        sync.Mutex
-	arrived   sync.Cond // signalled when the field collected is no longer empty, or when the settler is closed
+	arrived   sync.Cond // signaled when the field collected is no longer empty, or when the settler is closed
 	collected []work
-	spare     []work // the previous batch, whose memory is reused
+	spare     []work // the previous batch, kept to reuse its memory
 	closed    bool
 }
 
@@ -84,7 +83,7 @@ func newSettler(p *pipeline, partition int) *settler {
 	return s
 }
 
-// push adds a delivery whose message has been processed. It does not block.
+// push adds a processed delivery to the next batch. It does not block.
 func (s *settler) push(w work) {
 	s.mu.Lock()
 	s.collected = append(s.collected, w)
@@ -129,9 +128,9 @@ func (s *settler) nextBatch() []work {
 	return batch
 }
 
-// settle settles the deliveries of a batch. A mark identifies the process of the store's server. All deliveries of a
-// batch have the same mark, unless the server restarted or failed over in the middle of the batch. In that case, settle
-// handles the deliveries of each mark separately, because WaitDurable accepts only one mark.
+// settle settles the deliveries of a batch. The mark of a delivery identifies the process of the store's server. The
+// marks in a batch differ only if the server restarted or failed over in the middle of the batch. settle handles the
+// deliveries of each mark separately, because WaitDurable accepts only one mark.
 func (s *settler) settle(ctx context.Context, batch []work) {
 	for len(batch) > 0 {
 		n := groupByMark(batch)
@@ -140,8 +139,8 @@ func (s *settler) settle(ctx context.Context, batch []work) {
 	}
 }
 
-// groupByMark moves the deliveries whose field mark equals batch[0].mark to the front of the batch. It returns the
-// number of these deliveries.
+// groupByMark moves all deliveries with the same store.Mark as the first delivery to the front of the batch. It returns
+// the number of these deliveries.
 func groupByMark(batch []work) int {
 	n := 1
 	for i := 1; i < len(batch); i++ {
@@ -153,8 +152,8 @@ func groupByMark(batch []work) int {
 	return n
 }
 
-// settleSince acknowledges the deliveries of a batch once their effects are durable. All of these effects occurred
-// after the given mark had been read from the store. If the store may have lost the effects, settleSince processes the
+// settleSince acknowledges the deliveries of a batch once their effects are durable. The parameter mark identifies the
+// server process of the store before these effects. If the store may have lost the effects, settleSince processes the
 // deliveries again. If ctx ends first, settleSince requeues the deliveries.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
@@ -180,7 +179,7 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work
 	}
 }
 
-// isOver reports whether an error means that a delivery needs no further settling. Either the delivery is already
+// isOver reports whether an error means that a delivery cannot be settled any more. Either the delivery is already
 // settled, or its session has ended and the broker delivers the message again.
 func isOver(err error) bool {
 	return errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrClosed) || errors.Is(err, broker.ErrSettled)

@@ -80,7 +80,7 @@ func TestDeadLetterKey_Redelivery_HasTheSameKey(t *testing.T) {
 	}
 }
 
-func TestGroupByMark_InterleavedMarks_EachGroupContainsAllDeliveriesWithOneMark(t *testing.T) {
+func TestGroupByMark_MarksAlternate_OneGroupPerMark(t *testing.T) {
 	t.Parallel()
 	var batch []work
 	for _, epoch := range []string{"a", "b", "a", "c", "a", "b"} {

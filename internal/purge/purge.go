@@ -39,22 +39,23 @@ func (f Foreign) String() string {
 }
 
 // RemoveQueues deletes the queues of a simulation. Call it before RemoveKeys, because a processor that still receives
-// messages would create keys again. Give each call its own timeout, because one of the servers may not respond. Queues
-// with the mark of another owner belong to another simulation of the same name. RemoveQueues does not delete them; this
-// is not an error.
+// messages would create keys again. Give each call its own timeout, because one of the servers may not respond.
+//
+// RemoveQueues keeps queues that belong to another simulation of the same name. This is not an error.
 func RemoveQueues(ctx context.Context, simulation string, queues Queues) (Foreign, error) {
 	isForeign, err := remove(ctx, queues.Delete, broker.ErrOtherOwner, "queues", simulation)
 	return Foreign{Queues: isForeign}, err
 }
 
-// RemoveKeys deletes the keys of a simulation. Keys with the mark of another owner belong to another simulation of the
-// same name. RemoveKeys does not delete them; this is not an error.
+// RemoveKeys deletes the keys of a simulation. It keeps keys that belong to another simulation of the same name, and
+// reports them in the result, without an error.
 func RemoveKeys(ctx context.Context, simulation string, keys Keys) (Foreign, error) {
 	isForeign, err := remove(ctx, keys.Purge, store.ErrOtherOwner, "keys", simulation)
 	return Foreign{Keys: isForeign}, err
 }
 
-// remove calls f. If the error of f is otherOwner, remove returns true instead of the error.
+// remove calls f, which removes queues or keys. It returns true if f fails because another simulation owns them, which
+// is not an error.
 func remove(ctx context.Context, f func(context.Context) error, otherOwner error, what, simulation string) (isForeign bool, err error) {
 	switch err := f(ctx); {
 	case errors.Is(err, otherOwner):

@@ -22,7 +22,7 @@ func TestRemove_ServerFails_ReturnsErrorUnlessTheDataBelongsToAnotherOwner(t *te
 	for _, tt := range []struct {
 		name                 string
 		queues, keys         error
-		foreign              string // the data that belongs to another owner
+		foreign              string // "queues" or "keys" if they belong to another owner
 		queuesWant, keysWant string // the texts of the errors, or "" for no error
 	}{
 		{"all is well", nil, nil, "", "", ""},

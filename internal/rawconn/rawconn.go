@@ -1,10 +1,11 @@
 // Package rawconn makes TCP connections cheap for processes that are idle most of the time.
 //
 // The Go runtime has a monitor thread, which sleeps while all goroutines wait. The first system call after such a wait
-// wakes the thread, in case the call blocks. The thread then polls every 20 µs until all goroutines wait again. At a few
-// hundred messages per second, this costs more CPU than the messages themselves. But a read or write of a TCP connection
-// does not block, because the runtime puts sockets into non-blocking mode. So the connections of this package read and
-// write with raw system calls, which the runtime does not notice.
+// wakes the thread, in case the call blocks. The thread then polls every 20 µs until all goroutines wait again. At a
+// few hundred messages per second, this costs more CPU than the messages themselves.
+//
+// Reads and writes of a TCP connection do not block, because the runtime puts sockets into non-blocking mode. So the
+// connections of this package read and write with raw system calls, which the runtime does not notice.
 package rawconn
 
 import "net"

@@ -11,7 +11,7 @@ import (
 	"unsafe"
 )
 
-// Conn is a TCP connection.
+// Conn is a TCP connection that reads and writes with raw system calls.
 type Conn struct {
 	*net.TCPConn
 
@@ -70,7 +70,7 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 // IsQuiet reports whether it is certain that the connection is open and has no data to read.
 func (c *Conn) IsQuiet() bool {
 	quiet := false
-	_ = c.raw.Control(func(fd uintptr) { // Control fails only if the connection is closed; IsQuiet then returns false
+	_ = c.raw.Control(func(fd uintptr) { // fails only for a closed connection, which is not quiet
 		var b [1]byte
 		_, _, failure := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), unsafe.Sizeof(b), syscall.MSG_PEEK, 0, 0) //nolint:gosec // package unsafe documents this use
 		quiet = failure == syscall.EAGAIN

@@ -54,7 +54,7 @@ func TestConn_BehavesAsANetConn(t *testing.T) {
 func TestConn_LargeWrite_ArrivesWhole(t *testing.T) {
 	t.Parallel()
 	client, server := pair(t, rawconn.New)
-	sent := bytes.Repeat([]byte("parking "), 1<<20) // more bytes than the buffers of the sockets can hold
+	sent := bytes.Repeat([]byte("parking "), 1<<20) // too much for the buffers of the sockets
 	written := make(chan error, 1)
 	go func() {
 		n, err := client.Write(sent)
@@ -76,7 +76,7 @@ func TestConn_LargeWrite_ArrivesWhole(t *testing.T) {
 	}
 }
 
-// With -race, this test fails unless a read happens after the write of the same bytes (see the Go memory model).
+// The race detector must see that each write happens before the read of the same bytes (see the Go memory model).
 func TestConn_WriteAndRead_AreOrderedForTheRaceDetector(t *testing.T) {
 	t.Parallel()
 	wraps := map[string]func(net.Conn) net.Conn{"raw": rawconn.New, "plain": plain}
@@ -130,7 +130,7 @@ func TestConnIsQuiet_UnreadDataOrClosed_IsFalse(t *testing.T) {
 	}
 }
 
-// Logs contain these errors, so their texts must be the usual ones.
+// The errors of a Conn appear in logs, so they must have the same texts as the errors of package net.
 func TestConn_Errors_AreThoseOfPackageNet(t *testing.T) {
 	t.Parallel()
 	buffer := make([]byte, 8)
@@ -209,9 +209,8 @@ func provoked(t *testing.T, wrap func(net.Conn) net.Conn, provoke func(client, s
 	return string(text)
 }
 
-// BenchmarkConn_RareMessages_CPUTime measures the cost of a message that arrives while the process is idle: the time
-// between two messages is 2 ms. The ratios divide the cost with this package by the cost with package net. The same run
-// measures both.
+// BenchmarkConn_RareMessages_CPUTime measures the CPU time per message if a message arrives every 2 ms, while the
+// process is idle. It reports ratios: the cost with this package, divided by the cost with package net in the same run.
 func BenchmarkConn_RareMessages_CPUTime(b *testing.B) {
 	measure := func(wrap func(net.Conn) net.Conn, messages int) pingtest.Cost {
 		client, server := pair(b, wrap)

@@ -20,12 +20,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// command makes the agents inject a fault. If the fault has a duration, the returned time is when the fault was in
-// effect in all pods. Otherwise, the returned time is when the fault hit the first pod.
+// command makes the agents of the chosen pods inject a fault. If the fault has a duration, the returned time is when it
+// was in effect in all pods. Otherwise, it is when the fault hit the first pod.
 //
-// An agent that did not answer may have injected the fault. So if the injection of a fault with a duration fails,
-// command ends the fault in all pods. Exception: if another operator takes over, command leaves the fault in effect,
-// because the other operator continues the fault.
+// If a fault with a duration cannot be injected, command ends it in all pods, because an agent that did not answer may
+// have injected it. If another operator takes over, command leaves the fault to that operator.
 func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -52,8 +51,8 @@ func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err er
 	return at, err
 }
 
-// commandAll sends a command to the agents in the given pods, one after the other. For the meaning of the returned
-// time, see the method command.
+// commandAll sends a command to the agents in the given pods, one after the other. It returns when the fault was in
+// effect in all pods or, for a fault without a duration, when the fault hit the first pod.
 func (i *injector) commandAll(ctx context.Context, agents *agent.Client, a attempt, commanded []fault.Chosen, command agent.Command) (at time.Time, err error) {
 	for n := range commanded {
 		f, err := i.commandOne(ctx, agents, a, &commanded[n], command)
@@ -101,9 +100,8 @@ func (i *injector) commandOne(ctx context.Context, agents *agent.Client, a attem
 	}
 }
 
-// isolated returns the value of agent.Command.From for an isolation. If the target is a client of the servers, the
-// value contains the addresses of the chosen pods. If the target is a server, the value is nil, which stands for all
-// clients.
+// isolated returns the clients that an isolation cuts off, for agent.Command.From: the addresses of the chosen pods, or
+// nil (all clients) if the target is a server.
 func (i *injector) isolated(ctx context.Context, a attempt) ([]netip.Addr, error) {
 	spec := &i.target().Simulation.Spec
 	component := resources.ComponentOf(a.Target)
@@ -151,8 +149,8 @@ func (i *injector) commanded(ctx context.Context, r fault.Record) ([]fault.Chose
 	return commanded, nil
 }
 
-// hitsItself reports whether the agents that inject a fault run in the pods that the fault hits. It returns false only
-// for an isolation of clients, which the agents of the servers inject.
+// hitsItself reports whether the pods that a fault hits contain the agents that inject it. Only an isolation of clients
+// is different: the agents of the servers inject it.
 func hitsItself(r *fault.Record) bool {
 	return r.Action != plan.ActionIsolate || slices.Contains(resources.Servers(), resources.ComponentOf(r.Target))
 }
@@ -177,9 +175,9 @@ func agentOf(pod *corev1.Pod) string {
 	return net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.AgentPort))
 }
 
-// untilEnded waits until all agents have ended a fault, and returns the time at which the last agent ended the fault.
-// The parameter timer is the time at which the agents end the fault by themselves. If ctx ends earlier, untilEnded
-// tells all agents to end the fault, unless another operator takes over.
+// untilEnded waits until all agents have ended a fault, and returns when the last agent ended it. The agents end the
+// fault by themselves at the time named timer. If ctx ends earlier, untilEnded tells all agents to end the fault,
+// unless another operator takes over.
 func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Time) (time.Time, error) {
 	commanded, err := i.commanded(context.WithoutCancel(ctx), r)
 	for ; err != nil; commanded, err = i.commanded(context.WithoutCancel(ctx), r) {
@@ -217,13 +215,12 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 }
 
 // keepCut keeps an isolation of clients in effect until the given time or until ctx ends, even if the pods of the
-// servers are replaced. The parameter commanded contains the servers whose agents have injected the fault. If the agent
-// of a server does not know the fault, for example because the pod of the server is new, keepCut sends this agent a
-// command to inject the fault for the remaining time. Before keepCut returns, it ends the fault in all agents to which
-// it has sent this command, unless another operator takes over.
+// servers are replaced. The parameter commanded contains the servers whose agents have injected the fault. keepCut
+// commands each agent that does not know the fault, such as that of a new pod, to inject it for the remaining time.
+// Before keepCut returns, it ends the fault in these agents, unless another operator takes over.
 //
 // keepCut returns an error if its last check found a server that the clients might still reach. It ignores the checks
-// in the last second before the end of the isolation, because agents may end the fault that early (see earlyTolerance).
+// in the last second of the isolation, because agents may end the fault that early (see earlyTolerance).
 func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
 	cut := map[string]fault.Chosen{}
 	for wait(ctx) == nil && time.Now().Before(until) {
@@ -254,8 +251,8 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 }
 
 // ensureCut makes sure that the agent of a server rejects the isolated clients. If the agent does not know the fault,
-// for example because the pod of the server is new, ensureCut sends the agent a command to inject the fault, and the
-// result named again is true. ensureCut returns an error if the clients may still reach the server.
+// for example because the pod is new, ensureCut commands it to inject the fault, and again is true. ensureCut returns
+// an error if the clients may still reach the server.
 func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.Chosen, isCommanded bool, until time.Time) (again bool, err error) {
 	pod, err := i.podOf(ctx, server)
 	if errors.Is(err, errReplaced) {
@@ -277,7 +274,8 @@ func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.
 	return again, nil
 }
 
-// cutAgain makes the agent of a server reject the isolated clients until the given time.
+// cutAgain commands an agent that does not know the isolation, such as the agent of a new server pod, to reject the
+// isolated clients until the given time.
 func (i *injector) cutAgain(ctx context.Context, r fault.Record, pod *corev1.Pod, until time.Time) error {
 	agents, err := i.agents()
 	if err != nil {
@@ -291,8 +289,8 @@ func (i *injector) cutAgain(ctx context.Context, r fault.Record, pod *corev1.Pod
 	return err
 }
 
-// forEachPod calls f for all pods at the same time, and waits for all calls. It returns the latest of the times that
-// the calls return, and the errors of all calls.
+// forEachPod calls f for all pods at the same time, and waits for all calls. Each call returns a time. The result is
+// the latest of these times, and the errors of all calls.
 func forEachPod(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (last time.Time, err error) {
 	times, errs := make([]time.Time, len(pods)), make([]error, len(pods))
 	var calls sync.WaitGroup
@@ -306,12 +304,12 @@ func forEachPod(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (
 	return last, errors.Join(errs...)
 }
 
-// hasEnded reports whether a fault has ended in one pod, and when the fault ended. The parameter timer is the time at
-// which the agent ends the fault by itself. If the agent cannot be reached, the fault counts as ended as soon as
-// Timeouts.Evidence has passed since that time.
+// hasEnded reports whether a fault has ended in one pod, and when. The parameter timer is the time at which the agent
+// ends the fault by itself. If the agent cannot be reached, the fault counts as ended when Timeouts.Evidence has passed
+// after that time.
 //
-// hasEnded returns an error if the fault has ended early. Possible causes: the agent was stopped, or Kubernetes
-// restarted a paused container.
+// hasEnded returns an error if the fault has ended early, for example because the agent was stopped, or because
+// Kubernetes restarted a paused container.
 func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen, timer time.Time) (at time.Time, ended bool, err error) {
 	pod, err := i.podOf(ctx, c)
 	var f agent.Fault
@@ -328,8 +326,8 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 		return time.Time{}, false, nil
 	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the agent that injected the fault has stopped
 		if !hitsItself(&r) {
-			// Clients are isolated from a server, and the agent of this server has stopped. The isolation lasts until
-			// its planned end, because keepCut makes the new agent of the server inject the fault again.
+			// A fault isolates clients from a server, and the agent of this server has stopped. The method keepCut
+			// makes the server's new agent inject the fault again, so the isolation lasts until its planned end.
 			return timer, now.After(timer), nil
 		}
 		// The fault ended when its agent stopped. That time is unknown, so use the latest possible time: the planned

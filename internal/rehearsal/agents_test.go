@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// Only a pod that does not exist is certain to reject the isolated clients. If the pod cannot be read, it may still
-// exist.
+// If a pod does not exist, the isolated clients cannot connect to it. If the pod cannot be read, it may still exist and
+// accept connections.
 func TestEnsureCut_PodCannotBeRead_FailsUnlessThePodIsGone(t *testing.T) {
 	t.Parallel()
 	unavailable := errors.New("the API server is not available")

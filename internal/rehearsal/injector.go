@@ -20,7 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// healPoll is the interval between two checks of whether a fault has ended, and between two attempts to inject a fault.
+// healPoll is the interval at which the injector checks whether a fault has ended, and at which it retries an
+// injection.
 const healPoll = 500 * time.Millisecond
 
 // injector injects faults into the pods of one simulation. It implements fault.Resumer.
@@ -62,7 +63,7 @@ func (i *injector) Resume(ctx context.Context, r fault.Record, late bool) (fault
 	return i.inject(ctx, a)
 }
 
-// attempt is an attempt to inject a fault.
+// attempt contains the state of one attempt to inject a fault.
 type attempt struct {
 	fault.Record
 
@@ -95,10 +96,9 @@ func (i *injector) inject(ctx context.Context, a attempt) (fault.Injection, erro
 	return i.injection(a.Record, at), nil
 }
 
-// remove deletes or evicts the chosen pods. It returns the time at which the first pod was hit. If a resumed attempt
-// finds that a chosen pod is terminating, missing, or replaced by a pod with another UID, then an earlier process of
-// the operator has hit the chosen pod. The time of that hit is unknown, so remove uses the time at which the pod was
-// chosen.
+// remove deletes or evicts the chosen pods, and returns the time at which the first pod was hit. A resumed attempt may
+// find that a chosen pod is terminating, missing, or replaced by a pod with another UID. Then an earlier process of the
+// operator has hit the pod, at an unknown time. remove uses the time at which the pod was chosen instead.
 func (i *injector) remove(ctx context.Context, a attempt) (first time.Time, err error) {
 	var hit []string
 	for n := range a.Chosen {
@@ -178,8 +178,7 @@ func (i *injector) injection(r fault.Record, at time.Time) fault.Injection {
 	return injection
 }
 
-// isHeld reports whether a fault with a duration is now in effect in the pod. The fault of the given record does not
-// count.
+// isHeld reports whether a fault other than the given one is pausing or isolating the pod.
 func (i *injector) isHeld(pod string, except *fault.Record) bool {
 	return slices.ContainsFunc(i.records(), func(r fault.Record) bool {
 		return r.State == fault.Active && r.Action.Lasts() && r.ID() != except.ID() && slices.Contains(r.Hit, pod)

@@ -19,8 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// maxBytes is the maximum size of a journal. It is limited because a ConfigMap cannot be larger than 1 MiB. A journal
-// that would be larger is compacted to three quarters of maxBytes, so that compaction is rarely necessary.
+// maxBytes is the maximum size of a journal, because a ConfigMap cannot be larger than 1 MiB. A larger journal is
+// reduced to three quarters of maxBytes, so that this is rarely necessary.
 const maxBytes = 900 << 10
 
 // fieldManager is the field manager with which the journal's ConfigMap is applied.
@@ -42,17 +42,17 @@ type journal struct {
 	// ConfigMaps.
 	direct client.Reader
 	target func() Target
-	// After each save of a record r whose state has changed, the journal calls changed(r).
+	// changed is called after each save of a record whose state has changed.
 	changed func(*fault.Record)
-	// After each successful save, the journal calls failed(nil). After the second and each further consecutive failure,
-	// the journal calls failed(err). The first failure does not count, because a concurrent write to the ConfigMap may
-	// have caused it.
+	// The journal calls failed(nil) after each successful save, and failed(err) after the second and each further
+	// failure in a row. The first failure does not count, because a concurrent write to the ConfigMap may have caused
+	// it.
 	failed   func(error)
 	failures int
 
 	content entries
-	// The field removed contains the IDs of the records that this journal has removed. Save ignores these records,
-	// because the history already counts them.
+	// The field removed contains the IDs of the records that this journal has removed. Save does not add these records
+	// again, because the history already counts them.
 	removed map[string]bool
 	// uid is the UID of the ConfigMap. It is empty as long as the ConfigMap does not exist.
 	uid types.UID
@@ -170,10 +170,9 @@ func putRecord(records []fault.Record, r fault.Record) []fault.Record {
 }
 
 // marshal returns the content as JSON, and the IDs of the records that it has removed. If the JSON is larger than
-// maxBytes, marshal first removes the names of the instances that were hit, beginning with the earliest faults. It does
-// so only for records whose field Measured is set, because the names are not needed any more once the effect of a fault
-// is measured. If that is not enough, marshal also removes records, in the order of fault.Removable, and adds them to
-// the history.
+// maxBytes, marshal removes the names of hit instances, beginning with the earliest faults. It does so only in records
+// whose effect has already been measured, which do not need the names any more. If that is not enough, marshal also
+// moves records to the history, in the order of fault.Removable.
 func (e *entries) marshal() (text string, removed []string, err error) {
 	encoded, err := json.Marshal(e)
 	if err != nil || len(encoded) <= maxBytes {
@@ -184,7 +183,7 @@ func (e *entries) marshal() (text string, removed []string, err error) {
 	for n := range e.Records {
 		if r := &e.Records[n]; excess > 0 && r.Measured != nil && len(r.Hit) > 0 {
 			excess -= size(r.Hit)
-			// Copy the measurements, because the caller's record points to the original, which must not change.
+			// Copy the measurements, because the caller still uses the original.
 			measured := *r.Measured
 			measured.HitOmitted += len(r.Hit)
 			r.Hit, r.Measured = nil, &measured
@@ -218,7 +217,7 @@ func (e *entries) marshal() (text string, removed []string, err error) {
 func size(value any) int {
 	text, err := json.Marshal(value)
 	if err != nil {
-		return 0 // ignore the error: the caller also marshals the value, and gets the same error
+		return 0 // the caller marshals the value, too, and gets the same error
 	}
 	return len(text)
 }

@@ -55,9 +55,8 @@ func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault
 	return choice, nil
 }
 
-// byIndex returns a list of n pods, sorted by index. The index of a pod of a StatefulSet is its ordinal. All other pods
-// get the remaining indexes, in the order of the parameter pods. If there is no pod for an index, the element at this
-// index is nil.
+// byIndex returns a list of n elements, in which each pod is at its index. The index of a pod of a StatefulSet is its
+// ordinal. All other pods get the remaining indexes in their order. An element without a pod is nil.
 func byIndex(pods []*corev1.Pod, n int) []*corev1.Pod {
 	indexed := make([]*corev1.Pod, n)
 	var others []*corev1.Pod
@@ -77,7 +76,7 @@ func byIndex(pods []*corev1.Pod, n int) []*corev1.Pod {
 	return indexed
 }
 
-// chosen identifies a pod and its current containers.
+// chosen returns a fault.Chosen that identifies a pod and its current containers.
 func chosen(pod *corev1.Pod) fault.Chosen {
 	return fault.Chosen{Name: pod.Name, ID: string(pod.UID), Processes: processesOf(pod)}
 }
@@ -150,7 +149,7 @@ func (i *injector) evict(ctx context.Context, c *fault.Chosen) (time.Time, error
 		ObjectMeta:    metav1.ObjectMeta{Name: c.Name, Namespace: i.target().Simulation.Namespace},
 		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
 	}
-	// By default, the client would retry for minutes if a disruption budget forbids the eviction.
+	// By default, the REST client would retry for minutes while a disruption budget forbids the eviction.
 	err := i.core.Post().MaxRetries(0).Namespace(eviction.Namespace).Resource("pods").Name(c.Name).SubResource("eviction").
 		Body(eviction).Do(ctx).Error()
 	switch {
@@ -207,10 +206,10 @@ func (i *injector) isHealed(pods []*corev1.Pod, r *fault.Record, want int) bool 
 	return ready >= want
 }
 
-// untilKilled waits until the kubelet has reported, for each given pod, that a container has ended since the pod was
-// chosen. The container of the agent does not count. A pod that was replaced counts as killed. If nothing is reported
-// for a pod before the timeout, untilKilled returns an error: the agent has killed nothing in this pod, even if it
-// reported success. If ctx ends earlier, untilKilled returns nil, and the fault counts as injected without proof.
+// untilKilled waits until every given pod shows that the fault has killed its target: the kubelet reports that a
+// container other than the agent has ended, or the pod was replaced. If the timeout expires first, untilKilled returns
+// an error, even if the agent has reported success. If ctx ends first, it returns nil, and the fault counts as
+// injected.
 func (i *injector) untilKilled(ctx context.Context, killed []fault.Chosen) error {
 	deadline := time.Now().Add(i.timeouts.Evidence)
 	for n := range killed {
@@ -224,7 +223,7 @@ func (i *injector) untilKilled(ctx context.Context, killed []fault.Chosen) error
 				return fmt.Errorf("pod %s: the agent answered that it killed the target, but no container of the pod has ended within %s",
 					c.Name, i.timeouts.Evidence)
 			}
-			_ = wait(ctx) // wait fails only if ctx has ended, and then the loop ends
+			_ = wait(ctx) // an error means that ctx has ended, and then the loop ends
 		}
 	}
 	return nil

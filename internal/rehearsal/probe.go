@@ -19,9 +19,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// After the agents have reported that a pause or an isolation is in effect, the code in this file checks the report. It
-// sends each target a request whose answer can prove that the fault has no effect. A missing answer proves nothing: for
-// example, a network policy may reject the request.
+// An agent may report that a pause or an isolation is in effect although it is not. To check the report, the code in
+// this file sends each target a request whose answer can prove that the fault has no effect. A missing answer proves
+// nothing: for example, a network policy may reject the request.
 
 // verify returns an error if the target of a pause or an isolation works as if there were no fault.
 func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chosen) error {
@@ -29,7 +29,7 @@ func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chos
 	defer cancel()
 	_, err := forEachPod(a.Chosen, func(c *fault.Chosen) (time.Time, error) {
 		evidence := ""
-		// A pod that no longer exists cannot be probed, so it provides no evidence.
+		// A pod that no longer exists cannot show that the fault has no effect.
 		if pod, err := i.podOf(ctx, c); err == nil {
 			evidence = i.probe(ctx, &a.Record, pod)
 		}
@@ -44,7 +44,7 @@ func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chos
 	return fmt.Errorf("the agents answered that the fault is in effect, but the target works: %w", err)
 }
 
-// isActive reports whether the agents in all given pods answer that the fault has not ended.
+// isActive reports whether the agents in all given pods answer that the fault is still in effect.
 func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Chosen) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
 	defer cancel()
@@ -62,7 +62,8 @@ func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Ch
 	return err == nil
 }
 
-// probe returns the evidence that a fault has no effect on a pod, or "" if it finds no evidence.
+// probe looks for evidence that a fault has no effect on a pod, such as an answer of a paused server. It returns the
+// evidence, or "" if there is none.
 func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) string {
 	component := resources.ComponentOf(r.Target)
 	port := i.clientPort(i.target().Plan, component)
@@ -82,9 +83,10 @@ func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) 
 	return ""
 }
 
-// get sends an HTTP request to a port of a pod. It does not verify the certificate, because the request contains no
-// secret, and the author of the simulation can run any program in the pod anyway. A false response has limited effects:
-// a fault of this simulation gets a wrong outcome, or leaderOf selects another RabbitMQ node of this simulation.
+// get sends an HTTP request to a port of a pod. It does not verify the certificate: the request contains no secret, and
+// a false response has limited effects. At worst, a fault of this simulation gets a wrong outcome, or leaderOf selects
+// another RabbitMQ node of this simulation. The author of the simulation could cause the same, because they can run any
+// program in the pod.
 func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32, path string) (status int, body []byte, err error) {
 	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port)))
 	if resources.TLSOf(i.target().Simulation, c) != nil {
@@ -113,20 +115,21 @@ func (i *injector) stillReaches(ctx context.Context, c resources.Component, pod 
 	return "the readiness check still reaches RabbitMQ"
 }
 
-// fails reports whether the check with the given name failed. The body of an unsuccessful readiness check contains one
-// line for each failed check.
+// fails reports whether the check with the given name failed, according to the body of a readiness response. This body
+// contains one line for each failed check.
 func fails(body []byte, check string) bool {
 	return strings.Contains("\n"+string(body), "\n"+check+": ")
 }
 
-// replies reports whether a server sends anything in reply to a greeting.
+// replies reports whether a server sends anything after the client has sent the greeting, the first bytes of a
+// protocol.
 func replies(ctx context.Context, address, greeting string) bool {
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return false
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // makes a blocked read return
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // closing the connection ends a blocked read
 	defer func() {
 		stop()
 		_ = c.Close() // ignore the error: if ctx has ended, the connection is already closed
@@ -134,13 +137,13 @@ func replies(ctx context.Context, address, greeting string) bool {
 	if _, err := io.WriteString(c, greeting); err != nil {
 		return false
 	}
-	n, _ := c.Read(make([]byte, 1)) // if the connection is cut, n is 0, so the error is not needed
+	n, _ := c.Read(make([]byte, 1)) // if the read fails, n is 0
 	return n > 0
 }
 
-// cutNothing reports whether no agent closed or rejected a connection during the isolation of a processor or generator.
-// That happens if the servers see client addresses other than those of the pods. cutNothing returns false if the number
-// of connections is unknown, because an agent does not answer, or is too old to count connections.
+// cutNothing reports whether the isolation of a processor or generator affected no connection. This happens if the
+// servers see client addresses other than those of the pods. cutNothing returns false if the number of affected
+// connections is unknown, because an agent does not answer, or is too old to count connections.
 func (i *injector) cutNothing(ctx context.Context, r *fault.Record, commanded []fault.Chosen) bool {
 	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()

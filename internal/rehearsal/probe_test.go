@@ -81,7 +81,7 @@ func (w *world) serveReply(t *testing.T, ip string, port int32, reply string) {
 
 func ok(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, httpserver.OK) }
 
-// failing returns a handler that responds like a process that is not ready because it cannot use the given servers.
+// failing returns a readiness handler that reports that the given servers cannot be used.
 func failing(servers ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -96,7 +96,7 @@ func TestRehearsals_AgentOnlyClaimsToInject_FaultCountsAsNotInjected(t *testing.
 	for _, tt := range []struct {
 		target plan.FaultTarget
 		action plan.FaultAction
-		// serve starts the program that answers requests in the target's pod.
+		// serve starts, in the target's pod, the program that answers the operator's probe.
 		serve func(t *testing.T, w *world, ip string)
 		want  string
 		https bool
@@ -121,7 +121,7 @@ func TestRehearsals_AgentOnlyClaimsToInject_FaultCountsAsNotInjected(t *testing.
 		ip := func(n int) string { return fmt.Sprintf("127.77.%d.%d", 100+number, n) }
 		t.Run(fmt.Sprintf("%s of %s, HTTPS %t", tt.action, tt.target, tt.https), func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "fault", Target: tt.target, Action: tt.action, Instances: 1, For: plan.Duration(time.Hour)})
-			w.timeouts.Probe = time.Minute // on a busy machine, an answer may take a long time
+			w.timeouts.Probe = time.Minute // generous, because a busy machine answers slowly
 			if w.https = tt.https; w.https {
 				w.sim.Spec.Monitoring.TLS, w.sim.Spec.SummaryAPI.Managed = &v1alpha1.TLSSpec{}, &v1alpha1.ManagedSummaryAPI{TLS: &v1alpha1.TLSSpec{}}
 			}
@@ -166,7 +166,8 @@ func TestRehearsals_PodRedirectsProbe_RedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-// None of the responses below proves that the processor can use RabbitMQ or Redis during the fault.
+// The responses below do not prove that the processor can use RabbitMQ or Redis during the fault. So the fault counts
+// as injected.
 func TestRehearsals_InconclusiveProbe_FaultCountsAsInjected(t *testing.T) {
 	answers := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -195,8 +196,8 @@ func TestRehearsals_InconclusiveProbe_FaultCountsAsInjected(t *testing.T) {
 	}
 }
 
-// The connections of the processor reach the servers from an address that is not the address of its pod, for example
-// because the network translates addresses. So the agents cut none of these connections.
+// The processor's connections do not come from the address of its pod, for example because the network translates
+// addresses. So the agents find no connection to cut.
 func TestRehearsals_IsolationCutsNoConnection_FaultCountsAsNotInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(2 * time.Second)})
 	const processor, translated = "127.77.121.1", "127.77.121.2"
@@ -221,8 +222,8 @@ func TestRehearsals_IsolationCutsNoConnection_FaultCountsAsNotInjected(t *testin
 	}
 }
 
-// The agents are of an earlier version, whose answers do not contain the number of connections. So the operator does
-// not know whether the agents cut any connection.
+// Agents of an earlier version do not report how many connections they have cut. So the operator cannot conclude that
+// the isolation had no effect.
 func TestRehearsals_AgentsDoNotCountConnections_FaultCountsAsInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)})
 	injected := time.Now()
@@ -252,8 +253,8 @@ func TestRehearsals_PausedContainerIsRestarted_FaultIsAborted(t *testing.T) {
 	}
 }
 
-// The test closes the agent of the target. A closed agent ends its pause, here long before the declared duration has
-// passed. The pause is then shorter than declared, so the fault must become Aborted.
+// The agent of the target is closed during the pause. This ends the pause long before the declared duration, so the
+// fault must become Aborted.
 func TestRehearsals_PauseEndsEarly_FaultIsAborted(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	a, _, status := w.serveAgent(t, "127.77.122.1")

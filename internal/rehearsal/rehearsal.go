@@ -35,9 +35,9 @@ type Target struct {
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began.
 	Start time.Time
-	// FaultsEdited is true if the faults have just been edited. Track uses it only for a simulation that is not tracked
-	// yet and has no journal. If FaultsEdited is true for such a simulation, the simulation ran without faults before
-	// the edit, so occurrences that are already due are not injected.
+	// FaultsEdited is true if the faults have just been edited. It matters only when Track sees a simulation for the
+	// first time and there is no journal: the simulation then ran without faults before the edit. Occurrences that are
+	// already due are not injected in this case.
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
 	// needs an agent.
@@ -74,7 +74,7 @@ type Dependencies struct {
 	Direct client.Reader
 	// Core is a REST client for the core API group, which contains pods.
 	Core rest.Interface
-	// Changed is called with a record whose state has changed, after the record was saved. It may be nil.
+	// Changed is called after the new state of a fault was saved. Changed may be nil.
 	Changed func(*v1alpha1.ParkingSimulation, fault.Record)
 	// Timeouts replaces the default timeouts. A field with the value 0 keeps its default.
 	Timeouts Timeouts
@@ -86,13 +86,13 @@ type Dependencies struct {
 
 // Timeouts contains the time limits of the steps with which the operator injects and ends a fault.
 type Timeouts struct {
-	// Evidence is the timeout of three waits: until the status of a pod shows that the pod was killed, until a
-	// disruption budget allows the eviction of a further pod, and until an agent answers that its timer has ended a
-	// fault. The default is one minute, which is long enough for a busy kubelet.
+	// Evidence is how long the operator waits for evidence: for a pod status that shows that the pod was killed, for a
+	// disruption budget that allows the next eviction, and for an agent to answer that its timer has ended a fault. The
+	// default is one minute, which is long enough for a busy kubelet.
 	Evidence time.Duration
-	// Probe is how long a probe waits for an answer. The default is 3 s.
+	// Probe is the timeout of a request that checks whether a fault has an effect. The default is 3 s.
 	Probe time.Duration
-	// Agent is how long a request to an agent may take. The default is agent.DefaultTimeout.
+	// Agent is the timeout of a request to an agent. The default is agent.DefaultTimeout.
 	Agent time.Duration
 }
 
@@ -107,7 +107,7 @@ type Rehearsals struct {
 	running sync.WaitGroup
 }
 
-// rehearsal injects the faults of one tracked simulation.
+// rehearsal injects the faults of one simulation.
 type rehearsal struct {
 	stop  context.CancelFunc // nil until the rehearsal starts
 	added bool               // whether the faults were added while the simulation ran
@@ -115,11 +115,10 @@ type rehearsal struct {
 	mu     sync.Mutex
 	target Target
 	runner *fault.Runner // nil until the journal is loaded
-	err    error         // why loading or saving the journal failed, or nil
+	err    error         // why the journal could not be loaded or saved, or nil
 }
 
-// New returns Rehearsals without any tracked simulation. The Rehearsals inject faults only after both Start and
-// Track have been called.
+// New returns Rehearsals that track no simulation. They inject faults only after both Start and Track have been called.
 func New(d Dependencies) *Rehearsals {
 	d.Timeouts = Timeouts{
 		Evidence: cmp.Or(d.Timeouts.Evidence, time.Minute), Probe: cmp.Or(d.Timeouts.Probe, 3*time.Second),
@@ -244,8 +243,9 @@ func (r *Rehearsals) History(key types.NamespacedName) fault.History {
 	return fault.History{}
 }
 
-// Settle derives the accounts of a tracked simulation's faults from the measurements so far. It saves the accounts that
-// are final, and returns all accounts. It returns nil until the journal is loaded.
+// Settle derives the accounts (effects and recovery) of a simulation's faults from the measurements so far. It saves
+// the accounts that are final, and returns all accounts. It returns nil until the journal, the saved records of faults,
+// is loaded.
 func (r *Rehearsals) Settle(key types.NamespacedName, run fault.Run) []fault.Account {
 	tracked := r.find(key)
 	if tracked == nil {
@@ -258,7 +258,7 @@ func (r *Rehearsals) Settle(key types.NamespacedName, run fault.Run) []fault.Acc
 	return runner.Settle(run)
 }
 
-// records returns the records of the faults. It returns nil until the journal is loaded.
+// records returns the records of the faults, or nil if the journal is not loaded yet.
 func (t *rehearsal) records() []fault.Record {
 	runner := t.current()
 	if runner == nil {
@@ -267,15 +267,15 @@ func (t *rehearsal) records() []fault.Record {
 	return runner.Records()
 }
 
-// current returns the runner. It returns nil until the journal is loaded.
+// current returns the runner of the simulation's faults. It returns nil until the saved records of faults are loaded.
 func (t *rehearsal) current() *fault.Runner {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.runner
 }
 
-// Err returns why the faults of a tracked simulation cannot be injected now, or nil. If another object has the name of
-// the journal, it returns an *apply.NameTakenError.
+// Err returns why the faults of a tracked simulation cannot be injected now, or nil. It returns an
+// *apply.NameTakenError if another object has the name of the ConfigMap in which the faults are recorded.
 func (r *Rehearsals) Err(key types.NamespacedName) error {
 	tracked := r.find(key)
 	if tracked == nil {

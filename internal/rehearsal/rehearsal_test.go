@@ -78,8 +78,7 @@ func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
 	return listener
 }
 
-// redirect changes the port of requests: a request to the given port of any pod goes to the port in the parameter
-// address. The request still goes to the IP address of the pod.
+// redirect makes requests to the given port of any pod go to another port of the pod: the port in address.
 func (w *world) redirect(t *testing.T, port int32, address string) {
 	t.Helper()
 	parsed, err := netip.ParseAddrPort(address)
@@ -125,7 +124,6 @@ func (w *world) target() rehearsal.Target {
 	return rehearsal.Target{Simulation: w.sim, Plan: w.plan, Start: w.start, Agents: w.agents}
 }
 
-// suspend suspends the simulation, which ends its faults.
 func (w *world) suspend(r *rehearsal.Rehearsals) {
 	suspended := *w.plan
 	suspended.Suspended = true
@@ -139,7 +137,7 @@ func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }
 
-// leadWith is like lead, but the operator uses the client c, and also stops when ctx ends.
+// leadWith is like lead, but with another client. The operator also stops when ctx ends.
 func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Rehearsals, stop func()) { //nolint:revive // ctx is rarely given
 	core, err := corev1client.NewForConfig(w.Config)
 	if err != nil {
@@ -220,8 +218,8 @@ func ready(since time.Time) func(*corev1.PodStatus) {
 	}
 }
 
-// serveAgent starts a process, and serves an agent for that process at the given IP address. The returned function
-// named status gives a pod this IP address and makes the pod ready.
+// serveAgent starts a process, and an agent for this process at the given IP address. The returned function status
+// makes a pod ready, with this IP address.
 func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *agenttest.Target, status func(*corev1.PodStatus)) {
 	t.Helper()
 	process = agenttest.Start(t, "sleep", "300")
@@ -316,7 +314,7 @@ func TestRehearsals_FaultOnReplicatedSummaryAPI_HitsOnePodAndEndsWhenAllAreReady
 	if len(injected.Hit) != 1 || injected.Of != len(pods) {
 		t.Fatalf("%v of %d pods were hit, want 1 of %d", injected.Hit, injected.Of, len(pods))
 	}
-	time.Sleep(time.Second) // enough time for the injector to check the pods twice
+	time.Sleep(time.Second) // in this time, the injector checks the pods twice
 	if records, _ := r.Records(w.key()); records[0].State != fault.Active {
 		t.Errorf("while only 2 of 3 pods exist, the record is %+v, want an active fault", records[0])
 	}
@@ -471,7 +469,7 @@ func (w *world) restarted(pod *corev1.Pod) {
 	w.restartedAt(pod, time.Now())
 }
 
-// restartedAt is like restarted, but the container restarts at the given time.
+// restartedAt changes the status of a pod like the kubelet after a restart of the container at the given time.
 func (w *world) restartedAt(pod *corev1.Pod, at time.Time) {
 	w.T.Helper()
 	w.Eventually("the kubelet to report the restart", func() error {
@@ -498,8 +496,8 @@ func (d *deletions) Delete(ctx context.Context, object client.Object, options ..
 	return d.Client.Delete(ctx, object, options...)
 }
 
-// A deletion without a grace period would remove the pod from the API server while its processes still run. Then a new
-// pod could start another process on the same volume.
+// After a deletion without a grace period, the API server would remove the pod while its processes still run. A new pod
+// could then start another process on the same volume. So a restart must delete the pod with a grace period.
 func TestRehearsals_Restart_DeletesThePodGracefully(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetRedis, Action: plan.ActionRestart, Instances: 1})
 	w.Pod(w.sim, resources.ComponentRedis, ready(time.Now()))
@@ -513,8 +511,8 @@ func TestRehearsals_Restart_DeletesThePodGracefully(t *testing.T) {
 	}
 }
 
-// The agent reports that it has killed the target, but does nothing. The kubelet reports that the container is
-// still running. So the fault must not count as injected.
+// The agent reports that it has killed the target, but the kubelet reports that the container is still running. The
+// kubelet is right, so the fault must not count as injected.
 func TestRehearsals_KillWithoutEffect_CountsAsNotInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
 	w.timeouts.Evidence = 5 * time.Second
@@ -549,7 +547,7 @@ func TestRehearsals_OperatorIsReplaced_NewOperatorContinuesTheFault(t *testing.T
 	}
 	second, _ := w.lead()
 	w.await(second, fault.Active)
-	a.Heal("pause/0") // ends the pause long before the declared duration has passed
+	a.Heal("pause/0") // Heal ends the pause long before its declared duration has passed
 	after := w.await(second, fault.Aborted)
 	injected, ok := a.Fault("pause/0")
 	if !ok || !injected.At.Equal(before.InjectedAt) || !after.InjectedAt.Equal(before.InjectedAt) || !after.HealedAt.Equal(injected.Healed) {
@@ -557,7 +555,7 @@ func TestRehearsals_OperatorIsReplaced_NewOperatorContinuesTheFault(t *testing.T
 	}
 }
 
-// An operator saves a record and crashes, either before or after the injection of the fault.
+// The operator crashes after it has saved a record, either before or after it has injected the fault.
 func TestRehearsals_OperatorCrashes_NewOperatorInjectsTheFaultOnce(t *testing.T) {
 	for _, injected := range []bool{false, true} {
 		t.Run("injected="+strconv.FormatBool(injected), func(t *testing.T) {
@@ -647,7 +645,7 @@ func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address
 	return address
 }
 
-// relayedBy does the same as w.relayed, but also returns the agent.
+// relayedBy does the same as relayed, but also returns the agent.
 func (w *world) relayedBy(t *testing.T, c resources.Component, ip string) (address string, a *agent.Agent) {
 	t.Helper()
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -682,9 +680,9 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const isolated, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// Each array says which servers a client can reach during the isolation: RabbitMQ, Redis and the summary API,
-		// in this order. The array named client is for a pod of the target, or for a processor if the target is a
-		// server. The array named other is for a client outside the simulation.
+		// Each array says which servers answer a client during the isolation: RabbitMQ, Redis and the summary API, in
+		// this order. In the array named client, the client is a pod of the target, or a processor if the target is a
+		// server. In the array named other, the client is outside the simulation.
 		client, other [3]bool
 	}{
 		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},
@@ -727,8 +725,8 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	}
 }
 
-// For the same manifest and seed, the operator must hit the same targets in the same order as the command
-// "parking simulate". A test of that command expects the same hits.
+// For the same manifest and seed, the operator must hit the same targets in the same order as the command "parking
+// simulate". A test of that command expects the same hits.
 func TestRehearsals_SameSeed_HitsTheSameTargetsAsSimulate(t *testing.T) {
 	sim, err := manifest.ReadFile("../fault/testdata/targets.yaml")
 	if err != nil {

@@ -65,7 +65,7 @@ func record(target plan.FaultTarget, action plan.FaultAction, length time.Durati
 	return fault.Record{Occurrence: o, State: fault.Injecting, Chosen: chosen(pods...), ChosenAt: time.Now(), Of: len(pods)}
 }
 
-// active returns the record of a fault that took effect in all chosen pods at the given time.
+// active returns the record r after its fault has taken effect in all chosen pods at the given time.
 func active(r fault.Record, at time.Time) fault.Record {
 	r.State, r.InjectedAt = fault.Active, at
 	for _, c := range r.Chosen {
@@ -86,7 +86,7 @@ func (w *world) deletePod(t *testing.T, pod *corev1.Pod) {
 	w.Gone(pod)
 }
 
-// An earlier operator deleted only the first of two chosen pods, and that pod has been replaced. The new operator must
+// An operator has chosen two pods, but has deleted only the first one, which was then replaced. The next operator must
 // delete the second pod, but not the replacement.
 func TestResumeFault_FirstOfTwoPodsWasDeleted_DeletesOnlyTheSecond(t *testing.T) {
 	for _, action := range []plan.FaultAction{plan.ActionRestart, plan.ActionEvict} {
@@ -123,9 +123,9 @@ func TestResumeFault_FaultWasDueLongAgo_IsNotInjected(t *testing.T) {
 	w.Exists(pod, pod.Name)
 }
 
-// The fault waited for the end of another fault, so its pod was chosen long after the fault was due. Then the operator
-// deleted the pod and crashed. The time of the deletion is unknown, so the next operator must use the time at which the
-// pod was chosen.
+// The operator chose a pod long after the fault was due, because the fault had to wait for another fault. Then the
+// operator deleted the pod and crashed. The time of the deletion is unknown, so the next operator must use the time of
+// the choice instead.
 func TestResumeFault_PodsWereChosenLate_InjectedAtIsTheTimeOfTheChoice(t *testing.T) {
 	w := newWorld(t)
 	w.start = time.Now().Add(-10 * time.Minute)
@@ -168,8 +168,8 @@ func TestResumeFault_AgentOfOnePodFails_PausesOfOtherPodsEnd(t *testing.T) {
 	}
 }
 
-// The pause of the first pod ended before the new operator took over. The new operator must not pause the second pod,
-// because a pause of only one pod would not be the planned fault.
+// The pause of the first pod ended before the new operator took over. The new operator must not pause the second pod
+// alone, because the fault was planned for both pods.
 func TestResumeFault_PauseEndedInOnePod_PausesNoOtherPod(t *testing.T) {
 	w := newWorld(t)
 	first, firstProcess := w.paused(t, "127.77.7.54", time.Millisecond)
@@ -314,7 +314,7 @@ func TestResumeFault_AgentIsUnreachable_FaultCountsAsEndedByTheAgentsTimer(t *te
 	}
 }
 
-// Another processor is paused, so it is not ready. The end of the restart must not depend on that processor.
+// A processor that another fault pauses is not ready. The restart must end nevertheless.
 func TestRehearsals_RestartFault_EndsWhileAnotherPodIsPaused(t *testing.T) {
 	w := newWorld(t)
 	w.sim.Spec.Processor.Replicas = new(int32(2))
@@ -335,7 +335,8 @@ func TestRehearsals_RestartFault_EndsWhileAnotherPodIsPaused(t *testing.T) {
 	w.await(r, fault.Healed)
 }
 
-// A node whose clock is behind reports that the new container started before the kill.
+// If the clock of a node is behind, the new container seems to have started before the kill. The fault must end
+// nevertheless.
 func TestRehearsals_KillOnNodeWhoseClockIsBehind_FaultEnds(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
 	_, process, status := w.serveAgent(t, "127.77.7.22")
@@ -346,8 +347,8 @@ func TestRehearsals_KillOnNodeWhoseClockIsBehind_FaultEnds(t *testing.T) {
 	w.await(r, fault.Healed)
 }
 
-// The agent of RabbitMQ cuts the connections. Then the agent of Redis fails, so the isolation is incomplete. The agent
-// of RabbitMQ must end the isolation.
+// The isolation succeeds in the agent of RabbitMQ, and fails in the agent of Redis. It is then incomplete, so the agent
+// of RabbitMQ must end it.
 func TestRehearsals_IsolationFailsInOnePod_EndsInAllPods(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
 	rabbitMQ := w.relayed(t, resources.ComponentRabbitMQ, "127.77.7.31")
@@ -367,8 +368,8 @@ func TestRehearsals_IsolationFailsInOnePod_EndsInAllPods(t *testing.T) {
 	}
 }
 
-// During the isolation of a processor, the agent of RabbitMQ fails. Then the simulation is suspended. The other agents
-// must still end the isolation.
+// If the simulation is suspended, the agents must end an isolation. If the agent of RabbitMQ has failed in the
+// meantime, the other agents must end it nevertheless.
 func TestRehearsals_SuspendedWhileOneAgentFails_OtherAgentsEndTheIsolation(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
 	const ip, processor = "127.77.7.41", "127.77.7.49"
@@ -438,8 +439,8 @@ func TestRehearsals_ServerIsReplacedDuringIsolation_NewServerIsCutOffToo(t *test
 	}
 }
 
-// During the isolation of a processor, the pods of the servers are replaced. The agents in the new pods reject the
-// command to isolate the processor, so the isolation ends early.
+// While a processor is isolated, the pods of the servers are replaced. The agents in the new pods reject the command to
+// isolate the processor, so the isolation ends early.
 func TestRehearsals_AgentsOfReplacementPodsRejectTheIsolation_FaultIsAborted(t *testing.T) {
 	w := newWorld(t)
 	rejecting := http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
@@ -455,7 +456,7 @@ func TestRehearsals_AgentsOfReplacementPodsRejectTheIsolation_FaultIsAborted(t *
 		w.handle(t, ip, rejecting)
 	}
 	pod := w.Pod(w.sim, resources.ComponentProcessor, at("127.77.7.58"))
-	// The isolation lasts long enough for the operator to send each agent at least one command.
+	// 15 s are enough for the operator to send each agent at least one command.
 	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionIsolate, 15*time.Second, pod), time.Now()))
 	if got := w.await(r, fault.Aborted); !strings.Contains(got.Reason, "the isolated pods may still be able to reach the new pod") || !strings.Contains(got.Reason, "no relay") {
 		t.Errorf("the reason is %q", got.Reason)
@@ -504,7 +505,7 @@ func TestRehearsals_EvictTwoPods_WaitsForTheBudget(t *testing.T) {
 	w.Gone(second)
 }
 
-// A pod is missing. The fault must still hit the pod that it would hit if all pods ran.
+// A missing pod must not change which of the other pods a fault hits.
 func TestRehearsals_OnePodIsMissing_OtherPodsKeepTheirIndexes(t *testing.T) {
 	f := plan.Fault{Name: "leader", Target: plan.TargetRabbitMQ, Action: plan.ActionRestart, Instances: 1}
 	w := newWorld(t, f)
@@ -554,8 +555,8 @@ func TestRehearsalsErr_JournalNameIsTaken_ReturnsNameTakenError(t *testing.T) {
 	}
 }
 
-// The records are too large for one journal. The journal must keep the records of faults that failed or are not
-// measured yet. It must still count the occurrences whose records it removes.
+// If the journal exceeds its maximum size, it removes records of faults. It must keep those of faults that failed or
+// are not measured yet, and still count the removed ones.
 func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
 	w.processor()

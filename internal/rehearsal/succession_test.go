@@ -36,7 +36,7 @@ type mortal struct {
 	// takes effect.
 	killState  fault.State
 	keepsWrite bool
-	// The function kill ends the context of the operator.
+	// The function kill cancels the context of the operator.
 	kill context.CancelFunc
 
 	dead atomic.Bool
@@ -82,8 +82,7 @@ func stateIn(object client.Object) fault.State {
 	return chosenState
 }
 
-// chosenState is a state that exists only in this test: stateIn returns chosenState for a record whose real state is
-// Injecting and whose instances have been chosen.
+// chosenState stands, only in this test, for the state Injecting of a record whose instances have been chosen.
 const chosenState fault.State = "Chosen"
 
 func (m *mortal) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -128,9 +127,9 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 	number := 0
 	for _, target := range []struct {
 		fault plan.FaultTarget
-		pods  int // the number of pods; the fault hits all of them
+		pods  int // the number of pods, all of which the fault hits
 	}{
-		// One target for each kind of workload: Redis is a StatefulSet, and the processors are a Deployment.
+		// The targets cover both kinds of workload: Redis is a StatefulSet, and the processors are a Deployment.
 		{plan.TargetRedis, 1},
 		{plan.TargetProcessor, 2},
 	} {
@@ -186,13 +185,13 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 // killed container runs again, and replaces deleted pods.
 type nodes struct {
 	world *world
-	// The field network is the beginning of the IP addresses of the pods. The field server is the address to which all
-	// relays forward connections.
+	// network is the common beginning of the pods' IP addresses. server is the address to which all relays forward
+	// connections.
 	network, server string
 	pods            int
 
 	mu sync.Mutex
-	// The map injected is the set of all injections. Each key consists of a pod's address and the time of an injection.
+	// injected contains all injections, each as the address of a pod and the time.
 	injected map[string]bool
 	replaced int
 	// processors contains the IP addresses of the processors.
@@ -230,8 +229,8 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	n.world.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(response, r)
 		if r.Method == http.MethodPut {
-			// The agent has executed the command. If the fault is an isolation, the processors must now try to connect,
-			// because an isolation that cuts no connection counts as not injected.
+			// The agent has executed the command. If it is an isolation, connect now: an isolation that cuts no
+			// connection counts as not injected.
 			n.connect(forwarding.Address())
 		}
 		if f, ok := a.Fault("fault/0"); ok {
@@ -287,7 +286,7 @@ func (n *nodes) watch(t *testing.T, c resources.Component, pod *corev1.Pod, proc
 	}
 }
 
-// connect connects to a relay from the addresses of all processors.
+// connect opens a connection to a relay (a TCP forwarder) from the address of each processor.
 func (n *nodes) connect(relay string) {
 	for _, ip := range n.processors {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: time.Second}

@@ -31,7 +31,7 @@ type Relay struct {
 
 	mu          sync.Mutex
 	cuts        []*Cut           // the cuts that are in effect
-	connections map[net.Conn]end // the two TCP connections of each forwarded connection
+	connections map[net.Conn]end // for each forwarded connection, the one from the client and the one to the server
 	closed      bool
 }
 
@@ -96,7 +96,7 @@ func (r *Relay) Cut(from ...netip.Addr) *Cut {
 		if !c.rejects(e.client) {
 			continue
 		}
-		_ = connection.Close() // Close fails if the connection is already closed
+		_ = connection.Close() // an error means that the connection is already closed
 		if !e.toServer {
 			c.connections++
 		}
@@ -156,7 +156,7 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	var copying sync.WaitGroup
 	for _, way := range [][2]net.Conn{{server, client}, {client, server}} {
 		copying.Go(func() {
-			_, _ = io.Copy(way[0], way[1]) // Copy returns an error when the connection is cut
+			_, _ = io.Copy(way[0], way[1]) // fails when the connection is cut
 			// AMQP, Redis and HTTP cannot use a connection that is closed in one direction only. So close both
 			// connections.
 			_ = client.Close()
@@ -166,8 +166,8 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	copying.Wait()
 }
 
-// add registers one of the two TCP connections of a forwarded connection. It returns false if the client is cut off, or
-// if the relay is closed.
+// add registers a connection to a client or to the server. It returns false if the client is cut off, or if the relay
+// is closed.
 func (r *Relay) add(c net.Conn, e end) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,8 +177,8 @@ func (r *Relay) add(c net.Conn, e end) bool {
 			continue
 		}
 		rejected = true
-		// Do not count the connection to the server. The client's connection was registered first. So Relay.Cut has
-		// already counted the client's connection.
+		// Each client has two connections in the relay. Relay.Cut has counted the first one, from the client. Do not
+		// count the second one, to the server.
 		if !e.toServer {
 			cut.connections++
 		}
@@ -198,6 +198,6 @@ func (r *Relay) remove(c net.Conn) {
 }
 
 func addressOf(c net.Conn) netip.Addr {
-	address, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // the address of a TCP connection is always valid
+	address, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // RemoteAddr of a TCP connection is always valid
 	return address.Addr().Unmap()
 }

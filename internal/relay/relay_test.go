@@ -82,7 +82,7 @@ func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from []netip.Addr // the clients that the test cuts off; all clients if empty
-		// works says for the clients 127.0.0.2 and 127.0.0.3 whether they can use the server after the cut.
+		// works says whether the clients 127.0.0.2 and 127.0.0.3 can use the server after the cut.
 		works [2]bool
 	}{
 		{"all", nil, [2]bool{false, false}},

@@ -33,13 +33,13 @@ type series struct {
 	points []point
 }
 
-// unit formats the values of a chart. It also chooses the scale of the value axis.
+// unit determines how a chart formats its values and scales its value axis.
 type unit struct {
 	// The function tick formats a value for the axis. The function text formats a value for a sentence.
 	tick, text func(float64) string
 	// log makes the value axis logarithmic.
 	log bool
-	// The upper end of a linear axis is at least this value, even if all measured values are smaller.
+	// least is the minimum upper end of a linear axis, even if all measured values are smaller.
 	least float64
 }
 
@@ -75,7 +75,7 @@ type Chart struct {
 	Width, Height string
 }
 
-// Line is the SVG path of a line, with its name for the legend.
+// Line is a line of a chart: its name in the legend, its CSS class and its SVG path.
 type Line struct{ Name, Class, Path string }
 
 // Tick is a position on an axis with its label.

@@ -32,7 +32,7 @@ type Comparison struct {
 	// Objectives contains every objective that at least one of the runs has, with the values measured in both runs.
 	Objectives []Values      `json:"objectives"`
 	Checks     []CheckChange `json:"checks"`
-	// Settings contains the settings that differ.
+	// Settings contains the settings that differ between the two runs.
 	Settings []Values `json:"settings"`
 	runs     [2]*Document
 }
@@ -70,11 +70,11 @@ type Change struct {
 	// For any other metric, a sample is one window of the timeline.
 	Windows [2]int        `json:"windows,omitzero"`
 	Outcome ChangeOutcome `json:"outcome"`
-	// Reason says what decided the outcome. It is empty if the value did not change.
+	// Reason explains the outcome, such as "any increase is a regression". It is empty if the value did not change.
 	Reason string `json:"reason,omitempty"`
 
 	text    func(float64) string
-	samples string // the kind of samples: "windows" or "recoveries"
+	samples string // what the samples are: "windows" or "recoveries"
 }
 
 // ChangeOutcome says whether a metric became better or worse.
@@ -102,7 +102,7 @@ type CheckChange struct {
 	Outcome ChangeOutcome `json:"outcome"`
 }
 
-// MissingCheck stands for the outcome in a run that did not make the check.
+// MissingCheck is the outcome of a check in a run that did not make the check.
 const MissingCheck = "missing"
 
 // Values are the values of a setting or an objective in both runs.
@@ -115,13 +115,13 @@ type Values struct {
 // metric defines one value that Compare compares, and how to compare this value.
 type metric struct {
 	key, name string
-	// total returns the value over a whole run. It returns false if the value was not measured.
+	// total returns the value of the metric over a whole run. It returns false if the value was not measured.
 	total func(*Document) (float64, bool)
-	// thresholdKey is the key under which callers set the threshold. Several metrics may share a thresholdKey. If it is
-	// empty, callers use the key of the metric.
+	// thresholdKey is the key under which callers set the threshold. Metrics with the same thresholdKey share this
+	// threshold. If thresholdKey is empty, the key of the metric applies.
 	thresholdKey string
-	// The function window returns the value of the metric in one window of the timeline. The values of all windows are
-	// the samples of the metric. The function is nil if the metric has no value per window.
+	// The function window returns the value of the metric in one window, which is a section of the run. The values of
+	// all windows are the samples of the metric. The function is nil if the metric has no value per window.
 	window func(*timeline.Row) (float64, bool)
 	// The function recoveries returns the durations, in seconds, of all recoveries from one fault. These durations are
 	// the samples of a recovery time. The function is nil in all other metrics.
@@ -158,8 +158,8 @@ func metrics() []metric {
 	)
 }
 
-// latencyMetrics returns the metrics for the percentiles of a latency. The function whole returns the statistics of a
-// whole run. The function part returns the latencies in a part of the timeline.
+// latencyMetrics returns the metrics for the percentiles of a latency. The function whole returns this latency in a
+// whole run. The function part returns it in a part of the timeline.
 func latencyMetrics(name, key string, whole func(*Latencies) *Latency, part func(*timeline.Events) histogram.Snapshot) []metric {
 	percentile := func(suffix string, q, threshold float64, figure func(*Latency) float64) metric {
 		return metric{
@@ -253,8 +253,8 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 	c := &Comparison{
 		Version: Version, Before: runOf(before), After: runOf(after), runs: [2]*Document{before, after},
 		Objectives: objectives(before, after), Checks: changedChecks(before, after), Settings: changedSettings(before, after),
-		// A run that is cut short during a fault has the verdict FAIL. So if the second run was cut short, ignore its
-		// verdict and compare only its checks.
+		// A run that is cut short during a fault always fails. So if the second run was cut short, its verdict is no
+		// regression. Only its checks are compared.
 		Regression: before.Outcome == ledger.Pass && after.Outcome != ledger.Pass && after.CutShort == "",
 	}
 	c.Notes = notesOn(c)
@@ -285,9 +285,9 @@ func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
 	if m.isCount() {
-		// A run that was cut short has fewer events and fewer faults. This explains a lower count, and a missing count
-		// of a fault. It does not explain a missing count of the ledger: such a count is missing because the ledger
-		// cannot be read or has lost data.
+		// A run that was cut short has fewer events and fewer faults. This explains a lower count, or that a fault has
+		// no count. It does not explain that the ledger has no count: then the ledger could not be read, or it has lost
+		// data.
 		lacking = change.Outcome == Improved || isFault && lacking
 	}
 	return c.isUnproved(isFault, lacking)
@@ -302,10 +302,10 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether the early end of a run can explain a difference between the runs. A run that was cut short
-// has fewer faults and fewer events. If isFault is true, the difference concerns a fault, so the early end of either
-// run can explain the difference. If lacking is true, fewer events in the second run can explain the difference, so the
-// early end of the second run can explain it, too.
+// isUnproved reports whether the early end of a run can explain a difference between the runs, because a run that was
+// cut short has fewer faults and fewer events. If isFault is true, the difference concerns a fault, and the early end
+// of either run can explain it. If lacking is true, fewer events in the second run, and so its early end, can explain
+// it.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -368,7 +368,7 @@ func (m *metric) assess(c *Change, before, after *Document) {
 	}
 }
 
-// unmeasured returns the outcome, and the reason, for a metric that was not measured in at least one of the runs.
+// unmeasured returns the outcome and the reason for a metric that at least one of the runs did not measure.
 func unmeasured(before, after bool) (ChangeOutcome, string) {
 	switch {
 	case before:
@@ -380,13 +380,12 @@ func unmeasured(before, after bool) (ChangeOutcome, string) {
 }
 
 const (
-	// window is the usual length of a window of the timeline, in seconds. A short run has shorter windows, so that
-	// it still has about minWindows windows.
+	// window is the usual length in seconds of the windows into which the timeline is divided. In a short run, they are
+	// shorter, so that there are still about minWindows of them.
 	window     = 10
 	minWindows = 10
-	// alpha is the significance level of the Mann–Whitney U test: the probability that the test reports a change if
-	// there is only noise. fewestWindows is the minimum number of samples (windows or recoveries) per run with which
-	// the test can reach this level.
+	// alpha is the significance level of the Mann–Whitney U test. fewestWindows is the minimum number of samples per
+	// run with which the test can reach this level. A sample is a window or a recovery.
 	alpha         = 0.01
 	fewestWindows = 5
 	// maxGapRows limits the number of rows that fill gaps in the timeline.
@@ -397,11 +396,11 @@ const (
 // test for noise.
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
-// significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. If they
-// differ, significance returns the parameter direction, which is Regression or Improved. Otherwise, it returns Noise.
+// significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. It
+// returns the parameter direction (Regression or Improved) if they differ, and Noise otherwise.
 //
-// If there are too few samples for the test, significance returns Undecided. Recovery times are an exception, because
-// most runs have only a few recoveries: if there are too few recoveries for the test, significance returns direction.
+// If there are too few samples for the test, significance returns Undecided. Recovery times are an exception: most runs
+// have only a few recoveries, so significance then returns direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
@@ -419,8 +418,8 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	samples := [2]*benchmath.Sample{benchmath.NewSample(was, thresholds), benchmath.NewSample(is, thresholds)}
 	test := benchmath.AssumeNothing.Compare(samples[0], samples[1])
 	c.P = &test.P
-	// A change of the total is significant only if the median of the samples changed in the same direction, because a
-	// single extreme sample can change the total.
+	// A single extreme sample can change the total. So a change of the total is significant only if the median of the
+	// samples changed in the same direction.
 	difference := Median(samples[1].Values) - Median(samples[0].Values)
 	moved := difference != 0 && difference < 0 == (*c.After < *c.Before)
 	if test.P >= alpha || !moved {
@@ -445,9 +444,9 @@ func windowOf(d *Document) int64 {
 	return min(max(int64(d.ElapsedSeconds)/minWindows, 1), window)
 }
 
-// widest returns the width of the widest row, in seconds. The windows of both runs must be at least as wide as this
-// row. Otherwise, a row could be wider than its window, and the values would not be comparable: the maximum lag, for
-// example, is usually larger in a wide row than in a narrow row.
+// widest returns the width of the widest row, in seconds. The windows in which two runs are compared must be at least
+// as wide. Otherwise, the values of wide and narrow rows would be compared with each other, although the maximum lag,
+// for example, is usually larger in a wide row.
 func widest(rows []timeline.Row) int64 {
 	w := int64(1)
 	for i := range rows {
@@ -456,8 +455,8 @@ func widest(rows []timeline.Row) int64 {
 	return w
 }
 
-// windows returns the value of the metric in each window. It omits windows that extend beyond the schedule of the run,
-// except the first window.
+// windows returns the value of the metric in each window (a period of the timeline). It omits windows that extend
+// beyond the schedule of the run, but never the first window.
 func (m *metric) windows(d *Document, width int64) []float64 {
 	if len(d.Timeline) == 0 {
 		return nil
@@ -469,7 +468,7 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 		rows[i].Second -= first
 	}
 	var values []float64
-	// Fill implausibly long gaps with fewer, wider rows, to limit the memory.
+	// Cover implausibly long gaps with a few wide rows, to limit the memory.
 	last := rows[len(rows)-1].Second
 	filled := timeline.FillGaps(rows, max(width, last/maxGapRows), last)
 	for _, row := range timeline.Merge(width, filled...) {
@@ -616,7 +615,8 @@ func shareText(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) 
 
 func percentText(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
 
-// noise describes the result of the significance test: the p-value and the numbers of samples.
+// noise returns a text that says how certain the change is: the p-value of the significance test, and the numbers of
+// samples.
 func (c *Change) noise() string {
 	windows := fmt.Sprintf("%d and %d %s", c.Windows[0], c.Windows[1], c.samples)
 	switch {

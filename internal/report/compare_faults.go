@@ -72,8 +72,8 @@ func recoveriesFrom(d *Document, name string) []float64 {
 	return seconds
 }
 
-// unrecovered counts the occurrences of a fault from which the simulation did not recover. It includes the
-// occurrences that were not injected or were aborted. It also reports whether there was any occurrence.
+// unrecovered returns how many occurrences of a fault have no recovery, including those that were not injected or were
+// aborted. The result occurred is false if the fault has no occurrence.
 func unrecovered(d *Document, name string) (n int64, occurred bool) {
 	for _, t := range d.totals() {
 		if t.Fault == name {

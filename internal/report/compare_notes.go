@@ -17,7 +17,7 @@ const maxNamed = 5
 func notesOn(c *Comparison) []string {
 	notes := []string{}
 	if isSameRun(c.runs[0], c.runs[1]) {
-		notes = append(notes, "both reports describe the same run: to compare two runs, name the report of each")
+		notes = append(notes, "both reports describe the same run: to compare two runs, name one report of each run")
 	}
 	for i, which := range []string{"first", "second"} {
 		if cut := c.runs[i].CutShort; cut != "" {
@@ -39,7 +39,7 @@ func notesOn(c *Comparison) []string {
 	return notes
 }
 
-// isOneInMemory reports whether one of the runs used servers and the other ran in memory.
+// isOneInMemory reports whether exactly one of the runs was in memory, without servers.
 func isOneInMemory(before, after *Environment) bool {
 	return before.RabbitMQ != "" && after.RabbitMQ != "" && (before.RabbitMQ == InMemory) != (after.RabbitMQ == InMemory)
 }

@@ -456,8 +456,8 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 	for _, d := range []*Document{full, bounded} {
 		for i := range d.Timeline {
 			// Draw random lags whose maximum over 60 s is, on average, 1.7 times their maximum over 10 s. The second
-			// document has rows of 60 s. If Compare did not merge the rows of the first document, the second run would
-			// look like a regression.
+			// document has rows of 60 s. Compare must merge the rows of the first document in the same way. Otherwise,
+			// the lag would seem to have grown.
 			d.Timeline[i].Entry.Lag = time.Duration(200 * math.Pow(random.Float64(), 10) * float64(10*time.Millisecond))
 		}
 	}
@@ -468,8 +468,8 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 	}
 }
 
-// Both reports list only the worst occurrence. According to the totals, the second run has one more occurrence without
-// recovery.
+// Both reports contain only the worst occurrence. Only the totals show that the second run has one more occurrence
+// without recovery.
 func TestCompareReports_TotalsHaveOneMoreUnrecoveredFault_IsARegression(t *testing.T) {
 	t.Parallel()
 	run := func(unrecovered int64) *Document {
@@ -484,7 +484,7 @@ func TestCompareReports_TotalsHaveOneMoreUnrecoveredFault_IsARegression(t *testi
 	}
 }
 
-func TestCompareReports_ReportWithTheWorstFaultsOnly_RecoveryIsUndecided(t *testing.T) {
+func TestCompareReports_FaultsOmittedFromReport_RecoveryIsUndecided(t *testing.T) {
 	t.Parallel()
 	run := func(seconds float64, omitted int64) *Document {
 		d := steady(1, 60, 10*time.Millisecond, 0, 0)

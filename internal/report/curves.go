@@ -18,7 +18,8 @@ type curves struct {
 	start, end float64
 }
 
-// curvesOf returns the curves of a report. It merges the rows of a long timeline into about maxColumns rows.
+// curvesOf prepares the timeline of a report for charts. It merges the rows of a long timeline into about maxColumns
+// rows.
 func curvesOf(d *Document) curves {
 	rows := d.Timeline
 	if len(rows) == 0 {
@@ -202,7 +203,7 @@ func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapsh
 	columnWidth := x.high / float64(c.heatColumns())
 	keys := slices.SortedFunc(maps.Keys(counts), func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
 	for _, key := range keys {
-		// The square root makes cells with few events visible.
+		// The level grows with the square root of the count, so that cells with few events are visible.
 		level := int(math.Ceil(math.Sqrt(float64(counts[key])/float64(most))*heatLevels)) - 1
 		left, top := x.at(float64(key[0])*columnWidth), y.at(bound(key[1]+1))
 		paths[level] += "M" + coordinate(left) + " " + coordinate(top) +
@@ -219,8 +220,8 @@ func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapsh
 // heatColumns returns the number of columns of a heat map. There is at most one column per second.
 func (c curves) heatColumns() int { return int(min(max(c.end, 1), maxHeatColumns)) }
 
-// heat counts the latencies in each cell of a heat map. It also returns the lowest and the highest row with at
-// least one latency.
+// heat counts the latencies in each cell of a heat map. low and high are the lowest and the highest row of the heat map
+// with at least one latency.
 func (c curves) heat(of func(*timeline.Events) histogram.Snapshot) (counts map[[2]int]uint64, low, high int) {
 	counts, low, high = map[[2]int]uint64{}, math.MaxInt, math.MinInt
 	columns := c.heatColumns()

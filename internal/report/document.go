@@ -37,7 +37,7 @@ func New(r Run, e Environment, rows []timeline.Row) Document {
 	return Document{Version: Version, Run: r, Environment: e, Timeline: rows}
 }
 
-// Run contains the result of a run and its figures.
+// Run contains the verdict, the times and the measurements of a run.
 type Run struct {
 	ledger.Verdict
 	// Simulation is the name by which the broker and the store identify the simulation.
@@ -60,9 +60,9 @@ type Run struct {
 	LatencySeconds Latencies       `json:"latencySeconds"`
 	Objectives     plan.Objectives `json:"objectives"`
 	// Faults contains the occurrences of faults, in the order in which they were due. FaultsOmitted is the number of
-	// occurrences that were omitted to limit the size of the report. Of the occurrences with the worst outcome, the
-	// occurrence with the longest recovery is never omitted. FaultTotals sums up all occurrences, including those that
-	// were omitted.
+	// occurrences that were omitted to limit the size of the report. The worst occurrence is never omitted. It is the
+	// one with the worst outcome and, among those, with the longest recovery. FaultTotals sums up all occurrences,
+	// including those that were omitted.
 	Faults        []fault.Account `json:"faults,omitempty"`
 	FaultsOmitted int64           `json:"faultsOmitted,omitempty"`
 	FaultTotals   []fault.Total   `json:"faultTotals,omitempty"`
@@ -142,7 +142,7 @@ type Environment struct {
 
 // Node describes a machine.
 type Node struct {
-	// Name is the name of the Kubernetes node. It is empty for the machine on which the report was created.
+	// Name is the name of the Kubernetes node. A machine without a name is the one on which the report was created.
 	Name string `json:"name,omitempty"`
 	// CPUs is the number of logical processors. MemoryBytes is the size of the memory.
 	CPUs         int64  `json:"cpus"`

@@ -17,7 +17,7 @@ type FaultLine struct {
 	// was due. Lasted is how long the fault was in effect.
 	At, Lasted string
 	Outcome    fault.Outcome
-	// Recovery is how long the recovery took. The next six fields are the measured effects of the fault.
+	// Recovery is how long the recovery took. PeakP99 to Lost are the measured effects of the fault.
 	Recovery, PeakP99, PeakLag, PeakBacklog, Redeliveries, Duplicates, Lost string
 	// Message is the reason why the simulation did not recover. It is empty if the simulation recovered.
 	Message string
@@ -50,7 +50,7 @@ func (r *Run) Warnings() []string {
 	if len(names) == 0 || r.Objectives.MaxRecovery > 0 {
 		return warnings
 	}
-	// The totals include the occurrences that the report leaves out.
+	// The totals also count the occurrences that the report does not list.
 	all := int64(0)
 	for _, t := range r.totals() {
 		all += t.NotRecovered
@@ -79,16 +79,16 @@ func hitOf(a *fault.Account) string {
 type TotalLine struct {
 	// Fault is the name of the fault. Action says what was done to which target.
 	Fault, Action string
-	// Occurrences counts all occurrences. Injected counts the occurrences that took effect. Each of the next four
-	// fields counts the occurrences with the outcome that the field is named after.
+	// Occurrences counts all occurrences. Injected counts the occurrences that took effect. Recovered to Aborted count
+	// the occurrences with the outcome of that name.
 	Occurrences, Injected, Recovered, NotRecovered, NotInjected, Aborted string
 	// Mean and Slowest are the mean and the longest recovery time. Redeliveries and Duplicates are sums over all
 	// occurrences.
 	Mean, Slowest, Redeliveries, Duplicates string
 }
 
-// totals returns the totals of faults. If the report lacks them, because an earlier version wrote it, totals adds up
-// the listed occurrences.
+// totals returns the totals of all faults. A report of an earlier version lacks them, so totals adds up the listed
+// occurrences instead.
 func (r *Run) totals() []fault.Total {
 	if len(r.FaultTotals) == 0 {
 		return fault.Totals(fault.History{}, r.Faults)
@@ -96,8 +96,9 @@ func (r *Run) totals() []fault.Total {
 	return r.FaultTotals
 }
 
-// OmittedFaults returns sentences about the occurrences that the report leaves out, or "" if it lists all. The operator
-// always keeps the latest occurrences, even mild ones, so an omitted occurrence may be worse than a listed one.
+// OmittedFaults returns sentences about the occurrences of faults that the report leaves out, or "" if it lists all.
+// The operator always keeps the latest occurrences, even mild ones. So an omitted occurrence may be worse than a listed
+// one.
 func (r *Run) OmittedFaults() string {
 	if r.FaultsOmitted == 0 {
 		return ""
@@ -109,9 +110,9 @@ func (r *Run) OmittedFaults() string {
 	return text
 }
 
-// FaultTotalLines formats the totals of faults. It returns nil if no fault occurred more than once, because the totals
-// would then repeat the occurrences. It also returns nil if the totals are unknown, that is, if a report of an earlier
-// version has no totals and does not list all occurrences.
+// FaultTotalLines formats the totals of the faults. It returns nil if no fault occurred more than once, because the
+// list of occurrences then says the same. It also returns nil if the totals are unknown: reports of earlier versions
+// have no totals and may not list all occurrences.
 func (r *Run) FaultTotalLines() []TotalLine {
 	if r.FaultsOmitted > 0 && len(r.FaultTotals) == 0 {
 		return nil

@@ -23,11 +23,11 @@ type Equation struct {
 	Effects                  int64
 }
 
-// Holds reports whether both sides of the equation are equal.
+// Holds reports whether the confirmed and the indeterminate events add up to the effects.
 func (e Equation) Holds() bool { return e.Confirmed+e.Indeterminate == e.Effects }
 
-// Left formats the left side of the equation e: the number of confirmed events, plus the number of indeterminate events
-// if there are any.
+// Left formats the left side of the equation: the number of confirmed events plus, if there are any, the number of
+// indeterminate events.
 func (e Equation) Left() string {
 	text := terminal.Count(e.Confirmed)
 	if e.Indeterminate > 0 {
@@ -36,7 +36,7 @@ func (e Equation) Left() string {
 	return text
 }
 
-// Right formats the right side of the equation e: the number of effects.
+// Right returns the right side of the equation, the number of effects, as text.
 func (e Equation) Right() string { return terminal.Count(e.Effects) }
 
 // Equations returns the equations that the counters of a ledger must satisfy.
@@ -63,8 +63,8 @@ func (c Count) Text() string { return terminal.Count(c.N) }
 // Bad reports whether the counter should be 0 but is not.
 func (c Count) Bad() bool { return c.N != 0 && !c.Harmless }
 
-// Counts returns the counters of a ledger that are in none of its Equations. It omits counters that do not apply to the
-// run.
+// Counts returns the counters of a ledger that no equation contains (see Equations). It omits counters that do not
+// apply to the run.
 func Counts(r *ledger.Report) []Count {
 	counts := []Count{
 		{Name: "lost", N: r.Lost},
@@ -163,8 +163,8 @@ func Seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 // Fact is a named property of a run, such as the version of a server.
 type Fact struct{ Name, Value string }
 
-// Facts returns when the run took place, on which machines, and with which versions of the programs. It omits unknown
-// values.
+// Facts returns the times of the run, the machines, and the versions of the programs, as names with values. It omits
+// unknown values.
 func (d *Document) Facts() []Fact {
 	facts := []Fact{
 		{"start", timeText(d.StartTime)},

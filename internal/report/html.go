@@ -25,13 +25,14 @@ type page struct {
 	Style  template.CSS
 	Policy string
 	Title  string
-	// Objectives contains the checks of the objectives.
+	// Objectives contains the checks that compare the run with its objectives.
 	Objectives []ledger.Check
 	Equation   []Equation
 	Counters   []Count
 	Tiles      []Tile
 	Charts     []Chart
-	// Notes are the marks of the timeline that the page lists. NotesOmitted is the number of marks that it does not list.
+	// Notes are the events that the page lists, such as failures and faults. NotesOmitted is the number of events left
+	// out.
 	Notes        []Note
 	NotesOmitted int64
 	// Comparison is set only on a page that compares two runs.

@@ -50,7 +50,7 @@ type junitCase struct {
 	Failure *junitProblem `xml:"failure"`
 	Error   *junitProblem `xml:"error"`
 	Skipped *junitProblem `xml:"skipped"`
-	// Out contains the wanted and the measured value of a check that passed.
+	// Out is the output of a check that passed: the wanted and the measured value.
 	Out string `xml:"system-out,omitempty"`
 }
 
@@ -66,7 +66,7 @@ type junitProblem struct {
 func (d *Document) JUnit() ([]byte, error) {
 	// Escape the characters that XML does not allow. Otherwise, the XML encoder would replace each of them with U+FFFD.
 	figures := *d
-	figures.Timeline = nil // do not copy the timeline, which is large and does not appear in the XML
+	figures.Timeline = nil // exclude the large timeline, which the XML does not contain, from the copy
 	d = terminal.Cleaned(&figures)
 	properties, err := d.properties()
 	if err != nil {
@@ -85,7 +85,7 @@ func (d *Document) JUnit() ([]byte, error) {
 		suite.add(c)
 	}
 	if len(d.Checks) == 0 && d.Outcome != ledger.Pass {
-		// Without a test case, programs that read the file would treat the run as a success. So add the verdict as a
+		// Programs that read a JUnit file without failed test cases treat the run as a success. So add the verdict as a
 		// failed test case.
 		suite.add(ledger.Check{Kind: ledger.Invariant, Name: "verdict", Outcome: ledger.Failed, Want: string(ledger.Pass),
 			Got: string(d.Outcome), Message: strings.Join(d.Reasons, "; ")})
@@ -129,7 +129,7 @@ func (d *Document) properties() ([]junitProperty, error) {
 		return nil, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber() // a conversion to float64 would change the text of some numbers
+	decoder.UseNumber() // keep the text of numbers, which a conversion to float64 could change
 	var value any
 	if err := decoder.Decode(&value); err != nil {
 		return nil, err

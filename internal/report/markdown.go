@@ -96,7 +96,7 @@ type markdown struct{ bytes.Buffer }
 
 func (b *markdown) line(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
 
-// table begins a table. Both arguments have one part per column, separated by vertical bars.
+// table begins a table. The parameters heads and alignment have one part per column, separated by vertical bars.
 func (b *markdown) table(heads, alignment string) {
 	b.line("")
 	b.line("|%s|", heads)
@@ -110,7 +110,6 @@ func (b *markdown) row(cells ...string) {
 	b.line("|%s|", strings.Join(cells, "|"))
 }
 
-// notes appends a list of notes.
 func (b *markdown) notes(notes []string) {
 	if len(notes) > 0 {
 		b.line("")
@@ -176,7 +175,7 @@ func (b *markdown) faults(r *Run) {
 	}
 }
 
-// events appends a table of the marks of the timeline, such as lost connections and faults.
+// events appends a table of the notable events of the run, such as lost connections and faults.
 func (b *markdown) events(d *Document) {
 	notes, omitted := d.notes()
 	if len(notes) == 0 {

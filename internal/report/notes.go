@@ -31,9 +31,9 @@ type Note struct {
 	time  time.Time
 }
 
-// notes returns the marks of the timeline as notes, in chronological order. If there are more than maxNotes marks, it
-// omits some and returns their number. It keeps failures rather than other marks, and earlier marks rather than later
-// ones.
+// notes returns the marks of the timeline, such as faults and outages, as notes for the charts. It returns at most
+// maxNotes notes in chronological order, and the number of omitted marks. It prefers failures to other marks, and
+// earlier marks to later ones.
 func (d *Document) notes() (notes []Note, omitted int64) {
 	marks := timeline.MarksOf(d.Timeline)
 	if len(marks) > maxNotes {
@@ -55,7 +55,7 @@ func (d *Document) notes() (notes []Note, omitted int64) {
 	return notes, omitted
 }
 
-// rank returns 0 for the kinds of marks that say that something failed, and 1 for the others.
+// rank sorts the marks of failures before all other marks. It returns 0 for them and 1 for the others.
 func rank(k timeline.MarkKind) int {
 	switch k {
 	case timeline.MarkDown, timeline.MarkUnavailable, timeline.MarkInjected, timeline.MarkObjective:
@@ -73,17 +73,17 @@ func (d *Document) origin() time.Time {
 	return d.StartTime
 }
 
-// Marks show the notes in a chart: each note has a line, and numbers label the lines.
+// Marks is how a chart shows the notes: each note has a line, and numbers label the lines.
 type Marks struct {
 	Lines   []Mark
 	Numbers []Tick
 }
 
-// Mark is the vertical line that shows a note in a chart, at its position on the time axis.
+// Mark is the vertical line that shows the time of a note in a chart.
 type Mark struct{ At, Class string }
 
-// marks returns the lines and labels that show the notes in a chart. Notes that are close together share a label, such
-// as 3–5.
+// marks returns the lines, and the labels with numbers, that show the notes in a chart. Notes that are close together
+// share a label, such as 3–5.
 func (c curves) marks(notes []Note) Marks {
 	x := timeAxis(c.end)
 	var all Marks
@@ -108,8 +108,8 @@ func (c curves) marks(notes []Note) Marks {
 	return all
 }
 
-// numbers is the label of one or more consecutive notes. The fields first and last are the numbers of the first and the
-// last of these notes. The fields from and to are the x coordinates of these two notes in the chart.
+// numbers is a label in a chart for consecutive notes. first and last are the numbers of the first and the last note.
+// from and to are the x coordinates of these two notes.
 type numbers struct {
 	first, last int
 	from, to    float64
@@ -131,8 +131,8 @@ func (n numbers) halfWidth() float64 {
 	return digitWidth * float64(utf8.RuneCountInString(n.text())+1) / 2
 }
 
-// middle returns the x coordinate of the middle of the text. It is chosen such that the text does not extend beyond the
-// area of the chart.
+// middle returns the x coordinate of the middle of the text. It moves the text if necessary, so that the text stays
+// inside the area of the chart.
 func (n numbers) middle() float64 {
 	half := n.halfWidth() - digitWidth
 	return min(max((n.from+n.to)/2, areaLeft+half), areaRight-half)

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// renderedNotes returns the HTML and the Markdown of a report.
+// renderedNotes renders a report with notes, as HTML and as Markdown.
 func renderedNotes(t *testing.T, d *Document) (html, text string) {
 	t.Helper()
 	page, err := d.HTML()

@@ -47,7 +47,7 @@ func Read(r io.Reader) (*Document, error) {
 	switch {
 	case err != nil:
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			err = failed.Err // omit the path, because the caller adds the path
+			err = failed.Err // the caller adds the path
 		}
 		return nil, err
 	case len(text) > maxSize:
@@ -168,8 +168,8 @@ func mergedWidths() []int64 {
 }
 
 const (
-	// When the method Bounded shortens lists, it keeps maxBoundedFaults occurrences of faults. For each occurrence, it
-	// keeps the names of maxBoundedHit instances that the fault has hit.
+	// maxBoundedFaults is how many occurrences of faults the method Bounded keeps. maxBoundedHit is how many instances
+	// it names for each occurrence.
 	maxBoundedFaults = 200
 	maxBoundedHit    = 5
 )
@@ -195,8 +195,8 @@ func (d *Document) Bounded(limit int) ([]byte, error) {
 	return nil, fmt.Errorf("the report has %d bytes even without its timeline and its manifest: at most %d are allowed", len(text), limit)
 }
 
-// shrinkSteps returns the steps by which Bounded shrinks a report. The first step changes nothing, so that a report
-// that is already within the limit stays complete.
+// shrinkSteps returns the steps by which Bounded shrinks a report. The first step does nothing, because the report may
+// already be within the limit.
 func (d *Document) shrinkSteps(limit int) []func() {
 	steps := []func(){func() {}, d.keepWorstFaults, func() { d.abridgeHit(limit / 2) }}
 	rows := d.Timeline

@@ -104,8 +104,8 @@ func sample() *Document {
 	return &d
 }
 
-// addSampleMarks adds marks to the timeline of the sample. Some marks are so close together that their numbers share a
-// label in charts, such as 1–3.
+// addSampleMarks adds marks (such as the start of a process) to the timeline of the sample. Some marks are so close
+// together that they share a label in charts, such as 1–3.
 func addSampleMarks(rows []timeline.Row) {
 	mark := func(seconds float64, kind timeline.MarkKind, subject, message string) {
 		row := &rows[int(seconds)]
@@ -181,7 +181,6 @@ func TestReportDocument_EmptyReport_SaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// A latency that was not measured must not look like a latency of 0.
 func TestRenderings_NoLatencyMeasured_ShowDashes(t *testing.T) {
 	t.Parallel()
 	d := sample()
@@ -274,8 +273,9 @@ type schemaNode struct {
 	Const, Enum          any
 }
 
-// compareSchema fails the test if the JSON encoding of a Go type has other fields or types than its schema, or if the
-// schema requires a field that the encoding may omit. It does not look into types that encode themselves.
+// compareSchema fails the test if a Go type is encoded with other JSON fields or types than its schema has. It also
+// fails the test if the schema requires a field that the encoding may omit. It skips the content of types that encode
+// themselves (see encodesItself).
 func compareSchema(t *testing.T, root, s *schemaNode, of reflect.Type, path string) {
 	t.Helper()
 	if of.Kind() == reflect.Pointer {
@@ -424,8 +424,8 @@ func checkRejected(t *testing.T, text, want string) {
 	}
 }
 
-// edited returns the sample report as JSON, in which the value at a path is replaced. The path consists of names and
-// indexes. The value nil removes the field.
+// edited returns the sample report as JSON, with the value at a path replaced. The path consists of names and indexes.
+// If value is nil, the field is removed.
 func edited(t *testing.T, path string, value any) string {
 	t.Helper()
 	text, err := sample().JSON()
@@ -626,8 +626,6 @@ func TestRenderings_StartTime_HasTheSamePrecisionInAllFormats(t *testing.T) {
 	}
 }
 
-// Every objective must be visible with its measured value, including the objectives for a phase of the run and for
-// recovery.
 func TestRenderings_EachObjective_IsShownWithItsMeasuredValue(t *testing.T) {
 	t.Parallel()
 	d := sample()
@@ -691,9 +689,9 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-// The operator always keeps the latest occurrences of faults, even mild ones. So an omitted occurrence may be worse
-// than a listed one, and the report must not claim the opposite. A report of an earlier version has no totals of
-// faults, so its rendered text must not mention these totals.
+// An omitted occurrence of a fault may be worse than a listed one, because the operator always keeps the latest
+// occurrences, even mild ones. So the report must not call the omitted occurrences milder. It must not mention totals
+// of faults if it has none, like the reports of earlier versions.
 func TestRenderings_OmittedFaults_AreCountedButNotCalledMilderThanTheListedOnes(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "omits 3 occurrences. The listed occurrences include the worst ones.", "The totals include the omitted occurrences."
@@ -1014,7 +1012,7 @@ func checkMarkdown(t *testing.T, name, text string) {
 	t.Helper()
 	text = regexp.MustCompile("(?ms)^(````*)$.*?^(````*)$").ReplaceAllString(text, "")
 	for line := range strings.Lines(text) {
-		// A character is escaped only if the number of backslashes before it is odd, so look for an even number.
+		// A character after an even number of backslashes is not escaped.
 		if found := regexp.MustCompile("(^|[^\\\\])(\\\\\\\\)*(<b>|`x|\\$a|\\[l)").FindString(line); found != "" || strings.HasPrefix(line, "# ") || strings.HasPrefix(line, "- - ") || strings.HasPrefix(line, "- + ") {
 			t.Errorf("%s contains the line %q", name, line)
 		}
@@ -1027,7 +1025,7 @@ func checkMarkdown(t *testing.T, name, text string) {
 			columns = 0
 			continue
 		}
-		n := strings.Count(regexp.MustCompile(`\\.`).ReplaceAllString(row, ""), "|") // escaped pipes do not separate cells
+		n := strings.Count(regexp.MustCompile(`\\.`).ReplaceAllString(row, ""), "|") // ignore escaped pipes
 		if columns != 0 && n != columns {
 			t.Errorf("%s: a row has %d cells, the row above has %d: %s", name, n, columns, row)
 		}

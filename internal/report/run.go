@@ -41,8 +41,9 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	return total
 }
 
-// Correct makes the achieved rate, the missed events and the maximum lag agree with the schedule, because generators
-// count only the events that were due while they ran. If the schedule is nil, Correct changes nothing.
+// Correct adapts the achieved rate, the missed events and the maximum lag to the schedule. The numbers of the
+// generators do not suffice, because generators count only the events that were due while they ran. If the schedule is
+// nil, Correct changes nothing.
 func (r *Rate) Correct(s *ledger.Schedule) {
 	if s == nil {
 		return
@@ -55,10 +56,9 @@ func (r *Rate) Correct(s *ledger.Schedule) {
 	r.MaxLagSeconds = max(r.MaxLagSeconds, s.Gap.Seconds())
 }
 
-// scheduled returns the number of seconds that the schedule covers. The parameter due contains the rows in which events
-// were due. There are gaps between these rows if the rate is below one event per second per replica. Such gaps count as
-// part of the schedule. A gap of more than 10 * (1 + median gap) seconds does not count, because the simulation was
-// probably suspended. The 1 allows gaps of up to 10 seconds if the median gap is 0.
+// scheduled returns the number of seconds that the schedule covers, including gaps without events. due contains the
+// rows in which events were due. A gap of more than 10 * (1 + median gap) seconds does not count, because the
+// simulation was probably suspended.
 func scheduled(due []*timeline.Row) float64 {
 	const pause = 10
 	idle := make([]float64, 0, len(due))
@@ -78,5 +78,5 @@ func scheduled(due []*timeline.Row) float64 {
 			seconds += gap
 		}
 	}
-	return seconds + usual // the gap after the last row is unknown, so add the median gap
+	return seconds + usual // the gap after the last row is unknown, so assume the median gap
 }

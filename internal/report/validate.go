@@ -21,9 +21,9 @@ const (
 	// maxCount limits counts of events. A timeline in a file of maxSize bytes has fewer than a million rows, so the sum
 	// of a count over all rows fits in an int64.
 	maxCount = 1e12
-	// maxMemory limits sizes of memory in bytes.
+	// maxMemory limits memory sizes, in bytes.
 	maxMemory = 1 << 50
-	// maxNames limits the numbers of checks and of different faults.
+	// maxNames limits the number of checks, and the number of different faults.
 	maxNames = 1000
 )
 
@@ -47,7 +47,7 @@ func (d *Document) validate() error {
 
 func (d *Document) validateRanges() error {
 	shown := *d
-	shown.Timeline = nil // omit the timeline, which validateTimeline checks
+	shown.Timeline = nil // validateTimeline checks the timeline
 	return validateRange("", reflect.ValueOf(shown))
 }
 
@@ -275,7 +275,7 @@ func validateParts(path field.Path, v reflect.Value) error {
 func validateInteger(path field.Path, n int64) error {
 	name := string(path)[strings.LastIndex(string(path), ".")+1:]
 	switch {
-	case (name == "maxLost" || name == "maxUnexpected") && n >= 0: // these objectives have no maximum
+	case (name == "maxLost" || name == "maxUnexpected") && n >= 0: // no upper limit
 	case name == "memoryBytes" && n >= 0 && n <= maxMemory:
 	case name == "memoryBytes":
 		return outOfRange(path, n, maxMemory)

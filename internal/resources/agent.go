@@ -27,8 +27,7 @@ const (
 	relayPort = 8091
 	agentDir  = "/run/secrets/agent"
 
-	// volumeFaultTarget is the name of an empty volume. The container that mounts it is the target of the faults
-	// that the agent injects.
+	// volumeFaultTarget is the name of an empty volume. The agent injects faults into the container that mounts it.
 	volumeFaultTarget = "fault-target"
 
 	// keyToken is the key of the token in the Secret that all agents of a simulation share. In this Secret, the

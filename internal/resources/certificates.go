@@ -21,7 +21,7 @@ const (
 // certificateDir is the path at which a component mounts the Secret with its certificate.
 const certificateDir = "/run/secrets/tls"
 
-// Certificate is a certificate that a component needs.
+// Certificate describes a TLS certificate that the pods of a component mount.
 type Certificate struct {
 	Component Component
 	// Secret is the name of the Secret that the pods mount.
@@ -53,8 +53,7 @@ func Certificates(sim *v1alpha1.ParkingSimulation, clusterDomain string) []Certi
 }
 
 // nodesCertificate returns the certificate with which RabbitMQ nodes authenticate to each other. It is valid for the
-// host names of the nodes. Clients never see it, so the operator issues it even if the user has a certificate for
-// clients.
+// host names of the nodes. The operator always issues it, because a certificate of the user is only for clients.
 func (b *builder) nodesCertificate() Certificate {
 	nodes := Certificate{Component: ComponentRabbitMQ, Secret: b.rabbitMQNodes()}
 	for i := range *b.sim.Spec.RabbitMQ.ManagedOrDefault().Replicas {
@@ -65,7 +64,7 @@ func (b *builder) nodesCertificate() Certificate {
 
 const defaultClusterDomain = "cluster.local"
 
-// newNames returns a builder that can derive the names of objects, but cannot build the objects.
+// newNames returns a builder that only derives the names of objects.
 func newNames(sim *v1alpha1.ParkingSimulation, clusterDomain string) *builder {
 	return &builder{sim: sim, Input: Input{ClusterDomain: cmp.Or(clusterDomain, defaultClusterDomain)}}
 }
@@ -82,8 +81,8 @@ func (b *builder) serverCertificate(c Component, tls *v1alpha1.TLSSpec) Certific
 	return certificate
 }
 
-// CertificateData is the content of a Secret with a certificate: the certificate, its private key, and the CA certificates
-// that clients trust. If the Secret is the user's, Build needs only the CA certificates.
+// CertificateData is the content of a Secret with a certificate: the certificate, its private key, and the CA
+// certificates that clients trust. If the user provides the Secret, Build needs only the CA certificates.
 type CertificateData struct {
 	certificates.Pair
 
@@ -118,12 +117,12 @@ func (b *builder) certificateSecret(name string, c Component, content Certificat
 	})
 }
 
-// unknownCA stands in a Secret in place of the CA certificates while they are unknown. Without any text, clients would
-// connect without TLS. With this text, they report an error.
+// unknownCA is a placeholder for CA certificates that are not known yet. It makes clients report an error. Without a
+// placeholder, clients would connect without TLS.
 const unknownCA = "The CA certificates are not known yet.\n"
 
-// trusting returns the Secret with the binding of a server. If the server uses TLS, the Secret contains the CA
-// certificates that clients trust. Clients use TLS if their binding contains CA certificates.
+// trusting returns a Secret with the binding of a server. If the server uses TLS, the Secret also contains CA
+// certificates, which make clients use TLS.
 func (b *builder) trusting(c Component, tls *v1alpha1.TLSSpec, values map[string]string) client.Object {
 	if tls != nil {
 		values[keyCA] = cmp.Or(string(b.Credentials.Certificates[b.serverCertificate(c, tls).Secret].CA), unknownCA)

@@ -40,7 +40,7 @@ func dashboard(namespace, simulation string) (string, error) {
 	}
 	id := namespace + "/" + simulation
 	d["title"] = "Parking simulation " + id
-	d["uid"] = "parking-" + hash(id) // Grafana allows at most 40 characters
+	d["uid"] = "parking-" + hash(id) // Grafana allows at most 40 characters in a uid
 	constants := map[string]string{"namespace": namespace, "simulation": simulation}
 	templating, _ := d["templating"].(map[string]any)
 	variables, _ := templating["list"].([]any)

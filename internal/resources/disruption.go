@@ -17,7 +17,7 @@ func (b *builder) disruptionBudget(c Component, replicas int32) []client.Object 
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MaxUnavailable: new(intstr.FromInt32(1)),
 			Selector:       b.selector(c),
-			// The eviction of a pod that is not ready interrupts no work.
+			// A pod that is not ready does no work, so its eviction interrupts nothing.
 			UnhealthyPodEvictionPolicy: new(policyv1.AlwaysAllow),
 		},
 	}}

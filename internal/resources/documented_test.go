@@ -73,8 +73,8 @@ func readDoc(t *testing.T) string {
 	return string(text)
 }
 
-// suffixes returns the kind of each object and the object's name without the name of the simulation, in alphabetical
-// order.
+// suffixes returns the kind and the name suffix of each object, in alphabetical order. The name suffix is the object's
+// name without the name of the simulation.
 func suffixes(t *testing.T, objects []client.Object) []string {
 	t.Helper()
 	list := make([]string, len(objects))
@@ -86,9 +86,8 @@ func suffixes(t *testing.T, objects []client.Object) []string {
 	return list
 }
 
-// documented returns the objects that a Markdown table lists, in the format that suffixes() returns. The first column
-// of the table contains a kind, and the name suffixes of the objects of this kind. The second column contains the
-// number of these objects.
+// documented returns the kinds and name suffixes that a Markdown table lists, in the format that suffixes() returns.
+// Each row of the table contains a kind, the name suffixes of its objects, and their number.
 func documented(t *testing.T, table string) []string {
 	t.Helper()
 	var list []string

@@ -109,7 +109,7 @@ func podOf(namespace, workload string, template corev1.PodTemplateSpec) *corev1.
 	pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
 	pod.Namespace, pod.Name = namespace, workload+"-0"
 	pod.Spec.PriorityClassName = "" // the PriorityClass does not exist, so the API server would reject the pod
-	// In a cluster, the StatefulSet controller adds these volumes, which the volume claim templates define.
+	// Add the volumes of the volume claim templates, as the StatefulSet controller does in a cluster.
 	pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
 	return pod
 }

@@ -29,7 +29,7 @@ type Images struct {
 	RedisExporter string
 	// PullPolicy is the image pull policy of every container. If it is empty, the default of Kubernetes applies.
 	PullPolicy corev1.PullPolicy
-	// PullSecrets are the names of the image pull secrets, which are in the simulation's namespace.
+	// PullSecrets are the names of image pull secrets in the simulation's namespace.
 	PullSecrets []string
 }
 
@@ -73,7 +73,7 @@ type Input struct {
 	// later does not become a member of the queues. They also must not start before the owner of each referenced object
 	// has permitted the use of the object.
 	HoldClients bool
-	// Complete says that the simulation has ended. Build then scales the generators to zero.
+	// Complete is true if the simulation has ended. Build then scales the generators to zero.
 	Complete bool
 	Served   Served
 	// ClusterDomain is the DNS domain of the cluster. If it is empty, cluster.local applies.

@@ -34,8 +34,8 @@ func (b *builder) denyPolicy() client.Object {
 	return b.policy(b.sim.Name+"-deny", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{SimulationLabel: b.sim.Name}},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		// In some clusters, the name servers listen on port 5353. Port 53 of their Service is then translated to port
-		// 5353 before network policies apply.
+		// Allow DNS on port 53. Also allow port 5353, to which some clusters translate port 53 of the DNS Service
+		// before network policies apply.
 		Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{
 			port(corev1.ProtocolUDP, 53), port(corev1.ProtocolTCP, 53), port(corev1.ProtocolUDP, 5353), port(corev1.ProtocolTCP, 5353),
 		}}},
@@ -79,10 +79,9 @@ func (b *builder) rabbitMQPolicy() client.Object {
 		clustering = append(clustering, port(corev1.ProtocolTCP, p.Port))
 	}
 	if b.rabbitMQ.TLS == nil {
-		// A command such as rabbitmqctl starts an Erlang node of its own, which listens on one of 11 ports. To reply to
-		// the command, the RabbitMQ nodes connect to this port (see https://www.rabbitmq.com/docs/networking#ports).
-		// With TLS, the node of the command does not listen. The RabbitMQ nodes reply over the connections that it
-		// opens.
+		// A tool such as rabbitmqctl is an Erlang node, which listens on one of 11 ports. The RabbitMQ nodes connect to
+		// this port to reply (see https://www.rabbitmq.com/docs/networking#ports). With TLS, the tool does not listen,
+		// and the RabbitMQ nodes reply over the connection from the tool.
 		commands := port(corev1.ProtocolTCP, commandsFirstNumber)
 		commands.EndPort = new(int32(commandsLastNumber))
 		clustering = append(clustering, commands)
@@ -112,7 +111,8 @@ func (b *builder) redisPolicy() client.Object {
 	})
 }
 
-// relayPolicy returns the policy that allows connections to the relay of the summary API from any address.
+// relayPolicy returns the policy that allows connections from any address to the relay (a TCP forwarder) in front of
+// the summary API.
 func (b *builder) relayPolicy() client.Object {
 	return b.policy(b.name(ComponentSummaries), ComponentSummaries, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentSummaries),
@@ -131,7 +131,7 @@ func (b *builder) clients() []networkingv1.NetworkPolicyPeer {
 	return []networkingv1.NetworkPolicyPeer{b.peers(ComponentEntry, ComponentExit, ComponentProcessor), b.operator()}
 }
 
-// operator returns a selector for the operator's pods.
+// operator returns the peer of a NetworkPolicy that selects the operator's pods.
 func (b *builder) operator() networkingv1.NetworkPolicyPeer {
 	namespace := &metav1.LabelSelector{}
 	if b.OperatorNamespace != "" {

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Paths at which volumes are mounted in the pods.
+// The paths at which pods mount their volumes.
 const (
 	planDir      = "/etc/parking/plan"
 	rabbitMQDir  = "/etc/parking/rabbitmq"

@@ -31,7 +31,7 @@ type pod struct {
 	grace      int64 // seconds
 	containers []corev1.Container
 	volumes    []corev1.Volume
-	// patch is the pod template in the spec, or nil. The field path is the path of this pod template in the spec.
+	// patch is the pod template in the spec, or nil. path is its path in the spec.
 	patch *v1alpha1.PodTemplate
 	path  *field.Path
 	// main is the name of the main container. The pod template in the spec must not remove this container.
@@ -188,10 +188,9 @@ const (
 	startupFailures = 120
 )
 
-// readinessPeriod is the period of the readiness probes of our components in seconds. It is short, because most
-// components start before RabbitMQ does, and should become ready soon after RabbitMQ. readinessFailures is the failure
-// threshold. A short outage of a server must not make pods unready, because our components wait until the server is
-// back.
+// readinessPeriod is the interval between readiness probes, in seconds. It is short, so that pods become ready soon
+// after RabbitMQ. readinessFailures is the number of failed probes after which a pod becomes unready. It is high enough
+// for a short outage of a server, because our components wait until the server is back.
 const (
 	readinessPeriod   = 2
 	readinessFailures = 5

@@ -70,9 +70,8 @@ func templateFields() fieldSet {
 	}
 }
 
-// affinityFields returns the fields of an affinity that a template may set. It omits namespaces and namespaceSelector.
-// With these fields, a template could declare an anti-affinity to pods of another namespace, and so prevent the
-// scheduler from placing the pods of that namespace.
+// affinityFields returns the fields of an affinity that a template may set. The fields namespaces and namespaceSelector
+// are not allowed. They would let a template keep pods of other namespaces off a node, by means of an anti-affinity.
 func affinityFields() fieldSet {
 	term := fieldSet{"labelSelector": nil, "topologyKey": nil, "matchLabelKeys": nil, "mismatchLabelKeys": nil}
 	pods := fieldSet{
@@ -127,8 +126,8 @@ func containerSecurityFields() fieldSet {
 	}
 }
 
-// labelPrefixes returns the only prefixes that a template's labels may have. Labels with these prefixes are safe:
-// either they only describe the pods, or the operator overwrites them.
+// labelPrefixes returns the prefixes that the labels of a template may have. Labels with these prefixes are safe: they
+// only describe the pods, or the operator overwrites them.
 func labelPrefixes() []string { return []string{"app.kubernetes.io", v1alpha1.Group} }
 
 // checkTemplate returns an error for each setting of a template that is not allowed: a field that is not in

@@ -101,8 +101,8 @@ func escalations() map[string]struct{ template, path string } {
 	}
 }
 
-// templated returns all spec fields that contain a pod template. Each key is the path of such a field. Each value is a
-// format string that turns a template into a spec.
+// templated maps the path of each spec field that contains a pod template to a format string, which inserts a template
+// into a spec.
 func templated() map[string]string {
 	return map[string]string{
 		"spec.entry.template":                          "entry: {template: {%s}}",
@@ -247,8 +247,7 @@ func secretsOf(spec *corev1.PodSpec) string {
 	return fmt.Sprint(counts)
 }
 
-// drawPatch returns a patch of randomly drawn fields. Some of these fields would give the author of the patch more
-// rights.
+// drawPatch returns a patch of randomly drawn fields, some of which would give the author of the patch more rights.
 func drawPatch(r *rapid.T) []byte {
 	fragments := []string{
 		`"hostNetwork":true`, `"HostNetwork":true`, `"serviceAccountName":"admin"`, `"serviceAccount":"admin"`, `"automountServiceAccountToken":true`,

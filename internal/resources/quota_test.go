@@ -98,7 +98,8 @@ func newQuotaNamespace(t *testing.T) quotaNamespace {
 	}
 	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: n.Namespace, Name: "all"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}}
 	n.Create(quota)
-	// No quota controller runs here, so write the status. The API server enforces the quota in the status.
+	// The API server enforces the quota in the status. The test writes the status, because no quota controller runs
+	// here.
 	quota.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: used}
 	if err := n.Client.Status().Update(t.Context(), quota); err != nil {
 		t.Fatal(err)

@@ -94,10 +94,9 @@ func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 // rabbitMQConf returns the content of rabbitmq.conf. The file contains only keys that exist in RabbitMQ 3.10 and in
 // RabbitMQ 4.
 //
-// The nodes find each other by the host names that the StatefulSet gives them, so they need no access to the
-// Kubernetes API. All nodes start at the same time. In RabbitMQ 4, a node waits until it reaches another node. In
-// earlier versions, a node forms a cluster of its own if it has reached no other node after all retries. So the retries
-// must last until the host names can be resolved.
+// The nodes find each other by the host names that the StatefulSet gives them, so they need no access to the Kubernetes
+// API. The retries must last until these host names can be resolved: if a node of RabbitMQ 3 reaches no other node
+// after all retries, it forms a cluster of its own. A node of RabbitMQ 4 waits until it reaches another node.
 func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	lines := append([]string{"cluster_name = " + b.plan.Simulation}, b.rabbitMQListener()...)
 	lines = append(lines,
@@ -114,9 +113,9 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	if *b.rabbitMQ.Replicas > 1 {
 		lines = append(lines, "cluster_partition_handling = pause_minority")
 	}
-	// This is the size of the files of the write-ahead log, which all quorum queues of a node share. The node keeps the
-	// content of several files in memory. With the default of 512 MiB per file, this content would exceed the memory of a
-	// small node.
+	// Limit the size of the files of the write-ahead log, which all quorum queues of a node share. The node keeps the
+	// content of several files in memory. With the default of 512 MiB per file, this content would exceed the memory of
+	// a small node.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
 	// RabbitMQ derives its memory high watermark from its total memory. The total is set to this percentage of the
 	// container's memory limit. The rest of the limit is a reserve, so that the kernel does not kill the container.
@@ -158,8 +157,8 @@ func rabbitMQDistributionConf() string {
 // rabbitMQAdvancedConf returns the content of advanced.config. It contains the settings for which rabbitmq.conf has no
 // keys in RabbitMQ 3.10. That version would reject the keys of later versions.
 //
-// The settings quorum_membership_reconciliation_* exist since RabbitMQ 3.13. With these settings, RabbitMQ adds members
-// to quorum queues that were declared before all nodes had joined the cluster. The interval is in milliseconds.
+// The settings quorum_membership_reconciliation_* exist since RabbitMQ 3.13. They make RabbitMQ add members to quorum
+// queues that were declared before all nodes had joined the cluster. The interval is in milliseconds.
 func (b *builder) rabbitMQAdvancedConf() string {
 	return fmt.Sprintf(`[{rabbit, [
   {quorum_membership_reconciliation_enabled, true},
@@ -207,9 +206,9 @@ func (b *builder) rabbitMQNodesService() client.Object {
 	}
 }
 
-// nodePorts returns the ports that a node opens for the other nodes. Without TLS, these include the port of the Erlang
-// port mapper daemon (epmd), from which a node learns the inter-node ports of the other nodes. epmd has no TLS. So with
-// TLS, it is not used: see rabbitMQInterNodeTLS.
+// nodePorts returns the ports that a node opens for the other nodes. Without TLS, one of them is the port of the Erlang
+// port mapper daemon (epmd), which tells a node the inter-node ports of the other nodes. epmd does not support TLS, so
+// nodes with TLS do not use it: see rabbitMQInterNodeTLS.
 func (b *builder) nodePorts() []corev1.ServicePort {
 	ports := []corev1.ServicePort{servicePort("distribution", distributionNumber)}
 	if b.rabbitMQ.TLS == nil {
@@ -301,10 +300,11 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 // has no method that moves them.
 //
 // The hook waits until the node has run for 30 s, so that its replicas of the queues have caught up. The hook works in
-// the background, because the other nodes need the IP address of the pod, which Kubernetes publishes only after the
-// hook has returned. The output of the hook goes to the output of process 1, which is the log of the container, so that
-// users see failures. If the containers of the pod share a process namespace, process 1 belongs to another container,
-// and the output is discarded.
+// the background. Kubernetes publishes the IP address of the pod only after the hook has returned, and the other nodes
+// need this address.
+//
+// The hook writes to the output of process 1, the log of the container, so that users see failures. If the containers
+// of the pod share a process namespace, process 1 belongs to another container, and the output is discarded.
 func rebalanceLeaders() *corev1.LifecycleHandler {
 	const script = `log=/proc/1/fd/1
 [ -w "$log" ] || log=/dev/null
@@ -351,7 +351,7 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		{Name: "RABBITMQ_NODENAME", Value: node},
 		{Name: "RABBITMQ_USE_LONGNAME", Value: "true"},
 		{Name: "RABBITMQ_DIST_PORT", Value: strconv.Itoa(distributionNumber)},
-		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // RabbitMQ appends the extension .conf
+		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // without the extension .conf, which RabbitMQ appends
 		{Name: "RABBITMQ_ADVANCED_CONFIG_FILE", Value: rabbitMQConf + "/" + keyAdvancedConf},
 		{Name: "RABBITMQ_ENABLED_PLUGINS_FILE", Value: rabbitMQConf + "/" + keyPlugins},
 		{Name: "RABBITMQ_MNESIA_BASE", Value: rabbitMQHome + "/mnesia"},
@@ -367,19 +367,17 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 // the nodes. The arguments are for the node only. The variables are also for rabbitmqctl and the other tools, which
 // connect to the inter-node port of a node.
 //
-// Without these settings, an Erlang node asks the port mapper daemon (epmd) on another node's host for the inter-node
-// port of that node. epmd listens on all addresses, and has no TLS. With these settings, all nodes use the same fixed
-// port, and epmd listens only on the loopback interface. There, RabbitMQ needs epmd: it starts epmd again whenever epmd
-// does not answer.
+// By default, an Erlang node asks the port mapper daemon (epmd) on another node's host for the inter-node port of that
+// node. epmd listens on all addresses, and has no TLS. With these settings, all nodes use the same fixed port, and epmd
+// listens only on the loopback interface. epmd must run there, because RabbitMQ starts it again if it does not answer.
 //
-//   - erl_epmd_port sets the fixed port. It takes effect only if it occurs once on the command line of an Erlang node.
-//     ERL_ZFLAGS adds it to every command line, also to that of the temporary node with which RabbitMQ 4 finds the other
-//     nodes.
-//   - dist_listen makes nodes listen on that port only if they are RabbitMQ nodes. Otherwise, tools and temporary nodes
-//     would fail, because the port is in use. If the argument occurs several times, the first one takes effect.
-//     ERL_ZFLAGS adds its arguments at the end.
+//   - erl_epmd_port sets the fixed port. It must occur exactly once on the command line of an Erlang node. ERL_ZFLAGS
+//     adds it to every command line, also to that of the temporary node with which RabbitMQ 4 finds the other nodes.
+//   - dist_listen makes only the RabbitMQ node listen on that port. Otherwise, tools and temporary nodes would fail,
+//     because the port is in use. If the argument occurs several times, the first one takes effect, and ERL_ZFLAGS
+//     adds its arguments at the end.
 //   - name sets the name of the RabbitMQ node before RabbitMQ starts. Otherwise, RabbitMQ would connect to epmd on the
-//     address of the pod, to check that no other node has its name. The container has no other node.
+//     address of the pod, to check that no other node has this name.
 func rabbitMQInterNodeTLS(node string) (arguments string, environment []corev1.EnvVar) {
 	// By default, Erlang gives up connecting to a node after 7 seconds. A TLS handshake can take longer if a node has
 	// little CPU, so the limit is a minute.

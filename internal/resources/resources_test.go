@@ -38,7 +38,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// The credentials that the tests use. The tests check that only Secrets contain them.
+// Secret values of the simulations in the tests. The tests check that only Secrets contain these values.
 const (
 	brokerPassword = "bRoKeRpAsSwOrD0123456789"
 	erlangCookie   = "eRlAnGcOoKiE0123456789"
@@ -321,7 +321,7 @@ func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	objects := build(t, in)
 	got := resources.ReadCredentials(
 		find[*corev1.Secret](t, objects, "managed-rabbitmq").Data, find[*corev1.Secret](t, objects, "managed-redis").Data)
-	stored := cmpopts.IgnoreUnexported(certificates.Authority{}) // the Secrets store only the exported fields
+	stored := cmpopts.IgnoreUnexported(certificates.Authority{}) // unexported fields are not stored in Secrets
 	if diff := cmp.Diff(in.Credentials, got, stored); diff != "" {
 		t.Errorf("credentials (-want +got):\n%s", diff)
 	}
@@ -330,9 +330,9 @@ func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	}
 }
 
-// While the user's Secret with the certificates is missing, the CA is unknown. Clients use TLS only if their binding
-// has the key ca.crt. If Build omitted this key, clients would send the password without TLS. So Build sets the key to
-// a text that is not a certificate, and clients reject the binding.
+// While the user's Secret with the certificates is missing, the CA is unknown, and clients must not connect. If their
+// binding had no key ca.crt, they would connect without TLS and send the password. So Build sets the key to an invalid
+// certificate, and clients reject the binding.
 func TestBuild_TLSWithUnknownCA_ClientsRejectTheBinding(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "rabbitmq: {managed: {tls: {secretName: missing}}}, redis: {managed: {tls: {secretName: missing}}}")

@@ -72,7 +72,7 @@ func (s series) quantile(q, histogram, labels string) string {
 		q, classic, s.selector(histogram+"_bucket"), q, by(labels), s.selector(histogram))
 }
 
-// These are the names of histograms that processors export.
+// The names of histograms that processors export.
 const (
 	processingSeconds = "parking_event_processing_seconds"
 	endToEndSeconds   = "parking_event_end_to_end_seconds"

@@ -22,9 +22,9 @@ import (
 func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	t.Parallel()
 	const directory = "../../config/samples/"
-	// The constants are in millicores. According to the README, the samples fit on a cluster with two CPUs. The system
-	// pods of a cluster made by kind request 250 for the API server, 200 for the controller manager, 200 for two pods of
-	// CoreDNS, and 100 each for etcd, the scheduler and the network.
+	// The CPU of the cluster and the requests of its system pods, in millicores. According to the README, the samples
+	// fit on two CPUs. In a cluster made by kind, the API server requests 250, the controller manager 200, two pods of
+	// CoreDNS 200, and etcd, the scheduler and the network 100 each.
 	const capacity, system = 2000, 950
 	const available = capacity - system
 	var operator appsv1.Deployment
@@ -105,7 +105,8 @@ func requestedCPU(t *testing.T, in testInput) int64 {
 		for _, c := range template.Spec.Containers {
 			pod.Add(c.Resources.Requests[corev1.ResourceCPU])
 		}
-		// Init containers run before the other containers, and one at a time. So the pod requests the maximum, not the sum.
+		// Init containers run before the other containers, and one at a time. So a pod requests the maximum of the init
+		// containers' requests and the sum of the other containers' requests.
 		for _, c := range template.Spec.InitContainers {
 			if request := c.Resources.Requests[corev1.ResourceCPU]; request.Cmp(pod) > 0 {
 				pod = request

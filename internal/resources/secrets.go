@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Keys of the Secrets. The first five are those of the Service Binding specification.
+// These are the keys of Secrets. The Service Binding specification defines the first five.
 const (
 	keyType     = "type"
 	keyHost     = "host"

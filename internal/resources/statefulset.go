@@ -15,7 +15,7 @@ const dataVolume = "data"
 // revisions is the number of old revisions of a workload that Kubernetes keeps for rollbacks.
 const revisions = 3
 
-// set contains those properties of a StatefulSet that depend on the component.
+// set contains the properties in which the StatefulSets of the components differ.
 type set struct {
 	component Component
 	// service is the name of the Service that gives the pods their host names.

@@ -46,7 +46,7 @@ func (b *builder) summariesService() client.Object {
 // summariesStatefulSet returns the workload of a summary API that stores the summaries in SQLite on a volume.
 func (b *builder) summariesStatefulSet() (client.Object, error) {
 	container := b.summariesContainer("--database", summariesData+"/summaries.db")
-	container.VolumeMounts = []corev1.VolumeMount{mount(dataVolume, summariesData), mount("tmp", "/tmp")} // SQLite sorts in temporary files
+	container.VolumeMounts = []corev1.VolumeMount{mount(dataVolume, summariesData), mount("tmp", "/tmp")} // SQLite sorts in /tmp
 	template, err := b.summariesTemplate(container, emptyDir("tmp"))
 	if err != nil {
 		return nil, err

@@ -139,9 +139,9 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	return patched, checkContainers(patched.Containers, main)
 }
 
-// lowerRequests lowers a request to the limit if the patch sets a limit below the request, but sets no request.
-// Otherwise, the request of the spec, or the operator's default, would exceed the limit, and the API server would
-// reject the pod template. The parameter written contains the containers of the patch.
+// lowerRequests lowers a request to the limit if the patch sets only the limit, and the limit is below the request that
+// the spec or the operator sets. The API server would reject such a pod template. written contains the containers of
+// the patch.
 func lowerRequests(patched, written []corev1.Container) {
 	for i := range written {
 		at := slices.IndexFunc(patched, func(c corev1.Container) bool { return c.Name == written[i].Name })
@@ -159,10 +159,9 @@ func lowerRequests(patched, written []corev1.Container) {
 	}
 }
 
-// isAbsent reports whether a container is in the patch, but not in the pod that the operator creates. The pod has the
-// agent only if there are faults, and the exporter of Redis only if the exporter has an image. A patch for an absent
-// container has no effect. Otherwise, the removal of the last fault would leave an agent without an image, and the
-// template would become invalid.
+// isAbsent reports whether a template changes a container that the pod does not have: the agent without faults, or the
+// exporter of Redis without an image. Such a change has no effect. Otherwise, removing the last fault would make the
+// template invalid.
 func isAbsent(c corev1.Container) bool {
 	return c.Image == "" && (c.Name == ContainerAgent || c.Name == containerExporter)
 }

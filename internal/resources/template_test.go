@@ -15,8 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// A template for a container that the operator creates may omit the image. The validation of a manifest knows the names
-// of these containers, and requires an image for all other containers.
+// A template may omit the image of a container that the operator creates.
 func TestBuild_TemplateWithoutImages_IsAccepted(t *testing.T) {
 	t.Parallel()
 	workloads := workloadsWithTemplate()
@@ -41,8 +40,8 @@ func TestBuild_TemplateWithoutImages_IsAccepted(t *testing.T) {
 	}
 }
 
-// workloadsWithTemplate returns a map. Its keys are the names of the workloads of the simulation "sim". Each value is a
-// format string that takes a template for the pods of the workload and yields a spec.
+// workloadsWithTemplate maps the name of each workload of the simulation "sim" to a spec that sets the template for its
+// pods. In the spec, %s stands for the content of the template.
 func workloadsWithTemplate() map[string]string {
 	return map[string]string{
 		"sim-entry":     "entry: {template: {%s}}",
@@ -69,7 +68,8 @@ func TestBuild_TemplateWithLargestAnnotations_LeavesRoomForAnnotationsOfTheOpera
 	}
 }
 
-// The API server rejects a container whose request exceeds its limit.
+// The API server rejects a container whose request exceeds its limit. So a limit below the default request must lower
+// the request.
 func TestBuild_TemplateWithLimitBelowTheDefaultRequest_LowersTheRequest(t *testing.T) {
 	t.Parallel()
 	own := templates(t, build(t, input(t, "sim", "")))

@@ -37,20 +37,20 @@ import (
 
 const serverTimeout = 5 * time.Minute
 
-// sandbox is a directory in which a server runs. It takes the place of the root directory of the server's container.
+// sandbox is a directory that replaces the root directory of a server's container, so that the server can run on this
+// machine.
 type sandbox struct {
 	t         *testing.T
 	objects   []client.Object
 	authority certificates.Authority
-	// replacer replaces paths, ports and host names of the container with those of this machine, in the files, the
-	// arguments and the environment of the server.
+	// replacer adapts the configuration of a container to this machine: it replaces paths, ports and host names.
 	replacer *strings.Replacer
 	dir      string
 }
 
-// newSandbox builds the objects of a simulation with the given spec. The certificates of the simulation are valid for
-// localhost. The replacements are pairs for strings.NewReplacer: a text in the configuration of the container, and the
-// text that replaces it on this machine. newSandbox itself adds the pairs for the directories of the container.
+// newSandbox builds the objects of a simulation with the given spec, and certificates for localhost. The replacements
+// are pairs: a text in the configuration of the container, and the text that replaces it on this machine. newSandbox
+// itself adds the pairs for directories.
 func newSandbox(t *testing.T, spec string, replacements ...string) *sandbox {
 	t.Helper()
 	if testing.Short() {
@@ -115,8 +115,8 @@ func textOf(data map[string][]byte) map[string]string {
 	return texts
 }
 
-// command returns a command of a container in a form that runs on this machine. The environment contains only PATH, the
-// variables of the container, and the given extra variables.
+// command returns a command of a container, changed so that it runs on this machine. Its environment contains only
+// PATH, the variables of the container, and the extra variables.
 func (s *sandbox) command(c *corev1.Container, args []string, extra ...string) *exec.Cmd {
 	s.t.Helper()
 	replaced := make([]string, len(args))
@@ -139,13 +139,13 @@ func (s *sandbox) start(cmd *exec.Cmd) {
 	output := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return nil } // the cleanup below kills the whole process group
+	cmd.Cancel = func() error { return nil } // the cleanup below kills the process and its children
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait() // always fails, because the process was killed
+		_ = cmd.Wait() // the error only says that the process was killed
 		if s.t.Failed() {
 			s.t.Logf("output of %s:\n%s", cmd.Path, output)
 		}
@@ -155,8 +155,8 @@ func (s *sandbox) start(cmd *exec.Cmd) {
 // eventually calls the function check repeatedly until check returns nil.
 func (s *sandbox) eventually(what string, check func(context.Context) error) {
 	s.t.Helper()
-	// polltest reports the last error of the function check. ctx must last longer than the timeout of polltest.
-	// Otherwise, the last error would only say that ctx has ended.
+	// ctx must last longer than the timeout of polltest. Otherwise, polltest would report the end of ctx instead of the
+	// last error of check.
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*serverTimeout)
 	defer cancel()
 	polltest.UntilNoErrorEvery(s.t, 100*time.Millisecond, what, func() error { return check(ctx) })
@@ -268,8 +268,8 @@ func TestRedisTLS_ServesOnlyTLSAndReloadsItsCertificate(t *testing.T) {
 	defer func() { _ = open.Close() }()
 	s.start(s.command(container, append(container.Lifecycle.PostStart.Exec.Command, "")))
 	second := s.newCertificate()
-	// If the key does not match the certificate, the server keeps the first certificate, and counts the failed attempts
-	// to load the second certificate.
+	// If the key does not match the certificate, the server must keep its first certificate and count a failed attempt
+	// to load the second.
 	s.writeCertificate("/run/secrets/tls", resources.CertificateData{Pair: certificates.Pair{Certificate: second.Certificate, Key: first.Key}, CA: second.CA})
 	statistics := strings.Replace(container.ReadinessProbe.Exec.Command[2], "ping | grep -q PONG", "INFO commandstats | grep 'config.set.*failed_calls=[1-9]'", 1)
 	s.eventually("the server to reject the key", func(context.Context) error { return s.command(container, []string{"sh", "-c", statistics}).Run() })
@@ -287,17 +287,18 @@ func TestRedisTLS_ServesOnlyTLSAndReloadsItsCertificate(t *testing.T) {
 	}
 }
 
-// rabbitMQ is a RabbitMQ node in a sandbox.
 type rabbitMQ struct {
 	*sandbox
 
 	clients, distribution, metrics, epmd port.Port
 	container                            *corev1.Container
-	// environment contains the variables that the server needs on this machine, in addition to those of the container.
+	// environment contains the variables that the server needs because it does not run in its container. They
+	// supplement the variables of the container.
 	environment []string
 }
 
-// newRabbitMQ writes the configuration of the node of a simulation with the given spec. It starts no server.
+// newRabbitMQ writes the files of the RabbitMQ node that Build configures for the given spec. It does not start the
+// node.
 func newRabbitMQ(t *testing.T, spec string) *rabbitMQ {
 	t.Helper()
 	servers.Program(t, "epmd", "hack/install-servers.sh")
@@ -327,7 +328,7 @@ func newRabbitMQ(t *testing.T, spec string) *rabbitMQ {
 	}
 	r.environment = []string{
 		"RABBITMQ_DIST_PORT=" + r.distribution.String(), "ERL_EPMD_PORT=" + r.epmd.String(), "ERL_EPMD_ADDRESS=127.0.0.1",
-		"RABBITMQ_USE_LONGNAME=false", // long node names need a domain, which localhost does not have
+		"RABBITMQ_USE_LONGNAME=false", // a long node name needs a domain, which localhost does not have
 		"RABBITMQ_CONFIG_FILES=" + r.dir + "/none", "RABBITMQ_CONF_ENV_FILE=" + r.dir + "/none",
 	}
 	return r
@@ -376,7 +377,7 @@ func (r *rabbitMQ) admits(ctx context.Context, want resources.CertificateData, o
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	// Over TLS, the length at the beginning of the greeting has four bytes instead of two.
+	// Over TLS, the greeting begins with a length of four bytes instead of two.
 	got, err := answer(c, "\x00\x00"+tlstest.Greetings()["Erlang distribution"])
 	if err == nil && !strings.Contains(string(got), "sok") {
 		err = fmt.Errorf("the answer is %q", got)
@@ -392,8 +393,8 @@ func (r *rabbitMQ) expectAlert(client string, err error) {
 	}
 }
 
-// TestPlainTextGreeting_ServerWithoutTLS_Answers shows that the greetings of package tlstest are complete messages of
-// their protocols. Otherwise, even servers without TLS would not answer them, and a missing answer would prove nothing.
+// TestPlainTextGreeting_ServerWithoutTLS_Answers shows that the greetings of package tlstest are complete messages,
+// which servers without TLS answer. Only then does a missing answer prove that a server requires TLS.
 func TestPlainTextGreeting_ServerWithoutTLS_Answers(t *testing.T) {
 	t.Parallel()
 	cache, err := url.Parse(servers.NewRedis(t, servers.RedisOptions{}).URI())
@@ -466,9 +467,8 @@ func TestRabbitMQTLS_BetweenNodes_ServesOnlyNodesAndReloadsItsCertificate(t *tes
 	r.expectAlert("a client without a certificate", r.admits(t.Context(), first))
 	r.expectAlert("a client with a certificate of an unknown authority", r.admits(t.Context(), first, foreign))
 
-	// Keep a connection open, as the nodes of a cluster do. While the connection is open, Erlang caches the CA
-	// certificates that it loaded for the connection, and uses them for new connections, too. The node must load
-	// changed CA certificates nevertheless.
+	// Keep a connection open, as the nodes of a cluster do. Erlang then caches the CA certificates and uses the cache
+	// for new connections, too. The node must nevertheless load changed CA certificates.
 	open, err := r.dialNode(t.Context(), first, first)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 // The following tests show that optional fields have no effect on pods if they are absent. Otherwise, a version of the
 // operator with a new field would replace the pods of simulations that do not use the field.
 
-// Optional fields have the same effect on pods whether they are absent, null, empty or set to their default.
+// A field that is absent, null, empty or set to its default must always produce the same pods.
 func TestBuild_FieldSetToItsDefault_DoesNotChangePods(t *testing.T) {
 	t.Parallel()
 	const empty = "template: {metadata: {labels: {}, annotations: {}}, spec: {}}"
@@ -35,7 +35,7 @@ func TestBuild_FieldSetToItsDefault_DoesNotChangePods(t *testing.T) {
 	}
 }
 
-// Each field of the spec must change some pods if it is set. A field that is not set must leave no trace in these pods.
+// Each field of the spec must change some pods if it is set. If it is not set, it must not appear in these pods.
 func TestBuild_UnusedField_LeavesNoTraceInPods(t *testing.T) {
 	t.Parallel()
 	unused := templates(t, build(t, input(t, "sim", "")))

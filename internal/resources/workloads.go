@@ -18,7 +18,7 @@ const HTTPPort = 8080
 const (
 	// PortPage is the name of the container port on which processors serve the live page.
 	PortPage = "page"
-	// pagePort is the number of the port PortPage. Processors listen on the loopback interface only. Other pods
+	// pagePort is the number of the port PortPage. Processors listen on the loopback interface only, so other pods
 	// cannot connect, but kubectl port-forward can.
 	pagePort = 8085
 
@@ -73,8 +73,8 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 		return nil, err
 	}
 	if b.plan.Durability != plan.DurabilityWritten {
-		// Generators read the durability only when they start, so a change must replace their pods. With the default
-		// durability, the pods have no hash.
+		// Generators read the durability only when they start, so a change must replace their pods. A hash of the
+		// durability in the pod template causes this. The default durability needs no hash.
 		template = withConfigHash(template, []any{b.plan.Durability})
 	}
 	return b.deployment(c, replicas, template, appsv1.RollingUpdateDeployment{
@@ -107,11 +107,11 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The hash covers only settings whose change requires a restart. Processors react to all other changes of the
-	// plan while they run.
+	// A change of these settings changes the hash, which restarts the processors. All other changes of the plan take
+	// effect without a restart.
 	config := []any{b.plan.Processor.Concurrency, endpoint}
-	// Omit the default, because the hash of earlier versions of the operator did not cover the durability. A new hash
-	// would restart the processors when the operator is upgraded.
+	// Omit the default durability. Earlier versions of the operator did not include the durability in the hash, so the
+	// hash would change, and an upgrade of the operator would restart the processors.
 	if b.plan.Durability != plan.DurabilityWritten {
 		config = append(config, b.plan.Durability)
 	}
@@ -148,7 +148,7 @@ func (b *builder) deployment(
 	}
 }
 
-// plannedContainer returns the container of a parking command that reads the plan.
+// plannedContainer returns a container that runs a parking command with the mounted plan.
 func (b *builder) plannedContainer(command []string, spec *corev1.ResourceRequirements, cpu string) corev1.Container {
 	c := b.parkingContainer(append(command, "--plan", planDir+"/"+PlanKey), resources(spec, requirements(cpu, "64Mi", "512Mi")))
 	c.VolumeMounts = []corev1.VolumeMount{

@@ -6,7 +6,7 @@ import "slices"
 // Ring is a double-ended queue in a ring buffer. The buffer grows as needed and shrinks when it is mostly empty. The
 // zero value is an empty queue.
 type Ring[T any] struct {
-	buffer []T // the length of the buffer is a power of two, or 0
+	buffer []T // its length is 0 or a power of two
 	first  int
 	length int
 }

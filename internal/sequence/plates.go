@@ -7,10 +7,9 @@ const (
 	digitGroups  = 10 * 10 * 10 * 10
 )
 
-// PlateCapacity is the number of plates that entries can have. Unmatched exits have PlateCapacity other plates.
-// Together, these are all plates with three letters and four digits. The entries at positions n and n+PlateCapacity
-// have the same plate. So all parked vehicles have different plates as long as at most PlateCapacity vehicles enter
-// within maxStay.
+// PlateCapacity is the number of plates that entries can have. It is half of all plates with three letters and four
+// digits. The other half is for unmatched exits. The entries at positions n and n+PlateCapacity have the same plate. So
+// all parked vehicles have different plates as long as at most PlateCapacity vehicles enter within maxStay.
 const PlateCapacity = letterGroups * digitGroups / 2
 
 // plateFormat is an example of a plate. It shows where letters and digits are.

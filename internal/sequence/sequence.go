@@ -28,8 +28,8 @@ func New(seed uint64) *Sequence {
 // Percent is the largest possible draw. A draw is a whole number from 1 to Percent.
 const Percent = 100
 
-// Draw returns the draw of the exit at a position: a random number that decides whether the exit is matched. All
-// numbers from 1 to Percent are equally likely.
+// Draw returns the random number that decides whether the exit at a position is matched. All numbers from 1 to Percent
+// are equally likely.
 func (s *Sequence) Draw(position int64) int {
 	// This is Lemire's method. It turns a random 64-bit number n into a number from 0 to Percent-1: the high 64 bits of
 	// n*Percent. If the low 64 bits are less than 2^64 mod Percent, the method replaces n by another random number.

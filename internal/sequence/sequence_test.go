@@ -24,7 +24,7 @@ func TestPlates_HaveThreeLettersAndFourDigits(t *testing.T) {
 	})
 }
 
-// If numberOf recovers every number from its plate, no two numbers have the same plate.
+// No two numbers have the same plate, because numberOf recovers every number from its plate.
 func TestPlate_DifferentNumbers_HaveDifferentPlates(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -38,7 +38,7 @@ func TestPlate_DifferentNumbers_HaveDifferentPlates(t *testing.T) {
 	})
 }
 
-// numberOf is the inverse of the method plate. It undoes the rounds of the permutation, from the last to the first.
+// numberOf is the inverse of the method plate, which permutes numbers in several rounds.
 func (s *Sequence) numberOf(plate string) uint32 {
 	var letters, digits uint32
 	for _, c := range plate[:3] {
@@ -131,8 +131,8 @@ func TestSequence_DifferentSeeds_YieldDifferentValues(t *testing.T) {
 	})
 }
 
-// If successive plates were ordered or correlated, at least one count in this test would be outside its bounds. The
-// bounds are five standard deviations from the mean for independent plates.
+// If successive plates were correlated, a count would be outside its bounds, which are five standard deviations from
+// the mean for independent plates.
 func TestPlates_SuccessivePositions_AreUncorrelated(t *testing.T) {
 	t.Parallel()
 	const n = 100_000

@@ -15,10 +15,9 @@ import (
 // watchInterval is the interval between two checks of whether a run is already certain to fail.
 const watchInterval = time.Second
 
-// watch adds a mark to the timeline for each check of the verdict that is certain to fail. It returns when ctx ends. If
-// abortOnFailure is set in the plan, watch also calls the function stop at the first such check, so that the generators
-// stop. watch does not call stop after the context named generating has ended, because the generators are then stopping
-// already.
+// watch adds a mark to the timeline for each check that is certain to fail. If abortOnFailure is set in the plan, it
+// also calls stop at the first such check, to stop the generators. It does not call stop after the context generating
+// has ended, because the generators are then already stopping. watch returns when ctx ends.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
@@ -46,9 +45,9 @@ func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evid
 	return ledger.EvidenceSoFar(&s.config.Plan, r, rows, err, accounts)
 }
 
-// SoFar returns the start time of the run, and what the faults have done to the simulation so far. While a fault is in
-// effect, SoFar does not read the timeline, because the store may be the target of the fault. In this case, the
-// accounts of the faults do not say whether the simulation has recovered.
+// SoFar returns the start time of the run, and the effects of the faults so far. While a fault is in effect, SoFar does
+// not read the timeline, because the fault may have hit the store. Its result then does not say whether the simulation
+// has recovered.
 func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
@@ -71,9 +70,9 @@ func (s *Simulation) Occurrences() report.Run {
 	return r
 }
 
-// accountsSoFar returns the timeline so far, and what the faults have done to the simulation so far. With a plan that
-// has neither faults nor a maximum lag, the timeline cannot show that the simulation will fail. Then accountsSoFar does
-// not read the timeline, and rows is nil.
+// accountsSoFar returns the timeline so far, and what the faults have done to the simulation so far. If the plan has
+// neither faults nor a maximum lag, the timeline cannot show that the simulation will fail. Then accountsSoFar does not
+// read it, and rows is nil.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

@@ -35,8 +35,8 @@ func TestSimulationRun_AbortOnFailure_EndsTheRunOnceFailureIsCertain(t *testing.
 }
 
 // Redis is paused from second 5 to second 15. The fault "crash" is due at second 6, but must wait for the end of the
-// pause. At second 8 the fault is due again, so its first occurrence can no longer be injected, and the verdict is
-// certain to be FAIL. The generators do not stop at once, because Redis is still paused.
+// pause. At second 8, it is due again, so its first occurrence counts as not injected, and the verdict is certain to be
+// FAIL. The generators stop only after second 15, because they need Redis.
 func TestSimulationRun_AbortOnFailure_EndsTheRunAndItsFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestSimulationRun_LatencyObjectiveIsMissedUnderFaults_VerdictIsFail(t *test
 	}
 }
 
-// No other process publishes the events that are due while a generator is dead.
+// Nobody publishes the events that are due while a generator is dead, because no other process takes its place.
 func TestSimulationRun_GeneratorIsKilled_ItsEventsCountAsMissed(t *testing.T) {
 	t.Parallel()
 	for _, arrivals := range []plan.Arrivals{plan.ArrivalsUniform, plan.ArrivalsPoisson} {

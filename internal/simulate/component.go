@@ -26,14 +26,13 @@ type life struct {
 	// gate is the gate.Gate through which all calls of the process to the broker, the store and the summary API pass.
 	// It is nil if the plan has no faults.
 	gate *gate.Gate
-	// The field metrics registers the metrics of the process. These metrics are unregistered before the component
-	// creates its next process.
+	// The field metrics registers the metrics of the process. They are unregistered before the next process is created.
 	metrics *metricsScope
-	// restarted is true if the process replaces a process that a fault has ended.
+	// restarted is true if a fault has ended the previous process, which this process replaces.
 	restarted bool
 
-	// stop ends the process. The field ended is a channel that is closed when the process has ended. The field replaced
-	// is a channel that is closed when the next process has been created.
+	// stop ends the process. The channel ended is closed when the process has ended. The channel replaced is closed
+	// when the next process has been created.
 	stop            context.CancelCauseFunc
 	ended, replaced chan struct{}
 }
@@ -53,7 +52,7 @@ type component[P process[S], S any] struct {
 	// merge adds the counts of the last process to the sum of the counts of all earlier processes.
 	merge func(before, last S) S
 
-	// over is closed when Run returns. After that, no process starts.
+	// over is closed when Run returns, so that no further process starts.
 	over chan struct{}
 
 	mu      sync.Mutex
@@ -125,7 +124,7 @@ func (c *component[P, S]) begin(restarted bool) error {
 	defer c.mu.Unlock()
 	if restarted {
 		counts, totals := c.stats(), c.totals()
-		// Gauges and lags are current values, not totals.
+		// Gauges and lags are current values, not totals, so do not add them to those of the new process.
 		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0
 		c.pastCounts, c.pastTotals = &counts, totals
 	}
@@ -155,8 +154,8 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 		case <-start.C:
 		case <-ctx.Done():
 			start.Stop()
-			// It is not an error if the run ends before another process starts. The broker redelivers the messages that
-			// the ended process did not settle. The unconfirmed events of the ended process count as indeterminate.
+			// The run has ended before another process could start. This is not an error: the broker redelivers the
+			// messages that the ended process did not settle, and its unconfirmed events count as indeterminate.
 			return nil
 		}
 		if err := c.begin(true); err != nil {
@@ -181,7 +180,7 @@ func (c *component[P, S]) alive() (*life, error) {
 }
 
 // Stop implements fault.Instance. It ends the process, and Run starts another process. If crash is true, the process
-// ends without finishing its work, and the gate rejects all further calls of the process.
+// ends without finishing its work, and its further calls to servers fail.
 func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	l, err := c.alive()
 	if err != nil {
@@ -199,8 +198,8 @@ func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (start
 	return func(ctx context.Context) error { return c.awaitReplacement(ctx, l) }, nil
 }
 
-// awaitReplacement waits until the component has created the process that follows the process with the life l. It
-// returns an error if Run returns without creating that process, or if ctx ends.
+// awaitReplacement waits until the component has created the process that replaces the process of l. It returns an
+// error if ctx ends, or if Run returns without creating that process.
 func (c *component[P, S]) awaitReplacement(ctx context.Context, l *life) error {
 	select {
 	case <-l.replaced:

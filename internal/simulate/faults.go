@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/simulate/gate"
 )
 
-// behind returns the dependencies for one process. If the process has a gate, all calls to the returned broker, store
-// and summary API pass through the gate.
+// behind returns the dependencies of one process. If the process has a gate, all calls to the broker, the store and the
+// summary API pass through it.
 func (d Dependencies) behind(l *life) Dependencies {
 	d.Registerer = l.metrics
 	if l.gate != nil {
@@ -43,7 +43,7 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 	return i, i.Check(&s.config.Plan)
 }
 
-// rehearsing represents the goroutine that injects the faults of the plan.
+// rehearsing controls the goroutine that injects the faults of the plan.
 type rehearsing struct {
 	// finish waits until all faults of the plan have ended. If ctx ends first, finish cancels the faults: it ends
 	// the faults that are in effect, and no further faults are injected. If abort is true, finish cancels the faults
@@ -86,8 +86,8 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// settleInterval is the interval between two calls of the method settle. It is much shorter than the age at which the
-// timeline merges its one-second rows, because settle needs the one-second rows.
+// settleInterval is the interval between two calls of settle, which saves the accounts of faults. It is much shorter
+// than the age at which the timeline merges its one-second rows, because settle needs these rows.
 const settleInterval = time.Minute
 
 // settle saves the accounts that can no longer change. An account (type fault.Account) describes what one occurrence of
@@ -95,7 +95,7 @@ const settleInterval = time.Minute
 func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
 	rows, err := s.live.timeline(ctx)
 	if err != nil {
-		return // the next call of settle reads the timeline again
+		return // try again at the next call
 	}
 	runner.Settle(fault.RunSoFar(rows, s.endOfSchedule()))
 }
@@ -117,8 +117,8 @@ func (s *Simulation) Faults() []fault.Record {
 	return nil
 }
 
-// account adds the faults to the evidence for the verdict: which faults were planned, and what each occurrence of a
-// fault did to the simulation.
+// account adds the planned faults, and what each occurrence of a fault did to the simulation, to the evidence for the
+// verdict.
 func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Planned = s.config.Plan.Faults
 	run := fault.Run{Rows: e.Timeline, End: end, Ended: true, Aborted: e.Aborted != ""}
@@ -128,8 +128,8 @@ func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Faults = fault.Accounts(s.Faults(), run)
 }
 
-// mergeGenerators adds up the counts of generators that ran one after the other. The parameter before is the sum of the
-// counts of all generators before the last generator.
+// mergeGenerators adds up the counts of generators that ran one after the other: the last one, and the sum of all
+// before.
 func mergeGenerators(before, last generator.Stats) generator.Stats {
 	sum := last
 	sum.Run = before.Run // the identifier of the first generator's run identifies the simulation on the live page
@@ -174,7 +174,7 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns the number of seconds over which AchievedRate is averaged: Published divided by AchievedRate.
+// publishing returns for how many seconds a generator published events. AchievedRate is the mean rate in this time.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
 func rate(dividend, divisor float64) float64 {
@@ -184,8 +184,8 @@ func rate(dividend, divisor float64) float64 {
 	return dividend / divisor
 }
 
-// mergeProcessors adds up the counts of processors that ran one after the other. The parameter before is the sum of the
-// counts of all processors before the last processor.
+// mergeProcessors adds the counts of the last processor to those of all processors before it. They ran one after the
+// other.
 func mergeProcessors(before, last processor.Stats) processor.Stats {
 	return processor.Stats{Entry: mergeTypes(before.Entry, last.Entry), Exit: mergeTypes(before.Exit, last.Exit)}
 }
@@ -212,7 +212,7 @@ func addCounts[K comparable](before, last map[K]uint64) map[K]uint64 {
 	return sum
 }
 
-// The names of the components in the records of faults.
+// These constants are the names of the components in the records of faults.
 const (
 	processorName      = "processor"
 	entryGeneratorName = string(event.TypeEntry) + "-generator"

@@ -21,7 +21,7 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// rehearsal returns the setup of an in-memory simulation with the given faults.
+// rehearsal returns the setup of an in-memory simulation that injects the given faults.
 func rehearsal(t *testing.T, faults ...plan.Fault) *setup {
 	t.Helper()
 	p := testPlan()
@@ -118,7 +118,7 @@ func TestSimulationRun_FaultsInAllComponents_EachEventTakesEffectOnce(t *testing
 		for i, target := range targets() {
 			all = append(all, repeated(target, actions()[i%5]), repeated(target, actions()[(i+1)%5]))
 		}
-		r := run(t, rehearsal(t, all...)) // do not check the verdict: it is FAIL if the generators miss their schedule
+		r := run(t, rehearsal(t, all...)) // ignore the verdict, which is FAIL if the generators miss their schedule
 		if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 || l.Matched == 0 {
 			t.Errorf("ledger is %+v, verdict %q", l, r.Reasons)
 		}
@@ -252,10 +252,9 @@ func (s sluggish) Stop(ctx context.Context, _ bool, _ uint64) (started func(cont
 	}, err
 }
 
-// TestSimulationRun_BrokerIsDownAtTheEnd_StillReadsTheLedgerInTime crashes the broker. The broker starts again only after the end
-// of the schedule, or never. Meanwhile, a second fault restarts a generator. The generator cannot stop without the
-// broker, so no generator replaces it before the schedule ends. The wait for the broker must leave enough time for the
-// audit.
+// TestSimulationRun_BrokerIsDownAtTheEnd_StillReadsTheLedgerInTime crashes the broker, which starts again only after
+// the end of the schedule, or never. A second fault restarts a generator. This generator cannot stop without the
+// broker, so it is not replaced before the schedule ends. The wait for the broker must leave enough time for the audit.
 func TestSimulationRun_BrokerIsDownAtTheEnd_StillReadsTheLedgerInTime(t *testing.T) {
 	t.Parallel()
 	for down, want := range map[time.Duration]string{
@@ -315,7 +314,7 @@ func (sham) Pause(context.Context) (release func() error, err error) {
 
 func (s sham) Isolate(ctx context.Context) (release func() error, err error) { return s.Pause(ctx) }
 
-func TestSimulationRun_InjectorReportsAFaultThatHadNoEffect_VerdictIsFail(t *testing.T) {
+func TestSimulationRun_ReportedFaultHasNoEffect_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	for _, target := range []plan.FaultTarget{plan.TargetRedis, plan.TargetRabbitMQ} {
 		for _, action := range []plan.FaultAction{plan.ActionPause, plan.ActionIsolate} {

@@ -13,9 +13,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// group contains the instances of a component. If a fault targets the component, there is one instance per
-// replica, so that the fault hits the same instances as it would in a cluster. Otherwise, a single instance
-// does the work of all replicas. A group may be empty.
+// group contains the instances of a component. If a fault targets the component, each replica is an instance, so that
+// the fault hits the same instances as in a cluster. Otherwise, a single instance does the work of all replicas. A
+// group may be empty.
 type group[P process[S], S any] struct {
 	instances []*component[P, S]
 	// sum adds the counts of two instances.
@@ -51,8 +51,8 @@ func (g *group[P, S]) begin() error {
 	return errors.Join(errs...)
 }
 
-// Run runs all instances until ctx ends, or until they end by themselves. If one of them fails, Run stops the
-// others. An empty group runs until ctx ends.
+// Run runs all instances until ctx ends, or until they end by themselves. If one of them fails, Run stops the others.
+// Without instances, Run waits until ctx ends.
 func (g *group[P, S]) Run(ctx context.Context) error {
 	if len(g.instances) == 0 {
 		<-ctx.Done()
@@ -111,7 +111,6 @@ func (g *group[P, S]) processes() []P {
 	return all
 }
 
-// targets returns the instances as a list of fault.Instance.
 func (g *group[P, S]) targets() []fault.Instance {
 	var all []fault.Instance
 	for _, c := range g.instances {

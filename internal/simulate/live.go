@@ -16,7 +16,7 @@ import (
 // auditTimeout is the timeout of an audit while the simulation is running.
 const auditTimeout = 2 * time.Second
 
-// live contains data that the live page shows.
+// live contains the data for the live page.
 type live struct {
 	mu      sync.Mutex
 	auditor *ledger.Auditor
@@ -51,9 +51,8 @@ func (l *live) finish(result report.Run) {
 	l.final = &result
 }
 
-// audit returns the result of auditing the ledger so far, and the final result of the run. Each of them is nil
-// if it is not available yet. If the store does not respond, audit returns the result of the last successful
-// audit.
+// audit returns the ledger so far, and the final result of the run. Each of them is nil until it is available. If the
+// store does not respond, the ledger is that of the last successful audit.
 func (l *live) audit(ctx context.Context) (*ledger.Report, *report.Run) {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
@@ -80,7 +79,7 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 		Queues:          view.Queues{InFlight: &p.InFlight, Pool: p.Pool},
 	}
 	if start := s.started.Load(); start != nil {
-		state.StartedAt = *start // not p.At - p.Elapsed, because p.Elapsed stands still while the machine is suspended
+		state.StartedAt = *start // not p.At - p.Elapsed: p.Elapsed stops while the machine is suspended
 	}
 	if d := p.Depths; d != nil {
 		state.Queues.Ready, state.Queues.Retrying, state.Queues.DeadLetters = &d.Ready, &d.Retry, &d.Dead
@@ -111,7 +110,7 @@ func (s *Simulation) Timeline(ctx context.Context, from, to time.Time) ([]timeli
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }
 
-// view returns the phase as the live page names it.
+// view converts a phase of package simulate to a phase of package view.
 func (p Phase) view() view.Phase {
 	switch p {
 	case Draining:

@@ -39,7 +39,7 @@ func (p Phase) String() string {
 // Progress contains the counts and rates of a simulation so far.
 type Progress struct {
 	Phase Phase
-	// At is when the progress was read. Elapsed is the time since the start of the simulation.
+	// At is the time of this snapshot. Elapsed is the time since the start of the simulation.
 	At      time.Time
 	Elapsed time.Duration
 	Entries generator.Stats
@@ -54,7 +54,7 @@ type Progress struct {
 	Pool   *int64
 }
 
-// Progress returns the progress so far. It may be called at any time.
+// Progress returns the current counts and rates. It may be called at any time.
 func (s *Simulation) Progress() Progress {
 	p := Progress{
 		Phase:    Phase(s.phase.Load()),
@@ -83,7 +83,8 @@ const (
 	serverTimeout = 2 * time.Second
 )
 
-// observed contains the results of the latest poll of the servers, and the longest lags so far.
+// observed contains the results of the latest poll of the broker and the store, and the longest lag of each event type
+// so far.
 type observed struct {
 	mu                sync.Mutex
 	depths            *broker.Depths
@@ -115,7 +116,7 @@ func (o *observed) recordServers(depths *broker.Depths, pool *int64) {
 	o.depths, o.pool = depths, pool
 }
 
-// recordDepths replaces the depths of the previous poll with the given ones.
+// recordDepths stores the queue depths of the latest poll.
 func (o *observed) recordDepths(depths broker.Depths) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

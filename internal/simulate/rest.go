@@ -12,35 +12,37 @@ import (
 )
 
 const (
-	// restPoll is the interval between two polls of comeToRest.
+	// restPoll is the interval between two polls while the simulation comes to rest, that is, while the last events are
+	// processed.
 	restPoll = 50 * time.Millisecond
 	// restStable is how long the queues must stay empty before confirmed events that have not taken effect
 	// count as lost. A single poll is not sufficient, because a message that moves from one queue to another
 	// can be missing from both depths for a moment.
 	restStable = 3 * time.Second
-	// pollTimeout is the timeout of one poll. lastPollTimeout is the timeout of the last poll, which is made
-	// after the drain timeout has expired.
+	// pollTimeout is the timeout of each poll, except the last. lastPollTimeout is the timeout of the last poll, which
+	// begins when the drain timeout has expired.
 	pollTimeout     = 10 * time.Second
 	lastPollTimeout = time.Second
 )
 
-// rest is the state of the simulation when comeToRest returns. A simulation is at rest if its queues are empty and its
-// processors hold no deliveries.
+// rest is the result of comeToRest. A simulation is at rest if its queues are empty and its processors hold no
+// deliveries.
 type rest struct {
 	// reached is true if the simulation is at rest. It is false if comeToRest returned early.
 	reached bool
-	// dataLost is true if the store has lost data. comeToRest then returns early, because events whose data is lost may
+	// dataLost is true if comeToRest returned early because the store has lost data. Events whose data is lost may
 	// never take effect.
 	dataLost bool
 	// depths counts the messages in the queues. inFlight counts the messages that the processors hold.
 	depths   broker.Depths
 	inFlight int64
-	errs     []error // why the simulation is not at rest, or why that is unknown
+	errs     []error // why messages are still in queues or processors, or why that is unknown
 }
 
-// comeToRest waits until the simulation is at rest, every confirmed event has taken effect, and the summary API has
-// accepted every summary. It stops waiting for missing events and summaries once the simulation has been at rest for
-// restStable. It returns early if ctx ends, if the processors stop, or if the store has lost data.
+// comeToRest waits until all queues are empty, the processors hold no deliveries, every confirmed event has taken
+// effect, and the summary API has accepted every summary. After the simulation has been at rest for restStable, it no
+// longer waits for missing events and summaries. It returns early if ctx ends, if the processors stop, or if the store
+// has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()
@@ -73,7 +75,7 @@ func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan str
 	}
 }
 
-// timedOut returns the state of the simulation after the drain timeout has expired.
+// timedOut returns the state of the simulation after the drain timeout, with the timeout as the first error.
 func (s *Simulation) timedOut(ctx context.Context) rest {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPollTimeout)
 	defer cancel()
@@ -83,8 +85,8 @@ func (s *Simulation) timedOut(ctx context.Context) rest {
 	return r
 }
 
-// poll returns the current state. The result complete is true if every confirmed event has taken effect and the summary
-// API has accepted every summary.
+// poll reads the current state. complete is true if every confirmed event has taken effect and the summary API has
+// accepted every summary.
 func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest, complete bool) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()

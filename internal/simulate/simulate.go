@@ -54,8 +54,8 @@ type Config struct {
 	// Processors is the number of processors. If the number is 0, no processor runs. If the number is positive and no
 	// fault targets processors, a single processor does the work of all.
 	Processors int
-	// DepthsHoldInFlight is true if the broker counts a message as ready until the message is settled. The broker's
-	// number of ready messages then includes the messages that the processors hold.
+	// DepthsHoldInFlight is true if the broker counts unsettled deliveries as ready messages. The number of ready
+	// messages then includes those that the processors hold.
 	DepthsHoldInFlight bool
 	// DrainTimeout is the maximum time from the end of the schedule until Run returns. If the context ends before the
 	// schedule, DrainTimeout counts from the end of the context. In this time, the remaining events are processed, the
@@ -64,17 +64,15 @@ type Config struct {
 	DrainTimeout time.Duration
 }
 
-// closingTime returns the time that is reserved for stopping the processors. The same time is reserved for the audit.
-// Each of the two times is at most an eighth of the drain timeout, so that at least three quarters of the drain timeout
-// are left for the remaining events.
+// closingTime returns the part of the drain timeout that is reserved for stopping the processors. An equal part is
+// reserved for the audit. Each part is at most an eighth, so that at least three quarters remain for the events.
 func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
 
 // restTime returns how long the simulation waits for all events to be processed: the drain timeout minus the times that
 // are reserved for stopping the processors and for the audit.
 func (c *Config) restTime() time.Duration { return c.DrainTimeout - 2*c.closingTime() }
 
-// Dependencies are what a simulation needs to run. All fields are required except SummariesHeld and Targets.
-// The simulation does not close its dependencies.
+// Dependencies contains what a simulation uses but does not close. Only SummariesHeld and Targets may be nil.
 type Dependencies struct {
 	Broker broker.Broker
 	Store  store.Store
@@ -96,8 +94,8 @@ type Simulation struct {
 	exits     *group[*generator.Generator, generator.Stats]
 	instances *fault.Instances
 	recorder  *timeline.Recorder
-	// The field objectives adds a mark to the timeline when an objective is missed or another check of the verdict
-	// fails.
+	// objectives adds a mark to the timeline when a check of the verdict fails, for example because an objective is
+	// missed.
 	objectives *ledger.ObjectiveMarker
 
 	started  atomic.Pointer[time.Time]
@@ -105,7 +103,7 @@ type Simulation struct {
 	phase    atomic.Int32
 	observed observed
 	live     live
-	// aborted is the message of the failed check for which the run was aborted (see abortOnFailure). It is nil if the
+	// aborted says why the run was aborted: it is the message of a failed check (see abortOnFailure). It is nil if the
 	// run was not aborted.
 	aborted atomic.Pointer[string]
 }
@@ -119,15 +117,15 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	c.Plan.Entry.Replicas = instancesOf(&c.Plan, plan.TargetEntryGenerator, c.Plan.Entry.Replicas)
 	c.Plan.Exit.Replicas = instancesOf(&c.Plan, plan.TargetExitGenerator, c.Plan.Exit.Replicas)
 	for _, schedule := range []*plan.Schedule{&c.Plan.Entry.Schedule, &c.Plan.Exit.Schedule} {
-		if schedule.Replicas == 0 { // one generator still runs, without events, so that the run lasts for the whole duration
+		if schedule.Replicas == 0 { // keep one generator without events, so that the run lasts for the whole duration
 			schedule.Rate, schedule.Stages = 0, nil
 		}
 	}
 	s := &Simulation{config: c, deps: d}
 	hasFaults := len(c.Plan.Faults) > 0
 	processors := instancesOf(&c.Plan, plan.TargetProcessor, c.Processors)
-	// All time series of a metric must have the same labels. So if one component has several instances, the metrics of
-	// all components get a label for the instance.
+	// All time series of a metric need the same labels. So if any component has several instances, the metrics of all
+	// components get a label for the instance.
 	labeled := max(processors, c.Plan.Entry.Replicas, c.Plan.Exit.Replicas) > 1
 	s.processor = newGroup(processors, labeled, processorName, mergeProcessors, d.Registerer,
 		func(name string, r prometheus.Registerer) *component[*processor.Processor, processor.Stats] {
@@ -154,8 +152,8 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	return s, errors.Join(refused, s.registerFaults(), s.processor.begin(), s.entries.begin(), s.exits.begin())
 }
 
-// instancesOf returns how many instances of a component to run. The parameter replicas is the configured number of
-// replicas of the component.
+// instancesOf returns how many instances of a component to run: all replicas if a fault targets the component, and
+// otherwise at most one.
 func instancesOf(p *plan.Plan, target plan.FaultTarget, replicas int) int {
 	if slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Target == target }) {
 		return replicas
@@ -170,8 +168,8 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 		Partitions:  p.Partitions,
 		Concurrency: p.Processor.Concurrency,
 		Latency:     p.Durability.Latency(),
-		// The processor is stopped only after the simulation has waited for all events. Then only the deliveries in
-		// progress remain, for which a short time is enough.
+		// The simulation waits for all events before it stops the processor. So only deliveries in progress remain,
+		// which need little time.
 		DrainTimeout: c.closingTime(),
 	}
 	return processor.New(config, processor.Dependencies{
@@ -185,11 +183,11 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 	})
 }
 
-// createGenerator is the type of generator.NewEntry and generator.NewExit.
+// createGenerator is generator.NewEntry or generator.NewExit.
 type createGenerator func(generator.Config, generator.Dependencies) (*generator.Generator, error)
 
-// newGenerator creates a generator. If this generator replaces a generator that a fault has ended, the new generator
-// continues the schedule of the old generator.
+// newGenerator creates a generator. If it replaces a generator that a fault has ended, it continues the schedule of
+// that generator.
 func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.Generator, error) {
 	p, d := s.config.Plan, s.deps.behind(l)
 	if l.restarted {
@@ -207,7 +205,7 @@ func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.G
 func (s *Simulation) Run(ctx context.Context) report.Run {
 	start := time.Now()
 	s.started.Store(&start)
-	rehearsing, abort := context.WithCancel(ctx) // ends with ctx, or earlier if the run is aborted
+	rehearsing, abort := context.WithCancel(ctx) // canceled when ctx ends or the run is aborted
 	defer abort()
 	generating, over := s.schedule(rehearsing)
 	defer over()
@@ -237,7 +235,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	s.enter(Draining)
 	rest := s.comeToRest(draining, processing.stopped)
 	if rest.reached {
-		s.observed.recordDepths(rest.depths) // the report must contain the same final backlog as the verdict
+		s.observed.recordDepths(rest.depths) // the report and the verdict must contain the same final backlog
 	}
 	drainTime := time.Since(end)
 	failures = append(failures, processing.stop())
@@ -288,7 +286,7 @@ func (s *Simulation) end(start, stopped time.Time) time.Time {
 
 // processing is a handle to the processors, which run in the background.
 type processing struct {
-	// stopped is closed when the processors have ended, even if they ended by themselves.
+	// stopped is closed when the processors have ended, either because of stop or by themselves.
 	stopped <-chan struct{}
 	// stop tells the processors to settle their deliveries and to end. It waits until the processors have ended, and
 	// returns their error.
@@ -326,7 +324,7 @@ func (s *Simulation) totals() timeline.Row {
 	return total
 }
 
-// recording represents the recorder of the timeline, which runs in the background.
+// recording controls the recorder of the timeline, which runs in the background.
 type recording struct {
 	// stop tells the recorder to store its last rows and to end. It waits until the recorder has ended.
 	stop func()
@@ -349,9 +347,8 @@ func (s *Simulation) startRecorder(ctx context.Context) recording {
 	}}
 }
 
-// generate runs the entry generators and the exit generators. It returns when their schedule has ended, when ctx ends,
-// when a generator fails, or when the channel named failed is closed. The result contains one error for the entry
-// generators and one error for the exit generators. Each of the two errors may be nil.
+// generate runs the generators until their schedules have ended, ctx ends, a generator fails, or the channel failed is
+// closed. It returns the error of the entry generators and the error of the exit generators. Either may be nil.
 func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -416,7 +413,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
 	evidence.Entries = cmp.Or(evidence.ScheduleOf(event.TypeEntry), scheduleOf(s.entries.Stats()))
 	evidence.Exits = cmp.Or(evidence.ScheduleOf(event.TypeExit), scheduleOf(s.exits.Stats()))
-	if err == nil { // take the generators' lag behind their schedule from the timeline, as the verdict does
+	if err == nil { // use the lag in the timeline, as the verdict does
 		rates := report.RatesOf(rows)
 		result.Rates.Entry.MaxLagSeconds, result.Rates.Exit.MaxLagSeconds = rates.Entry.MaxLagSeconds, rates.Exit.MaxLagSeconds
 	}
@@ -435,8 +432,8 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 }
 
-// scheduleOf returns the counts of the generators of one event type. It is a substitute for Evidence.ScheduleOf, which
-// returns nil if the timeline cannot be read.
+// scheduleOf returns the counts of the generators of one event type. They replace the result of Evidence.ScheduleOf,
+// which is nil if the timeline cannot be read.
 func scheduleOf(s generator.Stats) *ledger.Schedule {
 	return &ledger.Schedule{Due: s.Due, Missed: s.Missed, Starved: s.Starved}
 }

@@ -221,7 +221,7 @@ func TestSimulationRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
 			}
 			return b.Publish(ctx, q, msg, confirmed)
 		}}
-		o.Plan.Exit.Rate = 0 // publish no exits, because the exit of the lost entry would be retried for minutes
+		o.Plan.Exit.Rate = 0 // the exit of the lost entry would be retried for minutes
 		r := run(t, o)
 		if r.Outcome != ledger.Fail || r.Ledger.Lost != 1 || !slices.Equal(r.Ledger.LostEvents, []string{lost}) {
 			t.Errorf("verdict is %s %q, lost %q, want %q", r.Outcome, r.Reasons, r.Ledger.LostEvents, lost)
@@ -229,7 +229,7 @@ func TestSimulationRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
 	})
 }
 
-// objectiveMarks returns the timeline's marks of missed objectives and failed checks, keyed by the subject of the mark.
+// objectiveMarks returns the timeline marks of missed objectives and failed checks, by subject.
 func objectiveMarks(t *testing.T, o *setup) map[string][]timeline.Mark {
 	t.Helper()
 	rows, err := ledger.ReadTimeline(t.Context(), o.Store)
@@ -252,7 +252,7 @@ func TestSimulationRun_OneCheckFails_TimelineHasOneMarkForTheCheck(t *testing.T)
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fail func(*testing.T, *setup)
-		// The time of the mark must be between after and before, in seconds since the start of the simulation.
+		// The time of the mark must lie between these values, in seconds since the start of the simulation.
 		after, before float64
 	}{
 		ledger.CheckLost: {func(_ *testing.T, o *setup) {
@@ -398,7 +398,8 @@ func TestSimulationRun_LedgerCannotBeRead_VerdictIsFail(t *testing.T) {
 	})
 }
 
-// failing is a store whose steps fail after a given time. Its method Counts blocks until the context ends.
+// failing is a store that is unavailable for entries and confirmations after a given time. Its method Counts blocks
+// until the context ends.
 type failing struct {
 	store.Store
 
@@ -454,7 +455,7 @@ func (f fixedDepths) Depths(context.Context) (broker.Depths, error) {
 	return broker.Depths{Ready: 10}, f.err
 }
 
-func TestProgress_Depths_ExcludeUnacknowledgedMessages(t *testing.T) {
+func TestProgress_QueueDepths_ExcludeUnacknowledgedMessages(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name     string

@@ -68,8 +68,8 @@ type Method struct {
 
 // Point contains the figures that were measured at one rate.
 type Point struct {
-	// OfferedPerSecond is the scheduled rate of events. It is 0 for idle processes. It is also 0 in the measurement at
-	// the highest rate, because the benchmark changes the scheduled rate during this measurement.
+	// OfferedPerSecond is the scheduled rate of events. It is 0 for idle processes, and also at the highest rate,
+	// because the benchmark changes the schedule while it looks for that rate.
 	OfferedPerSecond int64 `json:"offeredPerSecond"`
 	// EntriesPerSecond and ExitsPerSecond are the rates of the events that took effect. SummariesPerSecond is the rate
 	// of the stored summaries.
@@ -130,7 +130,7 @@ type Scaling struct {
 }
 
 // Partitioned is the throughput with one number of partitions and one number of processors. EventsPerSecond and
-// UsedCores are medians over all rounds.
+// UsedCores are medians of repeated measurements.
 type Partitioned struct {
 	Partitions      int     `json:"partitions"`
 	Processors      int     `json:"processors"`
@@ -223,8 +223,7 @@ func (p *Point) validate() error {
 	return nil
 }
 
-// isBelow reports whether each rate of p is lower than the same rate of q. Otherwise, UsageAt cannot interpolate
-// between p and q.
+// isBelow reports whether all rates of p are lower than those of q, as UsageAt requires to interpolate between p and q.
 func (p *Point) isBelow(q *Point) bool {
 	return p.EntriesPerSecond < q.EntriesPerSecond && p.ExitsPerSecond < q.ExitsPerSecond && p.SummariesPerSecond < q.SummariesPerSecond
 }
@@ -232,13 +231,13 @@ func (p *Point) isBelow(q *Point) bool {
 // Cores returns the CPU time per second that all components together use.
 func (p *Point) Cores() float64 {
 	sum := 0.0
-	for _, component := range Components() { // a fixed order, so that the sum is always rounded in the same way
+	for _, component := range Components() { // in a fixed order, so that the rounding error is always the same
 		sum += p.Components[component].Cores
 	}
 	return sum
 }
 
-// otherCores returns the maximum of Point.OtherCores over all measurements.
+// otherCores returns how many cores programs outside the benchmark used. It is the maximum over all measurements.
 func (c *Costs) otherCores() float64 {
 	largest := 0.0
 	for i := range c.Points {
@@ -247,17 +246,18 @@ func (c *Costs) otherCores() float64 {
 	return largest
 }
 
-// Busy reports whether the benchmark had a lower priority than normal, or whether other programs used more than a
-// quarter of the cores. If so, the measured latencies and the highest rate may be worse than on an idle machine.
+// Busy reports whether the machine was busy during the benchmark. This is the case if the benchmark had a lower
+// priority than normal, or if other programs used more than a quarter of the cores. The measured latencies and the
+// highest rate may then be worse than on an idle machine.
 func (c *Costs) Busy() bool {
 	return c.Method.Nice > 0 || c.otherCores() > float64(c.Machine.Cores)/4
 }
 
-// utilization returns the rate of the measurement p as a share of the highest measured rate.
+// utilization returns the rate of a measurement, divided by the highest measured rate.
 func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
 
-// catchUp returns the rate at which waiting events are processed after an outage, divided by the highest measured rate.
-// The result is at least 1, because a waiting event is already published and therefore costs less than a new event.
+// catchUp returns how fast waiting events are processed after an outage, relative to the highest measured rate. The
+// result is at least 1, because waiting events are already published and therefore cost less than new events.
 func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
 
 // highest returns the measurement at the highest rate.

@@ -76,8 +76,8 @@ func (c *Costs) assumptions(r *Result) []string {
 	)
 }
 
-// several returns a text such as "2 pods of processor and 3 partitions". The text omits RabbitMQ, components with one
-// pod, and a single partition.
+// several lists what a plan has more than one of, such as "2 pods of processor and 3 partitions". It does not list
+// RabbitMQ nodes.
 func several(r *Result) string {
 	var all []string
 	for i := range r.Components {

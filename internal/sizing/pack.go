@@ -25,7 +25,7 @@ func nodes(r *Result) int {
 		p := &pods[i]
 		at := slices.IndexFunc(free, func(n Node) bool { return p.CPURequest <= n.Cores+roundingError && p.MemoryRequest <= n.MemoryBytes })
 		if at < 0 {
-			free = append(free, r.Request.Node) // a pod that is too large for any node also counts as one node
+			free = append(free, r.Request.Node) // a pod that fits on no node counts like a pod that fills one
 			at = len(free) - 1
 		}
 		free[at].Cores -= p.CPURequest

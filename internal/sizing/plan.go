@@ -53,7 +53,7 @@ type Node struct {
 // Result is the plan for a Request.
 type Result struct {
 	Request Request `json:"request"`
-	// Simulations is the number of simulations that share the rate. All simulations are alike.
+	// Simulations is the number of identical simulations among which the rate is divided.
 	Simulations int `json:"simulations"`
 	// Infeasible is empty if the plan is feasible. Otherwise, no number of simulations is enough for the load, and
 	// Infeasible says which limit is exceeded and what to change.
@@ -67,8 +67,7 @@ type Result struct {
 	Capacity   Capacity   `json:"capacity"`
 	// Notes contains sentences about the assumptions of the plan, and about values outside the measured range.
 	Notes []string `json:"notes"`
-	// Measured is a sentence that says when, on which machine, with which servers and at which rates the costs were
-	// measured.
+	// Measured is a sentence about the measurement of the costs: the date, the machine, the servers and the rates.
 	Measured string `json:"measured"`
 }
 
@@ -113,16 +112,17 @@ type Capacity struct {
 // share is the load of one simulation when the load of a Request is divided among several simulations.
 type share struct {
 	entries, exits, summaries float64
-	visits                    float64 // parked vehicles at the end of the run or after MaxStay, whichever is earlier
+	visits                    float64 // parked vehicles at the end of the run, or after MaxStay if earlier
 	finished                  float64 // number of summaries that are stored by the end of the run
 	events                    float64 // number of events that are published by the end of the run
 }
 
 func (r *Request) share(simulations int) share {
 	n := float64(simulations)
-	// Rates are whole numbers. Round up, because the plan must suffice for the simulation with the highest rate.
+	// The rates of the simulations are whole numbers, so they may differ by 1. Compute the load of the simulation with
+	// the highest rates.
 	s := share{entries: math.Ceil(float64(r.EntriesPerSecond) / n), exits: math.Ceil(float64(r.ExitsPerSecond) / n)}
-	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // no more visits can end than begin
+	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // each summary needs an entry and an exit
 	s.visits = max(s.entries-s.summaries, 0) * min(r.MaxStay.D(), r.Duration.D()).Seconds()
 	s.finished = s.summaries * r.Duration.D().Seconds()
 	s.events = (s.entries + s.exits) * r.Duration.D().Seconds()
@@ -146,7 +146,7 @@ const (
 	leastRabbitMQMemory = 512 * mebibyte
 )
 
-// These factors are rules of thumb, not measurements. docs/sizing.md explains them.
+// Factors that are rules of thumb, not measurements. docs/sizing.md explains them.
 const (
 	// memoryMargin is the requested memory divided by the expected memory.
 	memoryMargin = 1.25
@@ -157,8 +157,8 @@ const (
 	// file contains one copy.
 	rewriteCopies = 3
 	// bitsPerEvent is the mean number of bits that Redis stores permanently for each event, if there are as many exits
-	// as entries. Redis stores one bit for an entry: whether the entry took effect. Redis stores two bits for an exit:
-	// whether the exit took effect, and whether the exit was matched.
+	// as entries. An entry needs one bit, for whether it took effect. An exit needs a second bit, for whether it was
+	// matched.
 	bitsPerEvent = 1.5
 )
 
@@ -199,8 +199,8 @@ func (c *Costs) simulations(r *Request) int {
 	return maxSimulations
 }
 
-// exceeded returns a limit that each simulation would exceed if n simulations shared the load of a request, or "" if
-// there is no such limit. The result remedy says what to change if more simulations do not help.
+// exceeded returns the first limit that every simulation would exceed if n simulations shared the requested load, or ""
+// if there is no such limit. remedy says what to change if more simulations do not help.
 func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 	s, target := r.share(n), r.target()
 	for _, l := range []struct {
@@ -254,8 +254,8 @@ func (c *Costs) partitions(r *Request, s share) int {
 	return max(1, int(math.Ceil((s.entries+s.exits)/(c.highest().Rate()*r.target()))))
 }
 
-// replicas returns the number of pods of a component. A generator or processor gets at most the highest load that a
-// single generator or processor had in the measurements.
+// replicas returns the number of pods of a component. No generator or processor gets a higher load than a single one
+// had in the measurements.
 func (c *Costs) replicas(component Component, r *Request, s share) int {
 	switch component {
 	case RabbitMQ:
@@ -272,12 +272,12 @@ func (c *Costs) replicas(component Component, r *Request, s share) int {
 	}
 	n := int(math.Ceil(s.load(component) / c.HighestLoad(component)))
 	if component == Processor && r.RabbitMQNodes > 1 {
-		return max(2, n) // like RabbitMQ, the processors must survive the loss of a node
+		return max(2, n) // processing must survive the loss of a node, as RabbitMQ does
 	}
 	return max(1, n)
 }
 
-// pods returns the pods of a component for one simulation.
+// pods computes how many pods of a component one simulation needs, and the resources of these pods.
 func (c *Costs) pods(component Component, r *Request, s share) Pods {
 	p := Pods{Component: component, Replicas: c.replicas(component, r, s)}
 	u := c.usage(component, p.Replicas, r, s)
@@ -291,7 +291,8 @@ func (c *Costs) pods(component Component, r *Request, s share) Pods {
 		idle := c.Points[0].Components[Redis].MemoryBytes
 		data := s.visits*c.Growth.RedisBytesPerVisit + s.events*bitsPerEvent/8
 		data /= float64(p.Replicas)
-		// The memory that was measured under load includes the visits of the benchmark, so start from an idle Redis.
+		// The memory under load includes the visits of the benchmark. So add the data of this simulation to the memory
+		// of an idle Redis.
 		memory = idle + data
 		p.DiskBytes = volume(rewriteCopies * data)
 	case SummaryAPI:

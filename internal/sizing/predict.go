@@ -46,8 +46,8 @@ type Latency struct {
 	Mean float64 `json:"mean"`
 }
 
-// To predict latencies, Predict simulates the events of 10 s, but at least fewestEvents and at most mostEvents. To
-// predict the backlog of an outage, it runs another simulation with at most about outageEvents events.
+// fewestEvents and mostEvents limit the number of events that Predict simulates to predict latencies: normally those of
+// 10 s. outageEvents is about the largest number that it simulates to predict the backlog of an outage.
 const (
 	fewestEvents = 20_000
 	mostEvents   = 200_000
@@ -97,9 +97,8 @@ func (s *Scenario) simulate(rate, capacity float64, measured delays) Latency {
 	return Latency{P50: quantile(latencies, .5), P99: quantile(latencies, .99), Mean: sum / float64(events)}
 }
 
-// simulateOutage returns how many events of a partition wait at the end of an outage, and how many seconds pass until
-// these events are processed. If the outage is long, each simulated event stands for several events, to limit the
-// number of simulated events.
+// simulateOutage simulates an outage. It returns how many events of a partition wait at its end, and how many seconds
+// pass until these events are processed. In a long outage, each simulated event stands for several events.
 func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery float64) {
 	outage := s.Outage.Seconds()
 	length := outage * capacity / (capacity - rate) // the time from the start of the outage until the backlog is gone
@@ -117,9 +116,8 @@ func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery flo
 	return backlog, recovery
 }
 
-// gaps returns a function that returns the time until the next event of a partition, in seconds. If there are several
-// partitions, these times are random even if arrivals are evenly spaced, because the plates are spread over the
-// partitions at random.
+// gaps returns a function that returns the seconds until the next event of a partition. With several partitions, these
+// times are random even if arrivals are evenly spaced, because each plate belongs to a random partition.
 func (s *Scenario) gaps(rate float64) func() float64 {
 	if s.Poisson || s.Partitions > 1 {
 		return poisson(newRandom(s.Seed+1), rate)
@@ -130,16 +128,15 @@ func (s *Scenario) gaps(rate float64) func() float64 {
 // delays interpolates between the latencies of two measurements.
 type delays struct {
 	low, high histogram.Snapshot
-	// Each quantile is interpolated on a logarithmic scale between the same quantiles of the fields low and high. A
-	// share of 0 yields the quantile of low, a share of 1 that of high. The result is multiplied by the field factor.
+	// A quantile is interpolated, on a logarithmic scale, between the quantile of low (share 0) and the quantile of
+	// high (share 1). The result is multiplied by factor.
 	share, factor float64
 	extrapolated  bool
 }
 
-// latencyAt returns the latencies at a utilization. It interpolates between measurements. The measurement of the
-// highest rate is not used, because its latencies are those of a backlog that the benchmark maintains. Above the
-// highest utilization of the other measurements, latencies grow with 1/(1 - utilization), as in a processor-sharing
-// queue.
+// latencyAt interpolates the latencies at a utilization between measurements. It ignores the measurement of the highest
+// rate, whose latencies are those of a backlog. Above the other measurements, it assumes that latencies grow with
+// 1/(1 - utilization), as in a processor-sharing queue.
 func (c *Costs) latencyAt(utilization float64) delays {
 	points := c.Points[1 : len(c.Points)-1]
 	first, last := &points[0], &points[len(points)-1]
@@ -161,7 +158,7 @@ func (c *Costs) latencyAt(utilization float64) delays {
 	return delays{low: last.EndToEnd, high: last.EndToEnd, factor: 1}
 }
 
-// at returns a quantile of the delays, in seconds.
+// at returns the q-quantile of the delays, in seconds.
 func (d delays) at(q float64) float64 {
 	low, high := d.low.Quantile(q).Seconds(), d.high.Quantile(q).Seconds()
 	return d.factor * low * math.Pow(high/low, d.share)

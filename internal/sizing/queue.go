@@ -13,21 +13,21 @@ type station struct {
 	servers int
 	// gap returns the time until the next arrival. service returns the service time of an event.
 	gap, service func() float64
-	// In the interval [downFrom, downTo), no server starts to serve an event.
+	// From downFrom until downTo, no server starts to serve an event.
 	downFrom, downTo float64
 }
 
 // visit contains the arrival time, the waiting time and the service time of one event.
 type visit struct {
 	arrived, wait, served float64
-	// waiting is the number of earlier events that are still waiting when this event arrives.
+	// waiting is the number of earlier events that were still waiting when this event arrived.
 	waiting int
 }
 
 // run simulates the given number of events and passes the visit of each event to the callback yield, in the order of
 // arrival. The simulation ends early if yield returns false.
 func (s station) run(events int, yield func(visit) bool) {
-	free := make(times, max(s.servers, 1)) // when each server of the station becomes free
+	free := make(times, max(s.servers, 1)) // the time at which each server becomes free
 	starts := make([]float64, 0, events)   // the time at which the service of each event starts, in ascending order
 	now, started := 0.0, 0
 	for i := range events {
@@ -70,7 +70,7 @@ func poisson(random *rand.Rand, rate float64) func() float64 {
 	return func() float64 { return random.ExpFloat64() / rate }
 }
 
-// evenly returns a function that always returns the same gap between two events, in seconds.
+// evenly returns the gap function of evenly spaced events. The gap is always 1/rate seconds.
 func evenly(rate float64) func() float64 { return func() float64 { return 1 / rate } }
 
 func always(seconds float64) func() float64 { return func() float64 { return seconds } }

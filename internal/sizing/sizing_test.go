@@ -76,8 +76,8 @@ func TestEmbeddedCosts_AreValid(t *testing.T) {
 	}
 }
 
-// The figures in the comments are written by hand. The test tolerates 25 %, so that a new measurement does not always
-// require a new comment.
+// The sizes in the comments of the API types are written by hand. The test tolerates 25 %, so that a new measurement
+// does not always require new comments.
 func TestEmbeddedCosts_BytesPerVisitAndSummary_AgreeWithTheCommentsOfTheCRDTypes(t *testing.T) {
 	t.Parallel()
 	c, err := Embedded()
@@ -207,7 +207,8 @@ func TestCompute_StoredData_GrowsWithMaxStayAndDuration(t *testing.T) {
 	t.Parallel()
 	q := request(10_000)
 	r := Compute(testCosts(), q)
-	// Each second, 5,000 vehicles enter and 1,000 leave. Redis keeps the other 4,000 for the longest stay, 600 s.
+	// Each second, 5,000 vehicles enter and 1,000 leave. Redis keeps the visits of the other 4,000 until they expire
+	// after the longest stay, 600 s.
 	const visits = 4000 * 600
 	near(t, "parked vehicles", float64(r.Total.VisitsInRedis), visits, .001)
 	bits := 10_000. * 3600 * bitsPerEvent / 8
@@ -348,8 +349,8 @@ func TestPredict_HigherUtilization_LatencyIsHigher(t *testing.T) {
 			t.Errorf("p99 is %g at a utilization of %g, want more than %g, which is the p99 at the next lower utilization", p.EndToEnd.P99, utilization, last)
 		}
 		last = p.EndToEnd.P99
-		// Latencies at a utilization above 0.5 are extrapolated. The only measurement above 0.5 is the one at the
-		// highest rate, and Predict does not use the latencies of this measurement.
+		// At a utilization above 0.5, the only measured latencies are those at the highest rate. Predict does not use
+		// them, so its latencies are extrapolated.
 		if p.Extrapolated != (utilization > .5) {
 			t.Errorf("extrapolated is %v at a utilization of %g", p.Extrapolated, utilization)
 		}
@@ -475,7 +476,7 @@ func TestWithinTolerance_Ratio_IsComparedWithBothBounds(t *testing.T) {
 	}
 }
 
-func TestCostsBusy_OtherProgramsUsedCoresOrBenchmarkHadLowPriority_IsTrue(t *testing.T) {
+func TestCostsBusy_OtherProgramsOrLowPriority_IsTrue(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		others []float64 // for each measurement, the number of cores that other programs used

@@ -26,9 +26,9 @@ var (
 	// be reached. The failed call may nevertheless have taken effect. The store itself logs the beginning and the end
 	// of an outage.
 	ErrUnavailable = errors.New("the store is unavailable")
-	// ErrNotReady means that neither the address nor the credentials are the cause of a failure. The cause is that the
-	// server cannot serve at the moment, that this process has too many open files to connect, or that DNS does not
-	// work. Every error that matches ErrNotReady also matches ErrUnavailable.
+	// ErrNotReady means that neither the address nor the credentials are the cause of a failure: the server cannot
+	// serve at the moment, this process has too many open files to connect, or DNS does not work. Every error that
+	// matches ErrNotReady also matches ErrUnavailable.
 	ErrNotReady = errors.New("the server is not ready")
 	// ErrOtherPartitions means that the simulation started with a different number of partitions than this process has.
 	// So this process would look for events in the wrong partitions. The method Mark returns this error.
@@ -38,25 +38,25 @@ var (
 	ErrOtherOwner = errors.New("the data belongs to another simulation of the same name")
 )
 
-// MaxOutstanding is the maximum number of sequence numbers that a generator may use beyond its durable watermark in a
-// partition. The broker has confirmed every event below the watermark. An audit examines at most MaxOutstanding events
-// beyond a watermark.
+// MaxOutstanding limits the sequence numbers that a generator may use in a partition: at most this many beyond its
+// durable watermark. The broker has confirmed every event below the watermark. An audit examines no event beyond the
+// limit.
 const MaxOutstanding = 1 << 16
 
 // Counter identifies a counter that numbers the events of one type. All generators of this type share the counter. The
 // number of an event is called its position.
 type Counter string
 
-// The counters of entries and exits. The position of an entry determines its plate. The position of an exit determines
-// its intent and, if the intent is "unmatched", also its plate.
+// CounterEntries and CounterExits count the positions of entries and exits. The position of an entry determines its
+// plate. The position of an exit determines its intent and, if the intent is "unmatched", also its plate.
 const (
 	CounterEntries Counter = "entries"
 	CounterExits   Counter = "exits"
 )
 
-// Origin identifies an event. A generated event has the fields Run and Seq, so the store needs only one bit to remember
-// that the event took effect. An external event has no Run. The partition of its plate remembers its ID for
-// ExternalIDTTL. The other partitions do not know this ID.
+// Origin identifies an event. If a generator has published the event, the fields Run and Seq are set, and the store
+// needs only one bit to remember that the event took effect. If an external publisher has published the event, Run is
+// empty, and the partition of the plate remembers the ID for ExternalIDTTL. The other partitions do not know this ID.
 type Origin struct {
 	ID        string
 	Run       string
@@ -79,21 +79,22 @@ const (
 type Published struct {
 	Plate string
 	At    time.Time
-	// Intent is the intent of an exit, and IntentNone for an entry.
+	// Intent says whether an exit is expected to find a parked vehicle. It is IntentNone for an entry.
 	Intent event.Intent
 }
 
-// Confirmation advances the watermark of a generator run past a contiguous range of confirmed events.
+// Confirmation records that consecutive events of a generator process (run) are confirmed. It moves the watermark of
+// the run past these events. All events below the watermark are confirmed.
 type Confirmation struct {
 	Run       string
 	Type      event.Type
 	Partition int
-	// From is the sequence number of Events[0]. The events have consecutive sequence numbers. A confirmation without
-	// events registers the generator run, and has no other effect.
+	// From is the sequence number of Events[0]. The events have consecutive sequence numbers. If there are no events,
+	// the store only registers the generator process.
 	From   int64
 	Events []Published
-	// MaxStay is the longest time between an entry and its exit. If an entry is at least MaxStay older than the newest
-	// of Events, Confirm removes its plate from the pool, which contains the plates that can be claimed for exits.
+	// MaxStay is the longest time between the entry and the exit of a vehicle. Confirm removes a plate from the pool of
+	// claimable plates if its entry is at least MaxStay older than the newest of Events.
 	MaxStay time.Duration
 }
 
@@ -112,8 +113,8 @@ const (
 	// MaxClaim is the maximum number of plates in one claim, even if Claim.Limit is larger. A larger claim would block
 	// other calls for too long.
 	MaxClaim = 1024
-	// ClaimsRemembered is how many of the latest claims the store remembers for each generator run and partition. Only
-	// remembered claims can be repeated or released.
+	// ClaimsRemembered is how many of the latest claims (requests for plates) the store remembers for each generator
+	// run and partition. Only remembered claims can be repeated or released.
 	ClaimsRemembered = 64
 )
 
@@ -121,13 +122,13 @@ const (
 type Claim struct {
 	Run       string
 	Partition int
-	// Token identifies the claim within its generator run and partition. Repeating a claim with the same token returns
-	// the same plates as the first time, or no plates if the claim was released. The store does not remember a claim
-	// that returned no plates.
+	// Token identifies a claim within its generator run and partition. A second claim with the same token returns the
+	// same plates as the first, or no plates if the claim was released. The store does not remember a claim that
+	// returned no plates.
 	Token int64
 	// Limit is the maximum number of plates to claim.
 	Limit int
-	// The fields Now, MinStay and MaxStay select the plates. The entry of each plate is at least MinStay and less than
+	// Now, MinStay and MaxStay select the plates by their entry time, which must be at least MinStay and less than
 	// MaxStay before Now.
 	Now     time.Time
 	MinStay time.Duration
@@ -141,11 +142,11 @@ type Plate struct {
 }
 
 const (
-	// VisitMargin plus MaxStay is the lifetime of a visit whose plate is not claimed. A plate cannot be claimed later
-	// than MaxStay after its entry. So its visit still exists when the plate is claimed.
+	// VisitMargin is added to MaxStay to get the lifetime of a visit whose plate is not claimed. A plate can be claimed
+	// until MaxStay after its entry, and its visit still exists then.
 	VisitMargin = time.Minute
-	// ClaimedStay plus MaxStay is the lifetime of a visit whose plate is claimed for an exit. So the visit still exists
-	// even if the exit waits in a queue for hours.
+	// ClaimedStay plus MaxStay is the lifetime of a visit whose plate is claimed for an exit. It is so long that the
+	// visit still exists after the exit has waited in a queue for hours.
 	ClaimedStay = 24 * time.Hour
 )
 
@@ -154,10 +155,12 @@ type Generators interface {
 	// Lease reserves n consecutive positions of a counter and returns the first position. Once the lease is durable, no
 	// later lease contains these positions. If the reply is lost, the positions stay unused.
 	Lease(ctx context.Context, counter Counter, n int) (first int64, err error)
-	// Confirm advances the watermark of a generator run in one partition and returns the new watermark. In the same
-	// step, it adds the plates of newly confirmed entries to the pool. It skips events below the stored watermark. If
-	// the returned watermark is below From, the store has lost earlier confirmations and Confirm has changed nothing.
-	// The caller must then confirm all events from the returned watermark on.
+	// Confirm records the confirmed events of a generator process in one partition. It returns the new watermark, below
+	// which all events are recorded. It also adds the plates of newly confirmed entries to the pool, and skips events
+	// below the stored watermark.
+	//
+	// If the returned watermark is below From, the store has lost earlier confirmations, and Confirm has changed
+	// nothing. The caller must then confirm all events from the returned watermark on.
 	Confirm(ctx context.Context, c Confirmation) (next int64, err error)
 	// Claim removes up to Limit plates from the pool, earliest entries first. It extends the lifetime of the visits of
 	// these plates, so that the visits still exist when the exits are processed.
@@ -191,16 +194,16 @@ type ExitStep struct {
 	// Intent is the intent of a generated exit. If Intent is empty, the intent "matched" applies. The store ignores
 	// the intent of an external exit.
 	Intent event.Intent
-	// LastAttempt matters only if the exit finds no visit. If LastAttempt is true, the exit takes effect without a
-	// visit. Otherwise, RecordExit returns ResultEarly.
+	// LastAttempt says what happens if no parked vehicle has the plate of the exit. If it is true, the exit takes
+	// effect without a visit. Otherwise, RecordExit returns ResultEarly.
 	LastAttempt bool
 }
 
-// Result is the result of RecordEntry, RecordExit or SettleSummary.
+// Result says what a call of RecordEntry, RecordExit or SettleSummary has changed.
 type Result string
 
-// The possible results. A result is final if the event has taken effect. A repeated call for this event returns
-// ResultPending while the summary of a matched exit is in the outbox, and otherwise ResultDuplicate.
+// The possible results. A result is final if the event has taken effect. If the event is then processed again, the
+// result is ResultPending while the summary of a matched exit waits in the outbox, and otherwise ResultDuplicate.
 const (
 	// ResultRecorded means that the visit of the entry was created. This result is final.
 	ResultRecorded Result = "recorded"
@@ -215,15 +218,15 @@ const (
 	// ResultEntryNotFound means that the last attempt to process an exit of an external publisher found no visit. This
 	// result is final.
 	ResultEntryNotFound Result = "entry_not_found"
-	// ResultPending means that the exit was matched before and that its summary is still in the outbox.
+	// ResultPending means that an earlier call has ended the visit, and that the summary is still in the outbox.
 	ResultPending Result = "pending"
-	// ResultEarly means that the exit has found no visit yet. RecordExit changed nothing.
+	// ResultEarly means that the exit found no visit, but may find one in a later attempt. RecordExit changed nothing.
 	ResultEarly Result = "early"
 	// ResultPrecedesEntry means that the exit is dated before the entry of its visit. RecordExit changed nothing.
 	ResultPrecedesEntry Result = "precedes_entry"
 	// ResultDuplicate means that the event has already taken effect. The call only counted a duplicate.
 	ResultDuplicate Result = "duplicate"
-	// ResultSettled means that the summary was removed from the outbox and counted as stored.
+	// ResultSettled means that the summary has left the outbox, and is now counted as stored.
 	ResultSettled Result = "settled"
 )
 
@@ -249,8 +252,8 @@ type Processors interface {
 	Durability
 }
 
-// Mark identifies a server process. A caller reads the mark before a step, and passes the mark to WaitDurable after the
-// step.
+// Mark identifies a server process. A caller reads the mark before it changes data, and passes the mark to WaitDurable
+// after the change. So WaitDurable can detect a restart of the server.
 type Mark struct {
 	// Epoch identifies the server process that ran when the store last read the state of the server. The epoch also
 	// changes if the server becomes the primary by a failover.
@@ -259,18 +262,18 @@ type Mark struct {
 
 // Durability says when effects survive a crash of the server process.
 type Durability interface {
-	// Mark returns a mark that identifies the server process of the partition. The mark comes from the store's latest
-	// read of the server's state. If the store has not read the state yet, Mark reads the state and records the number
-	// of partitions of the simulation. If a different number is already recorded, Mark returns ErrOtherPartitions.
+	// Mark returns an identifier of the partition's server process, as of the store's latest read of the server. If
+	// there was no read yet, Mark reads the server's state, and records the simulation's number of partitions. If a
+	// different number is already recorded, Mark returns ErrOtherPartitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
 	// WaitDurable waits until all effects of earlier calls in the partition are durable. Durable effects survive a
-	// crash of the server process, and a failover to one of its connected replicas. WaitDurable returns ErrRolledBack
-	// if the mark does not identify the current server process. Concurrent calls share the requests to the server.
+	// crash of the server process, and a failover to one of its connected replicas. If the current server process is
+	// not the one that the parameter mark identifies, WaitDurable returns ErrRolledBack, because effects may be lost.
+	// Concurrent calls share the requests to the server.
 	WaitDurable(ctx context.Context, partition int, mark Mark) error
 }
 
-// Counts are the counters of the ledger. Each step changes the counters and the rest of the state in one atomic
-// operation.
+// Counts are the counters of the ledger. They change in the same atomic operation as the state that they describe.
 type Counts struct {
 	EntriesRecorded     int64
 	Matched             int64
@@ -281,14 +284,14 @@ type Counts struct {
 	DuplicatesSuppressed int64
 	DeadLettered         int64
 	Starved              int64
-	// ExternalEntries, ExternalMatched and EntryNotFound are the numbers of external events by their result. Of the
-	// fields above, only SummariesStored, DuplicatesSuppressed and DeadLettered include external events.
+	// ExternalEntries, ExternalMatched and EntryNotFound count the events of external publishers by result. Of the
+	// fields above, only SummariesStored, DuplicatesSuppressed and DeadLettered include such events.
 	ExternalEntries int64
 	ExternalMatched int64
 	EntryNotFound   int64
 }
 
-// Dataset describes the simulation's data as a whole.
+// Dataset describes the stored data of the whole simulation, not of one partition.
 type Dataset struct {
 	// Partitions is the number of partitions with which the simulation started. It is 0 if the store has no data of
 	// the simulation.
@@ -343,7 +346,8 @@ type Timeline interface {
 	// AppendTimeline appends rows of one process, in ascending order of time. It returns nil once the rows survive a
 	// crash of the store's server. The call may be repeated with the same rows.
 	AppendTimeline(ctx context.Context, process string, rows []timeline.Row) error
-	// CompactTimeline merges the rows that are old enough at the given time.
+	// CompactTimeline merges old rows into rows that cover a longer time. The parameter now determines which rows are
+	// old enough.
 	CompactTimeline(ctx context.Context, now time.Time) error
 	// ReadTimeline returns the measurements in [from, to), merged over all processes and in chronological order. Rows
 	// that lie only partly in the interval are included.
@@ -356,8 +360,8 @@ type Store interface {
 	Generators
 	Processors
 	Ledger
-	// CountStarved sets the number of matched exits that a generator run could not publish because the pool was empty.
-	// The argument total is the number since the start of the run, so a repeated call changes nothing.
+	// CountStarved sets the number of exits that a generator process (run) could not publish since its start because no
+	// plate was available. A repeated call changes nothing.
 	CountStarved(ctx context.Context, run string, total int64) error
 	// Ping returns an error if the store does not respond.
 	Ping(ctx context.Context) error

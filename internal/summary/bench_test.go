@@ -88,9 +88,8 @@ func BenchmarkExternalPost(b *testing.B) {
 	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.generate()) })
 }
 
-// concurrently calls the function work from several goroutines until it has stored b.N summaries in total. The argument
-// n of each call is the number of summaries to store, at most size. The reported metrics are the rate and the CPU time
-// per summary.
+// concurrently calls the function work from several goroutines until b.N summaries are stored. Each call must store n
+// summaries, and n is at most size. The benchmark reports the rate and the CPU time per summary.
 func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	b.Helper()
 	var wg sync.WaitGroup

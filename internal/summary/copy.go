@@ -36,7 +36,7 @@ func Copy(ctx context.Context, from, to Database, progress func(CopyResult)) (Co
 			return result, fmt.Errorf("read the source database: %w", err)
 		}
 		for _, s := range page.Summaries {
-			if err := Validate(s); err != nil { // an earlier version may have stored an invalid summary
+			if err := Validate(s); err != nil { // an earlier version may have stored invalid summaries
 				return result, fmt.Errorf("copy the summary with the id %q: %w; correct it in the source", s.ID, err)
 			}
 		}

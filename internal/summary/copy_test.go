@@ -32,7 +32,7 @@ func TestCopySummaries_AfterAnInterruption_ContinuesAndKeepsTheOrder(t *testing.
 	const total = 9000
 	batch := newVisits().batch(total)
 	for i := range batch {
-		// Some summaries have the same exit time, so that the time alone does not determine the order.
+		// All summaries have the same exit time, so the time does not determine the order.
 		batch[i].ExitAt = batch[i/3].ExitAt
 	}
 	summarytest.Insert(t, from, batch...)

@@ -71,7 +71,7 @@ func runServer(path string) error {
 	return errors.Join(server.Serve(ctx), service.Close())
 }
 
-// process is a server that runs in a child process.
+// process is a child process that runs an HTTP server.
 type process struct {
 	command *exec.Cmd
 	url     string
@@ -109,21 +109,21 @@ func (p *process) kill(t *testing.T) {
 	if err := p.command.Process.Kill(); err != nil {
 		t.Error(err)
 	}
-	_ = p.command.Wait() // Wait returns an error, because the process was killed
+	_ = p.command.Wait() // always fails, because the process was killed
 }
 
-// load is a set of summaries that clients post to a server. The test kills the server repeatedly.
+// load contains the summaries that clients post to a server, which the test kills repeatedly.
 type load struct {
 	mu       sync.Mutex
 	pending  []event.Summary // the summaries that must still be posted
 	accepted map[string]event.Summary
 	left     int           // how many summaries the server must still accept before the test kills the server
-	enough   chan struct{} // closed when the field named left reaches 0
+	enough   chan struct{} // closed when left becomes 0
 	killed   chan struct{} // closed after the server is killed
 }
 
-// round prepares the load for a new server process. The test kills this process when the process has accepted the given
-// number of summaries.
+// round resets the load for a new server process. The test kills the process after it has accepted the given number of
+// summaries.
 func (l *load) round(acceptances int) {
 	l.left, l.enough, l.killed = acceptances, make(chan struct{}), make(chan struct{})
 }
@@ -148,7 +148,7 @@ func (l *load) pop() (event.Summary, bool) {
 	return s, true
 }
 
-// settle records the result of posting a summary.
+// settle records whether the server has accepted a summary. If not, the summary must be posted again.
 func (l *load) settle(s event.Summary, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

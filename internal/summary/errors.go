@@ -20,7 +20,7 @@ type notReadyError struct{ error }
 
 func (e *notReadyError) Unwrap() error { return e.error }
 
-// Is makes errors.Is(err, ErrNotReady) true for every notReadyError.
+// Is makes every notReadyError match ErrNotReady.
 func (*notReadyError) Is(target error) bool { return target == ErrNotReady }
 
 // MaxDetail is the maximum length of RejectedError.Detail in bytes.
@@ -38,8 +38,8 @@ func Shorten(text string) string {
 
 // RejectedError means that a summary can never be stored. Another attempt fails in the same way.
 type RejectedError struct {
-	// Conflict is true if a different summary is stored under the same identifier. Otherwise the summary itself
-	// is invalid.
+	// Conflict is true if a different summary is already stored under the same identifier. It is false if the summary
+	// itself is invalid.
 	Conflict bool
 	// Detail says why the summary was rejected. It is a single line of at most MaxDetail bytes.
 	Detail string
@@ -48,7 +48,7 @@ type RejectedError struct {
 // Error implements the interface error.
 func (e *RejectedError) Error() string { return "the summary was rejected: " + e.Detail }
 
-// Permanent returns true, because a retry cannot succeed.
+// Permanent reports that a retry cannot succeed.
 func (e *RejectedError) Permanent() bool { return true }
 
 // Conflict returns a RejectedError for a summary whose identifier is already in use by a different summary.
@@ -63,7 +63,7 @@ type UnavailableError struct {
 	After time.Duration
 }
 
-// Error returns the text of the cause.
+// Error implements the interface error.
 func (e *UnavailableError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause, for errors.Is and errors.As.

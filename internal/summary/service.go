@@ -24,8 +24,7 @@ const (
 	retryAfter = time.Second
 	// postTimeout is the timeout of Post. A transaction on a healthy disk takes far less time.
 	postTimeout = 10 * time.Second
-	// The constant transactions is the name under which the outage log records failed transactions; see
-	// outage.Log.Fault.
+	// transactions is the name of database transactions in the outage log; see outage.Log.Fault.
 	transactions = "transactions"
 )
 
@@ -45,7 +44,7 @@ type Service struct {
 	// failure is the error of the latest transaction, or nil if that transaction succeeded.
 	failure atomic.Pointer[error]
 	created atomic.Int64
-	// requests is a pool of requests for the method Post.
+	// requests is a pool of reusable requests for the method Post.
 	requests sync.Pool
 }
 
@@ -57,8 +56,7 @@ type request struct {
 	// blocks, even if the caller no longer waits.
 	done chan error
 
-	// The fields one, outcome and timer save allocations in the method Post. The method Store does not use these
-	// fields.
+	// one, outcome and timer save allocations in the method Post. The method Store does not use them.
 	one     [1]event.Summary
 	outcome [1]Outcome
 	timer   *time.Timer
@@ -92,13 +90,12 @@ func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, er
 	return s, nil
 }
 
-// Store stores the summaries in one transaction and returns their outcomes, in the same order. If Store returns no
-// error, the transaction is durable.
+// Store stores the summaries in one durable transaction and returns their outcomes, in the same order.
 //
 // If Validate rejects a summary, Store stores none of the summaries and returns a *RejectedError. Any other error is a
-// *UnavailableError or wraps the error of ctx. After such an error, it is unknown whether the summaries are stored, and
-// the caller can call Store again. If the error wraps the error of ctx, the Service may still read the slice, so the
-// caller must not change the slice.
+// *UnavailableError or wraps the error of ctx. Then it is unknown whether the summaries are stored, and the caller can
+// call Store again. After an error of ctx, the Service may still read the slice, so the caller must not change the
+// slice.
 func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outcome, error) {
 	for i := range summaries {
 		if err := Validate(summaries[i]); err != nil {
@@ -126,7 +123,7 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	err := s.submit(ctx, r, r.timer.C)
 	r.timer.Stop()
 	if err != nil {
-		return err // the writer may still use r, so r must not return to the pool
+		return err // do not put r back into the pool: the writer goroutine may still use it
 	}
 	outcome := r.outcomes[0]
 	s.requests.Put(r)
@@ -136,8 +133,8 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	return nil
 }
 
-// Ready writes to the database, and returns nil if the write succeeds. If ctx ends while Ready waits, Ready returns the
-// error of the latest transaction. If that transaction succeeded, Ready returns the error of ctx.
+// Ready returns nil if a write to the database succeeds. If ctx ends first, it returns the error of the latest
+// transaction, or the error of ctx if that transaction succeeded.
 func (s *Service) Ready(ctx context.Context) error {
 	_, err := s.Store(ctx, nil)
 	if latest := s.failure.Load(); err != nil && ctx.Err() != nil && latest != nil {
@@ -195,7 +192,7 @@ func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Ti
 	select {
 	case err := <-r.done:
 		return err
-	default: // the request was queued after the writer had ended
+	default: // the writer had already ended when the request was queued
 		return errServiceClosed()
 	}
 }
@@ -253,8 +250,8 @@ func (w *writer) drain() {
 	}
 }
 
-// commit stores, in one transaction, the summaries of the request r and of queued requests. It then reports the result
-// to the callers.
+// commit stores the summaries of r and of the queued requests in one transaction. It then reports the result to the
+// callers.
 func (w *writer) commit(r *request) {
 	w.gather(r)
 	start := time.Now()
@@ -298,7 +295,7 @@ func (w *writer) answer(err error) {
 	clear(w.summaries)
 }
 
-// observe records the metrics of a transaction, and reports its success or failure to the outage log.
+// observe records the metrics of a transaction, and tells the log of outages whether the transaction failed.
 func (w *writer) observe(took time.Duration, err error) {
 	if err != nil {
 		w.failure.Store(&err)

@@ -70,8 +70,8 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 type fakeDatabase struct {
 	summary.Database // nil, because the service calls only the methods that fakeDatabase overrides
 
-	// Each transaction sends its number of rows to the channel named entered. The transaction then blocks until the
-	// test sends an error or nil to the channel named result.
+	// Each transaction sends its number of rows to entered. It then blocks until the test sends its result, an error or
+	// nil, to result.
 	entered chan int
 	result  chan error
 	closed  chan struct{}
@@ -187,7 +187,7 @@ func TestServicePost_ContextEnds_ReturnsTheErrorOfTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Post(ctx, v.generate()) }()
-	<-db.entered // Post has called the database, which does not answer
+	<-db.entered // Post is waiting for the database
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v, want the error of the context", err)

@@ -49,7 +49,7 @@ func Validate(s event.Summary) error {
 		return invalid("exit_date_time must be between the years %d and %d", firstYear, lastYear)
 	case s.ExitAt.Before(s.EntryAt):
 		return invalid("exit_date_time is before entry_date_time")
-	case s.Duration() == math.MaxInt64: // Time.Sub returns this maximum for all longer visits
+	case s.Duration() == math.MaxInt64: // Time.Sub returns MaxInt64 for all longer visits
 		return invalid("the visit is longer than %d hours", int64(time.Duration(math.MaxInt64)/time.Hour))
 	}
 	return nil
@@ -80,12 +80,12 @@ type Query struct {
 	Limit int
 }
 
-// Bounds returns the bounds of a query in the form that a database needs. A summary is within the bounds if its
-// position is greater than the returned position, and its exit time is at most the returned Unix time in nanoseconds.
+// Bounds returns the bounds of a query. A summary is within the bounds if its position is greater than after, and its
+// exit time, in Unix nanoseconds, is at most last.
 func (q Query) Bounds() (after Position, last int64) {
 	after, last = Position{ExitNanos: math.MinInt64}, math.MaxInt64
 	if !q.From.IsZero() {
-		after.ExitNanos = nanos(q.From) // Seq 0 precedes all summaries with the same exit time
+		after.ExitNanos = nanos(q.From) // the position with Seq 0 precedes all summaries with this exit time
 	}
 	if !q.After.IsZero() && q.After.ExitNanos >= after.ExitNanos {
 		after = q.After

@@ -34,7 +34,7 @@ func escape(text string, keep ...rune) string {
 	for _, c := range text {
 		switch {
 		case !isBad(c):
-			b.WriteRune(c) // if the byte is invalid, c is U+FFFD
+			b.WriteRune(c) // c is U+FFFD for an invalid byte
 		case c > 0xffff:
 			high, low := utf16.EncodeRune(c)
 			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)

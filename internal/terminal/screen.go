@@ -97,7 +97,7 @@ type Screen struct {
 	size func() (columns, rows int)
 
 	mu     sync.Mutex
-	lines  []string // the lines that are shown
+	lines  []string // currently on the terminal
 	widths []int    // the width of each shown line, after truncation
 	closed bool
 }

@@ -14,14 +14,15 @@ const blockRows = 60
 
 // Tier is a resolution of the timeline: the width of the rows, and the age up to which the rows keep this width.
 type Tier struct {
-	// Width is the width of the rows in seconds.
+	// Width is the length, in seconds, of the interval that a row covers.
 	Width int64
-	// Keep is the age at which rows are merged into the wider rows of the next tier. 0 means that the rows are never
-	// merged.
+	// Keep is the age at which rows move to the next tier, which merges them into longer rows. 0 means that they never
+	// move.
 	Keep time.Duration
 }
 
-// Tiers returns the tiers of every timeline. The first tier has the narrowest rows, which cover 1 s each.
+// Tiers returns all tiers. They are the same for every timeline. The rows of the first tier cover 1 s each, and the
+// rows of each further tier are wider.
 func Tiers() []Tier {
 	return []Tier{
 		{Width: 1, Keep: time.Hour},
@@ -42,23 +43,24 @@ type BlockID struct {
 	Start int64
 }
 
-// blockOf returns the ID of the block that contains the given second in the given tier.
+// blockOf returns the ID of the block that contains the given second in a tier, which is a resolution of the timeline.
 func blockOf(tier int, second int64) BlockID {
 	return BlockID{Tier: tier, Start: second - mod(second, span(tier))}
 }
 
-// span returns how many seconds of the timeline one block of the given tier covers.
+// span returns how many seconds of the timeline one block covers. The tier determines the width of its rows.
 func span(tier int) int64 { return blockRows * Tiers()[tier].Width }
 
-// MinuteOf returns the start of the minute that contains the given Unix time. The store keeps the rows of a minute
-// together until a compaction merges these rows.
+// MinuteOf returns the start of the minute that contains the given Unix time. The store keeps unmerged rows by minute.
 func MinuteOf(second int64) int64 { return second - mod(second, blockRows) }
 
-// Block is a stored sequence of rows of one tier. Each row covers the same length of time: the width of the tier.
+// Block is a stored sequence of rows of one tier. All rows of a tier have the same width, which is the length of the
+// time that a row covers.
 type Block struct {
 	ID   BlockID
 	Rows []Row
-	// Version is an opaque string that changes whenever the rows change. It is empty if the block does not exist.
+	// Version is an opaque string that changes whenever the rows change. It is empty if the store does not contain the
+	// block.
 	Version string
 }
 
@@ -77,38 +79,38 @@ type Storage interface {
 	// Generation returns a number that increases by 1 whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
 	// AppendRows stores rows of one process. A new row replaces a stored row of the same process and second. AppendRows
-	// ignores a row if Replace has already merged a row of this process for the same second or for a later second. The
-	// ignored row is a repetition, because each process sends its rows in chronological order.
+	// ignores a row that is not later than the latest row of the process that Replace has merged. Such a row is a
+	// repetition, because each process sends its rows in chronological order.
 	AppendRows(ctx context.Context, process string, rows []Row) error
 	// Minutes returns the start of each minute that has unmerged rows. The results are Unix times in any order.
 	Minutes(ctx context.Context) ([]int64, error)
 	// ReadMinute returns the rows of a minute.
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
-	// ReadBlocks returns the blocks of a tier that begin in [from, to), in any order.
+	// ReadBlocks returns, in any order, the blocks of merged rows of a tier (see Tiers) that begin in [from, to).
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace stores r.Block, and deletes the rows that were merged into this block. These are the rows of r.Minute, or,
-	// if r.Minute is nil, the rows of r.Sources. Replace changes nothing and returns false if r.Generation is not the
-	// current generation, or if a version in r.Block, r.Minute or r.Sources is not the stored version.
+	// Replace stores r.Block, and deletes the rows that were merged into it: the rows of r.Minute or, if r.Minute is
+	// nil, the rows of r.Sources. If the storage has another generation or another version than r expects, Replace
+	// changes nothing and returns false.
 	Replace(ctx context.Context, r Replacement) (replaced bool, err error)
 }
 
 // Replacement is one step of a compaction. It merges either the rows of one minute, or blocks of the previous tier,
-// into a block. Block.Rows are the rows after the step. Block.Version is the version of the stored block before the
+// into one block. Block.Rows are the rows after the step. Block.Version is the version of the stored block before the
 // step, so that Replace can detect a concurrent change.
 type Replacement struct {
-	// Generation is what Storage.Generation returned before any rows were read. Replace needs it, because the versions of
-	// a minute and of its block can recur.
+	// Generation is the result of Storage.Generation before any rows were read. It detects changes by other processes
+	// that the versions of a minute and of its block do not show, because these versions can recur.
 	//
-	// For example, let the version of a minute be the number of its rows. Process A reads 5 rows of a minute, and finds no
-	// block for this minute. Process B merges the 5 rows into a new block, and then moves the rows of this block to the
-	// next tier. A late process appends 5 other rows to the minute. The minute has 5 rows again, and no block, so both
-	// versions are as process A read them. Without the field Generation, a call of Replace by process A would now store
-	// the first 5 rows twice, and delete the 5 late rows.
+	// For example, let the version of a minute be the number of its rows. Process A reads 5 rows of a minute, and finds
+	// no block for this minute. Process B merges the 5 rows into a new block, and then moves the rows of this block to
+	// the next tier. A late process appends 5 other rows to the minute. Now the minute has 5 rows and no block again.
+	// Without the field Generation, Replace in process A would store the first 5 rows twice, and delete the 5 late
+	// rows.
 	Generation int64
 	Block      Block
-	// Minute is the minute whose rows were merged into Block. It is nil if blocks were merged instead.
+	// Minute is the minute whose rows are merged into Block. It is nil if Block merges other blocks.
 	Minute *Minute
-	// Sources are the blocks of the previous tier whose rows were merged into Block.
+	// Sources are the blocks whose rows were merged into Block. They are of the previous tier, whose rows are narrower.
 	Sources []Block
 }
 
@@ -129,8 +131,8 @@ func (l Log) Append(ctx context.Context, process string, rows []Row) error {
 // Read returns the measurements in the interval [from, to), merged over all processes and in chronological order. The
 // first row and the last row may extend beyond the interval, because old rows are wider than 1 s.
 func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
-	// A compaction during the call of l.read can cause missing or repeated rows. A compaction changes the generation. So
-	// repeat the call if the generation has changed.
+	// A compaction during the read can cause missing or repeated rows. So repeat the read if the generation, which each
+	// compaction changes, is no longer the same.
 	for range maxReads {
 		before, err := l.storage.Generation(ctx)
 		if err != nil {
@@ -188,8 +190,8 @@ func between(rows []Row, from, to time.Time) []Row {
 	})
 }
 
-// mergeOverlapping sorts rows and merges the rows whose intervals overlap. Intervals can overlap if a process delivered
-// a row late, after the rows of other processes for that time had been merged into a wider row.
+// mergeOverlapping sorts rows and merges the rows whose intervals overlap. Intervals can overlap if a process delivers
+// a row late, after the rows of other processes for that time were merged into a wider row.
 func mergeOverlapping(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int {
 		if a.Second != b.Second {
@@ -261,10 +263,10 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// compactTier merges those blocks of a tier that are old enough into blocks of the next tier.
+// compactTier merges old blocks of a tier into blocks of the next tier, which has wider rows.
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
-	// In the next tier, the block that contains the horizon is not complete yet. Merge only the rows before this block.
+	// Merge only rows for complete blocks of the next tier. The block that contains the horizon is not complete yet.
 	whole := blockOf(tier+1, horizon).Start
 	generation, err := l.storage.Generation(ctx)
 	if err != nil {
@@ -291,7 +293,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 		block.Rows = Merge(Tiers()[id.Tier].Width, rows...)
 		replaced, err := l.storage.Replace(ctx, Replacement{Generation: generation, Block: block, Sources: sources})
 		if err != nil || !replaced {
-			return err // err is nil if the timeline has changed: the next compaction tries again
+			return err // if err is nil, the timeline has changed, and the next compaction tries again
 		}
 		generation++
 	}
@@ -311,15 +313,13 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 }
 
 // repetitionTime is the longest outage after which the storage certainly recognizes repeated rows. After an outage, a
-// process sends again all rows that the storage has not acknowledged. For each process, the storage keeps a record of
-// the latest second whose row was merged. A row of this second or of an earlier second is a repetition. When the
-// storage merges a minute, it may delete records that are older than the minute by more than repetitionTime; see
-// Horizon.
+// process sends again all rows that the storage has not acknowledged. To recognize them, the storage keeps the latest
+// second of each process whose row was merged: a row of this or an earlier second is a repetition. The method Horizon
+// says when the storage may delete what it keeps.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a Unix time. When the storage merges the minute m, it may delete the records of seconds before this
-// time (see repetitionTime). Without these deletions, the storage would keep a record of every process that ever
-// started.
+// Horizon returns a Unix time. When the storage merges the minute m, it may forget all processes whose latest merged
+// row is older. Otherwise, it would remember every process that ever started. See repetitionTime.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns, for each process, the field Second of its latest row in the minute.

@@ -11,34 +11,34 @@ import (
 )
 
 const (
-	// MarkerInterval is the interval at which a process should call Marker.Observe.
+	// MarkerInterval is the recommended interval between two calls of Marker.Observe.
 	MarkerInterval = 500 * time.Millisecond
-	// recentStage is the maximum age of a stage that a process still marks if the process starts during this stage. If
-	// the stage is older, an earlier process has marked it.
+	// recentStage limits which stage a process marks in the timeline when it starts. It marks the current stage only if
+	// the stage began at most this long ago. Otherwise, an earlier process has marked it.
 	recentStage = 10 * time.Second
 )
 
-// Marker creates a mark in the timeline when a stage of a schedule begins. It serves one process, and is not safe for
-// concurrent use.
+// Marker adds a mark to the timeline when a stage of a schedule, such as a stage with a higher rate, begins. It serves
+// one process, and is not safe for concurrent use.
 type Marker struct {
 	mark      func(Mark)
 	schedules []event.Type
 	observed  bool               // whether Observe was called before
-	next      map[event.Type]int // the next stage to mark
+	next      map[event.Type]int // the index of the next stage that needs a mark
 }
 
-// NewMarker returns a Marker that passes its marks to the function mark. The Marker marks the stages in the schedules
-// of the given event types, which are the types that the process publishes.
+// NewMarker returns a Marker that marks in the timeline when the stages of schedules begin. The given event types are
+// those that the process publishes. The Marker passes its marks to the function mark.
 func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 	return &Marker{mark: mark, schedules: schedules, next: map[event.Type]int{}}
 }
 
-// Observe creates the marks that are due now. start is when the schedules of the plan begin. It is zero if they have
-// not begun.
+// Observe creates the marks that are due at the time now. start is when the schedules begin, or zero if they have not
+// begun.
 func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	if start.IsZero() {
-		// This process started before the first stage, so no earlier process has marked a stage. This process must mark
-		// every stage, even a stage that it notices late.
+		// This process started before the first stage. So no earlier process has marked stages, and this process must
+		// mark every stage, even one that it notices late.
 		m.observed = true
 		return
 	}
@@ -48,7 +48,8 @@ func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	m.observed = true
 }
 
-// observeStages creates a mark for each stage that has begun. All replicas of a generator create the same mark.
+// observeStages adds a mark to the timeline for each stage of a schedule that has begun. All replicas of a generator
+// create the same mark.
 func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time) {
 	schedule, subject, begin := p.Entry.Schedule, "entries", start
 	if t == event.TypeExit {
@@ -71,14 +72,13 @@ func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time)
 	}
 }
 
-// MarksOf returns the marks of all rows. It omits repetitions, which occur if several processes create the same mark.
-// Marks of the same objective count as repetitions even if their values differ, because each process measures its own
-// value. MarksOf also omits a mark that says that a server is unavailable, or available, if the previous mark of that
-// server says the same.
+// MarksOf returns the marks of all rows without repetitions, which occur if several processes create the same mark. A
+// mark of the same objective is a repetition even if its value differs, because each process measures its own value. A
+// mark that a server is unavailable, or available, is a repetition if the previous mark of that server says the same.
 func MarksOf(rows []Row) []Mark {
 	var all []Mark
 	seen := map[Mark]bool{}
-	servers := map[string]MarkKind{} // the latest mark of each server
+	servers := map[string]MarkKind{} // the latest of the marks "unavailable" and "available" for each server
 	for i := range rows {
 		for _, m := range rows[i].Marks {
 			if m.Kind == MarkUnavailable || m.Kind == MarkAvailable {
@@ -102,10 +102,9 @@ func MarksOf(rows []Row) []Mark {
 	return all
 }
 
-// AddMarks returns rows with additional marks. It adds each mark to the row whose interval contains the time of the
-// mark. If there is no such row, AddMarks adds a row for the second that contains the mark, but only if the new row
-// overlaps the interval [from, to). The rows and the marks must be in chronological order. AddMarks does not change its
-// arguments.
+// AddMarks returns rows with additional marks, which are events such as faults. It adds each mark to the row that
+// covers its time. If there is none, it adds a row of one second, provided that this row overlaps the interval [from,
+// to). The rows and the marks must be in chronological order. AddMarks does not change its arguments.
 func AddMarks(rows []Row, from, to time.Time, marks ...Mark) []Row {
 	all := slices.Clone(rows)
 	var added []Row

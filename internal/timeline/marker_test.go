@@ -10,8 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// marksAt returns the marks that a new Marker creates if its method Observe is called at each of the given seconds
-// after the start.
+// marksAt calls the method Observe of a new Marker at each of the given seconds after the start. It returns the marks
+// that the Marker creates.
 func marksAt(p *plan.Plan, seconds ...int) (marks []string) {
 	start := time.Unix(1000, 0)
 	m := NewMarker(func(m Mark) {
@@ -54,7 +54,7 @@ func TestMarker_MarksEachStageOnce(t *testing.T) {
 }
 
 // The kubelet updates the mounted plan late, so the process learns the start time only 25 s after the start.
-func TestMarker_StartTimeIsKnownLate_MarksTheFirstStage(t *testing.T) {
+func TestMarker_StartTimeArrivesLate_MarksTheFirstStage(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Entry: plan.Entry{Schedule: plan.Schedule{Stages: []plan.Stage{{Duration: plan.Duration(time.Minute), Rate: 5}}}}}
 	start, marks := time.Unix(1000, 0), 0

@@ -19,14 +19,15 @@ type Sink interface {
 	// AppendTimeline appends rows. It returns nil once the rows survive a crash of the store. Appending the same rows
 	// again has no effect.
 	AppendTimeline(ctx context.Context, process string, rows []Row) error
-	// CompactTimeline merges old rows into wider rows. The given time determines which rows are old enough.
+	// CompactTimeline merges old rows into rows that cover a longer time. Whether a row is old depends on its age at
+	// the time now.
 	CompactTimeline(ctx context.Context, now time.Time) error
 }
 
 const (
-	// interval is the time between two measurements.
+	// interval is how often the recorder measures.
 	interval = time.Second
-	// compaction is the mean time between two compactions.
+	// compaction is the mean time between two compactions, which merge old rows.
 	compaction = time.Minute
 	// sendTimeout is the timeout of one attempt to send rows to the sink.
 	sendTimeout = 10 * time.Second
@@ -55,14 +56,14 @@ type Recorder struct {
 	marks   []Mark
 }
 
-// pendingRow is a row that is not stored yet.
+// pendingRow is a row that is not stored yet, with the name of its process.
 type pendingRow struct {
 	process string
 	Row
 }
 
-// NewRecorder returns a recorder for one process of a component. The function totals returns the measurements of the
-// process. A component that restarts is recorded as a new process.
+// NewRecorder returns a recorder for one process of a component. The recorder calls the function totals to get the
+// measurements of the process. After a restart, a component counts as a new process.
 func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
 	return &Recorder{component: component, process: NewProcess(component), totals: totals, sink: sink, log: log}
 }
@@ -70,7 +71,7 @@ func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *
 // NewProcess returns a unique name for a process of a component.
 func NewProcess(component string) string { return component + "-" + rand.Text() }
 
-// Mark adds a Mark to the row of the current second.
+// Mark records a notable event in the row of the current second.
 func (r *Recorder) Mark(m Mark) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,9 +80,8 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Record stores marks of a process that has no Recorder. The marks must be in chronological order. The parameter named
-// process must be a result of NewProcess. To retry after an error, pass the same name again, so that no mark is stored
-// twice.
+// Record stores marks of a process that has no Recorder. The marks must be in chronological order. process must be a
+// result of NewProcess. A retry with the same name stores no mark twice.
 func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error {
 	if len(marks) == 0 {
 		return nil
@@ -100,7 +100,7 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	work.Go(func() { r.send(ctx, due) })
 	work.Go(func() { r.compact(ctx) })
 
-	// The recorder measures at whole seconds, so that a row contains what happened in its second.
+	// Measure at whole seconds, so that each row covers one second of the clock.
 	timer := time.NewTimer(time.Until(time.Now().Truncate(interval).Add(interval)))
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -111,7 +111,7 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 			r.measure(now)
 			select {
 			case due <- struct{}{}:
-			default: // one signal is enough, because the method send sends all pending rows
+			default: // one signal is enough, because send sends all pending rows
 			}
 		}
 	}
@@ -120,14 +120,14 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// untilNext returns the time until the next measurement. The measurement is due one second after the whole second that
-// is nearest to now. untilNext rounds now, because a timer may fire a little early: if untilNext truncated now, the
-// next measurement would be due almost at once.
+// untilNext returns the time until the next measurement, which is due one second after the whole second nearest to now.
+// Rounding matters, because a timer may fire a little early. If now were truncated, the next measurement would be due
+// almost at once.
 func untilNext(now time.Time) time.Duration { return now.Round(interval).Add(interval).Sub(now) }
 
-// measure adds a pending row with the changes since the last row, unless nothing has changed. A sink may ignore a row
-// that is earlier than another row of the same process. So if the clock was set back, the new row and all later rows
-// get the name of a new process.
+// measure adds a pending row with the changes since the last row, unless nothing has changed. If the clock was set
+// back, the new row and all later rows get a new process name, because a sink may ignore a row that is earlier than
+// another row of the same process.
 func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
@@ -152,7 +152,7 @@ func (r *Recorder) measure(now time.Time) {
 	r.pending = r.pending[max(0, len(r.pending)-maxPending):]
 }
 
-// send sends pending rows to the sink until ctx ends.
+// send sends rows to the sink whenever they are due, until ctx ends.
 func (r *Recorder) send(ctx context.Context, due <-chan struct{}) {
 	for {
 		select {
@@ -182,8 +182,7 @@ func (r *Recorder) flush(ctx context.Context) error {
 	}
 }
 
-// next returns the process of the first pending row, and all pending rows that precede the first row of another
-// process.
+// next returns all pending rows before the first row of another process, and the process to which they belong.
 func (r *Recorder) next() (process string, rows []Row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -196,8 +195,8 @@ func (r *Recorder) next() (process string, rows []Row) {
 	return process, rows
 }
 
-// sent removes the pending rows of a process up to and including the given second. The first pending row must belong to
-// this process.
+// sent removes rows that the sink has received: the rows of a process up to and including the given second. The first
+// pending row must belong to this process.
 func (r *Recorder) sent(process string, last int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,9 +1,9 @@
 // Package timeline records what happens in a simulation, second by second, in a bounded amount of memory.
 //
-// In each process of a simulation, a Recorder measures one Row per second and sends the row to the store. The store
-// keeps the rows of each process until their minute is over. Then a Log merges them: first across all processes, and
-// later into rows that cover more time. Merging adds up counts, merges histograms exactly, and keeps the maximum of
-// gauges. Everything that reports what happened over time reads these rows.
+// In each process of a simulation, a Recorder measures one Row per second and sends the row to the store. When a minute
+// is over, a Log merges its rows: first across all processes, and later into rows that cover more time. Merging adds up
+// counts, merges histograms exactly, and keeps the maximum of gauges. Everything that reports what happened over time
+// reads these rows.
 package timeline
 
 import (
@@ -18,7 +18,7 @@ import (
 // Row contains what one process, or all processes together, measured in one interval. The zero value means that nothing
 // was measured.
 type Row struct {
-	// Second is the start of the interval as a Unix time in seconds.
+	// Second is the start of the row's interval, as a Unix time in seconds.
 	Second int64 `json:"t"`
 	// Width is the length of the interval in seconds. 0 means 1.
 	Width int64 `json:"w,omitempty"`
@@ -27,7 +27,7 @@ type Row struct {
 	Exit  Events `json:"exit,omitzero"`
 	Gauges
 
-	// Marks are the notable events of the interval, in chronological order.
+	// Marks are the notable events in the interval of the row, in chronological order.
 	Marks []Mark `json:"marks,omitempty"`
 }
 
@@ -36,9 +36,9 @@ type Row struct {
 type Events struct {
 	// Due is the number of events that became due according to the schedule.
 	Due int64 `json:"due,omitempty"`
-	// Published is the number of events that the broker client of a generator accepted. The client keeps an event until
-	// the broker has confirmed it. Confirmed is the number of events that the broker confirmed. Matched is the number of
-	// confirmed exits that were meant to end a visit.
+	// Published is the number of events that a generator has passed to its broker client, which keeps each event until
+	// it is confirmed. Confirmed is the number of events that the broker has confirmed. Matched is the number of
+	// confirmed exits that the generator expected to end a visit.
 	Published int64 `json:"published,omitempty"`
 	Confirmed int64 `json:"confirmed,omitempty"`
 	Matched   int64 `json:"matched,omitempty"`
@@ -53,8 +53,7 @@ type Events struct {
 
 	// Redeliveries is the number of deliveries of messages that the broker had already delivered before.
 	Redeliveries int64 `json:"redeliveries,omitempty"`
-	// Effects is the number of events that took effect. If it is known when an event was due, the event is also counted
-	// in EndToEnd.
+	// Effects is the number of events that took effect. EndToEnd covers only those events whose due time is known.
 	Effects int64 `json:"effects,omitempty"`
 	// Outcomes contains the numbers of attempts to process an event, by outcome. An attempt is a call of ProcessMessage
 	// in package processor. Errors contains the numbers of failures, by the stage of the pipeline.
@@ -67,8 +66,7 @@ type Events struct {
 }
 
 // Gauges are values of the whole simulation. A row contains the maximum of each value in its interval, or nil if no
-// process measured the value. No row is stored for a second in which nothing changes. In such a second the gauges have
-// the values of the previous row.
+// process measured the value. A second without changes has no row: its gauges are those of the previous row.
 type Gauges struct {
 	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
 	// dead-letter queue. Ready does not include the messages that processors hold.
@@ -81,16 +79,16 @@ type Gauges struct {
 
 // Mark is an event of note, such as the start of a process or the loss of a connection.
 type Mark struct {
-	// At is the time of the event.
+	// At is the time at which the event happened.
 	At time.Time `json:"at"`
-	// Kind is the type of the mark. Subject is the component or server that the mark is about. Message is a sentence
-	// for people.
+	// Kind says what happened. Subject is what the mark is about, such as a component or a server. Message describes
+	// the event in a sentence.
 	Kind    MarkKind `json:"kind"`
 	Subject string   `json:"subject,omitempty"`
 	Message string   `json:"message,omitempty"`
 }
 
-// MarkKind is the type of a mark.
+// MarkKind says what kind of notable event a mark records.
 type MarkKind string
 
 // These are the kinds of marks.
@@ -108,8 +106,8 @@ const (
 	// phase.
 	MarkStage MarkKind = "stage"
 	MarkPhase MarkKind = "phase"
-	// MarkInjected means that a fault took effect. MarkHealed means that a fault ended. In both kinds of marks, Subject
-	// is the ID of the occurrence.
+	// MarkInjected means that a fault took effect. MarkHealed means that a fault ended. In both cases, Subject is the
+	// ID of the fault's occurrence.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
 	// MarkObjective means that a check of the verdict failed for the first time, or that one process measured a latency
@@ -117,7 +115,7 @@ const (
 	MarkObjective MarkKind = "objective"
 )
 
-// maxMarks is the maximum number of marks per row. Later marks are dropped.
+// maxMarks is the maximum number of notable events (marks) in a row of the timeline. Later marks are dropped.
 const maxMarks = 100
 
 // IsZero reports whether e contains no measurements.
@@ -144,7 +142,7 @@ func (r *Row) Of(t event.Type) *Events {
 	return &r.Exit
 }
 
-// add adds the measurements of another row. It widens the interval of r so that it contains both intervals.
+// add adds the measurements of another row to r, and extends the interval of r to cover both rows.
 func (r *Row) add(other *Row) {
 	end := max(r.Second+r.seconds(), other.Second+other.seconds())
 	r.Second = min(r.Second, other.Second)
@@ -157,9 +155,9 @@ func (r *Row) add(other *Row) {
 	}
 }
 
-// mergeMarks returns the marks of two rows in chronological order. If a server fails, every process reports the same
-// mark at a slightly different time. Of successive marks of one subject that are equal except for the time, mergeMarks
-// keeps only the first. It also drops exact duplicates.
+// mergeMarks returns the marks of two rows in chronological order, without repetitions. If a server fails, every
+// process reports the failure at a slightly different time. So mergeMarks keeps only the first of successive marks of
+// one subject that differ only in their time.
 func mergeMarks(a, b []Mark) []Mark {
 	all := slices.Concat(a, b)
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
@@ -300,9 +298,9 @@ func Sum(rows ...Row) Row {
 // mod returns the remainder of a division. Unlike the result of the operator %, it is never negative.
 func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }
 
-// FillGaps inserts rows into the gaps between the given rows, and appends rows until end, which is a Unix time. width
-// is the width of the new rows in seconds. Processes store no row for a second in which nothing happened, so the
-// inserted rows have no counts and repeat the previous gauges. The rows must be in chronological order.
+// FillGaps inserts rows into the gaps between the given rows, and appends rows until the Unix time end. The new rows
+// are width seconds long. They have no counts and repeat the previous gauges, because processes store no row for a
+// second in which nothing happened. The given rows must be in chronological order.
 func FillGaps(rows []Row, width, end int64) []Row {
 	if len(rows) == 0 {
 		return nil

@@ -13,15 +13,15 @@ const (
 	pingTimeout  = 2 * time.Second
 )
 
-// The subjects of marks about servers.
+// These constants name the server in the marks that say that a server is unavailable or available.
 const (
 	SubjectBroker = "broker"
 	SubjectStore  = "store"
 )
 
-// WatchServer calls ping once a second until ctx ends. It creates a Mark each time that ping begins to fail, and
-// another one when ping succeeds again. The Mark does not contain the error of ping, because its text may contain the
-// name of a server or a user.
+// WatchServer calls ping once a second until ctx ends. Each time that ping begins to fail, or succeeds again,
+// WatchServer passes a Mark (an event for the timeline) to mark. The Mark does not contain the error of ping, because
+// its text may contain the name of a server or a user.
 func WatchServer(ctx context.Context, server string, ping func(context.Context) error, mark func(Mark)) {
 	isDown := false
 	async.Every(ctx, pingInterval, func() {

@@ -13,7 +13,7 @@ import (
 func TestWatchServer_AvailabilityChanges_AddsOneMarkPerChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		hang := errors.New("hang") // stands for a ping without an answer
+		hang := errors.New("hang") // makes a ping wait until its context ends
 		results := []error{nil, errors.New("refused"), errors.New("refused"), nil, nil, hang, nil}
 		var got []Mark
 		start := time.Now()
@@ -22,7 +22,7 @@ func TestWatchServer_AvailabilityChanges_AddsOneMarkPerChange(t *testing.T) {
 			err := results[0]
 			if results = results[1:]; len(results) == 0 {
 				stop()
-				return errors.New("closed") // WatchServer must ignore this error, because its context has ended
+				return errors.New("closed") // WatchServer must ignore an error after its context has ended
 			}
 			if errors.Is(err, hang) {
 				<-ctx.Done()

@@ -123,7 +123,8 @@ func TestRecorder_StartsWithinASecond_CountsEachEventInItsSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(600 * time.Millisecond)
 		sink, begin := &fakeSink{rows: map[int64]Row{}}, time.Now().Unix()
-		// totals returns the number of events so far: 1 in the first second, 2 more in the next second, and so on.
+		// totals returns the number of events so far. The first second has 1 event, the next second has 2 events, and
+		// so on.
 		totals := func() Row {
 			var n int64
 			for second := begin; second <= time.Now().Add(-time.Nanosecond).Unix(); second++ {
@@ -195,7 +196,7 @@ func TestRecorder_ClockIsAdjusted_RowsHaveTheNewTime(t *testing.T) {
 		effects++
 		r.measure(time.Unix(now, 0))
 		if now > 1600 {
-			continue // do not flush, as if the sink were unavailable
+			continue // simulate an unavailable sink
 		}
 		if err := r.flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -248,7 +249,7 @@ func TestSum_TwoProcessesMarkTheSameOutage_KeepsTheFirstStartAndTheFirstEnd(t *t
 	}
 	rows := []Row{
 		{Marks: mark(10, MarkUnavailable)},
-		{Marks: mark(11, MarkUnavailable)}, // the mark of another process for the same outage
+		{Marks: mark(11, MarkUnavailable)}, // another process reports the same outage
 		{Marks: mark(20, MarkAvailable)},
 		{Marks: mark(30, MarkUnavailable)},
 		{Marks: mark(40, MarkAvailable)},

@@ -2,23 +2,22 @@ package tlstest
 
 import "encoding/binary"
 
-// Greetings returns, by protocol, the first bytes that a client without TLS sends. A server that accepts connections
-// without TLS answers a complete greeting of its protocol. If a greeting is incomplete, even such a server does not
-// answer. So a test that expects no answer must send a complete greeting.
+// Greetings returns, by protocol, what a client without TLS sends first. Each greeting is complete, so that a server
+// without TLS answers it. Therefore, a server that does not answer requires TLS.
 func Greetings() map[string]string {
 	return map[string]string{
 		"AMQP":                "AMQP\x00\x00\x09\x01",
 		"Redis":               "PING\r\n",
 		"HTTP":                "GET / HTTP/1.0\r\n\r\n",
 		"Erlang distribution": distributionGreeting(),
-		"epmd":                "\x00\x01n", // NAMES_REQ, which lists the registered nodes
+		"epmd":                "\x00\x01n", // NAMES_REQ: list the registered nodes
 	}
 }
 
 // distributionGreeting returns the first message that an Erlang node sends to another node, in the format of Erlang/OTP
-// 23 and later: the length of the message, the letter N, the capabilities of the node, its creation (a number that
-// changes when the node restarts), the length of its name, and its name. The capabilities are those that Erlang/OTP 27
-// and all earlier versions require. The node is hidden, so it does not become a member of a cluster.
+// 23 and later. The fields are the length of the message, the letter N, the capabilities of the node, a number that
+// changes when the node restarts, the length of the node's name, and the name. The capabilities are those that
+// Erlang/OTP 27 and all earlier versions require. They declare a hidden node, which does not join a cluster.
 func distributionGreeting() string {
 	const capabilities, creation, name = 0x4_0707_0f94, 1, "greeting@localhost"
 	message := binary.BigEndian.AppendUint64([]byte("N"), capabilities)

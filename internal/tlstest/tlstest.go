@@ -46,9 +46,9 @@ func NewAuthority(tb testing.TB, name string) *Authority {
 	return &Authority{PEM: encode("CERTIFICATE", der), certificate: certificate, key: key}
 }
 
-// Issue returns a certificate for a server or a client, and its private key. Both are in PEM format. The certificate is
-// valid for an hour and for the given hosts, which are DNS names or IP addresses. If no hosts are given, it is valid
-// for 127.0.0.1. The first host is also its common name, from which a server may read the name of a client.
+// Issue returns a certificate for a server or a client, and its private key, both in PEM. The certificate is valid for
+// an hour and for the given hosts, which are DNS names or IP addresses. The default host is 127.0.0.1. The first host
+// is also the common name, which a server may use as the client's name.
 func (a *Authority) Issue(tb testing.TB, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
 	return a.IssueUntil(tb, time.Now().Add(time.Hour), hosts...)

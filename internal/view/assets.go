@@ -28,7 +28,7 @@ const indexFile = "index.html"
 var assets = sync.OnceValue(func() map[string]asset {
 	entries, err := files.ReadDir("assets")
 	if err != nil {
-		return nil // reading never fails, because the directory is embedded in the binary
+		return nil // no error is possible, because the directory is embedded in the binary
 	}
 	all := map[string]asset{}
 	for _, entry := range entries {

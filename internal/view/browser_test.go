@@ -64,7 +64,7 @@ func need(t *testing.T, path string, err error) string {
 	return path
 }
 
-// site serves the live page with the data of a source. Its address stays the same when the server is restarted.
+// site serves the live page in a test. Its address stays the same when the server is restarted.
 type site struct {
 	t       *testing.T
 	address string
@@ -372,7 +372,7 @@ func testPageSurvivesSleep(t *testing.T, b *browser) {
 // open, but transfer no data any more.
 type silencer struct {
 	address string
-	silent  atomic.Int64 // the highest number of a silenced connection
+	silent  atomic.Int64 // connections with a number up to this one are silenced
 	opened  atomic.Int64 // how many connections were opened so far
 }
 
@@ -407,7 +407,7 @@ func newSilencer(t *testing.T, server string) *silencer {
 func (s *silencer) silence() { s.silent.Store(s.opened.Load()) }
 
 // forward copies data from one connection to another. When the first connection ends, forward closes the second. Once
-// the connections are silenced, forward drops all data, and leaves the second connection open.
+// the connections are silenced, forward discards all data, and leaves the second connection open.
 func (s *silencer) forward(number int64, from io.Reader, to io.WriteCloser) {
 	buffer := make([]byte, 32<<10)
 	for {
@@ -476,8 +476,9 @@ func testPagePausedRunHasRateZero(t *testing.T, b *browser) {
 	b.until("the new row is there", "document.getElementById('charts').dataset.rows == 61")
 }
 
-// history is the first half of a JavaScript expression. It creates a History named h and helper functions. For example,
-// row(t, n) creates a row with n events at second t. A test appends the second half, which returns a result.
+// history is the beginning of a JavaScript expression. It creates a History named h and helper functions. For example,
+// row(t, n) creates a row with n events at second t. Each test appends the end of the expression, which computes the
+// result.
 const history = `import('/assets/history.js').then(({History}) => {
 	const h = new History(), row = (t, n, w = 1) => ({t, w, ready: 7, entry: {due: n, published: n, endToEnd: {sumNs: 1e6 * n, buckets: [[-60, n]]}}});
 	const rows = (from, to, n, w = 1) => Array.from({length: (to - from) / w}, (_, i) => row(from + i * w, n, w));
@@ -774,7 +775,7 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 	b.open(newSite(t, newFake("run", 60)), 60)
 	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 60")
 	const tip, hidden = "document.getElementById('tip').textContent", "document.getElementById('tip').hidden"
-	// leave moves the pointer to the top left corner of the page. The page has no number in this corner.
+	// leave moves the pointer away from all numbers, to the top left corner of the page.
 	leave := func() { run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1)) }
 	defer leave()
 	meanings := map[string]bool{}
@@ -792,7 +793,8 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 		}
 		meanings[evaluate[string](b, tip)] = true
 	}
-	// Some numbers share an explanation, for example the numbers of all lines of a chart.
+	// Some numbers have the same explanation, for example those of all lines of a chart. So there are fewer
+	// explanations than numbers.
 	if len(all) < 90 || len(meanings) < 50 {
 		t.Errorf("%d numbers have %d different explanations, want at least 90 numbers and 50 explanations", len(all), len(meanings))
 	}
@@ -899,7 +901,7 @@ func testPageSplitsLogarithmicAxes(t *testing.T, b *browser) {
 }
 
 // testPageDrawsLatenciesBelowAPowerOfTen shows a heat map whose axis begins at 96.4 ms. The chart library uPlot would
-// loop forever if it computed the ticks of such an axis, so the page computes the ticks.
+// compute the ticks of such an axis in an endless loop, so the page must compute them.
 func testPageDrawsLatenciesBelowAPowerOfTen(t *testing.T, b *browser) {
 	var latencies histogram.Histogram
 	latencies.Observe(98 * time.Millisecond)
@@ -932,7 +934,7 @@ func testPageIsAccessible(t *testing.T, b *browser) {
 	}
 }
 
-// clipped is a JavaScript expression that describes each visible text that is cut off, is drawn outside of an enclosing
+// clipped is a JavaScript expression that lists the visible texts that are cut off, are drawn outside of an enclosing
 // element, or can be read only by scrolling.
 const clipped = `(() => {
 	const found = [], isScrolled = e => getComputedStyle(e).overflowX !== 'visible';
@@ -1050,8 +1052,8 @@ func testPageFinishedRunShowsLatenciesOfTheWholeRun(t *testing.T, b *browser) {
 	b.until("the tile shows the p99 of the whole run", tile+" == "+total)
 }
 
-// testPageDrawsEveryUpdate sends 10 updates to a page with an hour of history. Before each further update, it waits
-// until the charts show the previous update. So the result does not depend on the speed of the machine.
+// testPageDrawsEveryUpdate sends 10 updates to a page with an hour of history. It sends an update only after the charts
+// show the previous one, so that the result does not depend on the speed of the machine.
 func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
 	w := newSite(t, f)
@@ -1068,7 +1070,7 @@ func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 func testPageDoesNotFlicker(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	w := newSite(t, f)
-	b.resize(1280, 3000, "light") // all charts are in view
+	b.resize(1280, 3000, "light") // large enough to show all charts
 	b.open(w, 60)
 	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 60")
 	const heatMaps = "document.querySelectorAll('#charts .heatmap canvas')"
@@ -1276,7 +1278,7 @@ func (b *browser) processorTime() map[string]float64 {
 }
 
 // brokenWords is a JavaScript expression that returns the words that a line break splits. It ignores words of more than
-// 20 letters. Hyphens and slashes separate words, because a line break after a hyphen or a slash is permitted.
+// 20 letters, and line breaks after a hyphen or a slash.
 const brokenWords = `(() => {
 	const found = [], texts = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
 	for (let node = texts.nextNode(); node; node = texts.nextNode()) {
@@ -1327,8 +1329,8 @@ func testPageScreenshots(t *testing.T, b *browser) {
 			b.open(w, 1500)
 			height := evaluate[int64](b, "document.documentElement.scrollHeight")
 			b.resize(width, height, theme)
-			// The pointer is on no chart. In this case, the legends of the two heat maps show no values. All other
-			// legends show values once their charts are drawn.
+			// While the pointer is on no chart, the legends of the two heat maps show no values. All other legends show
+			// values once their charts are drawn.
 			b.until("all charts are drawn", "[...document.querySelectorAll('#charts .u-legend')].filter(l => l.textContent.includes('–')).length == 2")
 			image := run(b, chromedp.CaptureScreenshot())
 			if err := os.WriteFile(filepath.Join(screenshots, fmt.Sprintf("live-%s-%d.png", theme, width)), image, 0o644); err != nil {

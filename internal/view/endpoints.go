@@ -37,7 +37,7 @@ func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	stream := v.stream(w, r)
 	defer stream.close()
-	_ = json.NewEncoder(stream).Encode(state) // ignore the error: it means that the client is gone
+	_ = json.NewEncoder(stream).Encode(state) // ignore the error: the client has disconnected
 }
 
 // serveTimeline responds with the rows in the interval of the query parameters "from" and "to". Without parameters, it
@@ -81,9 +81,9 @@ func writeRows(w io.Writer, rows []timeline.Row) error {
 	return err
 }
 
-// spoolTimeline reads a timeline and encodes it. The rows of at most maxReads timelines are in memory at the same time.
-// Further calls wait for up to maxWait. A slow client does not prolong this wait, because spoolTimeline releases the
-// rows before the response is sent to the client.
+// spoolTimeline reads a timeline and encodes it into a buffer. The rows of at most maxReads timelines are in memory at
+// the same time. Further calls wait for up to maxWait. Slow clients do not prolong this wait, because the rows are
+// released before the response is sent.
 func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode func(io.Writer, []timeline.Row) error) (*spool, error) {
 	waiting, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
@@ -113,7 +113,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 		if err != nil {
 			return nil, err
 		}
-		if !begin.Equal(from) { // omit the rows that begin before the current part: the previous part contains them
+		if !begin.Equal(from) { // the previous part contains the rows that begin before this part
 			rows = slices.DeleteFunc(rows, func(r timeline.Row) bool { return r.Start().Before(begin) })
 		}
 		all = limit(append(all, rows...), maxRows)
@@ -128,8 +128,8 @@ func (v *View) read(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 	return v.source.Timeline(ctx, from, to)
 }
 
-// startFor returns the start of the schedules of the generators, which partEnd needs to divide a long interval into
-// parts. It returns the zero time if the interval is at most partLength long, or if the schedules have not started.
+// startFor returns the start of the generators' schedules, which partEnd needs to divide a long interval. It returns
+// the zero time if the interval is at most partLength long, or if the schedules have not started.
 func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, error) {
 	if to.Sub(from) <= partLength {
 		return time.Time{}, nil
@@ -138,11 +138,10 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd returns the end of one part of the timeline. The parameter "begin" is the beginning of the part. The
-// parameter "to" is the end of the timeline. The parameter "start" is the result of startFor. If start is zero, the
-// whole timeline is one part. Otherwise the first part ends one to two hours before start. This part may be longer than
-// partLength, because there are few rows before start. The other parts are at most partLength long. Every part except
-// the last ends at a whole hour, because no row extends across a whole hour.
+// partEnd returns the end of the part of the timeline that begins at begin. The timeline ends at to, and start is the
+// result of startFor. If start is zero, the whole timeline is one part. Otherwise, the first part ends one to two hours
+// before start. It may be long, because there are few rows before start. The other parts are at most partLength long.
+// Every part except the last ends at a whole hour, because no row extends across a whole hour.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to
@@ -158,8 +157,8 @@ func partEnd(start, begin, to time.Time) time.Time {
 func limit(rows []timeline.Row, most int) []timeline.Row {
 	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
 		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
-		// Merged rows end at multiples of width. Round the horizon down to such a multiple, so that no merged row
-		// overlaps the rows of the latest hour.
+		// Rows before the horizon are merged into rows that end at multiples of width. Round the horizon down to such a
+		// multiple, so that no merged row overlaps a later row.
 		horizon -= horizon % width
 		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
 		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)

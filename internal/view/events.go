@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// lookback is how far back each poll looks for rows that have changed since the feed sent them. Rows change because
-	// the processes deliver their measurements of the same second at different times.
+	// lookback is how far back each poll looks for rows that have changed since they were sent to clients. Rows change,
+	// because the processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
 	// rereadInterval is the time between two reads of older rows. Older rows are the rows that ended at least lookback
 	// ago and at most keepTime ago. The feed reads older rows again, because a process may store its rows late.
 	rereadInterval = 6 * time.Second
-	// rereadPart is the length of the interval that one read of older rows covers. The next read covers the next
-	// interval. The length is short, so that a read over a slow connection does not delay the newest rows for long.
+	// rereadPart is the length of the interval that one read of older rows covers. It is short, so that a read over a
+	// slow connection does not delay the newest rows for long.
 	rereadPart = 2 * time.Minute
 	// keepTime is the approximate maximum time for which a process keeps rows that it could not store.
 	keepTime = time.Hour
@@ -78,10 +78,11 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	v.log.Debug("A client of the live page was disconnected", "error", err)
 }
 
-// begin sends the state and the rows that the client does not have yet.
+// begin starts the event stream of a client. It sends the state, and the rows of the timeline that the client does not
+// have yet.
 func (v *View) begin(r *http.Request, s *stream) error {
 	s.w.Header().Set("Content-Type", "text/event-stream")
-	s.w.Header().Set("X-Accel-Buffering", "no") // otherwise nginx would buffer the events
+	s.w.Header().Set("X-Accel-Buffering", "no") // nginx must not buffer the events
 	state, err := v.state.get(r.Context())
 	if err != nil {
 		v.unavailable(s.w, "the state", err)
@@ -163,13 +164,13 @@ type poller struct {
 
 	mu    sync.Mutex // guards the fields below
 	run   string
-	begun bool // whether the method begin has recorded the rows that the first client receives when it connects
+	begun bool // whether the method begin has recorded the rows that the first client receives
 	// The field sent maps the start of each recent row, as a Unix time, to a hash of the row as it was last sent.
 	sent map[int64]uint64
 	// readUntil is the time of the latest successful read of the newest rows, or zero if there was no such read.
 	readUntil time.Time
-	// The field part is the start of the interval that the next read of older rows covers. This read takes place at the
-	// time nextPart or later.
+	// Older rows are read again in parts. part is the start of the next part. nextPart is the earliest time of the next
+	// read.
 	part, nextPart time.Time
 }
 
@@ -201,8 +202,8 @@ func (v *View) poll(ctx context.Context) *update {
 	return u
 }
 
-// reset clears the record of the rows that clients have received. It must be called before the first poll after a time
-// without clients.
+// reset forgets which rows clients have received. It must be called before the first poll after a period without
+// clients.
 func (p *poller) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -210,9 +211,9 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// begin records the rows that the first client receives when it connects, so that a poll does not send these rows
-// again. If a poll has already recorded a row of the same second, begin keeps that record. For each later client, begin
-// does nothing. A later client may receive rows that earlier clients lack, so a poll must still send these rows.
+// begin records the rows that the first client receives when it connects, so that a poll does not send them again. It
+// does not replace a row that a poll has recorded. For later clients, begin does nothing: their rows may be new to
+// earlier clients, so a poll must still send them.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -230,10 +231,9 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// from returns the start of the interval that a poll must read. The start is the duration lookback before the latest
-// successful poll, or before the parameter now if no poll has succeeded. So the first poll after an outage of the store
-// also reads the rows of the outage, which the processes store late. The start is at most keepTime before the parameter
-// now.
+// from returns the start of the interval that a poll must read. It is the duration lookback before the latest
+// successful poll, or before now if there was none. So the first poll after an outage of the store also reads the rows
+// that processes stored late. The interval never starts more than keepTime before now.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -257,9 +257,9 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older reports whether the next read of older rows is due (see rereadInterval), and returns the interval that this
-// read covers. Whether it is due depends on clock, the time of this machine. Which rows are older rows depends on now,
-// the result of State.now.
+// older reports whether the next read of older rows is due (see rereadInterval), and which interval it covers. The
+// parameter clock is the time of this machine, and determines whether the read is due. The parameter now is the result
+// of State.now, and determines which rows are older rows.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

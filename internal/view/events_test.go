@@ -231,7 +231,7 @@ func TestPoller_PollBeforeTheFirstClientHasItsRows_NoRowIsSentTwice(t *testing.T
 			t.Errorf("%d rows are sent twice", n)
 		}
 		late := fakeRow(f.rows[0].Second-10, 0, 600)
-		p.begin("run", []timeline.Row{late}) // a second client connects, and receives the late row
+		p.begin("run", []timeline.Row{late}) // a second client connects, and receives a row that the first client lacks
 		if n := len(p.changed("run", []timeline.Row{late})); n != 1 {
 			t.Errorf("%d rows that the first client lacks are sent, want 1", n)
 		}
@@ -281,7 +281,7 @@ func receiveSeconds(t *testing.T, next func() (message, error), rows []timeline.
 	}
 }
 
-func TestEventStream_LongOutageOfTheStore_RowsOfTheOutageAreSentAfterTheOutage(t *testing.T) {
+func TestEventStream_LongOutageOfTheStoreEnds_SendsTheRowsOfTheOutage(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 60)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
@@ -310,7 +310,8 @@ func TestEventStream_RowThatAProcessDeliversLate_IsSent(t *testing.T) {
 	}
 }
 
-// The timestamps of rows come from the processes, whose clocks may differ from the clock of this machine.
+// The clocks of the processes, which set the timestamps of rows, may differ from the clock of this machine. New rows
+// must be sent nevertheless.
 func TestEventStream_ClockOfTheSourceDiffers_NewRowsAreSent(t *testing.T) {
 	t.Parallel()
 	for _, shift := range []time.Duration{-30 * time.Minute, 30 * time.Minute} {
@@ -478,13 +479,13 @@ func TestEventStream_ClientAcceptsGzip_UpdatesAreSmall(t *testing.T) {
 func TestEventStream_SlowClient_SkipsStatesButNoRows(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 60)
-	f.state.Simulation = strings.Repeat("x", 1<<20) // the connection cannot buffer 100 states of this size
+	f.state.Simulation = strings.Repeat("x", 1<<20) // so large that the connection cannot buffer 100 states
 	v := New(Config{Interval: time.Hour, heartbeat: time.Hour, writeTimeout: time.Hour}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
 	response := send(t, listenHTTP(t, v), "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	next := messages(response.Body)
 	receiveSeconds(t, next, f.rows)
 	const updates = 100
-	for range updates { // the client reads nothing during these updates
+	for range updates { // meanwhile, the client reads nothing
 		updateNow(t, v, f)
 	}
 	missing := map[int64]bool{}
@@ -510,7 +511,7 @@ func TestEventStream_SlowClient_SkipsStatesButNoRows(t *testing.T) {
 	}
 }
 
-func TestFeed_ClientIsMuchTooSlow_IsDisconnected(t *testing.T) {
+func TestFeed_ClientDoesNotRead_IsDisconnected(t *testing.T) {
 	t.Parallel()
 	next := int64(0)
 	f := &feed{interval: time.Hour, maxClients: 1, poll: func(context.Context) *update {

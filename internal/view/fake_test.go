@@ -22,9 +22,9 @@ type fake struct {
 	state State
 	rows  []timeline.Row
 	err   error
-	// Only State returns stateErr, and only Timeline returns timelineErr.
+	// stateErr is an error of the method State only. timelineErr is an error of the method Timeline only.
 	stateErr, timelineErr error
-	// The field calls counts the calls of State. The field reads counts the calls of Timeline.
+	// calls counts the calls of State, and reads counts the calls of Timeline.
 	calls, reads int
 }
 
@@ -70,7 +70,8 @@ func fakeFaults(start time.Time, length int) []fault.Account {
 	}
 }
 
-// fakeRow generates row i of a run of the given length in seconds. The run has an outage in the middle.
+// fakeRow generates one row of a timeline: the row with the index i in a run of the given length in seconds. The run
+// has an outage in the middle.
 func fakeRow(second int64, i, length int) timeline.Row {
 	r := rand.New(rand.NewPCG(uint64(second), 1))
 	share := float64(i) / float64(max(length, 1))
@@ -116,7 +117,7 @@ func fakeEvents(r *rand.Rand, due, published int64, slow float64) timeline.Event
 	}
 }
 
-// account computes the rates and the ledger from the rows, and stores both in the field state.
+// account updates the rates and the ledger in the field state from the rows.
 func (f *fake) account() {
 	total := timeline.Sum(f.rows...)
 	seconds := float64(max(len(f.rows), 1))

@@ -11,22 +11,22 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxBehind is the maximum number of rows that are waiting to be sent to one client. If there are more, the client is
+// maxBehind is the maximum number of rows that wait to be sent to one client. A client that falls further behind is
 // disconnected. An outage of the store does not disconnect clients: the first poll after the outage reads the rows of
-// at most about an hour, which are fewer than maxBehind.
+// about an hour at most, which are fewer than maxBehind.
 const maxBehind = maxRows
 
-// update contains what one poll has read.
+// update contains what one poll of the source has read.
 type update struct {
 	state State
-	// wasRead reports whether the timeline was read. If so, the field rows contains the rows that are new or have
-	// changed since the previous read.
+	// wasRead is true if the timeline was read. In this case, rows contains the rows that are new or have changed since
+	// the previous read.
 	wasRead bool
 	rows    []timeline.Row
 }
 
-// client collects the data that must still be sent to one client. A client that is slower than the feed receives every
-// row, but not every state. The mutex of the feed guards all fields.
+// client collects the data that must still be sent to one client. A slow client receives every row, but may miss states
+// that a newer state has replaced. The mutex of the feed guards all fields.
 type client struct {
 	// wake receives a value when there is something to send, or when the client must be disconnected.
 	wake chan struct{}
@@ -38,8 +38,8 @@ type client struct {
 	hasEnded bool
 }
 
-// add adds an update to the data that the client has not received yet. It returns false if this data then contains more
-// than maxBehind rows.
+// add adds an update to the data that the client must still receive. It returns false if this data has more than
+// maxBehind rows.
 func (c *client) add(u *update) bool {
 	if c.rows == nil || c.state.Run != u.state.Run { // the page drops its rows when the run changes
 		c.rows = map[int64]timeline.Row{}
@@ -67,16 +67,16 @@ type feed struct {
 	interval   time.Duration
 	maxClients int
 
-	polling sync.Mutex // held during a poll, so that only one poll runs at a time
+	polling sync.Mutex // locked during a poll, so that only one poll runs at a time
 
 	mu      sync.Mutex
 	clients map[*client]bool
-	stop    context.CancelFunc // ends the context of the polls; nil while the feed does not poll
+	stop    context.CancelFunc // stops the polling of the source; nil while the feed does not poll
 	closed  bool
 }
 
-// join adds a client. It returns nil if there are too many clients or the feed is closed. Otherwise the caller must
-// later remove the client with f.leave.
+// join adds a client, which the caller must later remove with the method leave. It returns nil if there are too many
+// clients or the feed is closed.
 func (f *feed) join() *client {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -110,8 +110,8 @@ func (f *feed) leave(c *client) {
 	}
 }
 
-// take returns the data that must still be sent to a client, or nil if there is none. If the result named ended is
-// true, the caller must send this data, if any, and then disconnect the client.
+// take returns the data that must still be sent to a client, or nil if there is none. If ended is true, the caller must
+// disconnect the client after it has sent the data.
 func (f *feed) take(c *client) (u *update, ended bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -125,7 +125,7 @@ func (f *feed) take(c *client) (u *update, ended bool) {
 	return u, c.hasEnded
 }
 
-// update polls once and passes the update to all clients.
+// update polls the source once, and sends the result to all clients.
 func (f *feed) update(ctx context.Context) {
 	f.polling.Lock()
 	defer f.polling.Unlock()

@@ -26,17 +26,16 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 // maxQuery is the maximum length of a query in bytes.
 const maxQuery = 512
 
-// guard returns a handler that calls the handler named next only for GET and HEAD requests whose query has at most
-// maxQuery bytes. The returned handler also limits the time for sending the response. It does not check which site
-// sends a request, because httpserver.Guard does that.
+// guard returns a handler that passes only GET and HEAD requests to next, with a query of at most maxQuery bytes. It
+// also limits the time for sending the response. httpserver.Guard checks which site sends a request.
 func (v *View) guard(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		control := http.NewResponseController(w)
-		// SetWriteDeadline fails only in tests, which use no real connection.
+		// Ignore the error: SetWriteDeadline fails only in tests, which use no real connection.
 		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout))
 		defer func() {
-			_ = control.Flush()                       // flush while the deadline still limits the write
+			_ = control.Flush()                       // while the deadline still applies
 			_ = control.SetWriteDeadline(time.Time{}) // the next request must not inherit the deadline
 		}()
 		switch {

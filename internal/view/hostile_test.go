@@ -55,7 +55,7 @@ func send(t *testing.T, address, text string) *http.Response {
 	return response
 }
 
-// The attacks are sent as text, because package http would correct some of them.
+// The requests are sent as raw text, because package http would correct some of them.
 func TestView_HostileRequest_ReturnsNoData(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 30))
@@ -63,7 +63,7 @@ func TestView_HostileRequest_ReturnsNoData(t *testing.T) {
 	address := listenHTTP(t, v)
 	long := strings.Repeat("x", 1<<20)
 	attacks := map[string]struct {
-		request  string // %s is the path of the endpoint
+		request  string // an HTTP request, with %s for the path of the endpoint
 		statuses string
 	}{
 		"another host":                     {"GET %s HTTP/1.1\r\nHost: evil.example\r\n\r\n", "403"},
@@ -108,7 +108,7 @@ func TestView_HostileRequest_ReturnsNoData(t *testing.T) {
 					t.Errorf("the response redirects to %s", to)
 				}
 				if response.StatusCode == http.StatusOK {
-					return // the body may be a stream of events, which never ends
+					return // the response may be an endless stream of events
 				}
 				body, _ := io.ReadAll(response.Body)
 				if strings.Contains(string(body), "rush-hour") || strings.Contains(string(body), `"t":`) || strings.Contains(string(body), "root:") {
@@ -186,7 +186,7 @@ func isSpoolEmpty(v *View) bool {
 
 func TestView_SlowReadersOfATimeline_DoNotDelayOthers(t *testing.T) {
 	t.Parallel()
-	// These long times keep the slow clients connected. During the test, no client receives an update.
+	// Long times, so that the slow clients stay connected, and no client receives an update during the test.
 	c := Config{Interval: time.Hour, writeTimeout: time.Hour, transferTimeout: time.Hour}
 	v := New(c, Dependencies{Source: newLargeFake(), Logger: slog.New(slog.DiscardHandler)})
 	address := listenHTTP(t, v)
@@ -224,8 +224,8 @@ func TestView_SlowReaderOfATimeline_IsDisconnected(t *testing.T) {
 			c := Config{Interval: time.Hour, writeTimeout: time.Hour, transferTimeout: 2 * time.Second}
 			v := New(c, Dependencies{Source: newLargeFake(), Logger: slog.New(slog.DiscardHandler)})
 			slow := request(t, listenHTTP(t, v), path)
-			// The client reads 1 KiB every 100 ms, so that writes to it make progress. At this speed, the timeline
-			// would take several minutes. The server must end the response much earlier.
+			// The client reads 1 KiB every 100 ms: fast enough for writes to make progress, but so slowly that the
+			// timeline would take several minutes. The server must end the response much earlier.
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
@@ -238,7 +238,7 @@ func TestView_SlowReaderOfATimeline_IsDisconnected(t *testing.T) {
 			}()
 			polltest.Until(t, "the response is sent", func() bool {
 				select {
-				case <-ended: // on a slow machine, the server may already have dropped the response
+				case <-ended: // the machine is slow, and the server has already dropped the response
 					return true
 				default:
 					return !isSpoolEmpty(v)
@@ -251,7 +251,7 @@ func TestView_SlowReaderOfATimeline_IsDisconnected(t *testing.T) {
 	}
 }
 
-func TestView_SpoolIsFull_RespondsWithStatus503(t *testing.T) {
+func TestView_TooManyResponsesInMemory_RespondsWithStatus503(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 600))
 	v.spooled, v.config.heartbeat = semaphore.NewWeighted(spoolChunk), time.Hour
@@ -320,7 +320,7 @@ func TestView_SourceDoesNotRespond_RequestsShareOneCall(t *testing.T) {
 	}
 }
 
-func TestSpool_Read_ReleasesTheChunksThatWereRead(t *testing.T) {
+func TestSpool_Read_ReleasesTheMemoryOfDataThatWasRead(t *testing.T) {
 	t.Parallel()
 	data := make([]byte, 3*spoolChunk)
 	for i := range data {

@@ -29,7 +29,7 @@ type schema struct {
 	Required   []string          `json:"required"`
 	Properties map[string]schema `json:"properties"`
 	Items      *schema           `json:"items"`
-	OneOf      []schema          `json:"oneOf"` // for a nullable value, the schema of the value and the schema of null
+	OneOf      []schema          `json:"oneOf"` // a nullable value has two schemas: its own, and the schema of null
 }
 
 func readOpenAPI(t *testing.T) openAPI {

@@ -9,15 +9,16 @@ import (
 )
 
 const (
-	// spoolChunk is the size of a chunk of a spool. maxSpooled is the maximum size of all spools of a View. A spool
-	// with a timeline of maxRows rows takes about 2.5 MB.
+	// A spool holds a compressed response until its client has received it. spoolChunk is the size of a chunk of a
+	// spool. maxSpooled is the maximum size of all spools of a View. A spool with a timeline of maxRows rows takes
+	// about 2.5 MB.
 	spoolChunk = 64 << 10
 	maxSpooled = 32 << 20
 	// compressionLevel is the level for gzip. Level 5 is twice as fast as the default, and its output is hardly larger.
 	compressionLevel = 5
 )
 
-// errSpoolFull is returned if too many clients receive timelines slowly.
+// errSpoolFull is returned if the responses that slow clients have not received yet take too much memory.
 var errSpoolFull = errors.New("too many timelines are being sent")
 
 // spool holds a compressed response until the client has received it. So a slow client takes little memory of this
@@ -64,7 +65,7 @@ func (s *spool) Write(p []byte) (int, error) {
 // Read implements io.Reader. It frees each chunk that has been read completely.
 func (s *spool) Read(p []byte) (int, error) {
 	for len(s.chunks) > 0 && len(s.chunks[0]) == 0 {
-		s.chunks[0] = nil // otherwise, the array of the slice would keep the chunk in memory
+		s.chunks[0] = nil // let the garbage collector free the chunk
 		s.chunks = s.chunks[1:]
 		s.budget.Release(spoolChunk)
 	}
@@ -76,7 +77,7 @@ func (s *spool) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// free frees the chunks that have not been read.
+// free releases the memory of the chunks that have not been read.
 func (s *spool) free() {
 	s.budget.Release(int64(len(s.chunks)) * spoolChunk)
 	s.chunks = nil

@@ -27,13 +27,13 @@ const (
 
 // State is the current state of a simulation. A nil pointer means that the value is unknown.
 type State struct {
-	// Run identifies this run of the simulation. If the simulation is run again, Run is different.
+	// Run identifies the run of the simulation. Every run has another identifier.
 	Run        string `json:"run"`
 	Simulation string `json:"simulation"`
 	// Version is the version of the program that created the state.
 	Version string `json:"version,omitempty"`
 	Phase   Phase  `json:"phase"`
-	// At is the time at which the state was read. StartedAt is the time at which the schedules began.
+	// At is the time at which the state was read. StartedAt is the start of the schedules of entries and exits.
 	At        time.Time `json:"at"`
 	StartedAt time.Time `json:"startedAt,omitzero"`
 	// DurationSeconds is the length of the schedules. 0 means that the schedules have no end.
@@ -48,7 +48,7 @@ type State struct {
 	// of each occurrence contains the names of at most 5 instances, and the field HitOmitted is the number of the other
 	// instances.
 	Faults []fault.Account `json:"faults"`
-	// Ledger is the audit of the ledger so far.
+	// Ledger is the result of the latest audit.
 	Ledger *ledger.Report `json:"ledger"`
 	// Unmeasured is the number of events that took effect but are missing from the latencies. It is nil until the run
 	// has finished, because the latest measurements of an unfinished run are not stored yet.
@@ -129,9 +129,8 @@ const (
 	maxHit = 5
 )
 
-// cachedState caches the state of a source for the time maxAge, so that many callers cause only one call of the source.
-// It also caches an error. Otherwise, if the source does not respond, all waiting callers would call the source one
-// after another.
+// cachedState caches the state of a source, or its error, for the time maxAge. So many concurrent callers cause only
+// one call of the source, even if the source does not respond.
 type cachedState struct {
 	source  Source
 	version string
@@ -143,7 +142,7 @@ type cachedState struct {
 	fetched time.Time
 }
 
-// get returns a state, or an error, that is at most maxAge old. It calls the source only if the cached result is older.
+// get returns the cached state or error if it is less than maxAge old. Otherwise, it calls the source.
 func (c *cachedState) get(ctx context.Context) (State, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,7 +162,7 @@ func (c *cachedState) fetch(ctx context.Context) (State, error) {
 		return State{}, err
 	}
 	if state.Verdict.Reasons == nil {
-		state.Verdict.Reasons = []string{} // encoded as [], so that clients need not handle null
+		state.Verdict.Reasons = []string{} // encoded as [] instead of null
 	}
 	if state.Faults == nil {
 		state.Faults = []fault.Account{}

@@ -19,7 +19,7 @@ type stream struct {
 	w           http.ResponseWriter
 	control     *http.ResponseController
 	timeout     time.Duration // the timeout of each write
-	until       time.Time     // the time until which all writes must be complete; zero if there is no limit
+	until       time.Time     // the deadline of all writes; zero if there is none
 	acceptsGzip bool
 	compressor  *gzip.Writer // nil if the response is not compressed
 	begun       bool         // true once a part of the response was written
@@ -95,7 +95,7 @@ func (s *stream) send(from *spool) error {
 	return err
 }
 
-// include sends the data in a spool as a part of the response.
+// include decompresses the response in a spool, and sends it as a part of the response of s.
 func (s *stream) include(from *spool) error {
 	data, err := gzip.NewReader(from)
 	if err != nil {
@@ -111,7 +111,6 @@ type writerFunc func([]byte) (int, error)
 // Write implements io.Writer.
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// flush sends what is buffered.
 func (s *stream) flush() error {
 	s.extendDeadline()
 	if s.compressor != nil {
@@ -128,6 +127,6 @@ func (s *stream) flush() error {
 // close ends a compressed response.
 func (s *stream) close() {
 	if s.compressor != nil {
-		_ = s.compressor.Close() // an error means that the client has disconnected, and needs no action
+		_ = s.compressor.Close() // ignore the error: the client has disconnected
 	}
 }

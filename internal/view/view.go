@@ -90,7 +90,7 @@ type View struct {
 	feed   *feed
 	poller poller
 	reads  *semaphore.Weighted
-	// spooled limits the memory of the responses that are being sent.
+	// spooled limits the total size of the responses in memory that are being sent.
 	spooled *semaphore.Weighted
 	mux     *http.ServeMux
 }

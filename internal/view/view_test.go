@@ -178,7 +178,7 @@ func TestView_TimelineHasMoreThanMaxRows_OldRowsAreMerged(t *testing.T) {
 	}
 }
 
-// longest is a source that records the longest time range of a call. It ignores calls that return no rows.
+// longest is a source that records the longest interval that was requested. It ignores requests that return no rows.
 type longest struct {
 	*fake
 
@@ -222,7 +222,7 @@ func TestView_TimelineUntilTheFarFuture_IsReadWithFewCallsOfTheSource(t *testing
 	}
 }
 
-func TestView_StateCannotBeRead_IntervalLongerThanPartLengthIsNotRead(t *testing.T) {
+func TestView_StateCannotBeRead_LongIntervalIsNotRead(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 20)
 	f.stateErr = errSecret

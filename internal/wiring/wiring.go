@@ -21,7 +21,7 @@ import (
 // process.
 const InMemory = "in memory"
 
-// Options describe the process that opens the adapters.
+// Options describe the process that connects to the servers.
 type Options struct {
 	// Component is the name that servers show for this process in their lists of clients.
 	Component  string
@@ -62,7 +62,7 @@ func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Blocked returns an error if the server blocks publishers because of a resource alarm. It does no I/O.
+// Blocked returns an error if RabbitMQ blocks publishers because of a resource alarm. It sends no request.
 func (b *Broker) Blocked() error {
 	if b.blocked == nil {
 		return nil
@@ -181,8 +181,8 @@ func openMemoryStore(p *plan.Plan) *Store {
 	return opened
 }
 
-// Source returns a source of the binding that ref describes; see plan.BindingRef. It returns an error if ref is empty,
-// or if its URI is invalid.
+// Source returns a source of the binding (address and credentials) that ref describes; see plan.BindingRef. It returns
+// an error if ref is empty, or if its URI is invalid.
 func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	switch {
 	case ref.URI != "":

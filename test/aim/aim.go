@@ -9,26 +9,26 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-// Aim is a bound that a measured value should meet. The measured value is the median of the values of all rounds.
+// Aim is a bound that a measured value should meet. The value is measured in several rounds, and the median counts.
 type Aim struct {
 	What     string    `json:"what"`
 	Rounds   []float64 `json:"rounds"`
 	Measured float64   `json:"measured"`
-	// Exactly one of AtLeast and AtMost is set.
+	// The bound is either AtLeast or AtMost. The other field is nil.
 	AtLeast *float64 `json:"atLeast,omitempty"`
 	AtMost  *float64 `json:"atMost,omitempty"`
 	Met     bool     `json:"met"`
 }
 
-// AtLeast returns an aim with a lower bound. The parameter rounds contains the value that each round measured. If it is
-// empty, nothing was measured, so the function Taken omits the aim.
+// AtLeast returns an aim with a lower bound. The parameter rounds contains one measured value per round. If it is
+// empty, the function Taken omits the aim.
 func AtLeast(bound float64, what string, rounds ...float64) Aim {
 	a := measured(what, rounds)
 	a.AtLeast, a.Met = &bound, a.Measured >= bound
 	return a
 }
 
-// AtMost returns an aim with an upper bound. Its parameters are like those of AtLeast.
+// AtMost returns an aim with an upper bound. The parameters are described at AtLeast.
 func AtMost(bound float64, what string, rounds ...float64) Aim {
 	a := measured(what, rounds)
 	a.AtMost, a.Met = &bound, a.Measured <= bound
@@ -43,7 +43,7 @@ func measured(what string, rounds []float64) Aim {
 	return a
 }
 
-// Taken returns the aims for which at least one round measured a value.
+// Taken returns the aims that were measured at least once.
 func Taken(all ...Aim) []Aim {
 	var taken []Aim
 	for _, a := range all {
@@ -54,8 +54,8 @@ func Taken(all ...Aim) []Aim {
 	return taken
 }
 
-// Print prints a table of aims, and an empty line. It prints nothing if there are no aims. The columns are separated by
-// tabs.
+// Print prints a table of aims (performance targets), and an empty line. It prints nothing if there are no aims. The
+// columns are separated by tabs.
 func Print(w io.Writer, aims []Aim) {
 	if len(aims) == 0 {
 		return

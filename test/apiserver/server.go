@@ -55,7 +55,7 @@ var shared struct {
 type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
-	addresses   []*port.Address // this reference keeps the ports reserved; see port.Address
+	addresses   []*port.Address // kept so that the ports stay reserved
 }
 
 func sharedServer(t testing.TB) *server {

@@ -59,7 +59,7 @@ func (r *request) createdChild() (simulation string, ok bool) {
 type auditLog struct {
 	file *os.File
 	in   *bufio.Reader
-	rest string // the beginning of an incomplete line
+	rest string // the beginning of a line whose end has not been read yet
 }
 
 func openAuditLog(path string) (*auditLog, error) {

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// A run with three simulations measures everything that the report needs.
+// Three simulations are enough to measure everything that the report needs.
 func TestBenchOperator_ThreeSimulations_FillsTheReport(t *testing.T) {
 	switch {
 	case testing.Short():
@@ -20,7 +20,7 @@ func TestBenchOperator_ThreeSimulations_FillsTheReport(t *testing.T) {
 	case os.Getenv("KUBEBUILDER_ASSETS") == "" && os.Getenv("PARKING_TEST_REQUIRE") != "1":
 		t.Skip("KUBEBUILDER_ASSETS is not set")
 	}
-	t.Chdir("../..") // the function run reads manifests from the root of the repository
+	t.Chdir("../..") // run reads manifests relative to the root of the repository
 	binary, err := stack.Build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -30,18 +30,18 @@ type bench struct {
 	log               *auditLog
 
 	children int       // number of child objects of each simulation
-	probed   []request // the requests that created the children of the simulation named probe
+	probed   []request // the requests with which the operator created the children of the simulation named probe
 	created  sync.Map
 	seen     seen
 }
 
-// seen contains counts from the part of the audit log that was read so far.
+// seen contains the counts of the audit log entries that were read so far.
 type seen struct {
 	writes    int
 	forbidden int
 	byKind    map[string]int
 	children  map[string]int           // number of created children, by simulation
-	took      map[string]time.Duration // by simulation: the time from its creation to the creation of its last child
+	took      map[string]time.Duration // the time from the creation of a simulation to the creation of its last child
 	lastChild time.Time
 	lastWrite time.Time
 }
@@ -90,7 +90,7 @@ func (b *bench) countChildren(ctx context.Context, o *operator, r *report) error
 		return fmt.Errorf("create simulation %s: %w", probe, err)
 	}
 	b.seen = newSeen()
-	for len(b.seen.children) == 0 { // the operator may not be the leader yet
+	for len(b.seen.children) == 0 { // wait until the operator is the leader and creates a child
 		if err := b.readLog(); err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 			if err != nil {
 				return err
 			}
-			creating = nil // the only result has arrived: a nil channel disables this case
+			creating = nil // the only result has arrived, so disable this case
 		case <-report.C:
 			progress("  %d of %d simulations have their children", len(b.seen.took), b.simulations)
 		case <-ctx.Done():

@@ -50,7 +50,7 @@ func startOperator(ctx context.Context, binary, directory, kubeconfig string, pr
 	if err != nil {
 		return nil, fmt.Errorf("start the operator: %w", err)
 	}
-	defer func() { _ = output.Close() }() // the child process has its own descriptor of the log file
+	defer func() { _ = output.Close() }() // the operator has its own descriptor of the log file
 	o.cmd = exec.Command(binary, "operator", "--leader-election-namespace", system, "--operator-namespace", system,
 		"--health-address", o.health, "--metrics-address", o.metrics, "--metrics-insecure", "--pprof-address", o.pprof)
 	o.cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
@@ -134,7 +134,7 @@ func childrenCPU() (map[string]float64, error) {
 	return seconds, nil
 }
 
-// work contains counters from the metrics of the controller.
+// work says how much work the controller has done, according to its metrics.
 type work struct {
 	reconciles, errors float64
 	waiting            float64 // simulations that are queued or being reconciled

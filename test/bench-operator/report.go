@@ -40,8 +40,8 @@ type report struct {
 	Server struct {
 		CreatesPerSecond float64 `json:"createsPerSecond"`
 		AppliesPerSecond float64 `json:"appliesPerSecond"`
-		// Ratio is the rate at which the operator creates children, divided by CreatesPerSecond or AppliesPerSecond,
-		// whichever is higher.
+		// Ratio is the rate at which the operator creates children, divided by the higher of CreatesPerSecond and
+		// AppliesPerSecond.
 		Ratio float64 `json:"ratio"`
 	} `json:"server"`
 	// OperatorCPUSeconds is the CPU time that the operator used until it was idle. PeakRSSMiB is the maximum of the

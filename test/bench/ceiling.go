@@ -25,21 +25,20 @@ const (
 	window   = 1024 // the maximum number of unconfirmed messages per publisher
 	prefetch = 2048 // the maximum number of unsettled deliveries per consumer
 	ackEvery = 256  // the maximum number of deliveries per acknowledgement; about 300 in a saturated processor
-	backlog  = 4096 // the maximum number of messages per queue that are published but not yet consumed
+	backlog  = 4096 // the maximum number of published messages per queue that are not consumed yet
 )
 
 // ceilingExchange is the exchange for the measurement of the broker alone. It routes a message to the queue whose name
 // is the routing key.
 const ceilingExchange = "ceiling"
 
-// ceilingQueue returns the name of the queue for an event type. As in a simulation with one partition, there is one
-// queue per event type.
+// ceilingQueue returns the name of the queue for an event type in the measurement of the broker alone. As in a
+// simulation with one partition, there is one queue per event type.
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
-// runCeiling measures the throughput of the broker alone, which is an upper limit for the throughput of a simulation.
-// It publishes messages with confirms, consumes them, and acknowledges them. The parameter offered is the total rate of
-// all queues, in messages per second; if it is 0, runCeiling is as fast as the broker allows. Publishers cannot get far
-// ahead of consumers (see the constant backlog). Until ctx ends, runCeiling prints a sample four times a second.
+// runCeiling measures the throughput of the broker alone, which limits the throughput of a simulation. It publishes
+// messages with confirms, consumes them, and acknowledges them. The parameter offered is the total rate in messages per
+// second; 0 means as fast as possible. Until ctx ends, runCeiling prints a sample four times a second.
 func runCeiling(ctx context.Context, uri string, offered int64) error {
 	var consumed atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -62,9 +61,9 @@ func ackBatch(rate int64) int64 {
 	return min(max(1, rate/20), ackEvery)
 }
 
-// publishBare publishes evenly spaced messages at the given rate, in messages per second. If the rate is 0, publishBare
-// publishes without pauses. Each message that is not consumed yet occupies a slot of the Go channel "credit".
-// publishBare blocks while all slots are occupied.
+// publishBare publishes evenly spaced messages at the given rate per second, or without pauses if the rate is 0. Each
+// message occupies a slot of the Go channel credit until it is consumed. publishBare blocks while all slots are
+// occupied.
 func publishBare(ctx context.Context, uri string, t event.Type, rate int64, credit chan<- struct{}) error {
 	queue := ceilingQueue(t)
 	conn, channel, err := openChannel(uri)
@@ -198,7 +197,7 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 			if err != nil {
 				return err
 			}
-			// The parent process is the benchmark, which also started the broker.
+			// The broker is a child of the benchmark, which is the parent of this process.
 			broker, err := effortByName(os.Getppid(), brokerName)
 			if err != nil {
 				return err
@@ -221,7 +220,7 @@ type ceilingResult struct {
 	PerMessage map[string]effort `json:"perMessage"`
 }
 
-// measureCeiling measures the broker alone, at an offered rate or, if offered is 0, at the maximum rate. The clients
+// measureCeiling measures the broker alone, at the offered rate, or at the maximum rate if offered is 0. The clients
 // run in a separate process, so that their CPU time can be measured.
 func measureCeiling(ctx context.Context, env environment, offered int64, warmUp, length time.Duration) (ceilingResult, error) {
 	if err := declareCeiling(env.amqpURI); err != nil {

@@ -13,11 +13,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sizing"
 )
 
-// checkedOutage is the length of the processor outage whose effects are predicted and measured.
+// checkedOutage is the length of the outage of the processors in the check of the predictions.
 const checkedOutage = 3 * time.Second
 
 // checkSizing compares measurements with the predictions of package sizing. It prints the comparison, and writes it to
-// the file o.checkPath.
+// a JSON file.
 func checkSizing(o options, costs *sizing.Costs, rates []int64, measured map[int64]*rateResult) error {
 	check := sizing.Check{MeasuredAt: costs.MeasuredAt, Method: costs.Method}
 	for _, rate := range rates {
@@ -40,7 +40,7 @@ func printCheck(check *sizing.Check) {
 	}
 }
 
-// compare compares the predictions for a rate with the measurements of all rounds.
+// compare compares the predictions for a rate with the measurements of all rounds at this rate.
 func compare(costs *sizing.Costs, offered int64, r *rateResult) []sizing.Compared {
 	predicted, cores := predict(costs, offered)
 	point := averageOf(r.points)

@@ -34,12 +34,12 @@ var (
 )
 
 // measureCosts measures the resources that the components use at several rates, and writes the file of costs. If
-// options.checkPath is set, it also measures the resources at the rates in checkedShares, and writes a comparison of
-// these results with the predictions of package sizing.
+// options.checkPath is set, it also compares predictions of package sizing with measurements at the rates in
+// checkedShares.
 //
-// First, measureCosts takes one measurement at the highest rate, from which the other rates are calculated, and one
-// measurement of idle processes. Then every round takes one measurement at each of the other rates, so that a change in
-// the speed of the machine or of its disk affects costs and checks in the same way.
+// The first measurement is at the highest rate, from which the other rates are calculated. The second is of idle
+// processes. Then every round takes one measurement at each of the other rates, so that a change in the speed of the
+// machine or of its disk affects all rates in the same way.
 func measureCosts(ctx context.Context, env environment, r *report, o options) error {
 	costs := &sizing.Costs{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
 	var err error
@@ -93,10 +93,12 @@ func ratesOf(shares []float64, highest float64) []int64 {
 	return rates
 }
 
-// rateResult contains the measurements at one rate. Each field has one element per round. The field points contains the
-// resource usage. The other fields describe the effect of a processor outage of length checkedOutage: the largest
-// backlog, the seconds until the backlog was normal again, and the processing rate in these seconds. The processing
-// rate is the offered rate plus the rate at which the backlog shrank.
+// rateResult contains the measurements at one rate. Each field has one element per round. points contains the resource
+// usage.
+//
+// The other fields describe the effect of a processor outage of length checkedOutage: the largest backlog, the seconds
+// until the backlog was normal again, and the processing rate in these seconds. This rate is the offered rate plus the
+// rate at which the backlog shrank.
 type rateResult struct {
 	points                       []sizing.Point
 	backlogs, recoveries, drains []float64
@@ -142,9 +144,9 @@ func (r *rateResult) measure(ctx context.Context, env environment, o options, na
 	return nil
 }
 
-// averageOf combines the points of several rounds at one offered rate into one point. This point has the mean rates and
-// resource usages, and all latencies. The field OtherCores is the CPU usage of programs outside the pipeline. This
-// field contains the maximum, because a mean could hide a disturbed round.
+// averageOf combines several measurements at one offered rate into one. The result has the mean rates and resource
+// usages, and the latencies of all measurements. The exception is OtherCores, the CPU usage of programs outside the
+// pipeline. It is the maximum, because a mean could hide a disturbed measurement.
 func averageOf(points []sizing.Point) sizing.Point {
 	average := sizing.Point{OfferedPerSecond: points[0].OfferedPerSecond, Components: map[sizing.Component]sizing.Usage{}}
 	latencies := make([]histogram.Snapshot, len(points))
@@ -199,7 +201,7 @@ func measureHighest(ctx context.Context, env environment, o options) (point sizi
 	return point, growth, err
 }
 
-// writeCosts writes the file of costs. It first checks that the costs are complete.
+// writeCosts writes the measured costs to a file. It first checks that they are complete.
 func writeCosts(path string, costs *sizing.Costs) error {
 	text, err := json.Marshal(costs)
 	if err != nil {
@@ -243,7 +245,7 @@ func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duratio
 
 // growth ends the processes. It returns the memory of Redis per parked vehicle, and the size of the database per
 // summary. The parameter first is an earlier observation. For Redis, growth counts only the memory and the vehicles
-// that were added since that observation.
+// that were added since then.
 func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
 	last, err := p.usage(ctx)
 	if err != nil {
@@ -320,8 +322,9 @@ func (p *pipeline) usage(ctx context.Context) (usage, error) {
 	return u, p.countServers(ctx, &u)
 }
 
-// countProcesses adds the counters of this project's own processes to u. All bytes that the processor and the
-// generators read and write count as network traffic. The disk usage of the summary API is the size of its database.
+// countProcesses adds the resource usage of this project's own processes to u. All bytes that the processor and the
+// generators read and write count as network traffic. For the summary API, the size of its database counts as disk
+// usage.
 func (p *pipeline) countProcesses(u *usage) error {
 	for component, process := range map[sizing.Component]*stack.Process{
 		sizing.SummaryAPI: p.stack.Summaries, sizing.Processor: p.stack.Processors[0],
@@ -339,14 +342,14 @@ func (p *pipeline) countProcesses(u *usage) error {
 		return err
 	}
 	api.disk = size
-	// The counters of the processor already include the traffic between the processor and the summary API.
+	// The counters of the processor already include the traffic with the summary API, so do not count it twice.
 	api.network = 0
 	u.components[sizing.SummaryAPI] = api
 	return nil
 }
 
-// countServers adds the counters of RabbitMQ and Redis to u. Redis reports its own network traffic. The traffic of
-// RabbitMQ is calculated: it is the traffic of the generators and processors, minus the traffic of Redis. The result
+// countServers adds the resources that RabbitMQ and Redis have used to u. Redis reports its own network traffic. The
+// traffic of RabbitMQ is estimated: the traffic of the generators and processors, minus that of Redis. The estimate
 // includes the traffic to the summary API, which is small.
 func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	redisCounters, err := countersByName(os.Getpid(), "redis-server")
@@ -400,8 +403,8 @@ func (u usage) since(earlier usage) sizing.Point {
 	return p
 }
 
-// countersByName returns the sum of the counters of the processes that descend from the given process and run the
-// command with the given name. The caller sets the fields disk and network.
+// countersByName adds up the counters of all processes that run the given command and descend from the given process.
+// It does not set the fields disk and network.
 func countersByName(ancestor int, name string) (counters, error) {
 	all, err := descendantsByName(ancestor, name)
 	if err != nil {
@@ -411,7 +414,7 @@ func countersByName(ancestor int, name string) (counters, error) {
 	for pid := range all {
 		c, err := countersOf(pid)
 		if err != nil {
-			continue // the process has ended, for example a child of Redis that rewrote the append-only file
+			continue // the process has ended, such as a child of Redis that rewrites the append-only file
 		}
 		sum.cpu += c.cpu
 		sum.memory += c.memory
@@ -486,7 +489,7 @@ func busyTime() (time.Duration, error) {
 	return time.Duration(ticks) * clockTick, nil
 }
 
-// redisInfo returns the numbers that Redis reports about itself.
+// redisInfo returns the numbers in the reply of Redis to the command INFO, by name.
 func redisInfo(ctx context.Context, uri string) (map[string]float64, error) {
 	options, err := redis.ParseURL(uri)
 	if err != nil {
@@ -513,7 +516,7 @@ func redisInfo(ctx context.Context, uri string) (map[string]float64, error) {
 func sizeOf(dir, pattern string) (int64, error) {
 	var sum int64
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // a server has just deleted the file
+		if errors.Is(err, fs.ErrNotExist) { // a server may delete a file at any time
 			return nil
 		}
 		if err != nil || entry.IsDir() {

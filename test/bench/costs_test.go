@@ -77,8 +77,8 @@ func TestCompare_SeveralRounds_ComparesMediansAndMeans(t *testing.T) {
 	}
 }
 
-// The file check.json contains predictions next to measurements. After a change of the model or of the costs, the
-// predictions in the file must be computed again. Otherwise, the file shows how good an earlier model was.
+// The file check.json compares predictions of the model with measurements. After a change of the model or of the costs,
+// the predictions in the file must be computed again.
 func TestCompare_FileOfPredictionsAndMeasurements_ContainsThePredictionsOfTheCurrentModel(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/sizing/testdata/check.json"
@@ -102,7 +102,7 @@ func TestCompare_FileOfPredictionsAndMeasurements_ContainsThePredictionsOfTheCur
 	if len(rows) != len(check.Rows) {
 		t.Fatalf("%s has %d rows, want %d: run make bench-costs", path, len(check.Rows), len(rows))
 	}
-	const rounding = 1e-3 // the maximum relative difference: CPU types round floating-point numbers differently
+	const rounding = 1e-3 // the maximum relative difference; the rounding of floating-point numbers depends on the CPU
 	for i := range rows {
 		row, recorded := &rows[i], &check.Rows[i]
 		if row.EventsPerSecond != recorded.EventsPerSecond || row.Figure != recorded.Figure {

@@ -58,7 +58,7 @@ func (d *delayRelay) forward(ctx context.Context, client net.Conn) {
 	var dialer net.Dialer
 	server, err := dialer.DialContext(ctx, "tcp", d.server)
 	if err != nil {
-		return // the deferred Close tells the client about the failure
+		return // the deferred Close ends the client's connection
 	}
 	defer func() { _ = server.Close() }()
 	ctx, end := context.WithCancel(ctx)
@@ -71,7 +71,7 @@ func (d *delayRelay) forward(ctx context.Context, client net.Conn) {
 	copying.Wait()
 }
 
-// chunk is data that must be delivered at a certain time.
+// chunk is a part of the relayed data, with the time at which it must be written.
 type chunk struct {
 	due  time.Time
 	data []byte
@@ -120,8 +120,8 @@ func (d delayRelays) close() error {
 	return errors.Join(errs...)
 }
 
-// moveAway starts a relay to each server, and lets the processors of env use the relays. The caller must close the
-// returned relays, even if there is an error.
+// moveAway starts a relay to each server, and makes the processors of env connect through the relays. The caller must
+// close the returned relays, even if there is an error.
 func moveAway(ctx context.Context, env *environment) (delayRelays, error) {
 	var relays delayRelays
 	throughRelay := func(raw string) (string, error) {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// syncEvery is the time between two writes of measureDisk. It equals the mean time between two summaries at 500
-// events/s: half of the events are exits, and 20 % of the exits (see matchPercent) end a visit and lead to a summary.
+// syncEvery is the time between two writes of measureDisk. It is the mean time between two summaries at 500 events/s:
+// half of the events are exits, and 20 % of the exits (see matchPercent) lead to a summary.
 const syncEvery = 20 * time.Millisecond
 
 // measureDisk measures how long the disk takes to append a page of 4 KiB to a file and to sync it. Call it while

@@ -133,7 +133,7 @@ func (p *pipeline) terminateClients(ctx context.Context) error {
 	return nil
 }
 
-// inspect returns the number of messages and consumers of a queue, which are 0 if the queue does not exist.
+// inspect counts the messages and the consumers of a queue. Both numbers are 0 if the queue does not exist.
 func (p *pipeline) inspect(t event.Type) (amqp.Queue, error) {
 	// Use a separate channel, because the broker closes the channel if the queue does not exist.
 	conn, channel, err := openChannel(p.env.amqpURI)

@@ -27,9 +27,9 @@ import (
 // simulations.
 const matchPercent = 20
 
-// logSize is the size of RabbitMQ's write-ahead log, the same as in the RabbitMQ that the operator runs. With this
-// size, RabbitMQ 3.10 may crash when many queues are deleted (see servers.RabbitMQOptions). A crash is unlikely in the
-// benchmark, which deletes at most 33 queues at a time.
+// logSize is the size of RabbitMQ's write-ahead log. The operator uses the same size. With this size, RabbitMQ 3.10 may
+// crash when many queues are deleted (see servers.RabbitMQOptions), but the benchmark deletes at most 33 queues at a
+// time.
 const logSize = 64 << 20
 
 // patience is the timeout of each wait for a number of events.
@@ -52,7 +52,7 @@ type options struct {
 	costsPath, checkPath, partitionsPath string
 }
 
-// quick returns the values that -quick gives to other flags. Flags that are set explicitly keep their values.
+// quick returns the values of other flags that the flag -quick sets. Flags that are set explicitly keep their values.
 func quick() map[string]string {
 	return map[string]string{"rounds": "1", "warm-up": "2s", "length": "4s", "events": "5000"}
 }
@@ -88,7 +88,7 @@ func parseFlags(args []string) (options, error) {
 	flags.StringVar(&o.costsPath, "costs", "", "measure only the costs per component at several rates, and write them to this `file`")
 	flags.StringVar(&o.checkPath, "check-sizing", "", "with -costs: also measure at rates between those at which the costs are measured, compare them with the predictions, and write the comparison to this `file`")
 	flags.StringVar(&o.partitionsPath, "partitions", "", "measure only the throughput with 1, 2, 4 and 8 partitions on three RabbitMQ nodes, and write it to this `file`")
-	_ = flags.Parse(args) // Parse exits if a flag is invalid
+	_ = flags.Parse(args) // exits if a flag is invalid
 	if *short {
 		o.offered = o.offered[:1]
 		chosen := map[string]bool{}
@@ -111,7 +111,7 @@ func parseFlags(args []string) (options, error) {
 	return o, nil
 }
 
-// The first argument of a child process is one of these commands.
+// A child process gets one of these constants as its first argument, which selects what the child measures.
 const (
 	childCeiling = "ceiling"
 	childPeer    = "peer"
@@ -121,7 +121,8 @@ const (
 // URI is not an argument, because it contains a password.
 const ceilingURI = "PARKING_BENCH_CEILING_URI"
 
-// runChild executes a child-process command. It returns false if the arguments contain no command of a child process.
+// runChild does the work of a child process of the benchmark. It returns false if this process is not such a child
+// process.
 func runChild(ctx context.Context, args []string) (isChild bool, err error) {
 	switch {
 	case len(args) > 1 && args[0] == childPeer:
@@ -172,10 +173,10 @@ func run(ctx context.Context, o options) (err error) {
 	return r.publish(os.Stdout, o)
 }
 
-// step is one measurement.
+// step is one measurement of the benchmark.
 type step struct {
 	name  string        // the flag -run selects steps by this name
-	what  string        // the description in progress messages
+	what  string        // shown in progress messages
 	about time.Duration // the expected duration
 	take  func(ctx context.Context) error
 }
@@ -222,8 +223,8 @@ func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	return left.Round(time.Second)
 }
 
-// round returns the steps of one round. Offered rates other than aimRate have no performance target, so only the last
-// round measures them.
+// round returns the measurements of one round. Only the last round measures offered rates other than aimRate, because
+// these rates have no performance target.
 func (r *report) round(env environment, o options, last bool) []step {
 	const start = 3 * time.Second // the time to start and stop a pipeline
 	steps := []step{

@@ -30,9 +30,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// One short round measures everything that the report needs. The test also checks how many summaries are lost when a
-// processor is killed. The processor of this project must lose none. Of the simpler processors in peers.go, "naive"
-// may lose one, and "original" may lose any number.
+// One short round must measure everything that the report needs. It also kills processors and counts lost summaries.
+// The processor of this project must lose none. Of the simpler processors in peers.go, "naive" may lose one, and
+// "original" may lose any number.
 func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
 	dir := t.TempDir()
 	o := options{
@@ -101,7 +101,7 @@ func checkReport(t *testing.T, r *report) {
 			t.Errorf("%d results of %s, want 1", n, what)
 		}
 	}
-	// A short round may be too short to measure the CPU time of the client process that measureCeiling starts. Then one
+	// If a round is short, the CPU time of the client process of measureCeiling may be too small to measure. Then one
 	// of the six performance targets is missing.
 	if len(r.Aims) < 5 {
 		t.Errorf("%d aims, want at least 5: %+v", len(r.Aims), r.Aims)
@@ -134,8 +134,8 @@ func checkReport(t *testing.T, r *report) {
 	}
 }
 
-// checkEffort checks that each given measure of an effort, such as the I/O calls per event, is positive. It skips
-// measures that the kernel does not provide.
+// checkEffort checks that each given measure, such as the I/O calls per event, is positive. It skips measures that the
+// kernel does not provide.
 func checkEffort(t *testing.T, what string, e effort, measures ...measure) {
 	t.Helper()
 	provided, err := effortOf(os.Getpid())
@@ -216,7 +216,7 @@ func TestPrintTables_MeasureWasNotTaken_PrintsADash(t *testing.T) {
 	}
 }
 
-func TestBenchUnits_MeasureWasNotTaken_ResultOmitsItsUnit(t *testing.T) {
+func TestBenchUnits_MeasureIsMissing_OmitsItsUnit(t *testing.T) {
 	got := benchUnits(effort{cpuMicros: 12, switches: .5}, effort{commands: 3})
 	if want := " 1.200000e-05 own-cpu-sec/event 0.500000 own-switches/event 3.000000 redis-commands/event"; got != want {
 		t.Errorf("got %q, want %q", got, want)

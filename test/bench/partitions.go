@@ -16,9 +16,9 @@ import (
 // clusterNodes is the number of RabbitMQ nodes in the measurement of partitions.
 const clusterNodes = 3
 
-// In the measurement of partitions, a relay delays the data between processors and servers, and few messages of each
-// queue are processed at the same time. So the processors mostly wait, and the throughput depends on the number of
-// partitions and processors, not on the number of cores.
+// The measurement of how the throughput depends on the number of partitions must not depend on the number of cores. So
+// processors mostly wait: a relay delays the data between processors and servers, and few messages of each queue are
+// processed at the same time.
 const (
 	// distance is the one-way network latency between a processor and a server.
 	distance = 50 * time.Millisecond

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// An echo through the relay takes at least two delays, and the relay changes no data.
+// An echo passes through the relay twice, so it takes at least two delays. The relay must not change the data.
 func TestDelayRelay_LargeEcho_ArrivesCompleteAfterTwoDelays(t *testing.T) {
 	var config net.ListenConfig
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")

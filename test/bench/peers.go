@@ -29,8 +29,8 @@ import (
 const (
 	// ours is the processor of this project.
 	ours = "this project"
-	// naive acknowledges each event after the effect of the event. It reads and deletes the visit in Redis in one round
-	// trip, so a crash between the deletion and the POST loses the summary.
+	// naive acknowledges an event after its effect, but loses summaries in a crash: it deletes the visit in Redis
+	// before it posts the summary.
 	naive = "naive chain"
 	// original behaves like the system that this project replaces: the broker considers an event acknowledged as soon
 	// as the broker has sent it to the processor.
@@ -47,8 +47,8 @@ type peer struct {
 	redis *redis.Client
 }
 
-// runPeer runs a simpler processor until ctx ends. The value of args[0] is naive or original. The other arguments are
-// flags of the command "parking process".
+// runPeer runs a simpler processor, for comparison, until ctx ends. args[0] selects the processor: naive or original.
+// The other arguments are flags of the command "parking process".
 func runPeer(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
 	path := flags.String("plan", "", "file with the plan")
@@ -124,7 +124,7 @@ func (p *peer) handle(ctx context.Context, t event.Type, d amqp.Delivery) error 
 // queueName returns the name of the queue for an event type in a simulation with one partition.
 func queueName(p *plan.Plan, t event.Type) string { return p.Exchange() + "." + string(t) + ".0" }
 
-// visitsKey returns the key of the Redis hash in which peers store the times of entries, by plate.
+// visitsKey returns the key of the Redis hash in which the simpler processors (the peers) store entry times by plate.
 func visitsKey(p *plan.Plan) string { return "peer:" + p.Simulation }
 
 func (p *peer) entry(ctx context.Context, body []byte) error {
@@ -149,7 +149,7 @@ func (p *peer) exit(ctx context.Context, body []byte) error {
 		return nil
 	})
 	if errors.Is(err, redis.Nil) {
-		return nil // the plate has no visit
+		return nil // no vehicle with this plate is parked
 	}
 	if err != nil {
 		return fmt.Errorf("find the visit: %w", err)
@@ -206,9 +206,9 @@ func measureCrash(ctx context.Context, env environment, processor string, n int)
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// maxMarkers is the maximum number of rounds of pipeline.finish. Each round starts the processor and publishes one
-// marker. A marker is an additional exit that marks the end of the queue: when the summary of the marker is stored, the
-// processor has received all exits before the marker.
+// maxMarkers is the maximum number of attempts in pipeline.finish. Each attempt starts the processor and publishes one
+// marker, an additional exit at the end of the queue. When the summary of the marker is stored, the processor has
+// received all earlier exits.
 const maxMarkers = 10
 
 func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, error) {
@@ -247,7 +247,7 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 		return r, err
 	}
 	start := time.Now()
-	// The method finish publishes up to maxMarkers markers. Each marker is an exit and needs an entry.
+	// The method finish publishes up to maxMarkers additional exits, the markers. Each of them needs an entry.
 	entries := int64(n + maxMarkers)
 	publishing := async(func() error { return p.publishOriginals(ctx, event.TypeEntry, 0, n+maxMarkers) })
 	if err := errors.Join(await(ctx, recorded, entries), <-publishing); err != nil {
@@ -301,9 +301,9 @@ func (p *pipeline) stored(ctx context.Context) (int64, error) {
 	return metrics.total("parking_summaries_stored_total"), err
 }
 
-// finish runs the processor after its crash until no exit is left in the queue, and counts the lost summaries. In each
-// round, finish starts the processor, publishes a marker, waits until the summary of the marker is stored, and
-// terminates the processor. If RabbitMQ then requeues unacknowledged exits, another round follows.
+// finish runs the processor again after its crash, and counts the lost summaries. It works in rounds. Each round starts
+// the processor, publishes an additional exit as a marker, waits until the summary of the marker is stored, and
+// terminates the processor. The rounds end when RabbitMQ has no more exits to requeue.
 func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *crashResult) error {
 	for marker := range maxMarkers {
 		if err := stack.Start(ctx, processor); err != nil {

@@ -69,7 +69,7 @@ type pipeline struct {
 // startPipeline starts one processor per partition, and one process of each other component. Half of the generated
 // events are entries, and half are exits.
 func startPipeline(ctx context.Context, env environment, name string, offered int64) (*pipeline, error) {
-	dir, err := os.MkdirTemp(env.dir, name+"-") // each measurement has its own database
+	dir, err := os.MkdirTemp(env.dir, name+"-") // a separate directory for the database of each measurement
 	if err != nil {
 		return nil, fmt.Errorf("create a directory for %s: %w", name, err)
 	}
@@ -199,7 +199,7 @@ func (p pipelineResult) own() effort {
 
 func (p pipelineResult) ownMicros() float64 { return p.own()[cpuMicros] }
 
-// result returns the rates, latencies and resource usage of a pipeline between the states earlier and s.
+// result returns the rates, latencies and resource usage of a pipeline between an earlier state and s.
 func (s state) result(earlier state) pipelineResult {
 	events := float64(s.processed - earlier.processed)
 	r := pipelineResult{
@@ -240,12 +240,12 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 const startRate = 4000
 
 // saturatedBacklog is the number of events that wait in a saturated pipeline with one partition. The benchmark of the
-// bare broker, runCeiling, permits the same number of unconsumed messages in its two queues together. So the rates of
-// the two benchmarks are comparable.
+// broker alone, runCeiling, permits the same number of unconsumed messages in its two queues together, so that the two
+// rates are comparable.
 const saturatedBacklog = 2 * backlog
 
-// saturate returns a function that adjusts the rate of the generators each time the function is called. The adjustments
-// bring the number of unprocessed events close to the given number.
+// saturate returns a function that adjusts the rate of the generators. Repeated calls bring the number of unprocessed
+// events close to aim.
 func (p *pipeline) saturate(aim int64) func(context.Context) error {
 	var earlier []state // the latest observed states of the pipeline, oldest first
 	return func(ctx context.Context) error {
@@ -262,12 +262,12 @@ func (p *pipeline) saturate(aim int64) func(context.Context) error {
 	}
 }
 
-// averagedStates is the number of consecutive states of the pipeline over which the processing rate is averaged.
+// averagedStates is the number of successive measurements over which the processing rate is averaged.
 const averagedStates = 5
 
-// nextRate returns the next rate of the generators, which brings the number of waiting events closer to aim. The result
-// is the processing rate, increased by up to 50% if waiting < aim, or reduced by up to 50% if waiting > aim. The result
-// is at least (aim-waiting)/10. Without this minimum, the rate would stay 0 until the first event is processed.
+// nextRate returns the next rate of the generators, such that the number of waiting events approaches aim. This is the
+// processing rate, increased or reduced by up to 50%. The result is at least (aim-waiting)/10. Otherwise, the rate
+// would stay 0 until the first event is processed.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))
@@ -275,9 +275,8 @@ func nextRate(processed float64, waiting, aim int64) int64 {
 
 func (p *pipeline) hold(context.Context) error { return nil }
 
-// measure waits until the first event is processed, lets the pipeline warm up for the duration warmUp, and then
-// measures the pipeline for the duration length. During the warm-up and the measurement, it calls the function control
-// every half second. This function may adjust the load.
+// measure waits for the first processed event, lets the pipeline warm up for the time warmUp, and then measures it for
+// the time length. Every half second, it calls the function control, which may adjust the load.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if _, err := waitProcessed(ctx, p.stack.Processors[0], 1); err != nil {
 		return pipelineResult{}, err

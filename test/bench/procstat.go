@@ -27,8 +27,8 @@ func cpuOf(pid int) (time.Duration, error) {
 	return p.cpu, err
 }
 
-// measure is something that can be counted for a process, such as its CPU time or its system calls. Its value is the
-// name in the JSON report.
+// measure is a resource usage that is counted for a process, such as CPU time or system calls. The string is the name
+// of the usage in the JSON report.
 type measure string
 
 const (
@@ -38,8 +38,8 @@ const (
 	// ioCalls is the number of system calls of the kinds read and write, on files and sockets. The kernel does not
 	// count the kinds recv and send.
 	ioCalls measure = "readWriteCalls"
-	// commands is the number of commands that Redis executed, including those in scripts. Other processes do not have
-	// this measure.
+	// commands is the number of commands that Redis executed, including those in scripts. It is measured only for
+	// Redis.
 	commands measure = "commands"
 )
 
@@ -103,14 +103,14 @@ func readEffort(dir string) (effort, error) {
 		return nil, fmt.Errorf("list the threads in %s: %w", dir, err)
 	}
 	for _, thread := range threads {
-		if fields, err := readFields(thread); err == nil { // the thread may have ended after Glob listed it
+		if fields, err := readFields(thread); err == nil { // skip a thread that has ended
 			e.addFields(switches, fields, "voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")
 		}
 	}
 	return e, nil
 }
 
-// addFields adds the named fields to a measure. It skips names for which there is no field.
+// addFields adds the values of the named fields to e[m]. It ignores missing fields.
 func (e effort) addFields(m measure, fields map[string]int64, names ...string) {
 	for _, name := range names {
 		if n, ok := fields[name]; ok {
@@ -156,7 +156,7 @@ func readProcesses() (map[int]process, error) {
 		if err != nil {
 			continue
 		}
-		if p, err := readProcess(directory); err == nil { // the process may have ended since Glob
+		if p, err := readProcess(directory); err == nil { // the process may have ended since its directory was listed
 			all[pid] = p
 		}
 	}
@@ -168,8 +168,8 @@ func readProcess(dir string) (process, error) {
 	if err != nil {
 		return process{}, fmt.Errorf("read the CPU time of a process: %w", err)
 	}
-	// In /proc/<pid>/stat, the name of the program is in parentheses. The name may itself contain spaces and
-	// parentheses.
+	// In /proc/<pid>/stat, the name of the program is in parentheses. It may contain parentheses itself, so it ends at
+	// the last closing parenthesis.
 	text := string(b)
 	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
 	if open < 0 || end < open {

@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// The counts include the system calls that the test makes, and the context switches of a thread other than the main
-// thread.
+// The test makes system calls, and lets a thread other than the main thread sleep. The counts must include both.
 func TestEffortOf_ThisProcess_CountsSystemCallsAndContextSwitches(t *testing.T) {
 	before, err := effortOf(os.Getpid())
 	if err != nil {
@@ -66,7 +65,7 @@ func onOtherThread(f func()) {
 	<-done
 }
 
-// The test reads a directory with files like those in /proc/PID. At first, some files are missing or incomplete.
+// The test creates files like those in /proc/PID. At first, some of them are missing or incomplete.
 func TestReadEffort_MissingFigures_AreLeftOut(t *testing.T) {
 	dir := t.TempDir()
 	for _, thread := range []string{"1", "2"} {

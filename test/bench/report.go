@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/aim"
 )
 
-// report contains the results of all rounds. Each round takes every measurement once, with one exception: only the last
-// round measures offered rates other than aimRate.
+// report contains the results of all rounds. Each round takes each measurement once, but only the last round measures
+// offered rates other than aimRate.
 type report struct {
 	Time   time.Time `json:"time"`
 	CPUs   int       `json:"cpus"`
@@ -33,10 +33,10 @@ type report struct {
 	Crash     []crashResult    `json:"crash"`
 	// Memory contains, for each round, the events per second of a simulation whose broker and store are in memory.
 	Memory []float64 `json:"memoryEventsPerSecond"`
-	// Disk contains, for each round, the time that a write with fsync takes.
+	// Disk contains, for each round of measurements, the time that a write with fsync takes.
 	Disk []quantiles `json:"diskSyncSeconds"`
-	// Bare contains the results of measureCeiling, which measures the broker without the pipeline. Offered contains the
-	// results of the pipeline. Both are measured at fixed rates, the offered rates.
+	// Bare contains the results of measureCeiling, which measures RabbitMQ alone. Offered contains the results of the
+	// whole pipeline. Both are measured at the same fixed rates.
 	Bare    []ceilingResult  `json:"bare"`
 	Offered []pipelineResult `json:"offered"`
 }
@@ -118,8 +118,8 @@ func (r *report) printBenchmarks(out io.Writer) {
 	}
 }
 
-// benchUnits formats two things as values of a Go benchmark: the resource usage per event of the project's own
-// processes, and the number of Redis commands per event.
+// benchUnits formats two results for Go benchmarks: the resources that the project's own processes use per event, and
+// the number of Redis commands per event.
 func benchUnits(own, redis effort) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, " %e own-cpu-sec/event", own[cpuMicros]/1e6)
@@ -204,7 +204,8 @@ func (r *report) printLatencies(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// byRate returns the results of the pipeline in groups of the same offered rate. The saturated pipeline comes last.
+// byRate groups the results of the pipeline by the offered rate. The results of the saturated pipeline, whose rate is
+// not limited, come last.
 func (r *report) byRate() (groups [][]pipelineResult) {
 	byRate := map[int64][]pipelineResult{}
 	for _, p := range r.Offered {
@@ -239,7 +240,8 @@ func (r *report) printCPU(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// printCounts prints counts per event. Unlike CPU times, counts hardly depend on the speed of the machine.
+// printCounts prints numbers of operations per event, such as I/O calls. Unlike CPU times, they hardly depend on the
+// speed of the machine.
 func (r *report) printCounts(w io.Writer) {
 	if len(r.byRate()) == 0 {
 		return
@@ -330,8 +332,8 @@ func valuesOf[T, V any](results []T, value func(T) V) []V {
 	return values
 }
 
-// ratios divides each dividend by the divisor of the same round. It skips rounds without a dividend or a divisor. It
-// also skips rounds whose divisor is 0, such as a CPU time that is too short to be measured.
+// ratios divides the dividend of each round by the divisor of the same round. It skips a round if one of them is
+// missing, or if the divisor is 0, such as a CPU time that is too short to be measured.
 func ratios(dividends, divisors []float64) (values []float64) {
 	for i := range min(len(dividends), len(divisors)) {
 		if divisors[i] > 0 {

@@ -64,7 +64,7 @@ func TestMain(m *testing.M) {
 // runTests installs the operator, runs the tests, and uninstalls the operator.
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
-	ctrl.SetLogger(logr.Discard())                         // prevents a warning of the client library
+	ctrl.SetLogger(logr.Discard())                         // otherwise, controller-runtime warns that no logger is set
 	tools, err := filepath.Abs(repository + "/.tools/bin") // the directory with helm and kubectl
 	if err != nil {
 		return 1, err
@@ -206,7 +206,7 @@ func (c *cluster) install(ctx context.Context, chart string, settings ...string)
 	return c.installInto(ctx, operatorNamespace, chart, settings...)
 }
 
-// installInto is like install, but for the given namespace.
+// installInto installs the operator from a Helm chart in the given namespace, or upgrades it.
 func (c *cluster) installInto(ctx context.Context, namespace, chart string, settings ...string) error {
 	// Without --reset-values, Helm would keep the values of the previous installation when no values are given.
 	arguments := []string{"upgrade", "--install", "--reset-values", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m"}
@@ -260,8 +260,8 @@ func helm(ctx context.Context, arguments ...string) error {
 // nodeShell returns a command prefix. A command with this prefix runs on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
-// skipWithoutNode skips a test that runs commands on the node, if E2E_NODE_SHELL is not set. The parameter purpose says
-// what the test needs these commands for, such as "connect from the pods".
+// skipWithoutNode skips the test if it cannot run commands on the node, because E2E_NODE_SHELL is not set. The
+// parameter purpose says what the test needs these commands for, such as "connect from the pods".
 func skipWithoutNode(t *testing.T, purpose string) {
 	t.Helper()
 	if len(nodeShell()) == 0 {

@@ -162,9 +162,8 @@ func (ns *namespace) rabbitMQImage() string {
 	return "docker.io/library/rabbitmq:4.1.4"
 }
 
-// createRabbitmqCluster creates the RabbitmqCluster object for the RabbitMQ that createRabbitMQ has started, and makes it
-// the owner of the Secret of the default user. The parameter allowed is a namespace whose simulations may use this
-// RabbitMQ.
+// createRabbitmqCluster creates a RabbitmqCluster object for the RabbitMQ that createRabbitMQ has started. The object
+// owns the Secret of the default user. Simulations in the namespace allowed may use this RabbitMQ.
 func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	ns.t.Helper()
 	// The API server must reject fields that the schema of RabbitmqClusters does not have.

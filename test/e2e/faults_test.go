@@ -17,11 +17,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// These warning events are caused by the faults that the tests inject.
+// These are the warnings that the injected faults cause.
 var (
 	// killed is the operator's warning about a process that was killed and has not restarted yet.
 	killed = warning{"PodsFailing", "exit code 137"}
-	// The kubelet delays the second restart of a container, and warns about the delay.
+	// The kubelet warns when it delays the second restart of a container.
 	redisKilledTwice  = warning{"BackOff", "restarting failed container redis in"}
 	brokerKilledTwice = warning{"BackOff", "restarting failed container rabbitmq in"}
 	// probedDead is the warning about a liveness probe that failed between the kill of a process and its restart.
@@ -194,7 +194,8 @@ func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
 	return pod.Status.ContainerStatuses[i]
 }
 
-// awaitGone waits until a pod is deleted, or until the function same returns false for the current pod of that name.
+// awaitGone waits until a pod is deleted or replaced. It counts as replaced once the function same returns false for
+// the current pod of that name.
 func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	ns.t.Helper()
 	ns.eventually("the end of "+pod.Name, time.Minute, func() error {

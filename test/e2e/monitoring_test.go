@@ -36,10 +36,10 @@ const (
 // form is one of the two forms in which Prometheus can store histograms: classic or native. Rules and dashboards must
 // work with both forms.
 type form struct {
-	// Features are the feature flags that make Prometheus store histograms in this form, classic or native.
+	// Features are the feature flags with which Prometheus stores histograms in this form.
 	Features []string
-	// The field histogram names a series that exists only if Prometheus stores histograms in this form, classic or
-	// native. The field absent names a series that exists only if Prometheus stores histograms in the other form.
+	// histogram is a series that exists only if Prometheus stores histograms in this form, classic or native. absent is
+	// a series that exists only in the other form.
 	histogram, absent string
 }
 
@@ -52,8 +52,8 @@ func forms() map[string]form {
 	}
 }
 
-// lostPanel is the key, in the result of panelExpressions, of the expression that shows lost events. The expression has
-// no data until the simulation is complete, because until then no event is known to be lost.
+// lostPanel is the key in the result of panelExpressions for the number of lost events. The panel has no data until the
+// simulation is complete, because no event is known to be lost before.
 const lostPanel = "Lost A"
 
 func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
@@ -324,9 +324,9 @@ func (p *prometheus) get(ctx context.Context, path string, parameters map[string
 	return json.Unmarshal(text, &answer)
 }
 
-// allUp returns an error unless Prometheus has exactly the wanted targets, and its latest scrape of each target was
-// successful. The parameter want has the format of the result of namespace.targets. Over HTTPS, Prometheus verifies the
-// certificate of a target, unless the ServiceMonitor disables this.
+// allUp returns an error unless Prometheus scrapes exactly the wanted targets, and its latest scrape of each target was
+// successful. The parameter want has the format of the result of namespace.targets. With HTTPS, a successful scrape
+// also means that the certificate of the target is valid, unless the ServiceMonitor disables the check.
 func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	var answer struct {
 		ActiveTargets []struct {
@@ -430,7 +430,7 @@ func (p *prometheus) query(ctx context.Context, expression string) ([]series, er
 	return answer.Result, err
 }
 
-// checkForm fails the test unless the Prometheus server stores histograms in the form for which it is configured.
+// checkForm fails the test unless Prometheus stores histograms in the configured form, classic or native.
 func (p *prometheus) checkForm(t *testing.T) {
 	t.Helper()
 	form := forms()[p.name]

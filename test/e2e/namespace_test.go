@@ -37,7 +37,7 @@ type namespace struct {
 
 	t    *testing.T
 	name string
-	// expected contains the warning events that this test may cause, in addition to alwaysExpected.
+	// expected contains the warning events that this test may cause. Every test may also cause those in alwaysExpected.
 	expected []warning
 }
 
@@ -69,8 +69,8 @@ func newNamespace(t *testing.T) *namespace {
 	return ns
 }
 
-// applySample creates the simulation of a sample manifest. If the function edit is not nil, it may change the
-// simulation before applySample creates the simulation.
+// applySample creates the simulation of a sample manifest. If the function edit is not nil, it first changes the
+// simulation.
 func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/config/samples/" + file)

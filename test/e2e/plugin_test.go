@@ -22,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The test runs the kubectl plugin as each of these users.
+// The users with whose permissions the test runs the kubectl plugin.
 const (
 	pluginViewer   = "e2e-plugin-viewer"   // a user who may read simulations
 	pluginWatcher  = "e2e-plugin-watcher"  // a user who may read simulations and forward ports
@@ -58,7 +58,7 @@ func (ns *namespace) buildPlugin() *plugin {
 	return &plugin{namespace: ns, path: dir + string(os.PathListSeparator) + os.Getenv("PATH")}
 }
 
-// within returns a copy of p that reports failures to the given subtest.
+// within returns a plugin like p that reports failures to the given subtest.
 func (p *plugin) within(t *testing.T) *plugin {
 	ns := *p.namespace
 	ns.t = t
@@ -155,7 +155,7 @@ func (p *plugin) ui(sim *v1alpha1.ParkingSimulation) {
 	}
 	defer func() {
 		cancel()
-		_ = cmd.Wait() // Wait returns an error, because the function cancel has killed the process
+		_ = cmd.Wait() // always fails, because cancel has killed the process
 	}()
 	line, err := bufio.NewReader(output).ReadString('\n')
 	url := regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+/`).FindString(line)

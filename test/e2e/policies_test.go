@@ -62,7 +62,8 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 			needed := func(from, to resources.Component, port int) bool {
 				switch {
 				case to == operator:
-					// No pod of a simulation needs the operator. The pod outsider may connect to operatorPorts.
+					// Pods of a simulation must not connect to the operator. The pod outsider may connect to its ports
+					// for probes and metrics.
 					return from == outsider && slices.Contains(operatorPorts, port)
 				case slices.Contains(generators, from):
 					return servers[to] == port
@@ -88,7 +89,7 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 				}
 				slices.Sort(wrong)
 				if len(wrong) > 0 {
-					<-time.After(2 * time.Second) // limit the load, because each round starts many processes
+					<-time.After(2 * time.Second) // each attempt starts many processes, so limit the load
 					return fmt.Errorf("%s\nIs there a network plugin that enforces NetworkPolicies?", strings.Join(wrong, "\n"))
 				}
 				return nil
@@ -184,9 +185,9 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 	return pod
 }
 
-// listen starts a process on the node, in the network namespace of the process with the given ID. For five minutes, the
-// new process accepts connections on a free port. Without a listener, a connection to the port would fail even if no
-// NetworkPolicy denied the connection.
+// listen starts a process in the network namespace of the process with the given ID, on the same node. For five
+// minutes, the new process accepts connections on a free port. Without it, a connection would fail even if no
+// NetworkPolicy denied it.
 func listen(t *testing.T, pid string) {
 	t.Helper()
 	const script = `my $listener = IO::Socket::INET->new(Listen => 8) or die "listen: $@";

@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// rehearsed returns the faults that the test injects. Faults of the same target are more than 10 s apart, because the
-// kubelet waits 10 s before it restarts a container for the second time.
+// rehearsed returns the faults that the test injects. The kubelet waits 10 s before it restarts a container for the
+// second time, so faults of the same target are more than 10 s apart.
 func rehearsed() []v1alpha1.Fault {
 	at := func(seconds time.Duration) *v1alpha1.Duration { return v1alpha1.NewDuration(seconds * time.Second) }
 	return []v1alpha1.Fault{
@@ -57,8 +57,7 @@ func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 }
 
 // checkFaults checks that the journal contains the given number of faults, and that each fault took effect and has
-// ended. The operator tests whether an isolation cuts connections. If the isolation cuts no connection, the fault has
-// the state NotInjected, and checkFaults fails the test.
+// ended. An isolation that cuts no connection did not take effect: the operator gives it the state NotInjected.
 func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
 	ns.t.Helper()
 	records := ns.faultRecords(sim)
@@ -117,7 +116,7 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 	})
 	before := ns.incarnations()
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
-		spec.Redis.Managed.Resources.Limits["memory"] = "320Mi" // makes the operator replace the pod
+		spec.Redis.Managed.Resources.Limits["memory"] = "320Mi" // replaces the pod of Redis
 		spec.Processor.Replicas = new(int32(2))                 // adds a pod
 	})
 	ns.eventually("the edit of the spec waits for the end of the fault", pause, func() error {
@@ -129,8 +128,8 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 		return nil
 	})
 	ns.eventually("the fault has ended", pause+time.Minute, func() error {
-		// Read the pods before the records of faults. In the reverse order, the fault could end and the operator could
-		// replace pods between the two reads. The comparison would then fail wrongly.
+		// Read the pods before the records of faults. Otherwise, the fault could end and the operator could replace
+		// pods between the two reads, and the test would fail without a reason.
 		now := ns.incarnations()
 		records := ns.faultRecords(sim)
 		if len(records) != 1 || records[0].State != fault.Healed {

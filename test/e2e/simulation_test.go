@@ -182,7 +182,7 @@ func (ns *namespace) checkReport(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Logf("the report has %d bytes and %d rows of the timeline", len(object.Data[resources.ReportKey]), len(document.Timeline))
 }
 
-// forSubtest returns a copy of the namespace for use in a subtest.
+// forSubtest returns a copy of the namespace whose methods fail the subtest t.
 func (ns *namespace) forSubtest(t *testing.T) *namespace {
 	return &namespace{cluster: ns.cluster, t: t, name: ns.name}
 }
@@ -193,7 +193,7 @@ func (ns *namespace) awaitPass(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	ns.awaitCondition(sim, v1alpha1.ConditionComplete, 3*time.Minute)
 	status := ns.get(sim).Status
-	// Ignore reasons about the schedule, because a busy machine may be too slow to publish on schedule.
+	// Ignore reasons for the verdict that concern the schedule: a busy machine may be too slow to publish on schedule.
 	isLate := func(reason string) bool { return strings.Contains(reason, "the schedule of the") }
 	if unmet := slices.DeleteFunc(slices.Clone(status.Reasons), isLate); status.Verdict != v1alpha1.VerdictPass && (len(unmet) > 0 || len(status.Reasons) == 0) {
 		ns.t.Errorf("the verdict is %s: %v", status.Verdict, status.Reasons)

@@ -33,14 +33,14 @@ func TestRollout_PodUnschedulable_SimulationIsNotReady(t *testing.T) {
 	sim := ns.applySample("minimal.yaml", shareNode)
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 
-	// No node has the label that the new pod selects. So the new pod is not scheduled, and the old pod keeps running.
+	// Make the rollout fail: no node has the label that the new pod selects, so only the old pod keeps running.
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
 		spec.Processor.Template = &v1alpha1.PodTemplate{
 			Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"example.com/absent":"true"}}`)},
 		}
 	})
-	// During every rollout, the simulation is not ready for some time. Only a rollout that cannot finish has the reason
-	// and the message below.
+	// The simulation is not ready during every rollout. The reason and message below appear only if the rollout cannot
+	// finish.
 	ns.awaitNotReady(sim, "PodsFailing", "pod "+resources.Name(sim, resources.ComponentProcessor)+"-", " is not scheduled: ", problem)
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Template = nil })
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
@@ -129,9 +129,8 @@ func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 				t.Fatal(err)
 			}
 			ns.awaitCondition(sim, v1alpha1.ConditionStalled, time.Minute)
-			// The operator does not allow the settings of the subtest. So the operator must not create generators and
-			// processors: their pods would have these settings. The pods of managed servers may exist, because these
-			// pods do not have the settings.
+			// The operator rejects the settings of the subtest, which apply to the pods of generators and processors.
+			// So it must not create these pods. It may create the pods of managed servers.
 			for _, component := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
 				if pods := ns.pods(sim, component); len(pods) > 0 {
 					t.Errorf("the %s has %d pods, want none", component, len(pods))

@@ -69,8 +69,10 @@ func useTLS(sim *v1alpha1.ParkingSimulation) {
 }
 
 // checkPorts fails the test if a port of a pod answers a client without TLS. It omits ports to which only the pod
-// itself can connect. One of these is the port of epmd in the pods of RabbitMQ. epmd never uses TLS, so this port must
-// answer. If it does not answer, checkPorts cannot detect answers at all, and the test fails.
+// itself can connect.
+//
+// One of these is the port of epmd in the pods of RabbitMQ, which never uses TLS. If epmd does not answer, checkPorts
+// could not detect answers of other ports either, so the test fails.
 func checkPorts(t *testing.T, c resources.Component, pod corev1.Pod) {
 	t.Helper()
 	const epmd = 4369
@@ -121,7 +123,7 @@ func (ns *namespace) checkRenewal(sim *v1alpha1.ParkingSimulation, certificates 
 			ns.t.Error(err)
 		}
 	}
-	// New pods must connect with the new certificates, while the existing pods keep their connections.
+	// New pods must connect with the new certificates. The existing pods must keep running.
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Replicas = new(int32(3)) })
 	ns.awaitPods(sim, resources.ComponentProcessor, 3, 2*time.Minute)
 	ns.awaitProgress(sim, len(ns.allPods()))
@@ -163,19 +165,18 @@ func (ns *namespace) renewCertificate(name string, renew func(secret string)) []
 	return now.Data[corev1.TLSCertKey]
 }
 
-// greet sends greetings to the port $0 of this host. Its arguments are names of protocols, each followed by the greeting
-// of the protocol as a format of printf. For each answer, it prints the protocol and the first bytes of the answer in
-// hexadecimal digits. dd reads once. A command that waited for more bytes would print nothing if the answer is short and
-// the server keeps the connection open.
+// greet sends greetings to the port $0 of this host. Its arguments are names of protocols, each followed by the
+// greeting of the protocol as a format of printf. For each answer, it prints the protocol and the first bytes of the
+// answer in hexadecimal digits. It uses dd, which reads only once. A program that waits for more bytes would print
+// nothing after a short answer, because the server may keep the connection open.
 const greet = `while [ $# -gt 0 ]; do
   answer=$(timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0; printf "$1" >&3; dd bs=12 count=1 status=none <&3 | od -An -tx1' "$0" "$2")
   [ -z "$answer" ] || echo "$1:$answer"
   shift 2
 done`
 
-// answersWithoutTLS sends greetings of several protocols to a port, and returns the answers. It omits TLS alerts,
-// which begin with the byte 0x15, and the answer HTTP/1.0 400 of a Go server that accepts only HTTPS.
-// TestPlainTextGreeting_ServerWithoutTLS_Answers shows that servers without TLS answer the greetings.
+// answersWithoutTLS sends greetings of several protocols to a port, and returns the answers that come without TLS. It
+// omits TLS alerts, which begin with the byte 0x15, and the answer HTTP/1.0 400 of a Go server that accepts only HTTPS.
 func answersWithoutTLS(t *testing.T, pid string, port int) string {
 	t.Helper()
 	command := []string{"nsenter", "--net", "--target", pid, "bash", "-c", greet, strconv.Itoa(port)}

@@ -29,7 +29,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 	if previousTag != "" {
 		previousImage = []string{"image.tag=" + previousTag}
 	}
-	t.Cleanup(func() { // the next test needs the operator
+	t.Cleanup(func() { // install the operator again for the next tests
 		if err := shared.install(context.Background(), chart); err != nil {
 			t.Error(err)
 		}
@@ -61,9 +61,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 
 	t.Run("a new operator restarts no pod", func(t *testing.T) {
 		ns := ns.forSubtest(t)
-		// The operator's flag --image sets the image of the simulations' pods. The chart sets this flag to its own
-		// image. Another image would replace the pods, so extraArgs sets the flag again, to the image of the running
-		// pods. The chart appends extraArgs to its own flags, and the last value takes precedence.
+		// The chart sets the operator's flag --image to its own image, which would replace the pods of simulations. So
+		// extraArgs sets the flag again, to the image of the running pods. The last value takes precedence.
 		image := ns.pods(sim, resources.ComponentProcessor)[0].Spec.Containers[0].Image
 		if err := shared.install(t.Context(), chart, "extraArgs[0]=--image="+image); err != nil {
 			t.Fatal(err)

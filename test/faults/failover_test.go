@@ -73,8 +73,8 @@ func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
 }
 
 // TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail promotes replicas that lack the latest writes. With the build
-// tag parking_noreplicas, processors do not wait for replicas, so the messages that led to these writes are already
-// acknowledged.
+// tag parking_noreplicas, processors do not wait for replicas before they acknowledge a message, so the failover loses
+// the effects of acknowledged messages.
 func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (servers.FailoverGroup, plan.BindingRef){
 		"Sentinel": func(t *testing.T) (servers.FailoverGroup, plan.BindingRef) { return newSentinels(t) },
@@ -123,10 +123,10 @@ func (s *simulation) failOver(t *testing.T, group servers.FailoverGroup, partiti
 	s.endFailOver(t, group, group.KillPrimary(t, s.tagOf(partition)))
 }
 
-// failOverToLaggingReplica is like failOver, but the replica has not received the latest writes of the primary.
+// failOverToLaggingReplica does the same as failOver, but the replica lacks the latest writes of the primary.
 func (s *simulation) failOverToLaggingReplica(t *testing.T, group servers.FailoverGroup, partition int) {
 	t.Helper()
-	// Do not wait for entries here: while the replica is paused, it confirms no writes, so the generators wait.
+	// Do not wait for entries: the paused replica confirms no writes, so the generators wait.
 	s.endFailOver(t, group, s.killPrimaryOfLaggingReplica(t, group, partition, func() { s.pauseOrFail(t) }))
 }
 
@@ -170,7 +170,7 @@ func (s *simulation) awaitGrowth(t *testing.T, what string, count int64, counter
 			return false
 		}
 		now = counter(&report)
-		if from == unknown || now < from { // a failover can lose writes, so the counter can decrease
+		if from == unknown || now < from { // the counter can decrease, because a failover can lose writes
 			from = now
 		}
 		return now >= from+count

@@ -87,8 +87,7 @@ func startSimulation(t *testing.T, buildFlags ...string) *simulation {
 
 // serverSet contains the servers of a simulation.
 type serverSet struct {
-	redis plan.BindingRef
-	// durability is the durability of the plan.
+	redis      plan.BindingRef
 	durability plan.Durability
 	// rabbit contains the nodes of a RabbitMQ cluster. If rabbit is empty, the simulation uses a single node.
 	rabbit []*servers.RabbitMQ
@@ -256,7 +255,7 @@ func (s *simulation) killOne(ctx context.Context, of []*stack.Process) error {
 	return errors.Join(p.Kill(), s.pause(ctx), p.Start())
 }
 
-func (s *simulation) misbehave(ctx context.Context, mode misbehaviour) error {
+func (s *simulation) misbehave(ctx context.Context, mode misbehavior) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(1+s.random.IntN(5))*time.Second)
 	defer cancel()
 	s.api.misbehave(ctx, mode)

@@ -13,8 +13,8 @@ import (
 // another duration, such as "5m".
 const outage = 15 * time.Second
 
-// maxProcessorMemory is the maximum resident memory of a processor while the summary API is down, in KiB. The memory is
-// limited because the prefetch limits how many messages a processor holds. All other messages stay in the broker.
+// maxProcessorMemory is the maximum resident memory of a processor during an outage of the summary API, in KiB. A
+// processor holds at most as many messages as the prefetch allows. The others stay in the broker.
 const maxProcessorMemory = 512 << 10
 
 func TestProcessor_SummaryAPIOutage_OnlyDelaysEvents(t *testing.T) {

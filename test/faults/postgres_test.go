@@ -21,7 +21,7 @@ func TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce(t *testing.
 	}
 	s.killEachSummaryAPI(t)
 	s.awaitSummaries(t, 100)
-	// Do not wait for summaries here: while the replica receives nothing, the primary commits nothing.
+	// Do not wait for summaries: the primary commits none while the replica receives nothing.
 	pair.failOverToLaggingReplica(t, func() { s.pauseOrFail(t) })
 	s.awaitSummaries(t, 100)
 	s.auditAtRest(t)
@@ -83,8 +83,8 @@ func (s *simulation) killEachSummaryAPI(t *testing.T) {
 	t.Helper()
 	for _, api := range s.stack.SummaryAPIs() {
 		err := errors.Join(s.misbehave(t.Context(), dropsAfterStoring), api.Kill())
-		// Wait for many summaries. The killed API may have stored the first of these summaries, but only the other API
-		// can have stored the last.
+		// Wait for many summaries. The first of them may be from the killed API, but the last can only be from the
+		// other API.
 		s.awaitSummaries(t, 300)
 		if err := errors.Join(err, api.Start()); err != nil {
 			t.Fatal(err)

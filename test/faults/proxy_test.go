@@ -13,11 +13,11 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// misbehaviour is a way in which a REST API can fail.
-type misbehaviour int32
+// misbehavior is a way in which a REST API can fail.
+type misbehavior int32
 
 const (
-	behaves misbehaviour = iota
+	behaves misbehavior = iota
 	// answers500 means that the proxy sends a response with status 500 and stores nothing.
 	answers500
 	// hangs means that the proxy sends no response until the client disconnects.
@@ -27,8 +27,8 @@ const (
 	dropsAfterStoring
 )
 
-// apiProxy is an HTTP proxy between the processors and the summary APIs, to which it forwards requests in turn. It can
-// make requests fail.
+// apiProxy is an HTTP proxy between the processors and the summary APIs. It forwards requests to the APIs in turn, and
+// can make requests fail.
 type apiProxy struct {
 	server   *httptest.Server
 	mode     atomic.Int32
@@ -54,11 +54,11 @@ func newAPIProxy(t *testing.T, apis []*stack.Process) *apiProxy {
 		targets[p.requests.Add(1)%uint64(len(targets))].ServeHTTP(w, r)
 	}
 	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch misbehaviour(p.mode.Load()) {
+		switch misbehavior(p.mode.Load()) {
 		case answers500:
 			w.WriteHeader(http.StatusInternalServerError)
 		case hangs:
-			// Until the body is read, the HTTP server does not notice that the client has disconnected.
+			// Read the body first: only then does the HTTP server notice when the client disconnects.
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		case dropsAfterStoring:
@@ -76,7 +76,7 @@ func newAPIProxy(t *testing.T, apis []*stack.Process) *apiProxy {
 }
 
 // misbehave makes the proxy fail in the given way until ctx ends.
-func (p *apiProxy) misbehave(ctx context.Context, mode misbehaviour) {
+func (p *apiProxy) misbehave(ctx context.Context, mode misbehavior) {
 	p.mode.Store(int32(mode))
 	<-ctx.Done()
 	p.mode.Store(int32(behaves))

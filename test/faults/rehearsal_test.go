@@ -30,9 +30,9 @@ spec:
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// losing is a manifest for a build whose processors acknowledge messages before the events take effect. While Redis is
-// paused, events take no effect. Then the processors are killed, and the acknowledged events are lost. One kill during
-// a pause suffices. The manifest has several long pauses, because faults may be late on a busy machine.
+// losing is a manifest for a build that acknowledges messages too early, so that events must be lost. While Redis is
+// paused, acknowledged events take no effect. Then the processors are killed. One kill during a pause suffices. The
+// manifest has several long pauses, because faults may be late on a busy machine.
 const losing = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
@@ -45,7 +45,8 @@ spec:
   - {name: processor-crash, target: Processor, action: Kill, at: 3s, every: 4s}
 `
 
-// crashing is a manifest that kills Redis several times. The simulation ends after the first crash that loses data.
+// crashing is a manifest whose faults kill Redis several times. The simulation ends after the first kill that loses
+// data.
 const crashing = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}

@@ -36,7 +36,7 @@ func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	s.awaitEffects(t, measuredEvents)
 
 	report := s.auditAtRest(t)
-	// The processors send their latest measurements within a second, or later on a busy machine.
+	// Wait for the latest measurements, which processors send within a second, or later on a busy machine.
 	polltest.UntilState(t, "at most one in a hundred events is unmeasured", func() bool {
 		if report.LatencySeconds.Unmeasured <= report.effects()/100 {
 			return true
@@ -51,9 +51,9 @@ func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	}
 }
 
-// killMeasuredProcessor kills a processor while few events are unmeasured. Processors send their measurements once a
-// second. To find a suitable moment, killMeasuredProcessor suspends all processors and counts the unmeasured events. If
-// too many events are unmeasured, it resumes the processors and tries again.
+// killMeasuredProcessor kills a processor when few events are unmeasured. Processors send their measurements once a
+// second, so a killed processor loses the latest ones. To find a suitable moment, killMeasuredProcessor suspends all
+// processors and counts the unmeasured events. If there are too many, it resumes the processors and tries again.
 func (s *simulation) killMeasuredProcessor(t *testing.T) {
 	t.Helper()
 	victim := s.stack.Processors[0]

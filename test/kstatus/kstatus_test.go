@@ -88,7 +88,7 @@ func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 	stop := l.startOperator()
 	l.awaitObserved(sim)
 	l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
-	l.Exists(&appsv1.Deployment{}, "sim-processor") // the operator creates this workload last
+	l.Exists(&appsv1.Deployment{}, "sim-processor") // the last workload that the operator creates
 	l.MakeWorkloadsReady()
 	l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 

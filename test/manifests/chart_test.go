@@ -67,15 +67,15 @@ func TestChart_WithValuesOfLocalCluster_MatchesKustomizationOfLocalCluster(t *te
 	}
 }
 
-// common returns the objects by name. It removes the intended differences between an installation with kubectl and an
-// installation with Helm. For example, the chart appends the namespace of the release to the names of cluster-scoped
-// objects if the operator is limited to some namespaces.
+// common returns the objects by name, without the intended differences between an installation with kubectl and one
+// with Helm. For example, the chart appends the namespace of the release to the names of cluster-scoped objects if the
+// operator is limited to some namespaces.
 func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	all := map[string]any{}
 	for _, object := range objects {
 		if object.GetKind() == "Namespace" {
-			continue // the chart has no Namespace: helm install --create-namespace creates it
+			continue // helm install --create-namespace creates the Namespace, so the chart does not contain it
 		}
 		labels := object.GetLabels()
 		maps.DeleteFunc(labels, func(key, _ string) bool {

@@ -94,7 +94,7 @@ func installRoles(t *testing.T, c client.Client, directory string) {
 // granted returns an error until the operator has at least one permission from each rule of its roles. The authorizer
 // of the API server watches roles and bindings, so they have no effect until some time after they were created.
 func granted(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
-	rules := map[string][]rbacv1.PolicyRule{} // the keys are the kind and the name of the role
+	rules := map[string][]rbacv1.PolicyRule{} // the rules of each role, by the kind and the name of the role
 	var bindings []rbacv1.RoleBinding
 	for _, object := range objects {
 		var role rbacv1.Role // contains a Role or a ClusterRole, which have the same fields
@@ -181,7 +181,7 @@ func updated(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulati
 	return nil
 }
 
-// annotated creates a pod that reads the plan, and waits until the operator has annotated this pod.
+// annotated creates a pod of the simulation, and waits until the operator has annotated it.
 func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	pod := server.Pod(sim, resources.ComponentEntry, nil)
 	server.Eventually("the annotation of a running pod", func() error {

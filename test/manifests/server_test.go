@@ -87,7 +87,7 @@ func kustomization(t *testing.T, directory string) []*unstructured.Unstructured 
 	return parse(t, tool(t, "kustomize", "build", filepath.Join("config", directory)))
 }
 
-// namespaced creates the namespace of the manifests if it does not exist.
+// namespaced makes sure that the namespace of the manifests exists.
 func namespaced(t *testing.T, c client.Client) {
 	t.Helper()
 	for _, object := range kustomization(t, "manager") {

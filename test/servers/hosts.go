@@ -13,10 +13,10 @@ import (
 // the name of the test.
 const hostsVariable = "PARKING_TEST_HOSTS"
 
-// WithHosts calls the function test in a process whose hosts file has additional lines. To do so, it runs the calling
-// test again in a child process, which has its own mount namespace. In the child process, WithHosts calls the function.
-// Only the child process and its own child processes see the lines. The calling test must not be a subtest. If the
-// machine does not allow mount namespaces, WithHosts skips the calling test, or fails it if PARKING_TEST_REQUIRE=1.
+// WithHosts calls the function test in a process whose hosts file has additional lines. For this purpose, it runs the
+// calling test again, in a child process with its own mount namespace. Only the child process and its own child
+// processes see the lines. The calling test must not be a subtest. If the machine does not allow mount namespaces,
+// WithHosts skips the calling test, or fails it if PARKING_TEST_REQUIRE=1.
 func WithHosts(t *testing.T, lines string, test func()) {
 	t.Helper()
 	withHosts(t, lines, test, func(reason string) {
@@ -25,9 +25,9 @@ func WithHosts(t *testing.T, lines string, test func()) {
 	})
 }
 
-// WithHostsIfAllowed is like WithHosts, but does not skip the calling test if the machine does not allow mount
-// namespaces. Instead, it logs the reason, and calls the function test in the current process, without the additional
-// lines. The argument of the function test is true if the hosts file has the additional lines.
+// WithHostsIfAllowed is like WithHosts, but also runs the test if the machine does not allow mount namespaces. It then
+// logs the reason and calls test(false) in the current process, without the additional lines. Otherwise, it calls
+// test(true).
 func WithHostsIfAllowed(t *testing.T, lines string, test func(added bool)) {
 	t.Helper()
 	withHosts(t, lines, func() { test(true) }, func(reason string) {
@@ -76,8 +76,8 @@ func withHosts(t *testing.T, lines string, test func(), forbidden func(reason st
 	}
 }
 
-// hostsCommand returns the beginning of a command line. The caller appends a command, which then sees a hosts file with
-// the additional lines.
+// hostsCommand returns the beginning of a command line. The caller appends a command, which then runs with the given
+// additional lines in /etc/hosts.
 func hostsCommand(t *testing.T, lines string) []string {
 	t.Helper()
 	const file = "/etc/hosts"

@@ -28,7 +28,7 @@ type RedisClusterOptions struct {
 	// Replicas adds a replica to each primary.
 	Replicas bool
 	// Authority makes the cluster use TLS. Each node then has its own address, and a certificate that is valid only for
-	// this address. The nodes require client certificates of the authority.
+	// this address. The nodes require client certificates that Authority has issued.
 	Authority *tlstest.Authority
 	// HostNames makes each node announce a host name to clients; see NodeHosts. HostNames requires an Authority. The
 	// certificate of a node is then valid only for the host name of the node.
@@ -65,7 +65,7 @@ const none = -1
 // PARKING_TEST_REQUIRE=1, the test fails instead.
 func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	t.Helper()
-	// Without an Authority, no node announces a host name, and NewRedisCluster would wait for the host names in vain.
+	// Nodes without an Authority announce no host names, for which NewRedisCluster would then wait until its timeout.
 	if o.HostNames && o.Authority == nil {
 		t.Fatal("RedisClusterOptions: HostNames needs an Authority")
 	}
@@ -96,12 +96,12 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 	config := slices.Concat(c.options.Config, []string{
 		"cluster-enabled yes",
-		// The default port of the cluster bus may be in use.
+		// Set the port of the cluster bus, because the default port may be in use.
 		"cluster-port " + bus,
 		fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword),
 	}, replicating)
 	if c.options.Elections {
-		// The validity factor 0 allows the election of a replica that was paused for a long time.
+		// With the validity factor 0, even a replica that was paused for a long time can be elected.
 		config = append(config, "cluster-node-timeout 5000", "cluster-replica-validity-factor 0")
 	} else {
 		// No replica starts a failover itself. AwaitFailover promotes a replica with CLUSTER FAILOVER TAKEOVER.
@@ -139,9 +139,9 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 }
 
-// tlsConfig returns the configuration of a TLS node: the address that other nodes use, the endpoint that clients use,
-// the lines of redis.conf, and the files that these lines name. The node also has a port without TLS, for the field
-// Admins.
+// tlsConfig returns the configuration of a TLS node: the address for other nodes, the endpoint for clients, the lines
+// of redis.conf, and the files that these lines name. The node also has a port without TLS, for the clients in the
+// field Admins.
 func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address, endpoint string, lines []string, files map[string][]byte) {
 	t.Helper()
 	ip := nodeIP(node)
@@ -193,9 +193,8 @@ func (c *RedisCluster) URI(node int) string {
 // most two primaries, with the credentials. If the cluster uses TLS, the files also contain the certificate of the
 // authority and a client certificate.
 //
-// A client accepts a certificate that is valid for at least one host in its binding. If the binding had all nodes, the
-// client would therefore accept the certificate of one node from another node. Two nodes are sufficient, because no
-// test kills or pauses both nodes at the same time.
+// A client accepts the certificate of any host in its binding. With all nodes in the binding, it would accept the
+// certificate of a wrong node. Two nodes are enough, because no test kills or pauses both at the same time.
 func (c *RedisCluster) SecretDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -290,7 +289,8 @@ func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	return primary, replica
 }
 
-// ownerAt is like Owner, but asks only the node of the given client.
+// ownerAt returns the same as Owner, but according to only the node of the given client. It does not wait. An index is
+// -1 if the node is not running or knows no such server.
 func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (primary, replica int) {
 	t.Helper()
 	shards, err := admin.ClusterShards(t.Context()).Result()
@@ -360,7 +360,7 @@ func (c *RedisCluster) MoveKey(t testing.TB, key string) {
 		}
 	}
 	c.Move(t, slot, from, to)
-	// A failover would lose keys that the replica has not received.
+	// Wait for the replica. A failover would lose keys that it has not received.
 	written := infoNumber(t, c.Admins[to], "master_repl_offset")
 	_, replica := c.Owner(t, slot)
 	polltest.Until(t, "the replica of the new owner has the keys", func() bool {
@@ -401,8 +401,8 @@ func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 			return true
 		}
 		if !c.options.Elections {
-			// TAKEOVER needs neither the killed primary nor the votes of other primaries. Ignore the error: the next
-			// iteration checks whether the replica has become the primary.
+			// TAKEOVER needs neither the killed primary nor the votes of other primaries. If it fails, the next
+			// iteration retries it.
 			_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err()
 		}
 		return false

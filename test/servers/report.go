@@ -11,7 +11,7 @@ import (
 
 const reportVariable = "PARKING_TEST_REPORT"
 
-// reported contains the lines that this process has already written to the report. Each line is written only once.
+// reported contains the lines that this process has already written to the report, so that no line is written twice.
 var reported sync.Map
 
 // reportServer adds a line about a server to the report. The line consists of five fields, separated by tabs: "server",

@@ -473,8 +473,8 @@ func TestWithHostsIfAllowed_MountNamespacesAllowed_NamesAreResolved(t *testing.T
 }
 
 func TestWithHostsIfAllowed_MountNamespacesNotAllowed_RunsTheTestInThisProcess(t *testing.T) {
-	t.Setenv("PATH", "")           // the program unshare, which creates mount namespaces, is not found
-	t.Setenv(requireVariable, "1") // if WithHostsIfAllowed skips this test by mistake, the test fails
+	t.Setenv("PATH", "")           // hides the program unshare, which creates mount namespaces
+	t.Setenv(requireVariable, "1") // fails the test if WithHostsIfAllowed skips it by mistake
 	calls := 0
 	WithHostsIfAllowed(t, NodeHosts(1), func(added bool) {
 		calls++
@@ -503,7 +503,7 @@ func TestNewRedisCluster_HostNamesWithoutCertificateAuthority_FailsAtOnce(t *tes
 	}
 }
 
-// recorder records the message of a call of Fatal, but does not let the test fail.
+// recorder records the message of Fatal without failing the test.
 type recorder struct {
 	testing.TB
 

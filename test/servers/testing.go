@@ -203,9 +203,10 @@ func (s *sharedServer[S]) close() error {
 }
 
 // Main runs the tests of a package, closes the shared servers, and exits. Call Main from TestMain. The parameter m is a
-// *testing.M, or a value that wraps a *testing.M and does something after the tests. In a package that does not use
-// Main, the shared servers end with the test binary. The data directories of these servers then remain until another
-// server is started.
+// *testing.M, or a wrapper that does something after the tests.
+//
+// Without Main, the shared servers end with the test binary. Their data directories then remain until another server is
+// started.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {

@@ -30,17 +30,17 @@ import (
 )
 
 const (
-	// perSimulation is the maximum number of faults in one simulation. With 18, two simulations can cover all 35 pairs
-	// of target and action; see faultsOf. A manifest can have at most 20 faults.
+	// perSimulation is the maximum number of faults in one simulation. Two simulations with 18 faults each can cover
+	// all 35 pairs of target and action; see faultsOf. A manifest can have at most 20 faults.
 	perSimulation = 18
-	// The constant first is the time of the first fault in a simulation. The constant spacing is the time from one
-	// fault to the next, including 5 s for the measurement of the recovery. RabbitMQ takes up to 20 s to start, so
-	// after a fault in RabbitMQ, rabbitMQSpacing replaces spacing.
+	// first is the time of the first fault in a simulation. spacing is the time between two faults, including 5 s for
+	// the measurement of the recovery. rabbitMQSpacing is the time after a fault in RabbitMQ, which takes up to 20 s to
+	// start.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
-	// In a cluster, inCluster is added to the constants spacing and rabbitMQSpacing, because the kubelet delays the
-	// second restart of a killed container by 10 s. The other 10 s are a margin. There is no third restart with a
-	// longer delay: a simulation kills each target at most once, and only the targets RabbitMQ and RabbitMQLeader can
-	// be the same pod.
+	// In a cluster, inCluster is added to the constants spacing and rabbitMQSpacing. The kubelet delays the second
+	// restart of a killed container by 10 s, and another 10 s are a margin. A third restart, with a longer delay, does
+	// not happen: a simulation kills each target at most once, and only the targets RabbitMQ and RabbitMQLeader can be
+	// the same pod.
 	inCluster = 20 * time.Second
 	// faultDuration is the duration of each pause and each isolation.
 	faultDuration = 5 * time.Second
@@ -49,7 +49,7 @@ const (
 func main() {
 	faults := flag.Int("faults", 1000, "minimum number of faults in all simulations together")
 	jobs := flag.Int("jobs", 1, "number of simulations that run at the same time")
-	root := flag.String("root", "", "root `directory` of another Debian: the simulations use its RabbitMQ, Redis and Valkey in turn with those of this system")
+	root := flag.String("root", "", "root `directory` of another Debian: the simulations alternate between its RabbitMQ, Redis and Valkey and those of this system")
 	s := settings{systems: []system{{}}}
 	flag.BoolVar(&s.cluster, "cluster", false, "run the simulations on the cluster that KUBECONFIG names, whose operator must be running")
 	flag.StringVar(&s.program, "parking", "bin/parking", "`path` of the parking program, which runs the simulations")
@@ -242,9 +242,9 @@ spec:
 type summary struct {
 	occurrences int
 	seeds       []int
-	reasons     []string // for each verdict other than PASS, the seed of the simulation and the reasons
+	reasons     []string // for each verdict other than PASS: the seed of the simulation, and why
 	lost, twice int64
-	// pairs has the versions of RabbitMQ and Redis as outer key, and the target and action of the faults as inner key.
+	// pairs contains the results of faults, by the versions of RabbitMQ and Redis, and then by target and action.
 	pairs map[string]map[string]*pair
 }
 

@@ -86,7 +86,7 @@ func (p *Process) Start() error {
 	}
 	done := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // cmd.ProcessState keeps the exit code, which p.end reads
+		_ = cmd.Wait() // p.end reads the exit code from cmd.ProcessState
 		close(done)
 	}()
 	p.cmd, p.done = cmd, done

@@ -110,7 +110,7 @@ func (f *Files) Text(path, content string) {
 	}
 }
 
-// Directory writes an empty directory. The mode can include the sticky bit in the encoding of tar, for example 01777.
+// Directory writes an empty directory. The mode may contain the sticky bit, as in 01777.
 func (f *Files) Directory(path string, mode int64) {
 	f.header(tar.Header{Name: path + "/", Mode: mode, Typeflag: tar.TypeDir})
 }
@@ -182,7 +182,7 @@ func (f *Files) entry(path, source string, entry fs.DirEntry) {
 	}
 }
 
-// content copies the content of a file to the archive. The header of the file must have been written just before.
+// content copies the content of a file to the archive. The caller must first write the header of this file.
 func (f *Files) content(source string) {
 	if f.err != nil {
 		return

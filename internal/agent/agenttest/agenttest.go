@@ -15,7 +15,7 @@ import (
 
 // Target is a process in its own mount namespace, like the process of a container.
 type Target struct {
-	// Path is a directory that is a mount point only in the mount namespace of the process.
+	// Path is a directory. It is a mount point inside the mount namespace of the process, but not outside.
 	Path string
 	PID  int
 
@@ -44,7 +44,7 @@ func Start(t testing.TB, command ...string) *Target {
 		close(s.ended)
 	}()
 	t.Cleanup(func() {
-		_ = syscall.Kill(-s.PID, syscall.SIGKILL) // an error means that the process has already ended
+		_ = syscall.Kill(-s.PID, syscall.SIGKILL) // fails only if the process has already ended
 		<-s.ended
 	})
 	polltest.Until(t, "Target.Path is a mount point in the mount namespace of the process", func() bool {
@@ -59,7 +59,7 @@ func Start(t testing.TB, command ...string) *Target {
 	return s
 }
 
-// missing skips the test, or fails the test if PARKING_TEST_REQUIRE is 1.
+// missing skips a test that needs a mount namespace. With PARKING_TEST_REQUIRE=1, it fails the test instead.
 func missing(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {

@@ -53,9 +53,9 @@ func separatesQueues(t *testing.T, s *subject) {
 
 func flushesConfirms(t *testing.T, s *subject) {
 	if err := s.Broker.Flush(t.Context()); err != nil {
-		t.Fatalf("flush before the first message: %v", err)
+		t.Fatalf("Flush failed before the first message: %v", err)
 	}
-	const count = 3000 // more than the maximum number of unconfirmed messages
+	const count = 3000 // exceeds the maximum number of unconfirmed messages
 	var confirmed atomic.Int64
 	for n := range count {
 		q := broker.Queue{Type: event.TypeExit, Partition: n % Partitions}

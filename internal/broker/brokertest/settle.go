@@ -39,8 +39,8 @@ func keepsAcksAfterLoss(t *testing.T, s *subject) {
 			acknowledged[d.Message.ID] = true
 		}
 	}
-	// The prefetch is exhausted, so each further delivery proves that the server has received one of the
-	// acknowledgements.
+	// The consumer has reached its prefetch limit. So the server delivers another message only after it has received an
+	// acknowledgement.
 	for n := range len(acknowledged) {
 		s.publish(t, entries(), message(prefetch+n))
 		receive(t, deliveries)
@@ -70,8 +70,8 @@ func refusesToSettleAfterLoss(t *testing.T, s *subject) {
 	}
 }
 
-// A server numbers the deliveries of each session from 1. So the first deliveries of two sessions have the same
-// delivery tag, and an acknowledgement for one session must not be sent in the other.
+// A server numbers the deliveries of each session from 1, so the first deliveries of two sessions have the same
+// delivery tag. A broker must not send the acknowledgement of one session in the other.
 func keepsAcksInTheirSession(t *testing.T, s *subject) {
 	s.publish(t, entries(), message(1))
 	deliveries, _ := s.consume(t, entries(), 1)

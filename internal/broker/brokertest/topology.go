@@ -60,7 +60,7 @@ func countsReasons(t *testing.T, s *subject) {
 		}
 	}
 	s.awaitDepths(t, broker.Depths{Dead: 3})
-	for range 2 { // twice, because counting must leave the messages in the queue
+	for range 2 { // count twice, because counting must leave the messages in the queue
 		reasons(10, broker.ReasonCount{Reason: parse, Count: 2}, broker.ReasonCount{Reason: post, Count: 1})
 		s.awaitDepths(t, broker.Depths{Dead: 3})
 	}

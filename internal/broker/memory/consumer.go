@@ -25,7 +25,7 @@ type consumer struct {
 	wake     chan struct{}
 
 	session *session
-	idle    bool // the consumer is in queue.idle
+	idle    bool // whether the list queue.idle contains the consumer
 	ended   bool
 }
 
@@ -78,7 +78,7 @@ func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 		batch = append(batch, c.session.deliver(q.ready.PopFront()))
 	}
 	if q.ready.Len() > 0 {
-		q.wakeOne() // another consumer may be below its prefetch limit
+		q.wakeOne() // another consumer may have capacity for the remaining messages
 	} else if len(batch) == 0 && credit > 0 && !c.idle {
 		c.idle = true
 		q.idle.PushBack(c)
@@ -111,7 +111,7 @@ func (c *consumer) pass(ctx context.Context, closed <-chan struct{}, batch []bro
 func (c *consumer) end(rest []broker.Delivery) {
 	c.leaveQueue()
 	rest = append(c.withdraw(), rest...)
-	for _, d := range slices.Backward(rest) { // Requeue adds each delivery at the front of the queue
+	for _, d := range slices.Backward(rest) { // backward, because Requeue adds at the front of the queue
 		_ = d.Settler.Requeue() // a lost session has already requeued its deliveries
 	}
 }
@@ -124,7 +124,7 @@ func (c *consumer) leaveQueue() {
 	delete(q.consumers, c)
 	c.session.removeIfDone()
 	if q.ready.Len() > 0 {
-		// The queue may have woken this consumer for a message that another consumer must now take.
+		// If the queue has just woken this consumer for a message, wake another consumer instead.
 		q.wakeOne()
 	}
 }

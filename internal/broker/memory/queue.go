@@ -35,10 +35,10 @@ type queue struct {
 	idle      ring.Ring[*consumer] // consumers that wait for a message, longest wait first; can contain ended consumers
 	sessions  map[*session]struct{}
 
-	confirms    []pendingConfirm // callbacks that have not been called yet
+	confirms    []pendingConfirm // confirm callbacks that have not been called yet
 	unconfirmed int
 	confirming  bool          // whether a goroutine is calling confirm callbacks
-	room        chan struct{} // closed to wake the publishers that wait for room; nil if no publisher waits
+	room        chan struct{} // closed when a publisher may find room; nil if no publisher waits for room
 }
 
 // pendingConfirm is a confirm callback that was passed to Publish and has not been called yet.
@@ -106,7 +106,7 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 	return nil, nil
 }
 
-// confirm calls the confirm callbacks, including callbacks that are added meanwhile. It returns when none is pending.
+// confirm calls all pending confirm callbacks, including those that are added while it runs.
 func (q *queue) confirm() {
 	var batch []pendingConfirm
 	for {
@@ -121,8 +121,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the pending confirm callbacks. The caller has called the callbacks of the previous batch, so the
-// messages of that batch no longer count as unconfirmed. nextConfirms reuses the memory of that batch.
+// nextConfirms returns the pending confirm callbacks, which the caller must call. The parameter previous is the result
+// of the previous call: its messages no longer count as unconfirmed, and its memory is reused.
 func (q *queue) nextConfirms(previous []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()

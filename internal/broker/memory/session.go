@@ -12,7 +12,7 @@ import (
 type session struct {
 	queue       *queue
 	consumer    *consumer
-	err         error // nil until the session is lost; then the error of every attempt to settle a delivery
+	err         error // set when the session is lost; all attempts to settle a delivery then return it
 	unsettled   int
 	first, last *delivery // the oldest and the latest unsettled delivery
 }
@@ -28,7 +28,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	redelivered := m.delivered
 	d := &m.first
 	if redelivered {
-		d = &delivery{} // do not overwrite m.first, which is still the Settler of the first delivery
+		d = &delivery{} // keep m.first, which is still the Settler of the first delivery
 	}
 	m.delivered = true
 	*d = delivery{session: s, message: m, previous: s.last}

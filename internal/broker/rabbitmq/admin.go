@@ -23,7 +23,7 @@ func (b *Broker) Declare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_ = channel.Close() // ignore errors, because the server has confirmed all declarations
+		_ = channel.Close() // an error does not matter, because the server has confirmed all declarations
 		return nil
 	})
 }
@@ -41,7 +41,8 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 			return broker.Depths{}, err
 		}
 		for _, q := range b.topology.queues() {
-			// Stop when the caller no longer waits, so that other requests, such as readiness checks, can start.
+			// Once the caller has stopped waiting, send no further requests, so that other callers, such as readiness
+			// checks, can send theirs.
 			if err := ctx.Err(); err != nil {
 				return broker.Depths{}, err
 			}
@@ -69,12 +70,11 @@ func (b *Broker) CheckQueue(ctx context.Context) error {
 	})
 }
 
-// Exists reports whether the server has an exchange or a queue with a name that the simulation uses, whatever the
-// settings of that exchange or queue. Exists changes nothing and makes one attempt.
+// Exists reports whether the server has an exchange or a queue with a name that the simulation uses, even if its
+// settings differ. Exists changes nothing and makes one attempt.
 //
-// Exists stops its search after a few successive partitions without queues (maxGap). So Exists may miss queues that a
-// failed call of Delete has left. In this case, Exists still returns true, because Delete keeps the owner exchange
-// until all queues are deleted.
+// The search stops after maxGap successive partitions without queues. So it may miss queues that a failed call of
+// Delete has left. Exists still returns true, because Delete keeps the owner exchange until all queues are deleted.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {
@@ -90,12 +90,12 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 // Delete removes the simulation's exchanges, and its queues with all their messages. It makes one attempt. If the
 // queues belong to another simulation, Delete removes nothing and returns broker.ErrOtherOwner.
 //
-// Delete keeps each queue or exchange whose settings differ from those of the simulation, and logs a warning. Another
-// program must have created such a queue or exchange.
+// A queue or exchange with other settings than those of the simulation was created by another program. Delete keeps it
+// and logs a warning.
 //
 // If a queue is unavailable, for example because its node is down, Delete removes the other queues and returns an
-// error. In this case, Delete keeps the owner exchange. So no other simulation can take over the remaining queues, and
-// the next call of Delete finds these queues.
+// error. It then keeps the owner exchange, which records the owner of the queues. So no other simulation can take over
+// the remaining queues, and the next call of Delete finds them.
 //
 // A publisher or consumer that is still running creates the exchanges and the queues again.
 func (b *Broker) Delete(ctx context.Context) error {
@@ -120,16 +120,15 @@ func (b *Broker) Delete(ctx context.Context) error {
 		if err := b.deleteQueues(a, queues); err != nil {
 			return err
 		}
-		// Delete the owner exchange after the queues, because it marks them as queues of this simulation. Without the mark,
-		// another simulation could take over the queues that remain when Delete fails.
+		// Delete the owner exchange last, because it marks the queues as queues of this simulation. Without it, another
+		// simulation could take over the queues that a failed Delete has left.
 		return a.deleteExchange(b.topology.ownerExchange())
 	})
 }
 
-// gapForDelete returns the number of successive partitions without queues after which Delete stops its search for
-// queues. This number is usually maxGap. But if the owner exchange exists without the exchange that routes messages, an
-// earlier call of Delete has failed, and queues of any partition may remain. Then gapForDelete returns the total number
-// of partitions, so that Delete checks every partition.
+// gapForDelete returns after how many successive partitions without queues Delete stops its search. This is usually
+// maxGap. After a failed call of Delete, any partition may still have queues, so the result is the total number of
+// partitions. Such a call leaves the exchange that names the owner, but not the exchange that routes messages.
 func (b *Broker) gapForDelete(a *administration) (int, error) {
 	found, err := a.hasExchange(b.topology.exchange)
 	if err != nil || found {
@@ -142,9 +141,8 @@ func (b *Broker) gapForDelete(a *administration) (int, error) {
 	return b.topology.partitions, nil
 }
 
-// deleteQueues deletes the given queues, except unavailable queues. If queues are unavailable, the error contains their
-// number. But the error contains the reason for only the first of them, because the text of all reasons would be too
-// long.
+// deleteQueues deletes the given queues, except unavailable queues. If there are any, the error contains their number,
+// but for brevity the reason for only one of them.
 func (b *Broker) deleteQueues(a *administration, queues []string) error {
 	variants := b.topology.variants()
 	var first error
@@ -159,7 +157,7 @@ func (b *Broker) deleteQueues(a *administration, queues []string) error {
 			first = err
 		}
 		unavailable++
-		if err := a.open(); err != nil { // the server has closed the channel, because the queue is unavailable
+		if err := a.open(); err != nil { // open a new channel, because the server has closed the previous one
 			return errors.Join(first, err)
 		}
 	}
@@ -320,16 +318,15 @@ func (a *administration) hasExchange(name string) (bool, error) {
 	return a.found("exchange "+name, err)
 }
 
-// maxGap is the number of successive partitions without queues after which a search for queues stops; see gapForDelete
-// for an exception. maxGap is greater than 1, because somebody may have deleted the queues of a few partitions.
+// maxGap is how many successive partitions without queues end a search for queues; see gapForDelete for an exception.
+// It is greater than 1, because somebody may have deleted the queues of a few partitions.
 const maxGap = 4
 
-// existingQueues returns the names of those queues that exist, in the order of allRoutes. The callback "exists" checks
-// one queue. The search stops after the given number of successive partitions without queues (the parameter gap).
+// existingQueues returns the names of the queues that exist, in the order of allRoutes. The callback exists checks one
+// queue. The search stops after a number of successive partitions without queues, the parameter gap.
 //
-// This limit keeps the log of the server short, because the server logs an error for each queue that does not exist.
-// The command 'parking purge' would cause hundreds of such errors: it does not know the number of partitions, so it
-// assumes the maximum.
+// This limit keeps the log of the server short, because the server logs an error for each missing queue. The command
+// 'parking purge' would cause hundreds of errors: it does not know the number of partitions, so it assumes the maximum.
 func existingQueues(t topology, gap int, exists func(name string) (bool, error)) ([]string, error) {
 	var found []string
 	look := func(routes ...route) error {
@@ -369,7 +366,7 @@ func (a *administration) hasQueue(name string) (bool, error) {
 	return a.found("queue "+name, err)
 }
 
-// mayHaveQueue is like hasQueue, but it also returns true if the queue is unavailable.
+// mayHaveQueue reports whether a queue exists, or may exist because it is unavailable.
 func (a *administration) mayHaveQueue(name string) (bool, error) {
 	found, err := a.hasQueue(name)
 	if isUnavailable(err) {
@@ -404,14 +401,13 @@ func (a *administration) count(r route, sum *int64) error {
 	return nil
 }
 
-// state is the state of a queue or an exchange on the server: whether it exists, and whether the simulation can have
-// declared it.
+// state says whether a queue or an exchange exists on the server, and whether it has the settings of the simulation.
 type state int
 
 const (
 	absent  state = iota
-	own           // the queue or exchange has the settings with which the simulation declares it
-	foreign       // the settings differ from those of the simulation, or another connection uses the queue exclusively
+	own           // it exists, with the settings that the simulation declares
+	foreign       // it exists with other settings, or another connection uses the queue exclusively
 )
 
 // exchangeState returns the state of the simulation's exchange.
@@ -421,7 +417,7 @@ func (a *administration) exchangeState(name string) (state, error) {
 	}
 	err := declareExchange(a.channel, name)
 	if hasCode(err, amqp.PreconditionFailed) {
-		return foreign, a.open() // the server closes the channel when it rejects a declaration
+		return foreign, a.open() // reopen the channel, which the server closes when it rejects a declaration
 	}
 	if err != nil {
 		return absent, fmt.Errorf("check the settings of exchange %s: %w", name, err)
@@ -429,9 +425,8 @@ func (a *administration) exchangeState(name string) (state, error) {
 	return own, nil
 }
 
-// queueState returns the state of an existing queue. The state is "own" if the arguments of the queue equal one of the
-// given variants, and "foreign" otherwise. queueState tries to declare the queue with each variant, because the server
-// accepts only the variant that equals the arguments of the queue.
+// queueState returns own if the settings of an existing queue equal one of the given variants, and foreign otherwise.
+// It declares the queue with each variant, because the server rejects a declaration with other settings.
 func (a *administration) queueState(name string, variants []amqp.Table) (state, error) {
 	for _, args := range variants {
 		_, err := a.channel.QueueDeclare(name, true, false, false, false, args)
@@ -469,8 +464,8 @@ func isNotFound(err error) bool {
 }
 
 // isUnavailable reports whether an error says that a queue exists but cannot be used, for example because its node is
-// down. RabbitMQ uses the code NotFound for such a queue, and also for a queue that does not exist. Of these two
-// errors, only the first has a remedy in the variable remedies.
+// down. RabbitMQ uses the code NotFound for such a queue, and also for a queue that does not exist. The function find
+// returns a remedy only for the first of these two errors.
 func isUnavailable(err error) bool {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy != ""

@@ -12,14 +12,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// The delays between attempts start at minDelay and double up to maxDelay. The first delays are short, because
-// most failures happen while a connection is being replaced. maxDelay is short as well: after the start or an outage of
-// the server, a simulation waits for up to maxDelay longer than necessary.
+// The delays between attempts start at minDelay and double up to maxDelay. minDelay is short, because most failures
+// happen while a connection is being replaced. maxDelay is short, because it is also how long a client may take to
+// notice that the server is available again.
 const (
 	minDelay = 20 * time.Millisecond
 	maxDelay = time.Second
-	// rejectedDelay replaces maxDelay while the server rejects the attempts, for example because of a wrong password. The
-	// server logs every rejected attempt, and no attempt can succeed until somebody has corrected the cause.
+	// rejectedDelay replaces maxDelay while the server rejects the client, for example because of a wrong password. It
+	// is long, because the server logs every rejected attempt.
 	rejectedDelay = 5 * time.Second
 	// deletedDelay is the minimum delay before a deleted queue is declared again. When a queue is deleted, the server
 	// notifies its consumers one by one. If the queue is declared again too early, the server regards the consumers
@@ -49,9 +49,9 @@ func (r *retries) wait(ctx context.Context, failure error) error {
 	return r.Wait(ctx, atLeast)
 }
 
-// isRejected reports whether the server has rejected an attempt for a reason that lasts until somebody corrects it. If
-// the attempt used several addresses, all of them must have rejected it. isRejected also returns true if the connection
-// was lost during the login, because the client library reports this as a rejected login.
+// isRejected reports whether the server rejected a connection for a reason that lasts until somebody corrects it. If
+// several addresses were tried, all of them must have rejected the connection. A connection that was lost during the
+// login counts as rejected, because the client library reports it as a rejected login.
 func isRejected(err error) bool {
 	if connect, ok := errors.AsType[*connectError](err); ok {
 		return !slices.ContainsFunc(connect.failures, func(f failure) bool { return !isRejected(f.err) })

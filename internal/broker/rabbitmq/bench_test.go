@@ -23,7 +23,7 @@ func BenchmarkPublishAndConfirm(b *testing.B) {
 	reportCPU(b, func() { publishAll(b, client, b.N) })
 }
 
-// Like the processor, the benchmark settles deliveries from many goroutines, roughly in the order in which they
+// BenchmarkConsumeAndAck settles deliveries like a processor: from many goroutines, roughly in the order in which they
 // arrive.
 func BenchmarkConsumeAndAck(b *testing.B) {
 	for _, settlers := range []int{1, 64} {

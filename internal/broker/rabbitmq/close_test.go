@@ -139,8 +139,7 @@ func TestConsume_ContextEnds_LaterAcknowledgementsTakeEffect(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// If an acknowledgement was lost, its message has returned to the queue. It is then delivered before a message that
-	// is published now.
+	// A message whose acknowledgement was lost is back in the queue, and is delivered before a new message.
 	next := open(t, options)
 	publish(t, next, entries(), broker.Message{ID: "later"})
 	d := receive(t, consume(t, next, entries(), count))

@@ -92,8 +92,8 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 		output, err := away.Run(hook[0], hook[1:]...)
 		t.Logf("output of the hook: %s, %v", output, err)
 	}, func(now leadership) bool {
-		// RabbitMQ promises only that no node leads more queues than the mean, rounded up. With 49 queues, the three nodes
-		// may lead 17, 17 and 15 queues. The mean, rounded down, is 16, so the tolerance is 1.
+		// RabbitMQ promises only that no node leads more queues than the mean, rounded up. So of 49 queues, the three
+		// nodes may lead 17, 17 and 15. The minimum of 15 is 1 less than the mean, rounded down.
 		return areEven(t, "all queues", now.count(""), cluster, 1)
 	})
 }
@@ -105,17 +105,16 @@ const (
 )
 
 // maxAttempts limits how often a test tries to spread the leaders evenly. It is small, so that a success is not due to
-// chance. If RabbitMQ placed the leaders at random, a single attempt of declareWithEvenLeaders would succeed with a
-// probability of 0.07 %, and at least one of five attempts with a probability of 0.4 %. Without a leader locator, no
-// attempt would succeed, because the node to which the client is connected would lead all queues.
+// chance: with random leaders, at least one of five attempts would succeed with a probability of 0.4 %. Without a
+// leader locator, no attempt would succeed, because the node to which the client is connected would lead all queues.
 const maxAttempts = 5
 
-// maxUnstable limits the number of attempts that do not count towards maxAttempts; see the function attempt.
+// maxUnstable limits how often attempt ignores a call of place because a queue has no leader or the leaders still
+// change.
 const maxUnstable = 20
 
-// attempt calls the function place, which should spread the leaders of the queues evenly, until isEven returns true for
-// the leaders. It fails the test when isEven has returned false maxAttempts times. A call of place does not count if,
-// after the call, a queue has no leader or the leaders still change.
+// attempt calls the function place until isEven returns true for the leaders of the queues. It fails the test after
+// maxAttempts calls. A call does not count if, after it, a queue has no leader or the leaders still change.
 func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
 	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {
@@ -135,14 +134,14 @@ func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), is
 	t.Fatalf("%s: the leaders are not spread evenly", what)
 }
 
-// declareWithEvenLeaders declares the queues of a simulation. Each node must lead the same number of entry queues, and
-// the same number of exit queues. The total number of queues that a node leads may differ from the mean by one.
+// declareWithEvenLeaders declares the queues of a simulation, until the nodes lead equally many entry queues and
+// equally many exit queues. Of all queues together, each node may lead one more or one less than the mean.
 func declareWithEvenLeaders(t *testing.T, cluster []*servers.RabbitMQ) {
 	t.Helper()
 	var options testOptions
 	var b *rabbitmq.Broker
 	attempt(t, "declare the queues", cluster[0], func() {
-		if b != nil { // b and its queues belong to the previous attempt
+		if b != nil { // remove the broker and the queues of the previous attempt
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -186,8 +185,8 @@ func awaitReplicas(t *testing.T, cluster []*servers.RabbitMQ) {
 	}, func() any { return output })
 }
 
-// moveLeaders makes one node the leader of all queues. Otherwise, the elections after a restart might spread the
-// leaders evenly by chance, and the test would pass without a rebalance.
+// moveLeaders makes one node the leader of all queues. This ensures that the elections after a restart do not spread
+// the leaders evenly by chance.
 func moveLeaders(t *testing.T, node *servers.RabbitMQ) {
 	t.Helper()
 	move := fmt.Sprintf("[rabbit_quorum_queue:transfer_leadership(Q, '%s') || Q <- rabbit_amqqueue:list()].", node.Node())
@@ -201,10 +200,12 @@ func moveLeaders(t *testing.T, node *servers.RabbitMQ) {
 	}, func() any { return output })
 }
 
-// postStartHook returns the command that a managed node runs after it has started. The command comes from the golden
-// file of the StatefulSet, without the delay before the rebalance. The command writes to its own output instead of the
-// log of the container. The background process of the command inherits this output, so servers.RabbitMQ.Run waits until
-// the background process has ended.
+// postStartHook returns the command that a managed node runs after it has started, from the golden file of the
+// StatefulSet. The command is changed in two ways: it rebalances without delay, and writes to its own output instead of
+// the log of the container.
+//
+// The background process of the command inherits this output, so servers.RabbitMQ.Run waits until the background
+// process has ended.
 func postStartHook(t *testing.T) []string {
 	t.Helper()
 	content, err := os.ReadFile("../../resources/testdata/managed/statefulset-rabbitmq.yaml")

@@ -41,7 +41,7 @@ func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-c
 	return c.out, nil
 }
 
-// part returns the consumer's name in the log of outages.
+// part returns the name of the consumer in the outage log.
 func (c *consumer) part() string { return "consume " + c.queue.String() }
 
 // run delivers messages until ctx ends or the broker is closed.
@@ -51,7 +51,7 @@ func (c *consumer) run(ctx context.Context) {
 	defer cancel()
 	stop := context.AfterFunc(c.broker.running, cancel)
 	defer stop()
-	defer c.broker.outages.Fine(c.part()) // after the consumer has ended, the log must no longer report its outage
+	defer c.broker.outages.Fine(c.part()) // an ended consumer must not count as failed
 
 	delay := newRetries()
 	for ctx.Err() == nil {
@@ -62,10 +62,10 @@ func (c *consumer) run(ctx context.Context) {
 		if delivered > 0 {
 			delay.Reset()
 		}
-		if !errors.Is(err, errConnectionLost) { // lost connections are logged by the type link
+		if !errors.Is(err, errConnectionLost) { // the type link logs lost connections
 			c.broker.outages.Fault(c.part(), err)
 		}
-		_ = delay.wait(ctx, err) // fails only if ctx has ended, which ends the loop
+		_ = delay.wait(ctx, err) // an error means that ctx has ended, and then the loop ends
 	}
 }
 
@@ -191,7 +191,7 @@ func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Deliv
 	case <-s.done:
 		return false, nil
 	case <-ctx.Done():
-		_ = d.Requeue() // Requeue fails only if the session is lost; the server then requeues the message
+		_ = d.Requeue() // if Requeue fails, the session is lost, and the server itself requeues the message
 		return false, ctx.Err()
 	}
 }
@@ -218,15 +218,15 @@ func (c *consumer) end(s *session) error {
 	return fmt.Errorf("consume %s: the broker cancelled the consumer: %w", queue, errQueueGone)
 }
 
-// retire cancels the consumer and requeues the deliveries that the caller has not received. The session ends when the
-// caller has settled the deliveries that the caller has received.
+// retire cancels the consumer and requeues the deliveries that the caller has not received yet. The session ends when
+// the caller has settled all others.
 func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 	s.retire()
 	c.withdraw()
 	c.broker.start(func() { c.requeueAll(s, deliveries) })
 }
 
-// requeueAll requeues the remaining deliveries of a session whose consumer is being cancelled.
+// requeueAll requeues the remaining deliveries of a session whose consumer is being canceled.
 func (c *consumer) requeueAll(s *session, deliveries <-chan amqp.Delivery) {
 	for d := range deliveries {
 		_ = c.track(s, &d).Requeue() // Requeue fails only if the session is lost; the server then requeues the message

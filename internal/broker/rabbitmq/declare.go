@@ -19,16 +19,16 @@ import (
 type declarer struct {
 	topology
 
-	// marked is true once the server has confirmed that the owner exchange names the owner of this simulation; see
-	// declareOwner.
+	// marked is true once the server has confirmed that the owner exchange, which records the owner of the queues,
+	// names the owner of this simulation; see declareOwner.
 	marked atomic.Bool
 
 	mu sync.Mutex
-	// The field unlocated contains the queues that exist without the argument x-queue-leader-locator. Earlier versions
-	// of this program have declared such queues.
+	// unlocated contains the existing queues without the argument x-queue-leader-locator. Earlier versions of this
+	// program have declared such queues.
 	unlocated map[string]bool
 
-	spreading sync.Mutex // held by the method spread while it declares queues
+	spreading sync.Mutex // locked while the method spread declares queues
 	isSpread  bool
 }
 
@@ -41,12 +41,13 @@ var errOtherLocator = errors.New("the queue exists with another leader locator")
 // server selects the node of each leader at random.
 const maxBalanced = 1000
 
-// spread declares all quorum queues of the simulation one after the other, once per declarer.
+// spread declares all quorum queues of the simulation one after the other, so that their leaders are spread over the
+// nodes. It does this once per declarer.
 //
 // A server places the leader of a new queue on the node that leads the fewest queues. It does not count queues that are
-// being declared at the same time. So if a process declared its queues concurrently, all leaders could be on one node.
-// The processes of a simulation start at the same time, but they declare the queues in the same order. So they usually
-// declare the same queue at the same time, which does no harm.
+// being declared, so concurrent declarations could place all leaders on one node. Several processes may call spread at
+// the same time: they declare the queues in the same order, so they usually declare the same queue at the same time,
+// which does no harm.
 //
 // spread returns an error only if the connection is closed. It ignores all other errors, because each caller later
 // declares the queues that it needs.
@@ -71,9 +72,9 @@ func (d *declarer) spread(conn *connection) error {
 	return nil
 }
 
-// open opens a channel and declares the routes on it. If an existing queue has another leader locator than its
-// declaration, the server rejects the declaration and closes the channel. The next attempt then uses a new channel, and
-// omits or adds the leader locator of this queue; see queueError. There is at most one retry per route.
+// open opens a channel and declares the routes on it. If an existing queue has a different leader locator, the server
+// closes the channel. Then open tries again on a new channel, with the leader locator omitted or added for this queue;
+// see queueError. It retries at most once per route.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
 	if err := d.spread(conn); err != nil {
 		return nil, err
@@ -124,13 +125,13 @@ func declareExchange(channel *amqp.Channel, name string) error {
 	return channel.ExchangeDeclare(name, amqp.ExchangeDirect, true, false, false, false, nil)
 }
 
-// declareOwner marks the simulation's queues with their owner: it creates the owner exchange. The argument
-// alternate-exchange of this exchange contains the owner. If the exchange exists and this argument contains another
-// owner, declareOwner returns broker.ErrOtherOwner.
+// declareOwner records the owner of the simulation's queues: it declares the owner exchange, whose argument
+// alternate-exchange contains the owner. If the exchange exists and names another owner, declareOwner returns
+// broker.ErrOtherOwner.
 //
-// One atomic request marks the queues or checks the mark, because the server rejects the declaration of an existing
-// exchange if the argument alternate-exchange differs. The server compares no other argument. The mark is not a queue,
-// because the server cannot check a classic queue whose node is down. An exchange does not depend on one node.
+// The declaration is atomic: the server rejects it if the exchange exists with another alternate exchange. The server
+// compares no other argument. A queue could not store the owner, because the server cannot check a classic queue whose
+// node is down.
 //
 // Nothing is ever published to the owner exchange, and its alternate exchange is never created. The name of the
 // alternate exchange begins with the name of the simulation's exchange, because the permissions of a RabbitMQ user may
@@ -166,9 +167,9 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 	return args
 }
 
-// queueError returns the error for a rejected declaration of a queue. Some servers reject a declaration if only the
-// declaration or only the existing queue has a leader locator. In this case, queueError returns errOtherLocator, and
-// the next declaration of this queue omits or adds the leader locator.
+// queueError returns the error for a rejected declaration of a queue. Some servers reject a declaration with the
+// argument x-queue-leader-locator if the existing queue lacks the argument, and the reverse. In this case, queueError
+// returns errOtherLocator, and the next declaration of this queue omits or adds the argument.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {
@@ -176,8 +177,8 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Toggle the value instead of setting it to true. Between two attempts, another client may delete the queue and
-	// declare it with a leader locator.
+	// Toggle the value. It would be wrong to always set it to true, because another client may have replaced the queue
+	// by one with a leader locator.
 	d.unlocated[r.queue] = !d.unlocated[r.queue]
 	return errOtherLocator
 }

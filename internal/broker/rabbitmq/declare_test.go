@@ -63,7 +63,7 @@ func TestBroker_QueuesWithoutLeaderLocator_AreUsed(t *testing.T) {
 	if err := b.Declare(t.Context()); err != nil {
 		t.Fatalf("declare queues of an earlier version: %v", err)
 	}
-	other := open(t, options) // unlike b, this broker has not seen yet that the queues lack a leader locator
+	other := open(t, options) // a broker that does not know yet that the queues lack a leader locator
 	publish(t, other, entries(), broker.Message{ID: "1"})
 	d := receive(t, consume(t, other, entries(), 1))
 	if err := errors.Join(d.Settler.DeadLetter(t.Context(), broker.Reason{}), other.Close()); err != nil {
@@ -134,7 +134,7 @@ func TestBroker_QueuesWithoutOwnerMark_AreMarkedAndUsed(t *testing.T) {
 	}
 }
 
-func TestBrokerDelete_OptionsWithoutOwner_RemovesTheOwnerMark(t *testing.T) {
+func TestBrokerDelete_NoOwnerInOptions_RemovesTheOwnerExchange(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, servers.AMQPURI(t))
 	options.Owner = "first"
@@ -142,7 +142,7 @@ func TestBrokerDelete_OptionsWithoutOwner_RemovesTheOwnerMark(t *testing.T) {
 	if err := first.Declare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	options.Owner = "" // 'parking purge' knows only the name of the simulation, not its owner
+	options.Owner = "" // like 'parking purge', which does not know the owner
 	purge := open(t, options)
 	if err := purge.Delete(t.Context()); err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestBrokerDelete_OptionsWithoutOwner_RemovesTheOwnerMark(t *testing.T) {
 	}
 }
 
-func TestBrokerExists_OnlyTheOwnerMarkIsLeft_ReturnsTrue(t *testing.T) {
+func TestBrokerExists_OnlyTheOwnerExchangeIsLeft_ReturnsTrue(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -231,7 +231,7 @@ func (p *stallingProxy) passOn(near net.Conn) {
 	}), near)
 }
 
-// gate returns a writer that forwards to w and blocks while the proxy is stalled.
+// gate returns a writer that writes to w, and blocks while the proxy is stalled.
 func (p *stallingProxy) gate(w io.Writer) io.Writer {
 	return writerFunc(func(b []byte) (int, error) {
 		p.mu.Lock()
@@ -261,7 +261,7 @@ func TestDepths_ContextEnds_KeepsTheConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy.stall(true)
-	for range 20 { // 20 exceeds maxAdminRequests, the maximum number of pending requests
+	for range 20 { // more than maxAdminRequests, the maximum number of pending requests
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		_, err := b.Depths(ctx)
 		cancel()
@@ -302,7 +302,7 @@ func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesTheGoChannel(t *testing
 	}
 	polltest.Until(t, "the consumer opens a channel", func() bool { return proxy.sent.Load() > sent })
 	cancel()
-	for range deliveries { // the loop ends when the consumer closes the Go channel, although the server does not answer
+	for range deliveries { // ends when the consumer closes the Go channel, even without an answer from the server
 	}
 	proxy.stall(false)
 	publish(t, b, broker.Queue{Type: event.TypeExit}, broker.Message{ID: "second"})
@@ -373,7 +373,7 @@ func TestDeclare_WithoutPermission_ReturnsErrConfig(t *testing.T) {
 	if err := b.Delete(t.Context()); err != nil {
 		t.Error(err)
 	}
-	// The error text of RabbitMQ determines the remedy in the error of Check, so the text must come from a real server.
+	// Check derives the remedy from the error text of RabbitMQ, so the text must come from a real server.
 	own.ctl(t, "set_vhost_limits", "-p", "/", `{"max-connections": 0}`)
 	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "set_vhost_limits") || !errors.Is(err, broker.ErrNotReady) {
 		t.Errorf("check with a limit of the virtual host: %v", err)

@@ -23,7 +23,7 @@ type delivery struct {
 	previous, next *delivery
 	verdict        verdict
 	removed        bool
-	waiting        time.Time // since when the acknowledgement is delayed, because an earlier delivery is unsettled
+	waiting        time.Time // since when an earlier, unsettled delivery delays the acknowledgement
 }
 
 var _ broker.Settler = (*delivery)(nil)
@@ -52,11 +52,11 @@ func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
 	return nil
 }
 
-// move publishes a copy of the message, waits until the broker has confirmed the copy, and then acknowledges the
-// delivery. While move runs, no other call can settle the delivery. If move fails, the delivery is unsettled again.
+// move publishes a copy of the message, waits for its confirm, and then acknowledges the delivery. Meanwhile, no other
+// call can settle the delivery. If move fails, the delivery is unsettled again.
 //
-// If move fails, the message may exist twice, because the copy may have been published, or may be published later. The
-// message also exists twice if the session ends before the server has received the acknowledgement.
+// After a failure, the message may exist twice, because the copy may have been published or may be published later. It
+// also exists twice if the session ends before the server has received the acknowledgement.
 func (d *delivery) move(ctx context.Context, to laneID, publishing func() amqp.Publishing) error {
 	if err := d.session.settle(d, unsettled, reserved); err != nil {
 		return err

@@ -24,7 +24,7 @@ import (
 
 const (
 	connectTimeout = 10 * time.Second
-	// nextTimeout is how long an attempt to connect may take if another address remains to be tried.
+	// nextTimeout is the timeout of an attempt to connect if there is another address to try.
 	nextTimeout = 5 * time.Second
 	// versionDelay is how long an attempt to connect runs before the client also tries an address of the other IP version
 	// (IPv4 or IPv6). net.Dialer uses the same delay by default.
@@ -48,7 +48,7 @@ type connection struct {
 }
 
 func newConnection(conn *amqp.Connection, w *wire) *connection {
-	closes := conn.NotifyClose(make(chan *amqp.Error, 1)) // the buffer keeps the error until the function reason is called
+	closes := conn.NotifyClose(make(chan *amqp.Error, 1)) // the buffer keeps the error until reason is called
 	return &connection{Connection: conn, wire: w, reason: sync.OnceValue(func() *amqp.Error { return <-closes })}
 }
 
@@ -134,10 +134,9 @@ func (d *dialer) dialTarget(ctx context.Context, target target, others int, role
 	return nil, failures
 }
 
-// addresses returns the IP addresses of a host. The addresses of the IP version that the resolver prefers come first,
-// because there may be no route for the other version. Within each version, the order is random. The parameter others
-// is the number of targets that remain to be tried after this host. The lookup leaves time for these targets; see
-// attemptTimeout.
+// addresses returns the IP addresses of a host in the order in which to try them. The IP version that the resolver
+// prefers comes first, because the other version may have no route. Within each version, the order is random. The
+// lookup leaves time to try the given number of other targets afterwards.
 func (d *dialer) addresses(ctx context.Context, host string, others int) ([]string, error) {
 	if net.ParseIP(host) != nil {
 		return []string{host}, nil
@@ -171,9 +170,8 @@ func otherVersion(addresses []string) string {
 	return ""
 }
 
-// attemptTimeout returns how long one attempt to connect may take. The parameter others is the number of attempts that
-// may follow this attempt. If ctx has a deadline, this attempt and the following attempts share the remaining time
-// equally.
+// attemptTimeout returns the timeout of one attempt to connect, after which up to others attempts may follow. If ctx
+// has a deadline, all these attempts share the remaining time equally.
 func attemptTimeout(ctx context.Context, others int) time.Duration {
 	timeout := connectTimeout
 	if others > 0 {
@@ -186,7 +184,8 @@ func attemptTimeout(ctx context.Context, others int) time.Duration {
 }
 
 // connect makes one attempt to connect to an IP address. If that address responds slowly, connect also tries the
-// fallback address; see dialEither. The returned string is the address to which the connection or the error belongs.
+// fallback address; see dialEither. The returned string is the address of the connection or, after a failure, the
+// address that the error is about.
 func (d *dialer) connect(ctx context.Context, target target, address, fallback string, others int, role string) (*connection, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout(ctx, others))
 	defer cancel()
@@ -198,13 +197,12 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 	return conn, address, err
 }
 
-// dialEither opens a TCP connection to one of two addresses of a host: the preferred address, or the fallback address,
-// which has the other IP version. It tries the fallback address only if the preferred address has not answered within
-// versionDelay. dialEither returns the connection that is open first, and its address. If the fallback address is "",
-// dialEither tries only the preferred address.
+// dialEither opens a TCP connection to the preferred address of a host. If this address has not answered within
+// versionDelay, it also tries the fallback address, which has the other IP version. It returns the first open
+// connection and its address. If the fallback address is "", dialEither tries only the preferred address.
 //
-// If the preferred address fails, dialEither returns the error at once, even if the attempt with the fallback address
-// is still running. dialTarget then tries all remaining addresses, including the fallback address.
+// If the preferred address fails, dialEither returns the error at once. Its caller then tries all remaining addresses,
+// including the fallback address.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))
@@ -292,8 +290,8 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 		}
 		return nil, err
 	}
-	// Remove the credentials, because an open connection does not need them in this field. The client library keeps a
-	// private copy, which remains in memory.
+	// Remove the credentials from the configuration, because an open connection does not need them. The client library
+	// keeps a private copy, which remains in memory.
 	conn.Config.SASL = nil
 	return newConnection(conn, w), nil
 }
@@ -304,7 +302,7 @@ func explainLogin(target target, tried []amqp.Authentication, err error) error {
 	const reason = "the binding has no user name"
 	switch {
 	case errors.Is(err, amqp.ErrSASL):
-		return err // the server offers no login mechanism that the client supports
+		return err // ErrSASL: the client and the server have no login mechanism in common
 	case len(target.logins) == 1:
 		return fmt.Errorf("log in as guest: %s: %w", reason, err)
 	case tried[0].Mechanism() == external:
@@ -340,7 +338,7 @@ func CheckBinding(b binding.Binding) error {
 	return err
 }
 
-// readTargets returns one target for each endpoint of a binding.
+// readTargets returns the connection parameters for each endpoint of a binding.
 func readTargets(b binding.Binding) ([]target, error) {
 	var targets []target
 	for _, endpoint := range b.Endpoints() {

@@ -87,7 +87,7 @@ func TestDial_SeveralAddresses_FirstAddressIsRandom(t *testing.T) {
 			t.Parallel()
 			d, dialed := testDialer(t, tt.uris, tt.hosts)
 			first := map[string]int{}
-			for range 200 { // with a probability of less than 1e-34, one of the three addresses is never the first one
+			for range 200 { // the chance that one of the three addresses never comes first is below 1e-34
 				_, err := d.dial(t.Context(), "publish")
 				if err == nil {
 					t.Fatal("the connection was not refused")
@@ -228,13 +228,13 @@ func TestDial_InvalidBinding_IsReportedOnce(t *testing.T) {
 }
 
 // With TLS 1.3, a server rejects the client certificate with an alert after the handshake. The function open must
-// return the alert, whether or not the client library sends data before it reads the alert.
+// return this alert even if the client library has sent data in the meantime.
 func TestOpen_TLSAlertAfterTheHandshake_ReturnsTheAlert(t *testing.T) {
 	t.Parallel()
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}
 	for range 100 {
 		near, far := net.Pipe()
-		go func() { _, _ = io.Copy(io.Discard, far) }() // the copy ends when the other end of the pipe is closed
+		go func() { _, _ = io.Copy(io.Discard, far) }() // io.Copy returns when the other end of the pipe is closed
 		_, err := open(t.Context(), newWire(alerted{near, alert}, silence), target{}, "test")
 		if !errors.Is(err, alert) || !strings.Contains(remedyOf(err), "requires a client certificate") {
 			t.Fatalf("error is %v with the remedy %q, want %v", err, remedyOf(err), alert)
@@ -242,7 +242,7 @@ func TestOpen_TLSAlertAfterTheHandshake_ReturnsTheAlert(t *testing.T) {
 	}
 }
 
-// alerted is a connection whose reads fail as if the server had rejected the client certificate.
+// alerted is a connection whose reads return a TLS alert, as if the server had rejected the client certificate.
 type alerted struct {
 	net.Conn
 

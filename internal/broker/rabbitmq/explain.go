@@ -30,7 +30,7 @@ func (e *tlsError) Unwrap() error { return e.error }
 // failure is a failed attempt to connect to one address of the server.
 type failure struct {
 	endpoint string // the host and port in the URI
-	address  string // the IP address; "" unless the host has several
+	address  string // the IP address; "" if the host has only one
 	err      error
 }
 
@@ -43,7 +43,7 @@ func (f failure) label() string {
 
 // connectError contains the failures of all addresses of a server. Its text is one line.
 type connectError struct {
-	where    string // the URI without credentials
+	where    string // the URI of the server, without credentials
 	failures []failure
 }
 
@@ -80,8 +80,8 @@ func (e *connectError) Unwrap() []error {
 	return causes
 }
 
-// Is makes errors.Is(err, broker.ErrNotReady) true if at least one failure has a temporary cause; see isNotReady. One
-// such failure is sufficient, because a connection to one address is all that a later attempt needs.
+// Is makes errors.Is(err, broker.ErrNotReady) true if a later attempt may succeed without a change: the failure of at
+// least one address must be temporary; see isNotReady.
 func (e *connectError) Is(target error) bool {
 	return target == broker.ErrNotReady && slices.ContainsFunc(e.failures, func(f failure) bool { return isNotReady(f.err) })
 }

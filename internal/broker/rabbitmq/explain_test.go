@@ -76,7 +76,7 @@ func TestExplainConnectError_NamesTheRemedy(t *testing.T) {
 	}
 }
 
-// A limit or an internal error of the server does not mean that the user's input is wrong.
+// A limit or an internal error of the server is a temporary failure. The user's input may be correct.
 func TestConnectError_ServerCannotServe_IsErrNotReady(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -129,8 +129,7 @@ func TestWithRemedy_ChannelErrorAfterOpening_NamesTheRemedy(t *testing.T) {
 	}
 }
 
-// If the binding has no user name, the client logs in as guest or with its certificate. The error must say which of the
-// two failed.
+// A client without a user name logs in as guest or with its certificate. The error must say which login failed.
 func TestExplainLogin_BindingWithoutUserName_SaysWhichLoginFailed(t *testing.T) {
 	t.Parallel()
 	guest, certificate := &amqp.PlainAuth{}, &amqp.ExternalAuth{}
@@ -166,7 +165,7 @@ func TestReadTarget_ParsesAMQPURIs(t *testing.T) {
 		hostPort string
 		logins   []amqp.Authentication
 		vhost    string
-		tls      string // the server's name; empty means no TLS
+		tls      string // the server name for TLS, or "" without TLS
 	}{
 		{"amqp://", false, "localhost:5672", []amqp.Authentication{guest}, "/", ""},
 		{"amqp://h", false, "h:5672", []amqp.Authentication{guest}, "/", ""},

@@ -18,8 +18,8 @@ func (b *Broker) Interrupt() {
 	}
 }
 
-// CountDials returns a function that returns how often b has tried to open a TCP connection. Call CountDials before b
-// connects, because it replaces the function that opens connections.
+// CountDials counts the attempts of b to open a TCP connection. The returned function returns the number so far. Call
+// CountDials before b connects, because it replaces the function that opens connections.
 func (b *Broker) CountDials() func() int64 {
 	var dials atomic.Int64
 	dialTCP := b.dialer.dialTCP
@@ -30,8 +30,8 @@ func (b *Broker) CountDials() func() int64 {
 	return dials.Load
 }
 
-// HoldsLogins reports whether the field Config.SASL of the administrative connection contains credentials. b must be
-// connected.
+// HoldsLogins reports whether the connection for administrative requests has credentials in its field Config.SASL. b
+// must be connected.
 func (b *Broker) HoldsLogins() bool {
 	b.admin.turn <- struct{}{}
 	defer b.admin.release()

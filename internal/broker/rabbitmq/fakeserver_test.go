@@ -108,11 +108,11 @@ func (c *fakeConnection) serve() {
 
 // receive returns the payload of the next frame, or nil if the frame contains no method.
 func (c *fakeConnection) receive() (channel uint16, payload []byte, err error) {
-	header := make([]byte, 7) // type, channel, size
+	header := make([]byte, 7) // one byte for the type, two for the channel and four for the size
 	if _, err := io.ReadFull(c.in, header); err != nil {
 		return 0, nil, err
 	}
-	payload = make([]byte, binary.BigEndian.Uint32(header[3:])+1) // the payload is followed by the frame-end octet
+	payload = make([]byte, binary.BigEndian.Uint32(header[3:])+1) // the payload and the frame-end octet
 	if _, err := io.ReadFull(c.in, payload); err != nil {
 		return 0, nil, err
 	}
@@ -143,7 +143,7 @@ func (c *fakeConnection) accept(channel uint16, m method) {
 	var body []byte
 	switch m {
 	case connectionStartOK:
-		// Any number of channels, frames of up to 128 KiB, no heartbeat.
+		// The server permits any number of channels and frames of up to 128 KiB, and requests no heartbeat.
 		c.send(0, connectionTune, []byte{0, 0, 0, 2, 0, 0, 0, 0})
 		return
 	case connectionTuneOK, connectionCloseOK, channelCloseOK:
@@ -159,7 +159,7 @@ func (c *fakeConnection) accept(channel uint16, m method) {
 	case channelOpen, queueDelete:
 		body = make([]byte, 4)
 	case queueDeclare:
-		body = make([]byte, 9) // an empty queue name, 0 messages and 0 consumers
+		body = make([]byte, 9) // the reply to queue.declare: an empty name, 0 messages, 0 consumers
 	}
 	c.send(channel, method{m.class, m.number + 1}, body)
 }
@@ -170,17 +170,17 @@ func (c *fakeConnection) sendRejection(channel uint16, r *rejection) {
 	}
 	body := binary.BigEndian.AppendUint16(nil, r.code)
 	body = append(append(body, byte(len(r.reason))), r.reason...)
-	c.send(channel, r.closes, append(body, 0, 0, 0, 0)) // zeros instead of the class and method of the rejected request
+	c.send(channel, r.closes, append(body, 0, 0, 0, 0)) // zeros mean that no class and method are named
 }
 
 // send sends a method. It ignores errors, because the next read from the broken connection fails too.
 func (c *fakeConnection) send(channel uint16, m method, body []byte) {
-	frame := []byte{1} // the type of a frame with a method
+	frame := []byte{1} // frame type 1: a method
 	frame = binary.BigEndian.AppendUint16(frame, channel)
 	frame = binary.BigEndian.AppendUint32(frame, uint32(4+len(body)))
 	frame = binary.BigEndian.AppendUint16(frame, m.class)
 	frame = binary.BigEndian.AppendUint16(frame, m.number)
-	frame = append(append(frame, body...), 0xCE) // the frame-end octet
+	frame = append(append(frame, body...), 0xCE) // the frame-end octet of AMQP
 	_, _ = c.out.Write(frame)
 }
 

@@ -216,7 +216,7 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 		t.Error(err)
 	}
 
-	// Close must not wait until the alarm ends. The test closes another broker, because the test still needs b.
+	// Close must not wait until the alarm ends. Close a separate broker, because the rest of the test uses b.
 	other := open(t, options)
 	polltest.Until(t, "the publishers of the other broker are blocked", func() bool { return put(other) != nil })
 	if err := other.Close(); err != nil {
@@ -233,7 +233,7 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 
 func usesNewPassword(t *testing.T, server *ownServer) {
 	server.ctl(t, "add_user", "rotated", "the first password")
-	t.Cleanup(func() { server.ctl(t, "delete_user", "rotated") }) // runs after the cleanup that closes the broker
+	t.Cleanup(func() { server.ctl(t, "delete_user", "rotated") }) // runs after the broker is closed
 	server.ctl(t, "set_permissions", "rotated", ".*", ".*", ".*")
 	uri, _ := url.Parse(server.URI())
 	var mu sync.Mutex
@@ -268,7 +268,7 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 	if err := b.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for receive(t, deliveries).Message.ID != "2" { // message 1 may be redelivered
+	for receive(t, deliveries).Message.ID != "2" { // skip message 1, which may be redelivered
 	}
 	if strings.Contains(log.String(), "first password") || strings.Contains(log.String(), "second password") {
 		t.Error("a password is in the log")
@@ -312,11 +312,11 @@ type stream struct {
 	consumers sync.WaitGroup
 
 	mu           sync.Mutex
-	moved        sync.Cond // wakes the publisher when a message is acknowledged or the stream stops
+	moved        sync.Cond // the publisher waits for it; signaled when a message is acknowledged or the stream stops
 	published    int
 	confirmed    map[string]int
 	acknowledged map[string]int
-	latest       int // the total number of confirms and acknowledgements; messages flow while this number grows
+	latest       int // the number of confirms and acknowledgements so far, which grows while messages flow
 }
 
 // backlog is the number of unacknowledged messages at which the method stream.publish pauses.

@@ -18,7 +18,7 @@ import (
 // errRejected ends a session in which the broker has rejected a message.
 var errRejected = errors.New("the broker rejected messages: the queue may be full, or without a leader")
 
-// outgoing is a message that a lane has accepted and that the broker has not confirmed yet.
+// outgoing is a message that was accepted for publishing and that the broker has not confirmed yet.
 type outgoing struct {
 	publishing amqp.Publishing
 	confirmed  func()
@@ -26,12 +26,12 @@ type outgoing struct {
 	published  bool   // whether the message was published at least once
 }
 
-// lane publishes the messages of one routing key on a channel of its own. So if a queue does not confirm its messages,
-// other queues are not delayed. A lane keeps each message until the broker has confirmed the message.
+// lane publishes the messages of one routing key on its own channel, so that a queue that does not confirm its messages
+// does not delay other queues. A lane keeps each message until the broker has confirmed it.
 //
-// A session of the lane uses one channel. When the channel is lost, the session ends at once. When the broker rejects
-// or returns a message, the session ends as soon as the broker has answered all published messages. The next session
-// declares the queues again, and publishes the unconfirmed messages again.
+// A session is the use of one channel by a lane. It ends at once if the channel is lost. If the broker rejects or
+// returns a message, it ends after the broker has answered all published messages. The next session declares the queues
+// again, and publishes the unconfirmed messages again.
 type lane struct {
 	link     *link
 	declare  func(*connection) (*amqp.Channel, error) // opens a channel and declares the queues and the exchange
@@ -43,7 +43,7 @@ type lane struct {
 	part     string // the name of the lane in the outage log
 
 	slots chan struct{} // a semaphore: each unconfirmed message holds a slot
-	wake  chan struct{} // receives a value when a message is put into the lane
+	wake  chan struct{} // receives a value when a message is added to unsent
 
 	mu     sync.Mutex
 	unsent []*outgoing // oldest first
@@ -83,7 +83,7 @@ func (l *lane) acquireSlot(ctx context.Context, closed <-chan struct{}) error {
 	}
 }
 
-// confirm frees the slot of m and calls the callback of m.
+// confirm handles the confirm of m: it frees the slot for another message and calls the callback of m.
 func (l *lane) confirm(m *outgoing) {
 	<-l.slots
 	l.metrics.unconfirmed.Dec()
@@ -126,7 +126,7 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// awaitWork waits until there are unsent messages. It returns false if ctx ends first.
+// awaitWork waits until the lane has a message to publish. It returns false if ctx ends first.
 func (l *lane) awaitWork(ctx context.Context) bool {
 	for !l.hasWork() {
 		select {
@@ -162,7 +162,7 @@ func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 	}()
 	rest, err := s.send(ctx)
 	close(s.inFlight)
-	// If the AMQP channel is closed, the client library reports all messages as unconfirmed, so this wait always ends.
+	// This wait always ends: when the AMQP channel closes, the client library reports all messages as unconfirmed.
 	<-collected
 	l.putBack(append(s.unconfirmed, rest...))
 	_ = s.channel.Close() // the server may have closed the channel already
@@ -183,9 +183,8 @@ func (l *lane) open(conn *connection) (*sending, error) {
 		lane:    l,
 		channel: channel,
 		closes:  channel.NotifyClose(make(chan *amqp.Error, 1)),
-		// The Go channel has room for the returns of all unconfirmed messages. If the Go channel were full, the client
-		// library would discard a return after 5 s, and the confirm of the returned message would then count as a
-		// success.
+		// The Go channel has room for the returns of all unconfirmed messages. If it were full, the client library
+		// would discard a return after 5 s, and the returned message would count as confirmed.
 		returns:  channel.NotifyReturn(make(chan amqp.Return, cap(l.slots))),
 		inFlight: make(chan flight, cap(l.slots)),
 		refused:  make(chan struct{}),
@@ -193,8 +192,8 @@ func (l *lane) open(conn *connection) (*sending, error) {
 	}, nil
 }
 
-// sending is one session of a lane. It has two goroutines: the sender publishes messages, and the collector
-// receives the confirms.
+// sending publishes the messages of a lane over one channel. It has two goroutines: the sender publishes messages, and
+// the collector receives the confirms.
 type sending struct {
 	lane    *lane
 	channel *amqp.Channel
@@ -204,23 +203,22 @@ type sending struct {
 	inFlight chan flight   // published messages that the sender passes to the collector
 	refused  chan struct{} // closed by the collector when a message is rejected or returned, or the AMQP channel is lost
 
-	// Only the collector uses the following fields until the collector ends.
+	// Until the collector ends, only the collector uses the following fields.
 	returned    map[string]struct{} // the IDs of returned messages
 	unconfirmed []*outgoing
 	confirmed   int
 }
 
-// flight is a published message that the server has not answered yet. Each flight has its own confirmation object of
-// the client library, although a shared listener for all confirms would cost less. The client library can report a
-// rejected message to such a listener as confirmed: this happens if one confirm covers several messages and arrives
-// before the library has processed an earlier rejection.
+// flight is a published message that the server has not answered yet. It has its own confirmation object of the client
+// library. A shared listener for all confirms would cost less, but could report a rejected message as confirmed. This
+// happens if one confirm covers several messages and arrives before the library has processed an earlier rejection.
 type flight struct {
 	message *outgoing
 	answer  *amqp.DeferredConfirmation
 }
 
-// send publishes the messages of the lane until the session ends. It returns why the session ended, and the
-// messages that it took from the lane but did not publish.
+// send publishes the waiting messages until the session ends. It returns the error that ended the session, and the
+// messages that it took but did not publish.
 func (s *sending) send(ctx context.Context) (rest []*outgoing, err error) {
 	var batch []*outgoing
 	for {
@@ -255,7 +253,7 @@ func (s *sending) publish(m *outgoing) error {
 		return err
 	}
 	m.published = true
-	s.inFlight <- flight{message: m, answer: answer} // never blocks: inFlight has room for all unconfirmed messages
+	s.inFlight <- flight{message: m, answer: answer} // does not block: there is room for all unconfirmed messages
 	return nil
 }
 
@@ -274,9 +272,8 @@ func (s *sending) collect() {
 	}
 }
 
-// await waits until the server has answered a published message. A server returns an unroutable message before it
-// confirms the message. So when the confirm has arrived, the return is already in the field "returned" or in the Go
-// channel "returns".
+// await waits until the server has answered a published message. For an unroutable message, the server sends a return
+// before the confirm. So once the confirm has arrived, the return is in the map returned or in the Go channel returns.
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {
 		select {
@@ -299,12 +296,12 @@ func (s *sending) await(f flight) {
 	s.lane.confirm(f.message)
 }
 
-// noteReturn records the ID of a returned message. The lane publishes again all unconfirmed messages with this ID. If
-// the ID is empty, the lane publishes again all unconfirmed messages that have no ID, because duplicates are better
-// than a lost message.
+// noteReturn records that the server has returned a message. The unconfirmed messages with the same ID are then
+// published again. An empty ID stands for all messages without an ID, because duplicates are better than a lost
+// message.
 func (s *sending) noteReturn(r amqp.Return, open bool) {
 	if !open {
-		s.returns = nil // the Go channel is closed, and a select never chooses a nil channel
+		s.returns = nil // the library has closed the channel; unlike a closed channel, a nil channel is never ready
 		return
 	}
 	s.returned[r.MessageId] = struct{}{}
@@ -323,8 +320,8 @@ func (s *sending) keepUnconfirmed(m *outgoing) {
 	s.unconfirmed = append(s.unconfirmed, m)
 }
 
-// reason returns why the session ended. The result is the error with which the server closed the channel, or
-// errQueueGone if a message was unroutable. In all other cases, the result is err.
+// reason returns why the session ended: the error with which the server closed the channel, or errQueueGone if no queue
+// received a message. Otherwise, it returns err.
 func (s *sending) reason(err error) error {
 	select {
 	case closed := <-s.closes:
@@ -339,15 +336,14 @@ func (s *sending) reason(err error) error {
 	return err
 }
 
-// errConnectionLost is the error with which a session ends when its connection is lost.
+// errConnectionLost ends a session whose connection was lost.
 var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
-// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost. This
-// error contains the reason and the remedy if they are known.
+// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost and
+// contains the reason and the remedy, if they are known.
 //
 // RabbitMQ may close the whole connection because of one request, for example after an internal error. Only the error
-// of the failed request contains the reason. lostOr wraps an err that contains the reason, and replaces any other err
-// by the reason.
+// of that request contains the reason, so lostOr wraps it. lostOr replaces any other error with the reason.
 func lostOr(conn *connection, err error) error {
 	if !conn.IsClosed() {
 		return err

@@ -19,10 +19,10 @@ import (
 type link struct {
 	// connect makes one attempt to open a connection.
 	connect func(ctx context.Context) (*connection, error)
-	outages *outage.Log            // all links of a broker share this log, because they fail together
+	outages *outage.Log            // shared by all links of a broker, because they fail together
 	part    string                 // the name of the connection in the log of outages
 	lost    *atomic.Pointer[error] // points to Broker.lost, which all links of the broker share
-	blocks  *outage.Log            // logs when the server blocks the connection
+	blocks  *outage.Log            // logs the periods in which the server blocks the connection
 	gauges  linkGauges
 	closed  <-chan struct{} // closed when the broker is closed
 
@@ -114,8 +114,8 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// blockReminder is the interval at which a link reports that the server still blocks the connection. It must be shorter
-// than a minute, because an outage.Log regards a fault as over a minute after the last report.
+// blockReminder is the interval at which a blocked connection is reported again. It must be shorter than a minute,
+// because an outage.Log assumes that a failure is over if it is not reported again for a minute.
 const blockReminder = 30 * time.Second
 
 // watch reports in the log and in the metrics when the server blocks the connection, and when the connection is lost.
@@ -138,7 +138,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 			return
 		case blocking, open := <-blocks:
 			if !open {
-				blocks = nil // the connection is closed, and the Go channel "closes" will contain the reason
+				blocks = nil // the connection is closed, and closes is about to deliver the reason
 				continue
 			}
 			l.reportBlocked(blocking)

@@ -50,8 +50,8 @@ func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 	}
 }
 
-// One link cannot connect, because its attempts time out. Meanwhile, the other links connect again. The outage must
-// last until all links are connected.
+// The connections of a broker share one outage, which lasts until all of them are open again. Here, one connection
+// attempt times out while the others succeed.
 func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 			_, _ = broker.publish.get(ctx) // the call returns when ctx ends
 		}()
 		time.Sleep(attempt + time.Second)
-		broker.outages.Fine(broker.consume.part, broker.admin.part) // report that the other two links have connected
+		broker.outages.Fine(broker.consume.part, broker.admin.part) // the other two links have connected
 		time.Sleep(2 * attempt)
 		cancel()
 		<-done

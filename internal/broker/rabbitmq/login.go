@@ -14,8 +14,8 @@ type login struct {
 	properties amqp.Table
 }
 
-// Response returns the credentials. Before that, it adds the capability authentication_failure_close to the properties.
-// The client library sends the properties together with the credentials.
+// Response returns the credentials. It also adds the capability authentication_failure_close to the client properties,
+// which the client library sends together with the credentials.
 func (l login) Response() string {
 	if capabilities, ok := l.properties["capabilities"].(amqp.Table); ok {
 		capabilities["authentication_failure_close"] = true
@@ -23,8 +23,8 @@ func (l login) Response() string {
 	return l.Authentication.Response()
 }
 
-// announced wraps each mechanism in the type login. The method login.Response modifies the table properties, so this
-// must be the table that the client library sends to the server.
+// announced wraps each mechanism in the type login, which modifies the given table of client properties. It must be the
+// table that the client library sends to the server.
 func announced(mechanisms []amqp.Authentication, properties amqp.Table) []amqp.Authentication {
 	logins := make([]amqp.Authentication, len(mechanisms))
 	for i, mechanism := range mechanisms {

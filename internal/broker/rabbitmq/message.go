@@ -205,7 +205,7 @@ func isServerHeader(name string) bool {
 // sizeOf returns an upper bound for the encoded size of a header's value. The size does not include the type
 // and the name.
 func sizeOf(value any) int {
-	const fixed = 16 // upper bound in bytes for a number, a boolean or a time, and for the length prefix of any other value
+	const fixed = 16 // the maximum size in bytes of a number, a boolean, a time, or the length prefix of another value
 	switch v := value.(type) {
 	case string:
 		return fixed + len(v)

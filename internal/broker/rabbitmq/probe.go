@@ -41,7 +41,7 @@ func (b *Broker) probePublish(ctx context.Context) error {
 		return err
 	}
 	if err := b.publish.blockedError(); err != nil {
-		return err // the server would not answer a request before it unblocks the connection
+		return err // while the server blocks the connection, it answers no request
 	}
 	done := make(chan error, 1)
 	if !b.start(func() { done <- publishProbe(ctx, conn, b.topology.exchange) }) {
@@ -64,7 +64,7 @@ func (b *Broker) probePublish(ctx context.Context) error {
 }
 
 // publishProbe publishes a message that no queue receives, and waits until the server confirms the message. If the
-// server has rejected a request, the error contains the remedy.
+// server has rejected a request, the error says what the user can do.
 func publishProbe(ctx context.Context, conn *connection, exchange string) error {
 	if err := publishUnrouted(ctx, conn, exchange); err != nil {
 		return withRemedy(lostOr(conn, err))

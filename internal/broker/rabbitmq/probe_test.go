@@ -22,8 +22,8 @@ func TestBrokerProbe_UsableServer_ChangesNoQueue(t *testing.T) {
 	awaitDepths(t, b, broker.Depths{})
 }
 
-// After a successful probe, the next probe must not declare the queues again: with many partitions, this takes hundreds
-// of requests.
+// Probe must declare the queues only until it succeeds, because a declaration of many partitions takes hundreds of
+// requests.
 func TestBrokerProbe_Repeated_DeclaresTheQueuesOnce(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
@@ -108,7 +108,7 @@ func TestBrokerProbe_ServerAcceptsNoMessages_ErrorContainsTheRemedy(t *testing.T
 		t.Fatal(err)
 	}
 	control("set_vm_memory_high_watermark", "0")
-	// The first broker has connected before the alarm. The second broker connects while the alarm is active.
+	// The first broker was connected before the memory alarm. The second broker connects during the alarm.
 	for _, b := range []*rabbitmq.Broker{admin, open(t, options)} {
 		polltest.Until(t, "the alarm is reported", func() bool {
 			err := b.Probe(t.Context())

@@ -10,13 +10,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// laneID identifies a queue to which messages are published. There is one lane per queue.
+// laneID identifies a lane: the publisher for one queue.
 type laneID struct {
 	kind laneKind
-	of   broker.Queue // an entry or exit queue; not set if the kind is toDead
+	of   broker.Queue // the entry or exit queue; unset for the dead-letter queue
 }
 
-// laneKind says to which queue a lane publishes.
+// laneKind is the kind of queue to which a message is published.
 type laneKind int
 
 const (
@@ -100,8 +100,8 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 	return l, nil
 }
 
-// routesOf returns the routing key of a lane. It also returns the routes whose queues must exist before the lane
-// publishes, so that no message is lost.
+// routesOf returns the routing key of the messages that a lane publishes. It also returns the queues that must exist
+// before a message is published, so that no message is lost.
 func (b *Broker) routesOf(id laneID) (key string, routes []route) {
 	switch id.kind {
 	case toRetry:

@@ -30,8 +30,8 @@ const (
 	// lost, the server counts one more delivery for every message that was unsettled in this session. With one lost
 	// session every three seconds, a message reaches the limit after 50 minutes.
 	//
-	// The limit must also be low enough to stop a message whose every delivery crashes the consumer. Malformed messages
-	// never reach the limit, because the processor dead-letters them at their first delivery.
+	// The limit must also be low enough to dead-letter a message that crashes the consumer at each delivery. Malformed
+	// messages never reach the limit, because the processor dead-letters them at their first delivery.
 	DefaultDeliveryLimit = 1000
 	DefaultWindow        = 1024
 )
@@ -147,11 +147,11 @@ type Broker struct {
 	outages  *outage.Log
 	lost     atomic.Pointer[error] // why a connection was lost since the last call of Ping; nil if no connection was lost
 
-	publish *link // used only for publishing, because the server may stop reading from a connection that publishes
+	publish *link // only for publishing: during an alarm, the server stops reading from each connection that publishes
 	consume *link
 	admin   *link
 
-	adminSlots chan struct{} // contains one element per administrative request in progress
+	adminSlots chan struct{} // a semaphore: contains one element per administrative request in progress
 
 	unconfirmed tally.Tally
 
@@ -176,7 +176,7 @@ func New(c Config, d Dependencies) (*Broker, error) {
 		return nil, fmt.Errorf("configure the broker: %w", err)
 	}
 	if d.Binding == nil {
-		return nil, errors.New("configure the broker: it has no binding: set Dependencies.Binding")
+		return nil, errors.New("configure the broker: Dependencies.Binding is missing")
 	}
 	metrics, err := newMetrics(d.Registerer)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// The limits for the number and the total size of the dead letters that DeadLetterReasons examines.
+// maxExamined and maxExaminedBytes limit the number and the total size of the dead letters that DeadLetterReasons
+// reads.
 const (
 	maxExamined      = 1000
 	maxExaminedBytes = 64 << 20
@@ -32,7 +33,7 @@ func (a *administration) deadReasons(dead route) (reasons []broker.Reason, err e
 		letter, found, err := a.channel.Get(dead.queue, false)
 		switch {
 		case isNotFound(err):
-			return nil, a.open() // the server closes the channel when a queue does not exist
+			return nil, a.open() // reopen the channel, which the server closes if a queue does not exist
 		case err != nil:
 			return nil, fmt.Errorf("examine queue %s: %w", dead.queue, err)
 		case !found:

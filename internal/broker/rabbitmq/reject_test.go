@@ -37,7 +37,7 @@ var operations = map[string]func(context.Context, *rabbitmq.Broker) error{
 	"Ping": func(ctx context.Context, b *rabbitmq.Broker) error { return b.Ping(ctx) },
 }
 
-// rejecting returns a function for startFakeServer. This function rejects every request whose method is m. It also
+// rejecting returns a function for startFakeServer that rejects every request with the method m. The function also
 // rejects every passive declaration of an exchange, as if the exchange did not exist.
 func rejecting(m method, r rejection) func(request) *rejection {
 	return func(q request) *rejection {
@@ -51,7 +51,6 @@ func rejecting(m method, r rejection) func(request) *rejection {
 	}
 }
 
-// For each of these errors, RabbitMQ closes the whole connection, not only the channel.
 func TestBroker_ServerClosesTheConnection_ErrorContainsTheReasonAndTheRemedy(t *testing.T) {
 	t.Parallel()
 	const majority = "a quorum queue needs a majority of the nodes"
@@ -118,8 +117,8 @@ func TestBrokerProbe_ServerClosesTheChannel_ErrorContainsTheRemedy(t *testing.T)
 	checkText(t, "Probe", open(t, options).Probe(t.Context()), []string{"write access to exchange", "grant the user the permissions"})
 }
 
-// The server uses the same code for a queue that does not exist and for an unavailable queue. But an unavailable queue
-// may contain messages.
+// RabbitMQ uses the same error code for a missing queue and for an unavailable queue. An unavailable queue may contain
+// messages, so it must not count as missing.
 func TestBroker_QueueIsUnavailable_IsNotRegardedAsMissing(t *testing.T) {
 	t.Parallel()
 	inspections := []string{"Depths", "CheckQueue", "Exists", "Delete", "DeadLetterReasons"}
@@ -193,8 +192,8 @@ func TestDepths_ClassicQueueOnDeadNode_ReturnsErrorUntilTheNodeStarts(t *testing
 	})
 }
 
-// Delete skips the queues on a dead node. The next call of Delete must find these queues, although Delete usually stops
-// its search after four successive partitions without queues (maxGap).
+// Delete cannot delete queues on a dead node. The next call of Delete must find these queues, although Delete usually
+// gives up after four successive partitions without queues (maxGap).
 func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 2, servers.RabbitMQOptions{})

@@ -8,7 +8,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// remedy says what to do about an error with which RabbitMQ, or the client library, ends a connection or a channel.
+// remedy is the advice for an error with which RabbitMQ or the client library ends a connection or a channel.
 type remedy struct {
 	code int
 	// text is a part of the error's reason. If it is empty, the remedy applies to every reason.
@@ -73,7 +73,7 @@ var remedies = []remedy{
 // change of settings helps. Disconnecting other clients would not help.
 const raiseChannels = "raise channel_max in rabbitmq.conf, or use fewer partitions"
 
-// find returns the first element of remedies that matches an error. If none matches, it returns the zero remedy.
+// find returns the first entry of remedies that matches an error, or the zero value if no entry matches.
 func find(err *amqp.Error) remedy {
 	for _, row := range remedies {
 		if err.Code == row.code && strings.Contains(err.Reason, row.text) {
@@ -83,8 +83,8 @@ func find(err *amqp.Error) remedy {
 	return remedy{}
 }
 
-// withRemedy adds a remedy to an error with which the server has ended a connection or a channel. If no remedy is
-// known, if the error has another cause, or if it already contains the remedy, withRemedy returns it unchanged.
+// withRemedy adds a remedy, if one is known, to an error with which the server has closed a connection or a channel. It
+// returns other errors unchanged, and also errors that already contain the remedy.
 func withRemedy(err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok {

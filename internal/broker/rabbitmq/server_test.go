@@ -264,7 +264,7 @@ func TestBroker_DeletedQueues_AreDeclaredAgain(t *testing.T) {
 		if err := d.delete(channel); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the first iteration may declare missing objects again; the second must find all objects
+		for range 2 { // the first pass may declare missing objects again; in the second pass, none may be missing
 			publish(t, b, entries(), broker.Message{ID: "after " + d.name})
 			settleEachWay(t, b, deliveries)
 		}
@@ -344,11 +344,10 @@ func TestBroker_QueueHasOtherSettings_PublisherRetriesUntilTheQueueIsDeleted(t *
 	assertOneOutage(t, log, began)
 }
 
-// assertOneOutage checks that the log contains the start and the end of exactly one outage. The parameter began is a
-// time before the outage.
+// assertOneOutage checks that the log contains the start and the end of exactly one outage, which started after began.
 func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
-	const reminder = 30 * time.Second // while an outage lasts, the start is logged again at this interval
+	const reminder = 30 * time.Second // the interval at which the log repeats the start of a lasting outage
 	most := 1 + int(time.Since(began)/reminder)
 	down, up := strings.Count(log.String(), "The broker is unavailable"), strings.Count(log.String(), "available again")
 	if down < 1 || down > most || up != 1 {
@@ -356,8 +355,8 @@ func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	}
 }
 
-// Delete must keep a queue or an exchange that has a name of the simulation but other settings, because the simulation
-// did not declare it.
+// A queue or an exchange can have a name of the simulation, but other settings. Then another program has declared it,
+// so Delete must keep it.
 func TestBrokerDelete_ObjectsWithOtherSettings_AreNotDeleted(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
@@ -464,7 +463,7 @@ func TestBroker_ReadsTheBindingBeforeEachAttemptToConnect(t *testing.T) {
 		return reads >= 5
 	})
 	mu.Lock()
-	current = uri // the next attempt to connect uses the correct address
+	current = uri // from now on, the binding contains the correct address
 	mu.Unlock()
 	<-confirmed
 	receive(t, deliveries)

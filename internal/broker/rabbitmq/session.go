@@ -12,20 +12,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// gapPatience is the maximum time that an acknowledgement waits for earlier deliveries to be settled; see the type
-// session.
+// gapPatience is the maximum time that an acknowledgement waits for a gap to close. A gap is an unsettled delivery
+// before settled ones; see the type session.
 const gapPatience = 250 * time.Millisecond
 
 // session consumes from one queue over one AMQP channel, and keeps the deliveries that the server regards as unsettled.
 // After the setup, only the goroutine that executes the method run uses the channel.
 //
-// A single request acknowledges all deliveries before the first unsettled delivery. An unsettled delivery is a gap if
-// later deliveries are settled.
+// A single request acknowledges all deliveries before the first unsettled delivery. An unsettled delivery is called a
+// gap if later deliveries are settled. Settled deliveries after a gap wait until the gap is settled, but at most for
+// gapPatience. Then they are acknowledged individually. If more than half of the prefetch waits, all of them are
+// acknowledged individually at once, so that a slow message does not stall other messages.
 //
-// The acknowledgement of a delivery after a gap waits for the gap to close, but at most for gapPatience. After that,
-// the delivery is acknowledged individually. If the number of waiting deliveries exceeds half of the prefetch, all of
-// them are acknowledged individually at once, so that a slow message does not stall other messages. Individual
-// acknowledgements should be rare, because each of them costs the server half as much as the delivery itself.
+// Individual acknowledgements should be rare: each of them costs the server half as much as the delivery itself.
 type session struct {
 	channel  *amqp.Channel
 	queue    string
@@ -37,19 +36,19 @@ type session struct {
 	reason   error         // why the server closed the AMQP channel, or nil; valid when the session has ended
 
 	mu        sync.Mutex
-	err       error // why deliveries can no longer be settled; nil while they can
+	err       error // why deliveries can no longer be settled, or nil
 	retiring  bool  // whether the session must cancel the consumer
-	cancelled bool  // whether the request to cancel the consumer was already put into an outbox
+	cancelled bool  // whether the session has already requested to cancel the consumer
 	// unanswered is true if the session has sent settlements after its request to cancel the consumer. A settlement has
-	// no reply, and the server may discard it if the channel closes before the queue has received it. So the session
-	// makes another request, which the queue answers, before it closes the channel; see the method send.
+	// no reply, and the server may discard it if the channel closes too early. So before the session closes the
+	// channel, it makes another request and waits for the reply; see the method send.
 	unanswered bool
-	drained    bool // whether the session will receive no more deliveries
+	drained    bool // true if the session will receive no more deliveries
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
 	// order of their tags.
 	first, last *delivery
-	// The slice settled contains those deliveries of the linked list that the consumer has settled, in the order in
-	// which they were settled. Their settlements have not been sent to the server yet.
+	// settled contains the deliveries that the consumer has settled, but whose settlements have not been sent to the
+	// server yet. They are in the order in which they were settled.
 	settled []*delivery
 }
 
@@ -58,7 +57,7 @@ type verdict uint8
 
 const (
 	unsettled verdict = iota
-	reserved          // a copy is being published to another queue; the delivery is acknowledged after that
+	reserved          // a copy is being published to another queue; then the delivery is acknowledged
 	acknowledged
 	requeued
 )
@@ -84,8 +83,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict on a delivery from the first given verdict to the second. It returns broker.ErrSettled if
-// the delivery does not have the first verdict.
+// settle changes how a delivery is settled: from one verdict, such as unsettled, to another, such as acknowledged. It
+// returns broker.ErrSettled if the delivery does not have the first verdict.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +113,7 @@ func (s *session) finish(err error) {
 	async.Notify(s.wake)
 }
 
-// retire makes the session cancel its consumer. The session ends when all deliveries are settled.
+// retire makes the session cancel its consumer, and end once all deliveries are settled.
 func (s *session) retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +144,7 @@ func (s *session) run() {
 		case s.reason = <-s.closes:
 			return
 		}
-		runtime.Gosched() // let other goroutines settle more deliveries first: a single request can acknowledge many
+		runtime.Gosched() // let other goroutines settle more deliveries, because one request can acknowledge many
 		s.plan(&out, time.Now())
 		if err := s.send(&out); err != nil {
 			return
@@ -160,8 +159,7 @@ func (s *session) run() {
 // of a failed request does not contain the reason.
 func (s *session) close() {
 	_ = s.channel.Close() // Close fails if the server has already closed the channel
-	// This receive does not block, because the AMQP channel is closed by now: the client library closes s.closes when
-	// it closes the AMQP channel.
+	// This receive does not block: the client library closes s.closes when it closes the AMQP channel.
 	if reason := <-s.closes; reason != nil && s.reason == nil {
 		s.reason = reason
 	}
@@ -172,14 +170,13 @@ type outbox struct {
 	requeues []uint64
 	prefix   uint64 // acknowledge all deliveries up to this tag; 0 for none
 	singles  []uint64
-	patience time.Duration // how long the first waiting acknowledgement may still wait; 0 if no acknowledgement waits
+	patience time.Duration // the time until the oldest waiting acknowledgement must be sent; 0 if none waits
 	cancel   bool          // whether to cancel the consumer of this session
-	flush    bool          // whether to call the method flush after the other requests of this outbox
+	flush    bool          // whether to call flush after the other requests
 	last     bool          // whether this is the last outbox of the session
 }
 
-// plan fills the outbox with the settlements that are due. It removes the deliveries of these settlements from the list
-// of unsettled deliveries.
+// plan fills the outbox with the settlements that are due. Their deliveries no longer count as unsettled.
 func (s *session) plan(out *outbox, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,13 +199,13 @@ func (s *session) plan(out *outbox, now time.Time) {
 	out.flush = out.last && s.unanswered
 }
 
-// settles reports whether the outbox contains a settlement.
+// settles reports whether the outbox contains acknowledgements or requeues.
 func (out *outbox) settles() bool {
 	return len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0
 }
 
-// planSingles adds acknowledgements of single deliveries to the outbox. It acknowledges only those deliveries that must
-// not wait any longer for a gap to close; see the type session.
+// planSingles adds acknowledgements of single deliveries to the outbox, for deliveries that must not wait any longer
+// for an earlier delivery to be settled. Other acknowledgements cover all deliveries up to a tag.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -222,7 +219,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
-			break // the following deliveries began to wait at the same time or later, so none of them is due
+			break // the later deliveries have waited no longer, so none of them is due
 		}
 		out.singles = append(out.singles, d.tag)
 		s.remove(d)
@@ -244,19 +241,16 @@ func (s *session) remove(d *delivery) {
 	d.previous, d.next, d.removed = nil, nil, true
 }
 
-// send sends the requests in the outbox. It sends the requeues before the acknowledgements. Otherwise, the
-// acknowledgement of all deliveries up to out.prefix would include requeued deliveries.
+// send sends the requests in the outbox. It requeues deliveries first. Otherwise, the acknowledgement of all deliveries
+// up to out.prefix would include the requeued ones.
 //
-// The session closes the channel only after a request that the queue itself answers. Usually, this request is the
-// cancellation of the consumer. If settlements follow the cancellation, the request is a basic.get; see the method
-// flush.
+// The queue must have received all settlements (acknowledgements and requeues) before the session closes the channel.
+// At any time, at most 32 settlements of a channel are on their way to a quorum queue (SOFT_LIMIT in
+// rabbit_fifo_client.erl). The server holds back the others, and would discard them when the channel is closed. So the
+// session first waits for the reply to a request that the queue itself answers: the cancellation of the consumer, or a
+// basic.get if settlements follow the cancellation (see the method flush).
 //
-// Without this answer, settlements could be discarded when the channel is closed. At any time, at most 32 settlements
-// of a channel are on their way to a quorum queue (SOFT_LIMIT in rabbit_fifo_client.erl). The server holds back all
-// further settlements, and discards them when the channel is closed. When the queue has answered the request, no
-// settlements are held back any more.
-//
-// Settlements can still be lost when the leader of the queue changes. The queue then delivers the messages again.
+// If the leader of the queue changes, settlements can still be lost. The queue then delivers the messages again.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
@@ -282,9 +276,9 @@ func (s *session) send(out *outbox) error {
 	return nil
 }
 
-// flush waits until the server has passed all earlier settlements to the queue; see the method send. To this end, flush
-// requests a message with basic.get, because the queue itself answers this request. If there is a message, flush
-// requeues the message, which then counts as redelivered.
+// flush waits until the queue has received all earlier settlements; see the method send. For this purpose, flush
+// requests a message with basic.get, which the queue itself answers. flush requeues the message, if there is one. The
+// message then counts as redelivered.
 func (s *session) flush() error {
 	d, ok, err := s.channel.Get(s.queue, false)
 	if err != nil || !ok {

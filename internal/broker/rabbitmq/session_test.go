@@ -12,13 +12,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// planned is a session together with a model of the server. The model records which deliveries are unsettled on
-// the server.
+// planned is a session and a model of the server, which records the deliveries that are unsettled on the server.
 type planned struct {
 	session   *session
 	now       time.Time
 	delivered uint64
-	held      map[uint64]*delivery // the deliveries that are unsettled on the server
+	held      map[uint64]*delivery // the deliveries that the server regards as unsettled
 	out       outbox
 }
 
@@ -38,9 +37,8 @@ func (p *planned) deliver() *delivery {
 	return d
 }
 
-// flush lets the session plan its requests, and applies them to the model of the server. It returns an error if a
-// request settles a delivery that the server no longer holds, or settles a delivery with another verdict than the
-// consumer did.
+// flush lets the session plan its requests, and applies them to a model of the server. It returns an error if a request
+// settles a delivery that the server no longer holds, or does not do what the consumer decided for the delivery.
 func (p *planned) flush() error {
 	p.session.plan(&p.out, p.now)
 	for _, tag := range p.out.requeues {
@@ -75,8 +73,7 @@ func (p *planned) receive(tag uint64, verdict verdict) error {
 	return nil
 }
 
-// settledButHeld counts the deliveries that the session has settled, but that are still unsettled on the
-// server.
+// settledButHeld counts the deliveries that the consumer has settled, but whose settlement has not reached the server.
 func (p *planned) settledButHeld() int {
 	count := 0
 	for _, d := range p.held {
@@ -87,8 +84,7 @@ func (p *planned) settledButHeld() int {
 	return count
 }
 
-// settleAtRandom settles a delivery in a random way. If the delivery was settled before, settling it must
-// return an error.
+// settleAtRandom settles a delivery in a random way. A second settlement of the same delivery must return an error.
 func (p *planned) settleAtRandom(t *rapid.T, tag uint64) {
 	d := p.held[tag]
 	from, wrong := d.verdict, false
@@ -235,5 +231,5 @@ func TestSession_SettlementsAfterCancellation_AreFollowedByAFlush(t *testing.T) 
 	p.session.retire()
 	plan(outbox{cancel: true})
 	p.session.markDrained()
-	plan(outbox{last: true}) // the field flush is false, because no delivery was settled after the consumer was cancelled
+	plan(outbox{last: true}) // no flush, because no delivery was settled after the consumer was canceled
 }

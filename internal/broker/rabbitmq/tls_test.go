@@ -15,9 +15,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestBroker_ServerVerifiesClientCertificates_LogsInWithThem connects to a RabbitMQ that requires client certificates.
-// RabbitMQ accepts them instead of a password. The name of the user is the common name of the certificate.
-func TestBroker_ServerVerifiesClientCertificates_LogsInWithThem(t *testing.T) {
+// TestBroker_ServerVerifiesClientCertificates_LogsInWithACertificate connects to a RabbitMQ that requires client
+// certificates, and accepts them instead of passwords. The name of the user is the common name of the certificate.
+func TestBroker_ServerVerifiesClientCertificates_LogsInWithACertificate(t *testing.T) {
 	t.Parallel()
 	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")
 	address := servers.FreeAddress(t)
@@ -36,7 +36,7 @@ func TestBroker_ServerVerifiesClientCertificates_LogsInWithThem(t *testing.T) {
 	if err != nil {
 		t.Fatal("the server's URI cannot be parsed")
 	}
-	// The server opens the TLS listener after the plain-text listener.
+	// Wait for the TLS port, because the server opens it after the plain-text port.
 	polltest.UntilNoError(t, "the server listens for TLS", func() error {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -51,14 +51,14 @@ func TestBroker_ServerVerifiesClientCertificates_LogsInWithThem(t *testing.T) {
 		name   string
 		uri    url.URL
 		issuer *tlstest.Authority // the CA of the client certificate; nil if the client has no certificate
-		host   string             // the common name of the certificate
+		host   string             // the common name of the client certificate
 		want   string             // a part of the error; empty if the login succeeds
 	}{
 		{"a certificate", withoutUser, authority, node.User(), ""},
 		{"a certificate, a user name and a password", withUser, authority, "client", ""},
 		{"a certificate without a user of its name", withoutUser, authority, "client", "create a user with the name in the client certificate"},
-		// The client may fail to write before it has read why the server ends the connection. So the error varies, but
-		// all variants contain "client certificate".
+		// The server may end the connection while the client still writes. So the error varies, but it always contains
+		// "client certificate".
 		{"a certificate of another CA", withoutUser, other, node.User(), "client certificate"},
 		{"a user name and a password", withUser, nil, "", "client certificate"},
 		{"neither a certificate nor a user name", withoutUser, nil, "", "client certificate"},

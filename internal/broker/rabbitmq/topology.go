@@ -27,7 +27,7 @@ const (
 // topology contains the names and arguments of a simulation's exchange and queues.
 type topology struct {
 	exchange      string
-	owner         string // the owner of the queues; if empty, the owner is not checked
+	owner         string // the expected owner of the queues; "" disables the check
 	partitions    int
 	queueType     plan.QueueType
 	retryDelay    time.Duration
@@ -41,7 +41,7 @@ type route struct {
 	args  amqp.Table
 }
 
-// main returns the route of the queue q itself, not of its retry queue.
+// main returns the route of the entry or exit queue q.
 func (t topology) main(q broker.Queue) route {
 	key := q.String()
 	return route{queue: t.exchange + "." + key, key: key, args: t.arguments(t.deliveryLimit, keyDead)}
@@ -76,7 +76,7 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 	// client declared every queue, all leaders would be on one node.
 	args[argLocator] = "balanced"
 	if deadKey != "" {
-		// The dead-letter strategy at-least-once requires the overflow behaviour reject-publish.
+		// The dead-letter strategy at-least-once requires the overflow behavior reject-publish.
 		args[argDLStrategy] = "at-least-once"
 		args[amqp.QueueOverflowArg] = amqp.QueueOverflowRejectPublish
 	}
@@ -121,8 +121,7 @@ func (t topology) queuesOf(partition int) []broker.Queue {
 }
 
 // routesAround returns the routes of the dead-letter queue, of q, and of the retry queue of q, in the order in which to
-// declare the queues. The queue q dead-letters to the dead-letter queue, and the retry queue dead-letters to q. With
-// this order, no message is lost, because each queue is declared after the queue to which it dead-letters.
+// declare the queues. Each queue is declared after the queue to which it dead-letters, so no message is lost.
 func (t topology) routesAround(q broker.Queue) []route {
 	return []route{t.dead(), t.main(q), t.retry(q)}
 }
@@ -137,5 +136,5 @@ func (t topology) allRoutes() []route {
 	return routes
 }
 
-// ownerExchange returns the name of the exchange that records the owner of the queues; see declareOwner.
+// ownerExchange returns the name of the exchange whose arguments record the owner of the queues.
 func (t topology) ownerExchange() string { return t.exchange + ".owner" }

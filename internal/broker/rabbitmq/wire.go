@@ -21,18 +21,18 @@ const (
 
 var errWireClosed = errors.New("connection is closed")
 
-// wire is the transport of one AMQP connection. Without a wire, the client library would make a system call for each
-// message and each acknowledgement that it sends, and would set the read deadline for each frame that it receives. At
-// thousands of messages per second, this would cause most of the library's cost. A wire avoids the cost:
+// wire is the transport of one AMQP connection. On a plain connection, the client library makes a system call for each
+// message and each acknowledgement that it sends, and sets the read deadline for each frame that it receives. At
+// thousands of messages per second, this causes most of the library's cost. A wire avoids the cost:
 //
 //   - The method Write appends to a buffer, which another goroutine writes to the socket. All frames that are appended
-//     during one system call are written together by the next system call. So there are few system calls when there is
-//     much to write, and a single frame is written at once.
-//   - The wire sets the read deadline, which detects a dead peer, once per system call. The library cannot set it,
+//     during one system call are written together by the next system call. If there is little to write, each frame is
+//     written at once.
+//   - The wire sets the read deadline, which detects a dead peer, only once per system call. The library cannot set it,
 //     because a wire has no method SetReadDeadline.
 //
-// When a read fails, every write fails as well, including a blocked write. Otherwise, the library would wait forever
-// for the blocked write.
+// After a failed read, every write fails, including a blocked write. Otherwise, the library would wait forever for the
+// blocked write.
 type wire struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -105,15 +105,15 @@ func (w *wire) fail(err error) {
 	}
 }
 
-// failure returns the error with which the wire failed first. It returns nil if the wire has not failed.
+// failure returns the first error of the connection, or nil if there was none.
 func (w *wire) failure() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
 }
 
-// write sends the buffered bytes to the socket until the wire is closed or has failed. It then sends the rest of the
-// buffer, if that is possible, and closes the socket.
+// write sends the buffered bytes to the socket until the wire is closed or has failed. Then it tries to send the rest
+// of the buffer, and closes the socket.
 func (w *wire) write() {
 	defer close(w.done)
 	defer func() { _ = w.conn.Close() }()
@@ -133,8 +133,8 @@ func (w *wire) write() {
 	}
 }
 
-// swapUnwritten waits for unwritten bytes, and returns the buffer that contains them. The slice spare becomes the new
-// write buffer. The result "more" is false if no more bytes will follow.
+// swapUnwritten waits until there are bytes to write, and returns them. The memory of the slice spare is reused for the
+// bytes that follow. The result "more" is false if no more bytes will follow.
 func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -146,7 +146,7 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader reads from conn with a read timeout, which is the field "silence".
+// impatientReader reads from a connection. A read fails if no data arrives for the duration silence.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration

@@ -18,7 +18,7 @@ func TestWire_WritesEverythingInOrderBeforeItCloses(t *testing.T) {
 		var want []byte
 		received := make(chan []byte)
 		go func() {
-			got, _ := io.ReadAll(far) // ReadAll returns when the wire closes its end of the pipe
+			got, _ := io.ReadAll(far) // ends when the wire is closed
 			received <- got
 		}()
 		for n := range 1000 {

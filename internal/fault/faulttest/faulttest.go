@@ -8,8 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Hit returns a text that describes an occurrence of a fault and the instances that it hits, which are given by
-// their indexes.
+// Hit returns a text that names an occurrence of a fault, its target, and the indexes of the hit instances.
 func Hit(name string, number int, target plan.FaultTarget, indexes []int) string {
 	return fmt.Sprintf("%s/%d: %s %v", name, number, target, indexes)
 }

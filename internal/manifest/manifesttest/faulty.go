@@ -746,7 +746,7 @@ func FaultyManifests() []Faulty {
 			Admission: `exit.minStay must be less than plates.maxStay`,
 		},
 
-		// Pod templates whose pods could not start.
+		// Kubernetes cannot start pods with these templates.
 		{
 			Name:  "a container without a name",
 			Spec:  `processor: {template: {spec: {containers: [{image: "side:v1"}]}}}`,
@@ -785,12 +785,12 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "a container with the restart policy OnFailure",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, restartPolicy: OnFailure}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].restartPolicy: Invalid value: "OnFailure": must be "Always" or absent: the operator's workloads restart a container that ends`,
+			Error: `spec.processor.template.spec.containers[0].restartPolicy: Invalid value: "OnFailure": must be "Always" or absent, because Deployments and StatefulSets restart a container that ends`,
 		},
 		{
 			Name:  "pods with the restart policy Never",
 			Spec:  `processor: {template: {spec: {restartPolicy: Never}}}`,
-			Error: `spec.processor.template.spec.restartPolicy: Invalid value: "Never": must be "Always" or absent: the operator's workloads restart a pod that ends`,
+			Error: `spec.processor.template.spec.restartPolicy: Invalid value: "Never": must be "Always" or absent, because Deployments and StatefulSets restart a pod that ends`,
 		},
 		{
 			Name:  "a resource name in capitals in a template",

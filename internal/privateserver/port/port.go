@@ -23,8 +23,8 @@ func (p Port) String() string { return strconv.Itoa(p.number) }
 // Address returns the address as host:port.
 func (p Port) Address() string { return net.JoinHostPort("127.0.0.1", p.String()) }
 
-// Reserve reserves n free ports until the caller calls Release. They are below the ephemeral port range of Linux. So no
-// outgoing connection takes the port of a server while the server is stopped.
+// Reserve reserves n free ports until Release is called. The ports are below the ephemeral port range of Linux, so that
+// no outgoing connection takes the port of a server while the server is stopped.
 func Reserve(n int) ([]Port, error) {
 	const lowest, highest, attempts = 20_000, 32_000, 1_000
 	var ports []Port

@@ -9,7 +9,7 @@ import (
 )
 
 // Broker returns a broker that passes calls to inner through the gate g. When the gate cuts the connections, unsettled
-// messages are delivered again. Messages whose confirm is lost are published again.
+// messages are delivered again, and messages whose confirm is lost are published again.
 //
 // If the gate interrupts one publisher, set window to 0. Publish then blocks while the gate is paused or cut. If the
 // gate interrupts the server, set window to the maximum number of unconfirmed messages per queue. Publish then blocks
@@ -20,7 +20,7 @@ func Broker(inner broker.Broker, g *Gate, window int) broker.Broker {
 	return b
 }
 
-// gatedBroker embeds the wrapped broker, so that the method Version bypasses the gate.
+// gatedBroker passes the calls to a broker through a gate. The embedded broker provides Version, which needs no gate.
 type gatedBroker struct {
 	broker.Broker
 	gate   *Gate
@@ -30,11 +30,11 @@ type gatedBroker struct {
 	stop    context.CancelFunc
 
 	mu sync.Mutex
-	// slots contains a channel for each queue. The channel holds one element for each unconfirmed message of the queue.
-	// If the field window is 0, slots is empty.
+	// slots contains a channel for each queue, with one element for each unconfirmed message of the queue. If window is
+	// 0, slots is empty.
 	slots map[broker.Queue]chan struct{}
 	// unconfirmed is the number of accepted messages that are not confirmed yet. When the number becomes 0, the channel
-	// in the field idle is closed and replaced by a new channel.
+	// idle is closed and replaced by a new channel.
 	unconfirmed int
 	idle        chan struct{}
 }
@@ -48,7 +48,7 @@ func (b *gatedBroker) Close() error {
 // Publish publishes a message through the gate. The comment on the function Broker says when Publish blocks.
 func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
-		return b.Broker.Publish(ctx, q, msg, nil) // returns an error, because a callback is required
+		return b.Broker.Publish(ctx, q, msg, nil) // Publish returns an error, because a callback is required
 	}
 	done, err := b.accept(ctx, q)
 	if err != nil {
@@ -58,7 +58,7 @@ func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Me
 	if b.window == 0 || b.gate.isUp() {
 		return b.publish(ctx, p)
 	}
-	go func() { _ = b.publish(b.running, p) }() // Publish does not wait for this call, so it cannot return the error
+	go func() { _ = b.publish(b.running, p) }() // Publish does not wait for this call, so the error is lost
 	return nil
 }
 
@@ -71,8 +71,8 @@ type publication struct {
 	done      func()
 }
 
-// accept waits until the window of the queue has room for another message. Then the message counts as unconfirmed until
-// the caller calls the function done.
+// accept waits until the window of unconfirmed messages of a queue has room for another message. The message then
+// counts as unconfirmed until the caller calls done.
 func (b *gatedBroker) accept(ctx context.Context, q broker.Queue) (done func(), err error) {
 	if b.window == 0 {
 		b.count(1)
@@ -102,7 +102,7 @@ func (b *gatedBroker) slotsOf(q broker.Queue) chan struct{} {
 	return b.slots[q]
 }
 
-// publish waits until the gate is neither paused nor cut. Then it publishes the message.
+// publish waits until the gate lets calls through, and then publishes the message.
 func (b *gatedBroker) publish(ctx context.Context, p publication) error {
 	err := b.attempt(ctx, p)
 	if err != nil {
@@ -129,7 +129,7 @@ func (b *gatedBroker) attempt(ctx context.Context, p publication) error {
 	})
 }
 
-// confirmLater waits until the gate lets the confirm of a message through. Then it calls p.confirmed. If the gate has
+// confirmLater waits until the gate lets the confirm of a message through, and then calls p.confirmed. If a fault has
 // cut the connection, the confirm is lost, and confirmLater publishes the message again.
 func (b *gatedBroker) confirmLater(connection int, p publication) {
 	err := b.gate.answer(b.running, connection)
@@ -198,7 +198,8 @@ func (b *gatedBroker) Delete(ctx context.Context) error {
 	return b.gate.call(ctx, func() error { return b.Broker.Delete(ctx) })
 }
 
-// Consume delivers the messages of queue q. While the gate is paused or cut, the gate holds the messages back.
+// Consume delivers the messages of queue q. It holds the messages back while the gate blocks calls (paused) or rejects
+// them (cut).
 func (b *gatedBroker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	deliveries, err := b.Broker.Consume(ctx, q, prefetch)
 	if err != nil {
@@ -210,7 +211,7 @@ func (b *gatedBroker) Consume(ctx context.Context, q broker.Queue, prefetch int)
 	return s.out, nil
 }
 
-// stream passes the deliveries of one consumer through the gate.
+// stream passes on the deliveries of one consumer, unless the gate holds them back.
 type stream struct {
 	gate   *Gate
 	out    chan broker.Delivery
@@ -250,8 +251,8 @@ func (s *stream) end() {
 	}
 }
 
-// add adds a delivery to the set of unsettled deliveries. It returns false if the gate has cut the connection with the
-// given number, because the method lose may already have run for this cut, and would miss the delivery.
+// add adds a delivery to the set of unsettled deliveries. It returns false if the connection of the delivery has been
+// cut. The method lose, which requeues the unsettled deliveries of a cut connection, may already have run.
 func (s *stream) add(settler *gatedSettler, connection int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,15 +289,15 @@ func (s *stream) lose() {
 	}
 }
 
-// gatedSettler settles one delivery through the gate.
+// gatedSettler settles one delivery. Its calls pass through a Gate, so that faults can be injected.
 type gatedSettler struct {
 	stream *stream
 	inner  broker.Settler
 	lost   bool // the session of the delivery is lost; guarded by the mutex of stream
 }
 
-// The method do settles the delivery by calling the function settle. If the session of the delivery was lost, the
-// method returns an error instead.
+// The method do calls the function settle, which settles the delivery. If the session of the delivery was lost, do
+// returns an error instead.
 func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	connection, err := s.stream.gate.enter(ctx)
 	if err != nil {
@@ -312,7 +313,7 @@ func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	if err == nil || errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrSettled) {
 		return err
 	}
-	// stream.settle has removed s. Add s again, because the delivery is still unsettled.
+	// The delivery is still unsettled, so undo its removal from the stream.
 	if !s.stream.add(s, connection) {
 		_ = s.inner.Requeue() // if the session was lost, Requeue fails, but the broker then requeues the message
 		return broker.ErrSessionLost

@@ -26,7 +26,7 @@ const (
 	open state = iota
 	// paused is the state in which the gate blocks calls and their results until the state changes.
 	paused
-	// mute is the state in which calls take effect, but the gate blocks their results.
+	// mute is the state in which the gate lets calls take effect, but blocks their results.
 	mute
 	// cut is the state in which the gate rejects calls, like an unreachable server.
 	cut
@@ -42,13 +42,13 @@ type Gate struct {
 	// connection is the number of the current connection, counted from 0. The number increases whenever the connections
 	// are cut. If the number changes during a call, the call fails.
 	connection int
-	pinged     int           // the number of the connection at the end of the latest ping
+	pinged     int           // the current connection at the end of the latest ping
 	changed    chan struct{} // closed, and replaced by a new channel, when the state changes
 	cuts       map[int]func()
 	nextCut    int
 }
 
-// New returns an open gate.
+// New returns a gate that lets all calls pass.
 func New() *Gate { return &Gate{changed: make(chan struct{}), cuts: make(map[int]func())} }
 
 // set changes the state of the gate. A change to the state cut or dead also cuts the connections.
@@ -89,8 +89,8 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass blocks while the function hold returns true for the state of the gate. Then pass returns the number of the
-// current connection (see Gate.connection). If the gate rejects calls, or if ctx ends, pass returns an error.
+// pass waits while the function hold returns true for the state of the gate. Then it returns the number of the current
+// connection (see Gate.connection). It returns an error if the gate rejects calls or ctx ends.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -110,22 +110,22 @@ func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int,
 	}
 }
 
-// enter must be called before a request. It blocks while the gate is paused. If the gate is cut or dead, enter returns
-// an error. Otherwise it returns the number of the current connection. After the request, the caller passes this number
-// to the method answer, which detects whether the connection was cut during the request.
+// enter begins a call through the gate. It blocks while the gate is paused, and returns an error if the gate is cut or
+// dead. Otherwise it returns the number of the current connection. After the call, the caller passes this number to the
+// method answer, which detects whether the connection was cut in the meantime.
 func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }
 
-// await waits until the gate is neither paused nor cut. Then it returns the number of the current connection, for the
-// method answer. If the gate is dead, or if ctx ends, await returns an error.
+// await blocks while the gate is paused or cut. It returns the number of the current connection, which the method
+// answer needs. If the gate is dead or ctx ends, await returns an error.
 func (g *Gate) await(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused || s == cut })
 }
 
-// answer must be called after a request, before the caller returns the result. It blocks while the gate is paused or
-// mute. The parameter connection is the number that Gate.enter or Gate.await returned before the request. If the
-// connection with this number has been cut, answer returns an error.
+// answer waits while the gate withholds responses: in the states paused and mute. Call it after a request, before the
+// result is returned. The parameter connection is the number that Gate.enter or Gate.await returned before the request.
+// If this connection has been cut, answer returns an error.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {
@@ -141,14 +141,15 @@ func (g *Gate) isUp() bool {
 	return s != paused && s != cut
 }
 
-// answers reports whether the gate is open and the connection with the given number has not been cut. If answers
-// returns true, Gate.answer returns nil without blocking.
+// answers reports whether Gate.answer would return nil without blocking: the gate is open, and the connection with the
+// given number has not been cut.
 func (g *Gate) answers(connection int) bool {
 	s, now, _ := g.now()
 	return s == open && now == connection
 }
 
-// call calls f between Gate.enter and Gate.answer. If call returns errLost, f may have taken effect.
+// call calls f after the gate lets the call in (Gate.enter), and returns when the gate lets the result out
+// (Gate.answer). If call returns errLost, f may have taken effect.
 func (g *Gate) call(ctx context.Context, f func() error) error {
 	connection, err := g.enter(ctx)
 	if err != nil {
@@ -161,8 +162,8 @@ func (g *Gate) call(ctx context.Context, f func() error) error {
 	return err
 }
 
-// ping calls f through the gate. If f succeeds, but the gate has cut the connections since the previous ping, ping
-// returns errLost.
+// ping calls f through the gate. It returns errLost if f succeeds, but the gate has cut the connections since the
+// previous ping.
 func (g *Gate) ping(ctx context.Context, f func() error) error {
 	err := g.call(ctx, f)
 	g.mu.Lock()
@@ -209,8 +210,8 @@ type Server struct {
 	crash func(draw uint64)
 }
 
-// NewServer returns the server with the given name behind the gate g. The function crash discards the data that the
-// server loses in a crash. If the server loses no data, crash may be nil.
+// NewServer returns the server with the given name. All calls to the server pass through the gate g. When the server
+// crashes, crash discards the data that the server loses. If the server loses no data, crash may be nil.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }
@@ -219,8 +220,8 @@ func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 func (s *Server) Name() string { return s.name }
 
 // Stop implements fault.Instance. It stops the server, and starts the server again after DownTime. The returned
-// function waits until the server runs again. If the parameter crash is true, the server crashes muteTime after the
-// call of Stop. Until the crash, calls take effect but return no result.
+// function waits until the server runs again. If the parameter crash is true, the server first executes calls without a
+// reply for muteTime, and then crashes.
 func (s *Server) Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error) {
 	if crash {
 		s.set(mute)

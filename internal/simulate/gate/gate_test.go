@@ -108,7 +108,7 @@ func (p *poster) Post(context.Context, event.Summary) error {
 
 var _ processor.Poster = (*poster)(nil)
 
-func TestGatedServer_CallsJustBeforeCrash_AreExecutedButNotAnswered(t *testing.T) {
+func TestGatedServer_CallJustBeforeCrash_TakesEffectButFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g, inner := gate.New(), &poster{}
@@ -118,7 +118,7 @@ func TestGatedServer_CallsJustBeforeCrash_AreExecutedButNotAnswered(t *testing.T
 				t.Error(err)
 			}
 		}()
-		synctest.Wait() // Stop has made the gate mute: the server executes calls, but does not answer them
+		synctest.Wait() // Stop has made the gate mute: calls take effect, but their results are blocked
 		err := api.Post(t.Context(), event.Summary{})
 		if err == nil || inner.stored.Load() != 1 {
 			t.Errorf("Post returns %v, and %d summaries are stored; want an error and 1", err, inner.stored.Load())
@@ -214,8 +214,8 @@ func losesNothing(t *testing.T, window int) {
 	}
 }
 
-// While RabbitMQ does not respond, a real RabbitMQ client accepts messages for a queue until the window of the queue is
-// full. The gated broker must do the same.
+// While RabbitMQ does not respond, a real client accepts messages for a queue until its window of unconfirmed messages
+// is full. The gated broker must do the same.
 func TestGatedBroker_ServerIsDown_AcceptsMessagesUntilTheWindowIsFull(t *testing.T) {
 	t.Parallel()
 	for name, hold := range map[string]func(*gate.Server, context.Context) (func() error, error){

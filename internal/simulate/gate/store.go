@@ -14,13 +14,15 @@ import (
 // store.ErrUnavailable.
 func Store(inner store.Store, g *Gate) store.Store { return &gatedStore{Store: inner, gate: g} }
 
-// gatedStore embeds the store that it wraps, because the methods Version and Close need no gate.
+// gatedStore passes the calls to a store through a gate. The embedded store provides Version and Close, which need no
+// gate.
 type gatedStore struct {
 	store.Store
 	gate *Gate
 }
 
-// ask calls a store method that returns a result. The call passes through the gate.
+// ask calls a store method that returns a result. The call passes through the Gate of the store, so that faults can be
+// injected.
 func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (result R, err error) {
 	err = s.tell(ctx, func() (err error) {
 		result, err = call()
@@ -33,13 +35,13 @@ func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (res
 	return result, nil
 }
 
-// tell calls a store method that returns no result. The call passes through the gate.
+// tell passes a call of the store that returns no result through the gate.
 func (s *gatedStore) tell(ctx context.Context, call func() error) error {
 	return asStoreError(s.gate.call(ctx, call))
 }
 
-// asStoreError converts the error of a call through a gate to the error that a store would return: if the gate rejected
-// the call or cut its connection, the result wraps store.ErrUnavailable.
+// asStoreError returns the error that a real store would return. If a Gate has rejected the call or cut its connection,
+// the result wraps store.ErrUnavailable.
 func asStoreError(err error) error {
 	if errors.Is(err, errCut) || errors.Is(err, errLost) || errors.Is(err, errDead) {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)

@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// settler is a fake Settler. Requeue counts its calls. During a call of Retry, the gate is cut and opened again, so the
-// connection is lost. The call then fails.
+// settler is a fake Settler. Requeue counts its calls. Retry cuts the gate and opens it again, so that the connection
+// is lost. Then Retry fails.
 type settler struct {
 	broker.Settler
 	gate     *Gate
@@ -25,7 +25,7 @@ func (s *settler) Requeue() error {
 func (s *settler) Retry(context.Context) error {
 	s.gate.set(cut)
 	s.gate.set(open)
-	synctest.Wait() // the gate calls stream.lose in another goroutine
+	synctest.Wait() // wait until the gate has called stream.lose in another goroutine
 	return errors.New("the retry queue is full")
 }
 
@@ -35,8 +35,8 @@ func newStream(g *Gate) *stream {
 	return s
 }
 
-// The method lose requeues the unsettled deliveries of a cut connection. If the stream added a delivery after lose has
-// run, nothing would requeue the delivery.
+// When a connection is cut, its unsettled deliveries are requeued. A delivery that is added later would never be
+// requeued.
 func TestStream_DeliveryOfCutConnection_IsNotAdded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

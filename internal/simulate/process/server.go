@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-// Daemon is a server process of the kind that package privateserver starts.
+// Daemon is a server that runs as a child process, such as a server of package privateserver.
 type Daemon interface {
 	Start(ctx context.Context) error
 	Stop(ctx context.Context) error
@@ -35,11 +35,11 @@ type Server struct {
 	closing context.Context //nolint:containedctx // the start continues after Stop has returned
 	close   context.CancelFunc
 
-	mu sync.Mutex // the methods of Daemon are not safe for concurrent use
+	mu sync.Mutex // serializes the calls of the Daemon, whose methods are not safe for concurrent use
 }
 
-// NewServer starts a relay for a server that is already running. The method Close of the result also kills the server
-// and deletes its data.
+// NewServer returns a Server for a server process that is already running. It starts a relay (a TCP forwarder) in front
+// of the process. The method Close also kills the process and deletes its data.
 func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 	u, err := url.Parse(d.URI())
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The test calls the data structures of a partition directly, because it simulates many hours. The methods of Store
-// always use the current time.
+// The methods of Store always use the current time. The test simulates many hours, so it calls the data structures of a
+// partition directly.
 func TestPartition_MemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	const stay = int64(time.Hour)

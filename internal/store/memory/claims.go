@@ -5,7 +5,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// claims stores the latest claims of one generator run, so that they can be repeated or released.
+// claims stores the latest claims of plates by one generator process, so that the process can repeat or release them.
 type claims struct {
 	byToken map[int64][]available
 	tokens  ring.Ring[int64] // oldest first

@@ -13,7 +13,7 @@ type expiring struct {
 	order   ring.Ring[expiry]
 }
 
-// expiry says when a name expires, in Unix nanoseconds.
+// expiry is a name with the time at which it expires, in Unix nanoseconds.
 type expiry struct {
 	name string
 	at   int64

@@ -8,18 +8,17 @@ import (
 	"time"
 )
 
-// maxTail is the maximum number of steps of a partition that are not durable. When this number is reached, all of these
-// steps become durable, even if no caller waits for that.
+// maxTail limits the number of steps of a partition that are not durable yet. When this number is reached, all of them
+// become durable, even if no caller waits for that.
 const maxTail = 1 << 14
 
-// partition contains the current state of one partition. A step is a function that changes the state. A store that can
-// crash needs two more fields: the field durable is the state that survives every crash, and the field tail contains
-// the steps that lead from that state to the current state. A crash keeps the steps in the field tail up to a random
-// step, and loses the steps after it.
+// partition contains the current state of one partition. A store that can crash also has the fields durable and tail.
+// durable is the state that survives every crash. tail contains the changes (steps) that lead from this state to the
+// current state. A crash keeps the steps up to a random one, and loses the others.
 type partition struct {
 	mu      sync.Mutex
 	state   *state
-	durable *state // nil in a store that cannot crash
+	durable *state // nil if the store cannot crash
 	tail    []func(*state)
 }
 
@@ -31,8 +30,8 @@ func newPartition(visitMargin time.Duration, crashable bool) *partition {
 	return p
 }
 
-// do performs a step that changes the state, and returns the result of the step. The step must depend only on the state
-// and change only the state, because another goroutine may later repeat the step on the durable state.
+// do changes the state with the function step, and returns the result of step. The function must depend only on the
+// state and change only the state, because another goroutine may run it again later on the durable state.
 func do[R any](p *partition, step func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +62,7 @@ func read[R any](p *partition, part func(*state) R) R {
 // flush makes all steps durable, as if a server had written them to disk.
 func (p *partition) flush() { p.keep(len(p.tail)) }
 
-// keep makes durable the first n steps in the field named tail, and discards the other steps.
+// keep makes the first n steps in p.tail durable, and discards the other steps.
 func (p *partition) keep(n int) {
 	for _, step := range p.tail[:n] {
 		step(p.durable)
@@ -72,8 +71,8 @@ func (p *partition) keep(n int) {
 	p.tail = p.tail[:0]
 }
 
-// crash replaces the current state with one that a crash could leave behind. The parameter draw is a random number that
-// determines how many of the steps that are not durable survive.
+// crash replaces the current state with one that a crash of the server could leave behind. It undoes the latest steps
+// that are not durable. The random number draw determines how many: between none and all.
 func (p *partition) crash(draw uint64) {
 	if p.durable == nil {
 		return
@@ -85,7 +84,7 @@ func (p *partition) crash(draw uint64) {
 // numberOf derives a pseudo-random number from another random number and an index.
 func numberOf(draw uint64, i int) uint64 { return rand.NewPCG(draw, uint64(i)).Uint64() }
 
-// clone returns a copy of the state. The copy shares only data that no step ever changes.
+// clone returns a copy of the state. The copy shares only data that never changes.
 func (s *state) clone() *state {
 	c := *s
 	c.seen, c.matched = s.seen.clone(), s.matched.clone()

@@ -23,7 +23,7 @@ func TestConformance_CrashableStore(t *testing.T) {
 	})
 }
 
-// history performs a sequence of steps on a store. What step n does depends only on n.
+// history performs a fixed sequence of steps on a store. Each step depends only on its number.
 type history struct {
 	t interface {
 		Context() context.Context
@@ -35,8 +35,8 @@ type history struct {
 
 const maxStay = time.Hour
 
-// step performs step n. Five successive steps belong to one plate: the entry, its confirmation, the claim of the
-// plate, the exit, and the settlement of its summary.
+// step makes call number n of a fixed sequence. Five successive calls process one plate: the entry, its confirmation,
+// the claim of the plate, the exit, and the settlement of its summary.
 func (h *history) step(n int) {
 	ctx, plate, at := h.t.Context(), fmt.Sprint("plate-", n/5), time.Unix(int64(n/5), 0)
 	seq := int64(n / 5)
@@ -61,7 +61,7 @@ func (h *history) step(n int) {
 	}
 }
 
-// ledger returns everything that an audit reads.
+// ledger returns the data of the store that an audit reads.
 func (h *history) ledger() any {
 	ctx := h.t.Context()
 	counts, err := h.store.Counts(ctx)
@@ -72,7 +72,7 @@ func (h *history) ledger() any {
 	if err := errors.Join(err, err2, err3, err4, err5); err != nil {
 		h.t.Fatal(err)
 	}
-	counts.DuplicatesSuppressed = 0 // this count may differ, because only one of the histories repeats steps
+	counts.DuplicatesSuppressed = 0 // may differ, because only one of the histories repeats steps
 	return []any{counts, runs, pool, in, out}
 }
 
@@ -83,9 +83,9 @@ func (h *history) observe() {
 	}
 }
 
-// TestMemoryStoreCrash_KeepsAPrefixWithAllDurableSteps checks that a crash keeps a prefix of the steps that includes all
-// durable ones. It must be possible to repeat the lost steps.
-func TestMemoryStoreCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
+// TestMemoryStoreCrash_LosesOnlyTheLatestOperations checks that a crash loses only the latest operations, and none that
+// is durable. It must be possible to repeat the lost operations.
+func TestMemoryStoreCrash_LosesOnlyTheLatestOperations(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "steps")
@@ -125,8 +125,8 @@ func TestMemoryStoreCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
 	})
 }
 
-// prefixOf returns the number of steps whose effects the store contains. It fails the test unless these are the
-// first steps of the history. The argument n is the length of the history.
+// prefixOf returns how many steps of a history have effects in the store. It fails the test unless these are the first
+// steps. The argument n is the number of steps in the history.
 func prefixOf(t *rapid.T, h *history, n int) int {
 	got := h.ledger()
 	model := &history{t: t, store: New(Config{Partitions: 1})}

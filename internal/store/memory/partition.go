@@ -52,7 +52,7 @@ func (s *state) remember(o store.Origin, now int64) bool {
 	return s.externalIDs.add(o.ID, now)
 }
 
-// knows reports whether the method remember has recorded an event.
+// knows reports whether an event has already taken effect.
 func (s *state) knows(o store.Origin, now int64) bool {
 	if o.Generated() {
 		return s.seen.get(o.Run, o.Seq)
@@ -105,8 +105,8 @@ func (s *state) recordExit(e store.ExitStep, at time.Time) store.ExitResult {
 	return store.ExitResult{Result: result, Summary: summary}
 }
 
-// match returns the visit that an exit ends, and the result of the exit. It does not change the state. The exit must
-// not have taken effect before.
+// match returns the visit that an exit ends, and the result of the exit. It does not change the state. Call it only for
+// an exit that has not taken effect yet.
 func (s *state) match(e store.ExitStep, kind exitKind, now int64) (visit, store.Result) {
 	if kind == unmatchedExit {
 		return visit{}, store.ResultUnmatchedExpected
@@ -131,7 +131,7 @@ func final(r store.Result) bool {
 	return r != store.ResultEarly && r != store.ResultPrecedesEntry
 }
 
-// count increments the counter that belongs to an exit's result.
+// count increments the counter that belongs to the result and the kind of an exit.
 func (s *state) count(r store.Result, kind exitKind) {
 	switch r {
 	case store.ResultMatched:
@@ -214,8 +214,8 @@ func (s *state) confirmOne(r *store.Run, t event.Type, e store.Published) {
 	}
 }
 
-// claim removes plates from the pool and returns them. If the token of the claim is known, it instead returns the
-// plates of the first claim with this token.
+// claim removes plates from the pool and returns them. A repeated claim, recognized by its token, gets the plates of
+// the first claim.
 func (s *state) claim(c store.Claim, at time.Time) []store.Plate {
 	claims := s.claims[c.Run]
 	if claims == nil {

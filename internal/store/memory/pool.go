@@ -2,8 +2,8 @@ package memory
 
 // pool contains the available plates, ordered by entry time and then by plate.
 type pool struct {
-	// The map entered contains the entry time of each plate, in Unix milliseconds. A heap item is outdated if the map
-	// entered does not contain the same plate and entry time.
+	// entered contains the entry time of each plate, in Unix milliseconds. An element of heap is outdated if entered
+	// does not contain its plate with its entry time.
 	entered map[string]int64
 	heap    []available
 }
@@ -54,8 +54,8 @@ func (p *pool) prune() {
 	}
 }
 
-// pop removes and returns the plate with the earliest entry time. The caller must first call prune, so that the top of
-// the heap is not outdated, and then check that the heap is not empty.
+// pop removes and returns the plate with the earliest entry time. The heap must not be empty, and its top must not be
+// outdated; see prune.
 func (p *pool) pop() available {
 	first := p.heap[0]
 	delete(p.entered, first.plate)

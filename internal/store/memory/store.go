@@ -54,8 +54,10 @@ func newStore(c Config, visitMargin time.Duration) *Store {
 }
 
 // Crash simulates a crash of the server. In each partition, all durable effects survive. Of the later effects, only the
-// first n survive, and the random number draw determines n. After the crash, WaitDurable returns store.ErrRolledBack
-// for each store.Mark from before the crash. If Config.Crashable is false, all effects survive.
+// earliest survive. The random number draw determines how many.
+//
+// After the crash, WaitDurable returns store.ErrRolledBack for each store.Mark from before the crash. If
+// Config.Crashable is false, all effects survive.
 func (s *Store) Crash(draw uint64) {
 	for _, p := range s.partitions {
 		p.mu.Lock()
@@ -212,7 +214,7 @@ func (s *Store) CountStarved(ctx context.Context, run string, total int64) error
 	return nil
 }
 
-// Mark implements store.Durability. The mark identifies the simulated server process.
+// Mark implements store.Durability. The mark changes with each simulated crash.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	if _, err := s.partition(ctx, "observe the store", partition); err != nil {
 		return store.Mark{}, err
@@ -229,7 +231,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// The epoch cannot change here, because Crash needs p.mu to change the epoch.
+	// The epoch cannot change here, because Crash locks p.mu to change it.
 	if mark.Epoch != s.epoch() {
 		return fmt.Errorf("%s: %w", doing, store.ErrRolledBack)
 	}
@@ -316,8 +318,8 @@ const (
 	unmatchedExit
 )
 
-// kindOf returns the kind of an exit. If a generated exit does not say whether it should find a visit, kindOf returns
-// matchedExit. So if the exit finds no visit, the ledger reports a possible loss and does not hide it.
+// kindOf returns the kind of an exit. A generated exit without an intent counts as matchedExit, so that the ledger
+// reports a possible loss if the exit finds no visit.
 func kindOf(e store.ExitStep) exitKind {
 	switch {
 	case !e.Origin.Generated():

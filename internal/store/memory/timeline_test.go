@@ -12,8 +12,8 @@ import (
 )
 
 // dayOfTimeline is the size that this test allows for the encoded rows of a busy day: 3,600 rows of 1 s, 3,240 rows of
-// 10 s and 840 rows of 1 min, with about 1 KiB each. The latencies in this test vary by a factor of three. If latencies
-// vary by a factor of a hundred, a row takes about 3 KiB.
+// 10 s and 840 rows of 1 min, with about 1 KiB each. The latencies in this test vary by a factor of three. With a
+// factor of a hundred, a row takes about 3 KiB.
 const dayOfTimeline = 8 << 20
 
 // size returns the total number of bytes of all encoded rows and blocks.

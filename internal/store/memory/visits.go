@@ -8,7 +8,7 @@ import (
 
 // visit is a parked vehicle. It is small and contains no pointer, because there may be millions of visits.
 type visit struct {
-	// enteredSec and enteredNano are the entry time: Unix seconds, and the nanoseconds within the second.
+	// enteredSec and enteredNano are the entry time in Unix time: whole seconds, and nanoseconds within the second.
 	enteredSec  int64
 	enteredNano int32
 	// parked is false if the plate was claimed for an exit but its entry has not been processed yet.
@@ -25,15 +25,15 @@ func newVisit(entered time.Time, expires int64) visit {
 
 func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.enteredNano)).UTC() }
 
-// sweepInterval is the minimum time between two searches for expired claimed visits, in nanoseconds.
+// sweepInterval is the minimum time between two searches for claimed visits that have expired, in nanoseconds.
 const sweepInterval = int64(time.Minute)
 
 // visits contains the parked vehicles by plate. A visit is claimed if a generator has taken its plate from the pool for
 // an exit.
 //
 // Unclaimed visits expire roughly in the order of their entries. The field expiry is a ring buffer in this order, so
-// expired visits are at the front of the buffer. Expired claimed visits are found by a periodic search of all claimed
-// visits. The search is cheap: there are only a few claimed visits, because the exit usually ends the visit soon.
+// the expired visits are at its front. Expired claimed visits are found by a periodic search of all claimed visits.
+// There are only a few of them, because a claim is soon followed by the exit.
 type visits struct {
 	unclaimed map[string]visit
 	expiry    ring.Ring[expiry]
@@ -54,9 +54,9 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 	return found, ok && found.parked && found.expires > now
 }
 
-// enter creates the visit of a plate. A visit already exists if the plate was claimed before its entry was processed,
-// or if the vehicle has entered before and has not left. In both cases, enter sets a new entry time, and the later of
-// the old and the new expiry time applies.
+// enter creates a visit. The plate may already have a visit, because it was claimed before its entry was processed, or
+// because its vehicle has not left. In this case, enter replaces the entry time, and the later of the two expiry times
+// applies.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
@@ -90,8 +90,8 @@ func (v *visits) claim(plate string, expires, now int64) {
 	v.claimed[plate] = found
 }
 
-// release sets a new expiry time of a claimed visit. If the entry of the plate has been processed, the visit also
-// becomes unclaimed. Otherwise, the visit stays claimed.
+// release sets a new expiry time of a claimed visit. The visit also becomes unclaimed, unless the entry of its plate
+// has not been processed yet.
 func (v *visits) release(plate string, expires, now int64) {
 	found, ok := v.claimed[plate]
 	if !ok || found.expires <= now {
@@ -111,8 +111,8 @@ func (v *visits) end(plate string) {
 	delete(v.unclaimed, plate)
 }
 
-// expire removes expired visits. An item of the ring buffer v.expiry is outdated if its visit has ended, has been
-// claimed, or now expires later. An outdated item removes no visit.
+// expire removes expired visits. It ignores items of the ring buffer v.expiry that are outdated, because the visit has
+// ended, has been claimed, or now expires later.
 func (v *visits) expire(now int64) {
 	for v.expiry.Len() > 0 && v.expiry.Front().at <= now {
 		plate := v.expiry.PopFront().name

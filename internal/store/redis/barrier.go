@@ -20,7 +20,8 @@ type barrier struct{ durability plan.Durability }
 
 func (b barrier) synced() bool { return b.durability == plan.DurabilitySynced }
 
-// isNeeded reports whether an observation of a server with the given number of replicas needs the barrier.
+// isNeeded reports whether an observation of a server with the given number of replicas must wait until its writes are
+// confirmed.
 func (b barrier) isNeeded(replicas int) bool { return b.synced() || replicas > 0 }
 
 // command returns the command that waits until the given number of replicas confirm the writes.
@@ -56,12 +57,12 @@ const (
 	maxSyncTimeout = time.Minute
 )
 
-// timeout returns the maximum time for which an observation waits. The parameter lag is how long the servers have
-// failed to confirm writes, or 0.
+// timeout returns the maximum time for which an observation waits for the servers to confirm a write. The parameter lag
+// is how long they have failed to confirm writes, or 0.
 //
-// Every observation waits for a new write. If the servers need longer than the timeout to confirm a write, every
-// observation times out. The timeout for WAITAOF therefore grows with the lag. The timeout for WAIT need not grow,
-// because a replica confirms at once what it has received.
+// Every observation waits for a new write. So with a constant timeout, every observation would time out on servers that
+// need longer to confirm a write. The timeout for WAITAOF therefore grows with the lag. The timeout for WAIT need not
+// grow, because a replica confirms a write as soon as it has received it.
 func (b barrier) timeout(readTimeout, lag time.Duration) time.Duration {
 	if b.synced() {
 		return min(max(syncTimeout, lag), maxSyncTimeout)
@@ -69,7 +70,8 @@ func (b barrier) timeout(readTimeout, lag time.Duration) time.Duration {
 	return replicaTimeout(readTimeout)
 }
 
-// clientOf returns a client of the same server that waits for replies long enough for a command with the given timeout.
+// clientOf returns a client of the same server. Its read timeout is long enough for a command that blocks for the given
+// timeout.
 func (b barrier) clientOf(node *goredis.Client, timeout time.Duration) *goredis.Client {
 	if readTimeout := node.Options().ReadTimeout; b.synced() && readTimeout > 0 {
 		return node.WithTimeout(readTimeout + timeout)
@@ -77,8 +79,8 @@ func (b barrier) clientOf(node *goredis.Client, timeout time.Duration) *goredis.
 	return node
 }
 
-// lagError returns the warning that servers have not confirmed writes for long. It says what to check. The parameter is
-// the number of connected replicas.
+// lagError returns the warning that servers have not confirmed writes for a long time. It says what to check. The
+// parameter replicas is the number of connected replicas.
 func (b barrier) lagError(replicas int) error {
 	if b.synced() {
 		return fmt.Errorf("the primary and its %d connected replicas have not all flushed the latest writes to disk: check that every "+

@@ -30,8 +30,8 @@ var (
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// The batcher calls the function answered after all calls of a command have succeeded. The argument identifies the
-	// script and the partition of these calls in the outage log.
+	// The batcher calls the function answered after all script calls in a command have succeeded. The parameter part
+	// identifies their script and partition in the outage log.
 	answered func(part string)
 	// stopped is the context of all commands that the batcher sends. The method shut cancels this context.
 	stopped context.Context
@@ -54,7 +54,8 @@ func newBatcher(client goredis.UniversalClient, m *metrics, answered func(part s
 	return b
 }
 
-// shut fails the calls that are still in the queue. The method drain waits until the calls in flight have ended.
+// shut ends the calls that are still in the queue with an error. The method drain waits until the calls in flight have
+// ended.
 func (b *batcher) shut() {
 	b.mu.Lock()
 	b.closed = true
@@ -128,8 +129,8 @@ func (b *batcher) send() {
 	}
 }
 
-// dequeue waits for queued calls and moves up to maxCalls of these calls to the slice batch. If the batcher is closed,
-// dequeue moves all queued calls and returns false.
+// dequeue waits for queued calls and moves up to maxCalls of them to batch. If the batcher is closed, dequeue moves all
+// queued calls and returns false.
 func (b *batcher) dequeue(batch []*call) ([]*call, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -165,16 +166,15 @@ type sender struct {
 	line []any
 }
 
-// bundle is a command of a pipeline, and the calls that the command executes. These calls have the same script and the
-// same partition.
+// bundle is a command of a pipeline, and the calls that it executes. These calls have the same script and partition.
 type bundle struct {
 	calls []*call
 	cmd   *goredis.StringSliceCmd
 }
 
 // execute sends the calls in one pipeline and sets the reply or the error of each call. If bySource is true, execute
-// sends the source of each script. Otherwise, execute sends only the hash. Adjacent calls of the same step (see the
-// type step) are combined in one command, so the caller must sort the calls by step.
+// sends the source of each script instead of its hash. A single command executes adjacent calls of the same script and
+// partition, so the caller must sort the calls by step.order.
 func (s *sender) execute(calls []*call, bySource bool) {
 	pipeline := s.client.Pipeline()
 	s.bundles, s.line = s.bundles[:0], s.line[:0]
@@ -211,8 +211,9 @@ func (s *sender) reset() {
 	clear(s.line)
 }
 
-// answer sets the reply or the error of each call in a bundle. The parameter pipelineErr is the error of the whole
-// pipeline. If the client library cannot connect, the command may have neither a reply nor an error of its own.
+// answer sets the reply or the error of each call in a bundle. pipelineErr is the error of the whole pipeline. It
+// applies if the command has neither a reply nor an error of its own, which happens when the client library cannot
+// connect.
 func (u *bundle) answer(pipelineErr error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {
@@ -227,7 +228,7 @@ func (u *bundle) answer(pipelineErr error) {
 	}
 }
 
-// answer sets the reply or the error of one call. The reply of the script begins with "!" if the call failed.
+// answer sets the result of a call from the reply of the script. A reply that begins with "!" is an error.
 func (c *call) answer(reply string) {
 	failure, failed := strings.CutPrefix(reply, "!")
 	switch {
@@ -249,8 +250,8 @@ func (e stepError) Error() string { return string(e) }
 // RedisError implements goredis.Error, the interface of error replies.
 func (stepError) RedisError() {}
 
-// unknownScripts appends to the slice resend the calls that failed because the server did not know their script. A
-// server forgets scripts when it restarts, and when it executes SCRIPT FLUSH.
+// unknownScripts adds the calls that failed with NOSCRIPT to resend, and returns resend. A server forgets scripts when
+// it restarts, and when it executes SCRIPT FLUSH.
 func unknownScripts(batch, resend []*call) []*call {
 	for _, c := range batch {
 		if goredis.HasErrorPrefix(c.err, "NOSCRIPT") {
@@ -260,7 +261,7 @@ func unknownScripts(batch, resend []*call) []*call {
 	return resend
 }
 
-// dropped reports whether the caller of a call has stopped waiting. If so, dropped puts the call back into its pool.
+// dropped reports whether the caller no longer waits for the result. If so, dropped puts the call back into its pool.
 func (c *call) dropped() bool {
 	if c.state.Load() != stateAbandoned {
 		return false
@@ -269,7 +270,8 @@ func (c *call) dropped() bool {
 	return true
 }
 
-// finish wakes the caller of a call. If the caller has stopped waiting, finish puts the call back into its pool.
+// finish wakes the goroutine that waits for the result of a call. If nobody waits any more, finish puts the call back
+// into its pool.
 func (c *call) finish() {
 	if c.state.CompareAndSwap(stateWaiting, stateAnswered) {
 		c.answered <- struct{}{}

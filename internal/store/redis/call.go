@@ -11,42 +11,41 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// step is a frequently used Lua script, bound to one partition. One execution of the script serves many calls. In a
-// Redis cluster, all keys of an execution must be on one node. Calls of different partitions therefore cannot share an
-// execution.
+// step is a frequently used Lua script, bound to one partition. One execution of the script serves many calls for this
+// partition. Calls for other partitions cannot share it, because all keys of an execution must be on one node of a
+// Redis Cluster.
 type step struct {
 	partition *partition
-	// The field order is the number by which the calls in a pipeline are sorted. Each step has a different number, so
-	// that the calls of the same step are adjacent.
+	// The calls in a pipeline are sorted by the field order. It is different for each step, so that the calls of the
+	// same step are adjacent.
 	order int
-	// part is the name of the step in the outage log: its kind and its partition, such as "entry 0".
+	// part identifies the step in the outage log, such as "entry 0" for the entries of partition 0.
 	part string
 	// hash and source identify the script. The batcher sends the source only if the server does not know the hash.
 	hash, source string
-	// The field keys is the number of Redis keys of one call, without the key of the ledger, which all calls of a
-	// command share.
+	// keys is the number of Redis keys of one call. It excludes the key of the ledger, which all calls of a command
+	// share.
 	keys int
-	// The field calls is a pool of unused calls.
+	// calls is a pool of unused calls.
 	calls sync.Pool
 }
 
-// maxFields is the maximum number of keys and arguments of one call, without the key of the ledger.
+// maxFields is the maximum number of keys and arguments of one call. The key of the ledger does not count.
 const maxFields = 10
 
 // maxPooledText is the size in bytes up to which the buffer of a call is reused. A call with a larger buffer does not
 // go back into the pool.
 const maxPooledText = 4096
 
-// newStep returns a step. The parameter keys is the number of Redis keys per call.
 func newStep(p *partition, kind string, order int, source string, keys int) *step {
 	s := &step{partition: p, order: order, part: p.part(kind), hash: goredis.NewScript(source).Hash(), source: source, keys: keys}
 	s.calls.New = func() any { return &call{step: s, answered: make(chan struct{}, 1)} }
 	return s
 }
 
-// appendCommand appends to the slice line a command that executes the given calls. The command has the form EVALSHA
-// hash numkeys ledger [key ...] [argument ...]. If bySource is true, the command is EVAL, with the source instead of
-// the hash.
+// appendCommand appends a command that executes the given calls to the slice line. The command is EVALSHA hash numkeys
+// ledger [key ...] [argument ...], where ledger is the key of the ledger. If bySource is true, the command is EVAL with
+// the source of the script instead of the hash.
 func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 	if bySource {
 		line = append(line, "eval", s.source)
@@ -67,19 +66,19 @@ func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 	return line
 }
 
-// call is the request of one caller to execute a step.
+// call is the request of one caller to execute a step, which is a Lua script.
 type call struct {
 	step *step
-	// The array fields contains the keys, followed by the arguments. The integer named next is the index of the first
-	// unused array element. The buffer named text contains the bytes of all keys and arguments.
+	// fields contains the keys and then the arguments. next is the index of the first unused element of fields. text
+	// contains the bytes of all keys and arguments.
 	fields [maxFields]field
 	next   int
 	text   []byte
-	// The field reply is the reply of the script to this call. It is empty if the call failed.
+	// reply is the reply of the script to this call. It is empty if the call failed.
 	reply string
 	err   error
-	// The field state determines whether the caller or the sender puts the call back into the pool. The sender wakes
-	// the caller through the channel named answered.
+	// state determines whether the caller or the sender puts the call back into the pool. The sender wakes the caller
+	// through answered.
 	state    atomic.Int32
 	answered chan struct{}
 }
@@ -98,7 +97,7 @@ type field []byte
 // MarshalBinary implements encoding.BinaryMarshaler. The client library calls MarshalBinary to write a command.
 func (f *field) MarshalBinary() ([]byte, error) { return *f, nil }
 
-// begin gets an unused call from the pool of the step.
+// begin returns an unused call of the step.
 func (s *step) begin() *call {
 	c := s.calls.Get().(*call) //nolint:forcetypeassert // the pool contains only calls
 	c.next, c.text, c.reply, c.err = 0, c.text[:0], "", nil
@@ -113,10 +112,10 @@ func (c *call) end() {
 	}
 }
 
-// fill sets the first unused element of c.fields to c.text[start:].
+// fill adds c.text[start:] to c.fields, as the next element.
 func (c *call) fill(start int) {
-	// A later append may move c.text to a larger buffer. The filled element of c.fields then still refers to the old
-	// buffer, whose bytes no longer change.
+	// The new element stays valid if a later append moves c.text to a larger buffer: it refers to the old buffer, whose
+	// bytes no longer change.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++
 }
@@ -127,7 +126,7 @@ func (c *call) key(kind, name string) {
 	c.fill(start)
 }
 
-// bitmap appends a key to the call: the key of the bitmap that contains the bit of a generated event.
+// bitmap appends the key of the bitmap of the given kind that contains the bit of a generated event.
 func (c *call) bitmap(kind string, o store.Origin) {
 	start := len(c.text)
 	c.text = append(append(append(c.text, c.step.partition.prefix...), kind...), o.Run...)
@@ -135,7 +134,7 @@ func (c *call) bitmap(kind string, o store.Origin) {
 	c.fill(start)
 }
 
-// origin appends a key to the call: the key under which the store records whether the event has taken effect.
+// origin appends the key under which the store records whether the event has taken effect.
 func (c *call) origin(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keySeen, o)
@@ -144,8 +143,8 @@ func (c *call) origin(o store.Origin) {
 	}
 }
 
-// matched appends a key to the call: the key of the bitmap of exits with the intent "matched". The script ignores this
-// key if the exit comes from an external publisher, because external exits have no intent.
+// matched appends the key of the bitmap of exits with the intent "matched". The script ignores this key if the exit
+// comes from an external publisher, because such an exit has no intent.
 func (c *call) matched(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keyMatched, o)

@@ -29,10 +29,9 @@ func (s *Store) Check(ctx context.Context) error {
 // writableTTL is the time to live of the keys that CheckWritable and lookAt write.
 const writableTTL = time.Minute
 
-// CheckWritable writes one key with an expiry to a single server, or one to each partition of a cluster. It detects a
-// server that does not answer or accepts no writes, for example because its memory is full. Readiness probes call it, so
-// it must be cheap. It succeeds even if the user may not write the key: pods that have worked so far must stay ready if
-// the user merely lacks this permission.
+// CheckWritable writes one key with an expiry to a single server, or to each partition of a cluster. It detects a
+// server that does not answer or rejects writes, for example because its memory is full. It is cheap, because readiness
+// probes call it. It succeeds even if the user may not write the key, so that working pods stay ready.
 func (s *Store) CheckWritable(ctx context.Context) error {
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for _, p := range s.servers() {
@@ -61,7 +60,7 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		trials = append(trials, []any{"WAIT", 0, 1})
 	}
 	commands := make([]*goredis.Cmd, len(trials))
-	// The loop below checks the errors of the commands.
+	// Ignore the error: the loop below checks the error of each command.
 	_, _ = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for i, trial := range trials {
 			commands[i] = pipe.Do(ctx, trial...)
@@ -75,7 +74,7 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		case isForbidden(replyIn(err)):
 			missing = append(missing, right(trials[i], replyIn(err)))
 		case strings.HasPrefix(replyIn(err), replyNoWAITAOF):
-			info, _ := commands[0].Text() // the first command is INFO server; see trialsOn
+			info, _ := commands[0].Text() // the first command is INFO server, as trialsOn promises
 			return fmt.Errorf("%s at %s: %s lacks the command WAITAOF, which redis.durability Synced needs: %s",
 				doing, s.where(), versionIn(info), remedyNoWAITAOF)
 		default:
@@ -99,8 +98,8 @@ func right(command []any, reply string) string {
 }
 
 // trialsOn returns one trial call of each command that the store or one of its scripts uses, except WAIT and WAITAOF,
-// which not every store needs. The first call is INFO server. The keys begin with the given prefix. The last command
-// removes them. If the connection is cut before that, they expire.
+// which not every store needs. The first call is INFO server. The last call removes the keys, which begin with the
+// given prefix. The keys also expire, in case the connection is cut before the last call.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{

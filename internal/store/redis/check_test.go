@@ -203,8 +203,8 @@ func TestStorePing_ServerRepliesWithError_ErrorContainsTheRemedy(t *testing.T) {
 					if err != nil {
 						return
 					}
-					// A server that rejects the connection sends one reply and closes the connection. Other servers
-					// reply to every command.
+					// A server that rejects the connection replies once, and closes the connection. The other servers
+					// in this test reply to every command.
 					go func() {
 						defer func() { _ = conn.Close() }()
 						for command := make([]byte, 4096); ; {
@@ -249,9 +249,9 @@ func TestNewStore_DatabaseOtherThan0OfARedisCluster_IsRejected(t *testing.T) {
 	}
 }
 
-// After a failover, another node may serve the slots of a node that does not respond. So the reloader then reloads the
-// topology. It does nothing if the node replies, because the client library itself reacts to the reply MOVED. It also
-// does nothing if the caller cancels the command, because the node may work.
+// If a node does not respond, another node may serve its slots after a failover. So the reloader reloads the topology.
+// It does nothing in two cases: the node replies (the client library itself handles the reply MOVED), or the caller
+// cancels the command (the node may work).
 func TestReloader_NodeDoesNotRespond_ReloadsTheTopology(t *testing.T) {
 	t.Parallel()
 	canceled, cancel := context.WithCancel(t.Context())

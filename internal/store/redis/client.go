@@ -55,7 +55,8 @@ type options struct {
 
 // newClient returns the client for a binding. If the binding refers to a Redis cluster, the client reloads the topology
 // at the given interval, and also when a node does not respond (see the type reloader). The parameter observers is the
-// number of observers that wait for WAITAOF. Each of them occupies one connection almost all the time.
+// number of observers that wait for WAITAOF. The client of a cluster has an additional connection for each of them,
+// because they wait almost all the time.
 func newClient(source binding.Source, reloadInterval time.Duration, observers int) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
 	switch {
@@ -117,10 +118,10 @@ func optionsFrom(source binding.Source) (o options, err error) {
 	return o, err
 }
 
-// withoutClusterParameter returns the URI of a binding without the parameter "cluster" and without credentials, which
-// the client reads for each connection. The parameters "addr" of the returned URI contain all endpoints except the
-// first. The returned boolean reports whether the binding refers to a Redis cluster. A binding refers to a Redis
-// cluster if it has the parameter cluster=true or several endpoints.
+// withoutClusterParameter returns the URI of a binding without the parameter "cluster", and with all endpoints but the
+// first as parameters "addr". The URI has no credentials, because the client reads them for each connection. The
+// returned boolean reports whether the binding refers to a Redis cluster: whether it has cluster=true or several
+// endpoints.
 func withoutClusterParameter(b binding.Binding) (*url.URL, bool, error) {
 	if b.URI == nil {
 		return nil, false, errors.New("the Redis binding has no URI")
@@ -275,12 +276,13 @@ func (c connector) failoverOptions(b binding.Binding) (*goredis.FailoverOptions,
 	return o, nil
 }
 
-// sentinelErrors is a go-redis hook. If a Redis Sentinel replies without the address of the primary, the hook returns a
-// sentinelError. This error does not wrap goredis.Nil, because callers take goredis.Nil for a missing key.
+// sentinelErrors is a go-redis hook that explains why a Redis Sentinel does not report the address of the primary. For
+// an unknown primary, the client library returns goredis.Nil, which callers would take for a missing key. The hook
+// returns a sentinelError instead.
 type sentinelErrors struct{}
 
-// sentinelError says why the client did not get the address of the primary from a Redis Sentinel. The field remedy is
-// advice.
+// sentinelError says why a Redis Sentinel did not return the address of the primary. The field remedy says what the
+// user can do.
 type sentinelError struct{ text, remedy string }
 
 func (e sentinelError) Error() string { return e.text }
@@ -335,8 +337,7 @@ func (r reloader) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.
 }
 
 func (r reloader) check(ctx context.Context, err error) error {
-	// An error that is not a reply of the node means that the node did not respond, unless the caller has canceled the
-	// command.
+	// The node did not respond, unless the error is a reply of the node, or the caller has canceled the command.
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && replyIn(err) == "" {
 		r.reload()
 	}
@@ -369,9 +370,9 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to a server. If the binding refers to a cluster or to Sentinels, the function
-// connects to the address that go-redis passes. Otherwise, it connects to the address in the current binding. The
-// parameter base is the TLS configuration from the parameters of the URI.
+// dialer returns a function that connects to a Redis server. For a cluster and for Sentinels, the function connects to
+// the address that go-redis passes. For a single server, it connects to the address in the current binding. The
+// parameter base is the TLS configuration from the URI.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.binding()
@@ -402,10 +403,10 @@ type rejectedConnection string
 
 func (e rejectedConnection) Error() string { return string(e) }
 
-// greeting is a connection to a Redis server. If the server rejects a connection because of maxclients or protected
-// mode, the server sends an error reply and closes the connection. In this case, the first read of the connection
-// returns an error that contains the error reply. Without the type greeting, the client library would take the error
-// reply for the reply to HELLO, its first command. The library ignores errors of HELLO, so it would report only EOF.
+// greeting is a connection to a Redis server that reports why the server rejects it. Because of maxclients or protected
+// mode, a server sends an error reply and closes the connection. greeting returns this reply as the error of the first
+// read. Otherwise, the client library would take the reply for the response to HELLO, its first command, whose errors
+// it ignores. It would report only EOF.
 type greeting struct {
 	*rawconn.Conn
 
@@ -429,18 +430,18 @@ func (g *greeting) SyscallConn() (syscall.RawConn, error) {
 	return checked{RawConn: raw, conn: g.Conn}, err
 }
 
-// checked is the raw connection that the client library gets from greeting.SyscallConn. Before each command, the
-// library reads from the raw connection to check that the server has not closed the connection. This read is expensive,
-// because its system call wakes the monitor thread of the Go runtime (see package rawconn). The method checked.Read
-// therefore first calls rawconn.Conn.IsQuiet, which does not wake this thread.
+// checked is the raw connection that the client library reads before each command, to check that the server has not
+// closed the connection. This read is expensive, because its system call wakes the monitor thread of the Go runtime
+// (see package rawconn). The method checked.Read therefore first calls rawconn.Conn.IsQuiet, which does not wake this
+// thread.
 type checked struct {
 	syscall.RawConn
 
 	conn *rawconn.Conn
 }
 
-// Read implements syscall.RawConn. The function f checks that the connection is open and has no data to read. Read does
-// not call f if IsQuiet returns true.
+// Read implements syscall.RawConn. The client passes a function f that checks that the connection is open and has no
+// data to read. If IsQuiet returns true, Read omits this check.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil

@@ -83,8 +83,8 @@ func TestRedisCluster_PartitionMovesToAnotherNode_EachEntryIsRecordedOnce(t *tes
 	if counts.EntriesRecorded != steps {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, steps)
 	}
-	// The mark that was read at the start identifies the server process of the first node. After four moves, the
-	// partition is on this node again. So move the partition to the other node: WaitDurable must then reject the mark.
+	// The variable before identifies the server process of the first node. After four moves, the first node has the
+	// partition again. After one more move, WaitDurable must return ErrRolledBack.
 	c.Move(t, slot, owner, 1-owner)
 	polltest.Until(t, "the mark of the first node is invalid", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)
@@ -124,7 +124,7 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 			writer, reader := connect(), connect()
 			record := func(seq int64) {
 				polltest.UntilNoError(t, "the cluster records an entry", func() error {
-					// A repeated step is harmless: the store counts the entry only once.
+					// Repeating the call is harmless: the store counts the entry only once.
 					_, err := writer.RecordEntry(t.Context(), entryStep(seq))
 					return err
 				})
@@ -155,7 +155,7 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 			t.Logf("a step succeeded %s after the failover", time.Since(began).Round(time.Millisecond))
 			read(2)
 			t.Logf("the ledger was read %s after the failover", time.Since(began).Round(time.Millisecond))
-			noError(t, c.Nodes[owner].Kill()) // a paused server ignores the request to stop at the end of the test
+			noError(t, c.Nodes[owner].Kill()) // a paused server would ignore the request to stop at the end of the test
 		})
 	}
 }
@@ -184,8 +184,8 @@ func TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost(t *testing.T) 
 	})
 }
 
-// useEveryNode checks that a store uses all nodes of a cluster. The binding contains an address on which nothing
-// listens, followed by the addresses of two of the nodes.
+// useEveryNode checks that a store finds all nodes of a cluster. Its binding lists only two of the nodes, after an
+// address on which nothing listens.
 func useEveryNode(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authority) {
 	t.Helper()
 	at := bindingOf(t, c, authority)
@@ -195,7 +195,7 @@ func useEveryNode(t *testing.T, c *servers.RedisCluster, authority *tlstest.Auth
 		at.Alternatives = append(at.Alternatives, node.Host)
 	}
 	at.URI.Host, at.URI.RawQuery = servers.FreeAddress(t), ""
-	const partitions = 12 // so many that each node of the cluster stores at least one partition
+	const partitions = 12 // enough partitions for each node of the cluster to store one
 	s := openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{
 		Binding: binding.Static(at),
 	})
@@ -223,11 +223,11 @@ func followMove(t *testing.T, c *servers.RedisCluster, authority *tlstest.Author
 	key := s.partitions[0].key(keyLedger)
 	slot := c.Slot(t, key)
 	from, _ := c.Owner(t, slot)
-	to := 3 - max(1, from) // not the first node, whose address the store already knows from the binding
+	to := 3 - max(1, from) // a node whose address the store does not know from the binding
 	c.Move(t, slot, from, to)
 	target, err := url.Parse(c.URI(to))
 	noError(t, err)
-	want := fmt.Sprintf("MOVED %d %s:", slot, target.Hostname()) // any port, because the port depends on TLS
+	want := fmt.Sprintf("MOVED %d %s:", slot, target.Hostname()) // without the port, which depends on TLS
 	if err := c.Admins[from].Exists(t.Context(), key).Err(); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Fatalf("the former owner replies %v; want %s", err, want)
 	}

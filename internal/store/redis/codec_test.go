@@ -30,7 +30,7 @@ func TestInstant_EncodedTimes_SortChronologically(t *testing.T) {
 		b := rapid.OneOf(instants(), rapid.Custom(func(t *rapid.T) time.Time {
 			near := a.Add(time.Duration(rapid.Int64Range(-10, 10).Draw(t, "nanoseconds from a")))
 			if near.Unix() < instantOrigin || near.Unix() > instantEnd {
-				return a // appendInstant cannot encode instants outside of this range
+				return a // appendInstant cannot encode this instant
 			}
 			return near
 		})).Draw(t, "b")

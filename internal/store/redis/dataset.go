@@ -17,54 +17,52 @@ import (
 
 // These fields of the ledger hash describe the data of the simulation as a whole.
 const (
-	fieldDataset    = "dataset"    // the mark of the simulation's data (see the type dataset)
+	fieldDataset    = "dataset"    // a random text that identifies the simulation's data; see the type dataset
 	fieldPartitions = "partitions" // the number of partitions with which the simulation started
 	fieldLostAt     = "lost_at"    // when the first loss of data was noticed, in Unix milliseconds
 )
 
 // dataset detects whether a server has lost durable data of a simulation. It writes a random text, the mark, into the
-// ledger, and waits until the mark is durable. If a durable mark is later missing from the ledger, the server has lost
-// durable data. (A store.Mark is something else: it identifies a server process.)
+// ledger, and waits until the mark is durable. If a durable mark is missing later, the server has lost durable data. A
+// store.Mark is something else: it identifies a server process.
 type dataset struct {
-	// The function join writes the given mark into the ledger, unless the ledger already contains a mark. It returns
-	// the mark that is in the ledger afterwards. If lostAt is not zero, join also records the time of a loss.
+	// join writes the given mark into the ledger, unless the ledger already contains one. It returns the mark in the
+	// ledger. If lostAt is not zero, join also records it as the time of a loss of data.
 	join    func(ctx context.Context, mark string, lostAt time.Time) (stands string, err error)
 	metrics *metrics
 	logger  *slog.Logger
 
 	mu sync.Mutex
-	// The field mark is the random text that this process expects in the ledger (see the type dataset). It is "" before
-	// the first call of join, and after a purge. The field durable is true once the random text is durable. The waiter
-	// named written determines when the random text is durable.
+	// mark is the random text that this process expects in the ledger (see the type dataset). It is "" before the first
+	// call of join, and after a purge. durable is true once the text is durable. written determines when this is the
+	// case.
 	mark    string
 	durable bool
 	written waiter
 	// The field kept is a number of effects (see dataState.effects) that are durable. If an observation shows fewer
-	// effects, durable effects are lost or purged. The method keep then lowers kept to the observed number, so that the
-	// store reports the loss only once.
+	// effects, effects were lost or purged. The method keep then lowers kept to the observed number, so that the store
+	// reports the loss only once.
 	//
-	// The field counted is the number of effects that the method keep stores in kept once these effects are durable.
-	// The waiter named counting determines when they are durable. After that, keep takes the next number from the next
-	// observation.
+	// The field counted is the next value of kept. The waiter named counting determines when this number of effects is
+	// durable.
 	kept, counted int64
 	counting      waiter
 }
 
 // dataState is the state of a simulation's data on a server at one point in time.
 type dataState struct {
-	// The field mark is the random text that marks the data (see the type dataset). It is "" if the ledger contains no
-	// such text.
+	// mark is the random text that identifies the data (see the type dataset). It is "" if the ledger contains no such
+	// text.
 	mark string
 	// effects is the number of generated events that have taken effect in the observed partition: recorded entries,
-	// matched exits, and intentionally unmatched exits. The number decreases only if effects are lost or purged. The
-	// store reads the number before it waits for replicas, because replicas may lack effects that occur during the
-	// wait.
+	// matched exits, and intentionally unmatched exits. It decreases only if effects are lost or purged. It is read
+	// before the wait for replicas, because replicas may lack later effects.
 	effects int64
 }
 
-// compare checks whether the server has lost durable data between two observations: the parameters before and now. The
-// parameter before is nil if there was no earlier observation. The parameter promised is an offset in the replication
-// stream before.history. The store has reported all effects up to this offset as durable.
+// compare checks whether the server has lost durable data between the observations before and now. before is nil if
+// there was no earlier observation. promised is an offset in the replication stream before.history. The store has
+// reported all effects up to this offset as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -76,8 +74,8 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 			d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 		}
 	case d.mark == "" || now.data.mark != d.mark:
-		// Either d.mark is not set yet, or the server has lost d.mark before d.mark was durable. In both cases, no
-		// durable data is lost. If the ledger contains no mark, begin writes a new one.
+		// d.mark, the random text that identifies the data, is not set yet, or the server lost it before it was
+		// durable. So no durable data is lost. If the ledger contains no mark, begin writes a new one.
 		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
 		err = d.checkDurable(now)
@@ -88,15 +86,14 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 	return err
 }
 
-// keep updates d.kept, the number of effects that are durable.
+// keep updates d.kept, the number of durable effects, after an observation. If effects are missing, keep lowers d.kept.
 func (d *dataset) keep(now observation) {
 	if d.counting.epoch != now.epoch {
 		d.counted, d.counting = now.data.effects, waiter{epoch: now.epoch}
 	}
-	// No error is possible: the method consider returns an error only if d.counting.epoch differs from now.epoch.
+	// consider returns no error, because the epochs are equal here.
 	if durable, _ := d.counting.consider(now); durable {
-		// No observation has the empty epoch of the new waiter. So the next call of keep sets d.counted and d.counting
-		// to new values.
+		// No observation has an empty epoch, so the next call of keep sets d.counted and d.counting again.
 		d.kept, d.counting = d.counted, waiter{}
 	}
 	d.kept = min(d.kept, now.data.effects)
@@ -119,16 +116,15 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
 	case now.data.effects < d.kept:
-		// The ledger still contains d.mark, but the number of effects has decreased. For example, the server has
-		// restarted with an older snapshot that already contains d.mark.
+		// The ledger still contains d.mark, the random text that identifies the data, but there are fewer effects. For
+		// example, the server has restarted with an older snapshot that already contains d.mark.
 		return older
 	}
 	return ""
 }
 
-// begin makes sure that the ledger contains a mark (see the type dataset), and sets d.mark to this mark. It also sets
-// d.written to a new waiter, which determines when the mark is durable. If data was lost, lostAt is the time at which
-// the loss was noticed. Otherwise, lostAt is zero.
+// begin makes sure that the ledger contains a mark (see the type dataset), and stores it in d.mark. A new waiter in
+// d.written then determines when the mark is durable. The parameter lostAt is when a loss of data was noticed, or zero.
 func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) error {
 	mark := d.mark
 	if mark == "" {
@@ -142,13 +138,13 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 	return nil
 }
 
-// checkDurable sets d.durable to true if the observation shows that d.mark is durable. The caller must have checked
-// that now.data.mark equals d.mark.
+// checkDurable sets d.durable to true if the observation shows that d.mark is durable. The observed mark must equal
+// d.mark.
 func (d *dataset) checkDurable(now observation) error {
 	written, err := d.written.consider(now)
 	if errors.Is(err, store.ErrRolledBack) {
-		// The server has restarted or failed over, but the ledger still contains d.mark. The old waiter expects the
-		// earlier epoch, so use a new waiter to find out when the mark is durable.
+		// The server has restarted or failed over, but still has d.mark in the ledger. The previous waiter expects the
+		// previous server process, so a new waiter must find out when the mark is durable.
 		d.written = waiter{epoch: now.epoch}
 		return nil
 	}
@@ -156,16 +152,16 @@ func (d *dataset) checkDurable(now observation) error {
 	return err
 }
 
-// reset forgets the mark, so that the next observation writes a new mark. Store.Purge calls reset, because Purge
-// removes the mark from the ledger. Without reset, the next observation would report the purged data as lost.
+// reset forgets the mark, so that the next observation writes a new one. Store.Purge calls reset, because Purge removes
+// the mark from the ledger. Otherwise, the next observation would report the purged data as lost.
 func (d *dataset) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the server has lost a durable mark. The parameter is the mark in the ledger, or "" if the
-// ledger contains no mark.
+// misses reports whether the server has lost the mark after it was durable. The parameter is the mark that the ledger
+// contains now, or "".
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -173,8 +169,8 @@ func (d *dataset) misses(mark string) bool {
 }
 
 // joiner returns the function dataset.join for a partition. The function also records the owner of this store. It
-// returns store.ErrOtherOwner if the data has a different owner. It returns store.ErrOtherPartitions if the simulation
-// started with a different number of partitions.
+// returns store.ErrOtherOwner or store.ErrOtherPartitions if the existing data has another owner or another number of
+// partitions.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""
@@ -198,7 +194,7 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 	}
 }
 
-// Dataset implements store.Ledger. It also reports a loss that no observation has noticed and recorded yet.
+// Dataset implements store.Ledger. It also reports a loss of data that the observers have not recorded yet.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	const doing = "check whether the store has lost data"
 	if err := s.verifyOwner(ctx); err != nil {
@@ -211,9 +207,8 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
 	var d store.Dataset
-	// Only the partitions that s.servers returns have a mark (see the type dataset). In a cluster, s.servers returns
-	// all partitions. On a single server, the mark of partition 0 suffices, because the server loses the data of all
-	// partitions together.
+	// On a single server, only partition 0 has a mark (see the type dataset), because the server loses the data of all
+	// partitions together. In a cluster, every partition has a mark.
 	for i, p := range s.servers() {
 		fields := found[i].Val()
 		partitions, err := wholeNumber(fields[1])

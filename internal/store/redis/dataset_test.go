@@ -57,8 +57,8 @@ func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
 	}), log
 }
 
-// settled records an event, and waits until the mark of the data (see the type dataset) is durable. From this time on,
-// the store can detect a loss of data.
+// settled records an event, and waits until the random text that marks the data (see the type dataset) is durable. From
+// then on, the store can detect a loss of data.
 func settled(t *testing.T, s *Store) {
 	t.Helper()
 	noError(t, recordDurably(t.Context(), s, 0))
@@ -155,9 +155,9 @@ func TestDataset_LossBetweenObservations_IsDetected(t *testing.T) {
 	}
 }
 
-// First, the server loses the mark of the data (see the type dataset) before the mark is durable. Then the server
-// restarts without losing data. Finally, the store purges the data. In all three cases, no durable data is lost, so the
-// store must not report a loss.
+// The server loses the random text that identifies the data (see the type dataset) before it is durable. Then the
+// server restarts without losing data, and the data is purged. None of this loses durable data, so the store must not
+// report a loss.
 func TestDataset_LossOfNonDurableData_IsIgnored(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -204,7 +204,7 @@ func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	markOf(t, s)
 	restart(t, server, s)
 	polltest.Until(t, "the restart is noticed", func() bool {
-		_ = s.WaitDurable(t.Context(), 0, markOf(t, s)) // WaitDurable notices the new server process
+		_ = s.WaitDurable(t.Context(), 0, markOf(t, s)) // makes the store notice the restart
 		return counterValue(t, s.observers[0].metrics.restarts) > 0
 	})
 	for _, want := range []string{"setting=appendonly is=no set_to=yes", "setting=maxmemory-policy is=allkeys-lru set_to=noeviction"} {
@@ -310,8 +310,8 @@ func TestStore_WritesFailButWaitDurableSucceeds_OutageContinues(t *testing.T) {
 func TestStore_OneOperationFails_OutageLastsUntilThisOperationSucceeds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		// The store uses a cluster, because only in a cluster does the outage log distinguish the failures of
-		// WaitDurable by partition.
+		// Use a cluster: with a single server, the outage log does not distinguish the partitions in which WaitDurable
+		// fails.
 		s, server, log := openAnswered(t, "redis://unused?cluster=true", 2)
 		awaitEnds := func(step string, want int) {
 			t.Helper()
@@ -337,9 +337,8 @@ func TestStore_OneOperationFails_OutageLastsUntilThisOperationSucceeds(t *testin
 	})
 }
 
-// On a single server, all partitions share one observer. Therefore, WaitDurable must report a failure in partition 1 to
-// the outage log under the name of this observer (observer.part). Otherwise, the outage would not end when the observer
-// succeeds.
+// On a single server, all partitions share one observer. So WaitDurable must log a failure in partition 1 under the
+// name of this observer (observer.part). Otherwise, the observer's next success would not end the outage.
 func TestStore_WaitDurableFailsInPartition1OfSingleServer_NextSuccessEndsTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -364,8 +363,8 @@ type partStep struct {
 	do   func() error
 }
 
-// partSteps returns all operations that the outage log distinguishes. Every kind of operation occurs once per
-// partition. The exception is Lease, which always uses partition 0.
+// partSteps returns every operation that the outage log distinguishes, once per partition. The exception is Lease,
+// which always uses partition 0.
 func partSteps(ctx context.Context, s *Store, server *answering) (steps []partStep) {
 	add := func(name string, do func() error) { steps = append(steps, partStep{name, do}) }
 	add("Lease", func() error { _, err := s.Lease(ctx, store.CounterExits, 1); return err })
@@ -396,18 +395,18 @@ func partSteps(ctx context.Context, s *Store, server *answering) (steps []partSt
 	return steps
 }
 
-// answering is a go-redis hook that replies to commands, so that no server is needed.
+// answering is a go-redis hook that answers commands itself, so that the test needs no server.
 type answering struct {
 	// isDown is true while all commands fail.
 	isDown atomic.Bool
-	// The field script is the reply to every script that the batcher does not send.
+	// The field script is the reply to every script that the store sends without the batcher.
 	script any
 }
 
 const answeringEpoch = "epoch"
 
-// openAnswered opens a store that needs no server. The returned *answering replies to the commands of the store, and
-// provides the observations of the server. The returned *lines is the log of the store.
+// openAnswered opens a store without a server. The returned *answering takes the place of the server: it replies to
+// commands, and provides observations. The returned *lines is the log of the store.
 func openAnswered(t *testing.T, uri string, partitions int) (*Store, *answering, *lines) {
 	t.Helper()
 	server := &answering{}
@@ -463,12 +462,12 @@ func (a *answering) err() error {
 	return nil
 }
 
-// checkOneOutage checks that the log shows exactly one outage, and that this outage has ended. The parameter began is a
-// time before the outage. The first log line about the outage must contain the given texts.
+// checkOneOutage checks that the log shows exactly one outage, which has ended, and that its first line contains the
+// given texts. The parameter began is a time before the outage.
 func (l *lines) checkOneOutage(t *testing.T, began time.Time, wants ...string) {
 	t.Helper()
 	got := l.containing("The store is")
-	const reminder = 30 * time.Second // package outage logs a continuing outage at this interval
+	const reminder = 30 * time.Second // the interval at which package outage repeats the warning about an outage
 	most := 2 + int(time.Since(began)/reminder)
 	if len(got) < 2 || len(got) > most || len(l.containing("available again")) != 1 || !strings.Contains(got[len(got)-1], "available again") {
 		t.Fatalf("logged %q, want one outage in at most %d lines", got, most)

@@ -25,8 +25,7 @@ const observationGap = 20 * time.Millisecond
 // take a second to confirm a write.
 const lagTolerance = 5 * time.Second
 
-// Mark implements store.Durability. The mark identifies the server process that the latest observation of the
-// partition's server found.
+// Mark implements store.Durability. The mark comes from the latest observation of the partition's server.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	const doing = "observe the store"
 	p, err := s.partition(partition)
@@ -41,8 +40,8 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	return store.Mark{Epoch: epoch}, nil
 }
 
-// WaitDurable implements store.Durability. It waits until neither a crash of the partition's server nor a failover to
-// one of its replicas can undo the effects of steps to which the server has already replied.
+// WaitDurable implements store.Durability. It waits until the effects of all steps that the server has answered survive
+// a crash of the server and a failover to one of its replicas.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
 	const doing = "wait until the store has written its append-only file and its replicas have the data"
 	p, err := s.partition(partition)
@@ -61,21 +60,20 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 }
 
-// observation is the state of a server at one point in time. It shows whether the server has written all effects to its
-// append-only file. The server first appends each write command to a buffer. Usually, it writes this buffer to the file
-// before it replies to the command. But if the disk is busy, the server writes the buffer up to two seconds after the
-// reply. If the process crashes in these two seconds, the buffer is lost.
+// observation is the state of a server at one point in time. It shows whether all effects are in the server's
+// append-only file. If the disk is busy, the server writes effects to this file up to two seconds after its reply. If
+// the process crashes before that, these effects are lost.
 type observation struct {
 	// epoch identifies the server process, its role (primary or replica), and its latest promotion to primary. The
 	// epoch changes with every restart and failover.
 	epoch string
-	// The field replicas is the number of replicas that are connected and in sync. The field confirmed is true if all
-	// these replicas have received the effects of all steps to which the server replied before the observation. With
-	// plan.DurabilitySynced, it is true only if the server and these replicas have flushed the effects to disk.
+	// The field replicas is the number of replicas that are connected and in sync. The field confirmed is true if they
+	// have received all writes of commands to which the server replied before the observation. With
+	// plan.DurabilitySynced, the server and the replicas must also have flushed these writes to disk.
 	replicas  int
 	confirmed bool
 	history   history
-	// The field logging is true if the server has an append-only file.
+	// logging is true if the server has an append-only file.
 	logging bool
 	// The field rewrites identifies the current version of the append-only file. The server creates a version whenever
 	// it rewrites the file. Only lengths of the same version are comparable.
@@ -89,9 +87,8 @@ type observation struct {
 // history describes the replication stream of a server. A primary sends its writes as a stream to its replicas. A
 // replica that is promoted continues the stream under a new identifier.
 type history struct {
-	// id is the identifier of the replication stream. The field offset is the length of the stream in bytes. The store
-	// reads this length before it waits for replicas, because replicas may lack bytes that the primary sends during the
-	// wait.
+	// id identifies the replication stream. offset is the length of the stream in bytes. The store reads it before it
+	// waits for replicas, because replicas may lack bytes that the primary sends during the wait.
 	id     string
 	offset int64
 	// parent is the identifier of the earlier replication stream that this stream continues. The two streams have the
@@ -100,24 +97,24 @@ type history struct {
 	forkedAt int64
 }
 
-// lacks reports whether the server has lost the byte at the given offset of the earlier replication stream.
+// lacks reports whether this replication stream has forked from the earlier stream at or before the given offset. The
+// server has then lost the data at this offset.
 func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
 
-// look is a function that observes a server. It waits until the given number of replicas have confirmed all writes that
-// precede the observation (see the type barrier). The parameter lag is how long some writes have been unconfirmed. It
-// is 0 if all writes were confirmed at the previous observation.
+// look is a function that reads the state of a server. It waits until the given number of replicas have confirmed all
+// earlier writes (see the type barrier). lag is how long some writes have been unconfirmed, or 0 if there are none.
 type look func(ctx context.Context, replicas int, lag time.Duration) (observation, error)
 
-// rewrites identifies one version of the append-only file.
+// rewrites identifies one version of the append-only file. Redis creates a new version whenever it rewrites the file.
 type rewrites struct {
 	count, running, base int64
 }
 
-// observer observes one server and notifies the waiters whose effects are durable. One observation serves all waiters
-// that began to wait before the observation began. While there is a waiter, the observer observes the server at most
-// once per observationGap. While there is no waiter, the observer does not observe the server.
+// observer polls the state of one server and notifies the waiters whose effects are durable. One poll serves all
+// waiters that began to wait before it. The observer polls at most once per observationGap, and only while there is a
+// waiter.
 type observer struct {
 	look    look
 	dataset *dataset
@@ -125,21 +122,21 @@ type observer struct {
 	// after each restart or failover. It also calls inspect when the first replica connects, because some settings
 	// matter only if there is a replica.
 	inspect func(context.Context)
-	// outages is the log of the server's outages.
+	// outages logs when the server fails, and when it works again.
 	outages *outage.Log
-	// The field part identifies this observer in the logs o.outages and o.lagging.
+	// part identifies this observer in the logs outages and lagging.
 	part string
-	// lagging is the log of the periods in which servers do not confirm writes.
+	// lagging logs the periods in which servers do not confirm writes.
 	lagging *outage.Log
 	barrier barrier
 	metrics *metrics
 	logger  *slog.Logger
 
-	// The field lagged is when the store first noticed that servers do not confirm writes. It is zero while all servers
-	// confirm writes. Only the goroutine of the method run uses this field.
+	// The field lagged is the time at which the store noticed that servers do not confirm writes. It is zero while all
+	// servers confirm writes. Only the goroutine of the method run uses this field.
 	lagged time.Time
-	// The field promised is an offset in the replication stream of the server. The observer has reported all effects up
-	// to this offset as durable. Only the goroutine of the method run uses this field.
+	// The field promised is an offset in the replication stream of the server, up to which the observer has reported
+	// all effects as durable. Only the goroutine of the method run uses this field.
 	promised int64
 
 	latest  atomic.Pointer[observation]
@@ -154,21 +151,21 @@ type observer struct {
 
 // waiter is a caller that waits until its effects are durable.
 type waiter struct {
-	// The field epoch is the epoch that the caller expects (see observation.epoch). If the server has a different
-	// epoch, the caller's effects may be lost. If the field is empty, the caller waits only for the next observation.
+	// epoch identifies the server process that the caller expects (see observation.epoch). If another process runs, the
+	// caller's effects may be lost. If epoch is empty, the caller waits only for the next observation.
 	epoch string
-	// The field target is a length of the append-only file in bytes. Once the file has this length, it contains the
-	// caller's effects. The field observed is true once the target is set. The field rewrites identifies the version of
-	// the file to which the target applies. After a rewrite of the file, the observer sets a new target.
+	// The field target is a length of the append-only file in bytes. A file of this length contains the caller's
+	// effects. The field observed is true once the target is set. The field rewrites identifies the version of the
+	// file. After a rewrite of the file, the observer sets a new target.
 	observed bool
 	rewrites rewrites
 	target   int64
-	// The field offset is the replication offset at the first observation for this waiter. The caller's effects precede
-	// this observation. So a replica that has reached the offset has received these effects.
+	// The field offset is the replication offset at the first observation for this waiter. A replica that has reached
+	// this offset has received the caller's effects.
 	offset int64
-	// The field confirmed is true once all replicas have confirmed the caller's effects. See observation.confirmed.
+	// The field confirmed is true once all replicas have confirmed the caller's writes. See observation.confirmed.
 	confirmed bool
-	// The field left is true if the caller has stopped waiting.
+	// left is true once the caller has stopped waiting.
 	left   atomic.Bool
 	answer chan error
 }
@@ -181,13 +178,13 @@ func (o *observer) start() *observer {
 	return o
 }
 
-// shut ends the wait of all waiters with an error. The method drain waits for the end of the current observation.
+// shut makes all waiting calls return an error. The method drain waits for the end of the current observation.
 func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
 
-// epoch returns the epoch of the latest observation (see observation.epoch). If there has been no observation yet, the
-// method epoch waits for the first observation.
+// epoch returns the latest observed epoch of the server, which changes with each restart or failover; see
+// observation.epoch. If there has been no observation yet, epoch waits for the first one.
 func (o *observer) epoch(ctx context.Context) (string, error) {
 	if latest := o.latest.Load(); latest != nil {
 		return latest.epoch, nil
@@ -198,11 +195,11 @@ func (o *observer) epoch(ctx context.Context) (string, error) {
 	return o.latest.Load().epoch, nil
 }
 
-// wait waits until the effects of all steps to which the server has already replied are durable. It returns
-// store.ErrRolledBack if the server does not have the given epoch, or if the given epoch is empty.
+// wait waits until the effects of all steps that the server has answered are durable. It returns store.ErrRolledBack if
+// the server has restarted or failed over since the given epoch, or if the epoch is empty.
 func (o *observer) wait(ctx context.Context, epoch string) error {
 	if epoch == "" {
-		// The caller does not know which server process executed its steps, so their effects may be lost.
+		// Without an epoch, the caller does not know which server process received its effects, so they may be lost.
 		return store.ErrRolledBack
 	}
 	return o.join(ctx, &waiter{epoch: epoch})
@@ -228,8 +225,8 @@ func (o *observer) join(ctx context.Context, w *waiter) error {
 	}
 }
 
-// run observes the server while there are waiters, and otherwise waits for the next waiter. It returns only after a
-// call of the method shut.
+// run is the loop of the observer. It observes the server while callers wait for durability, and otherwise sleeps. It
+// returns only after a call of the method shut.
 func (o *observer) run() {
 	var waiters []*waiter
 	for {
@@ -237,7 +234,7 @@ func (o *observer) run() {
 			return
 		}
 		if waiters = o.joined(waiters); len(waiters) == 0 {
-			continue // an earlier observation has already served the waiter that woke the observer
+			continue // an earlier observation has already answered the waiter that woke the observer
 		}
 		began := time.Now()
 		seen, err := o.observe(o.stopped)
@@ -248,7 +245,7 @@ func (o *observer) run() {
 	}
 }
 
-// sleep blocks until a caller begins to wait for durable effects. It returns false if the observer is closed.
+// sleep blocks until a caller waits for durable effects. It returns false if the observer is closed.
 func (o *observer) sleep() bool {
 	select {
 	case <-o.arrived:
@@ -270,7 +267,7 @@ func (o *observer) pause(d time.Duration) bool {
 	}
 }
 
-// joined appends to the given list all waiters that began to wait after the previous call of joined.
+// joined appends to the given list the waiters that have begun to wait since its previous call.
 func (o *observer) joined(waiters []*waiter) []*waiter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -280,9 +277,9 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 	return waiters
 }
 
-// answer notifies the waiters whose wait ends with the given observation. If the observation failed, answer notifies
-// all waiters of the error. It returns the waiters that need another observation. All given waiters must have begun to
-// wait before the observation began.
+// answer notifies each waiter that needs no further observation. If the observation failed, answer notifies all waiters
+// of the error. It returns the waiters that need another observation. All given waiters must have been waiting when the
+// observation began.
 func (o *observer) answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {
@@ -304,9 +301,9 @@ func (o *observer) answer(waiters []*waiter, seen observation, err error) []*wai
 	})
 }
 
-// consider reports whether an observation shows that the waiter's effects are in the append-only file, and that all
-// replicas have received these effects. It returns store.ErrRolledBack if the server does not have the epoch that the
-// waiter expects. In this case, the server has restarted or failed over, and may have lost the waiter's effects.
+// consider reports whether an observation shows that the waiter's effects are in the append-only file and on all
+// replicas. It returns store.ErrRolledBack if the server has restarted or failed over since the steps of the waiter,
+// and so may have lost their effects.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -314,9 +311,8 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case w.epoch != seen.epoch:
 		return false, store.ErrRolledBack
 	}
-	// Set w.offset at the first observation. The condition w.offset == 0 alone would not suffice, because Redis 7.0
-	// reports the offset 0 until the first replica connects. In that case, w.confirmed is true after the first
-	// observation, because the server has no replica.
+	// Set w.offset at the first observation. Afterwards, it can still be 0, because Redis 7.0 reports the offset 0
+	// until the first replica connects. But then w.confirmed is true, because the server has no replica.
 	if w.offset == 0 && !w.confirmed {
 		w.offset = seen.history.offset
 	}
@@ -325,15 +321,15 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return w.confirmed, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// Set the target at the first observation, and after each rewrite of the append-only file. The target is the
-		// length of the file and the buffer. Together, the file and the buffer already contain the waiter's effects,
-		// because the server replied to the waiter's steps before the wait began.
+		// At the first observation, and after each rewrite of the append-only file, the target becomes the length of
+		// the file plus the length of the buffer. Together, they contain the waiter's effects, because the server had
+		// executed the waiter's commands before the wait began.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return w.confirmed && seen.written >= w.target, nil
 }
 
-// observe observes the server and compares the result with the previous observation.
+// observe reads the state of the server and compares it with the previous observation.
 func (o *observer) observe(ctx context.Context) (observation, error) {
 	before := o.latest.Load()
 	replicas := 0
@@ -363,7 +359,7 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	}
 	if before != nil && before.epoch != seen.epoch {
 		o.metrics.restarts.Inc()
-		o.logger.Warn("The store restarted or failed over; the steps whose effects may be lost are repeated",
+		o.logger.Warn("The store restarted or failed over; operations whose effects may be lost are repeated",
 			"before", before.epoch, "now", seen.epoch)
 	}
 	return seen, nil
@@ -381,8 +377,8 @@ func (o *observer) reportReplicas(before int, seen observation) {
 		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
 	case before != seen.replicas:
-		// The number of replicas has changed. In this case, ignore seen.confirmed: it may be false although no replica
-		// lags, because the observation waited for the previous number of replicas.
+		// The number of replicas has changed. The observation waited for the previous number, so it cannot show whether
+		// a replica lags.
 	case o.lagged.IsZero():
 		o.lagged = time.Now()
 	case time.Since(o.lagged) > lagTolerance:
@@ -390,7 +386,7 @@ func (o *observer) reportReplicas(before int, seen observation) {
 	}
 }
 
-// newLook returns the function with which an observer observes the server of a partition.
+// newLook returns the function that reads the state of the server of a partition.
 func (s *Store) newLook(p *partition) look {
 	key := p.key(keyLedger)
 	return func(ctx context.Context, replicas int, lag time.Duration) (observation, error) {
@@ -421,9 +417,9 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 	return nil, fmt.Errorf("the client of the store has the unexpected type %T", s.client)
 }
 
-// lookAt reads the state of the server and some fields of the ledger in one round trip. On a cluster node that no
-// longer stores the partition, lookAt returns an error. This error is intended, because the append-only file of that
-// node says nothing about the partition.
+// lookAt reads the state of the server and some fields of the ledger in one round trip. It returns an error if the
+// server is a cluster node that no longer stores the partition, because the append-only file of that node says nothing
+// about the partition.
 //
 // If b.isNeeded returns true, lookAt also waits with WAIT or WAITAOF (see the type barrier) until the given number of
 // replicas have confirmed all earlier writes. These commands cover only the writes of their own connection, so lookAt
@@ -431,7 +427,7 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 // confirmed all earlier writes.
 //
 // The replicas may lack what other clients write during the wait. So lookAt reads the ledger and the replication offset
-// before it writes the key. The pipeline uses one connection, so all its commands reach the same server process.
+// before it writes the key. All commands use one connection, so they reach the same server process.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, replicas int, lag time.Duration) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
@@ -466,8 +462,8 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, 
 	return seen, err
 }
 
-// parseDataState parses the values of ledger fields. The first value is the mark (see the type dataset). The other
-// values are counts of effects; the result contains their sum.
+// parseDataState parses the values of ledger fields. The first value is the mark (see the type dataset). The others are
+// counts of effects, which parseDataState adds up.
 func parseDataState(fields []any) (dataState, error) {
 	g := dataState{mark: text(fields[0])}
 	for _, field := range fields[1:] {
@@ -529,8 +525,8 @@ func (o *observation) parseReplication(info string) error {
 			return err
 		}
 	}
-	// The epoch does not contain master_replid, because a primary also generates a new replication ID without a restart
-	// or failover: when its first replica connects, and an hour after its last replica has left.
+	// master_replid is not part of the epoch, because a primary changes it even without a restart or failover: when its
+	// first replica connects, and an hour after its last replica has left.
 	o.epoch += fmt.Sprintf("/%s:%d", o.history.parent, o.history.forkedAt)
 	if role, _ := infoField(info, "role"); role == "master" {
 		o.replicas = onlineReplicas(info)

@@ -33,8 +33,9 @@ func TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite(t *testing.T
 	settled(t, s)
 	var mark store.Mark
 	var lost int64
-	next := int64(1) // settled() has already used the sequence number 0
-	// Repeat until an event is lost: on a busy machine, the server may write the event to the file before the kill.
+	next := int64(1) // the function settled has used the sequence number 0
+	// On a busy machine, the server may write the event to the file before the kill. So repeat the kill until an event
+	// is lost.
 	polltest.Until(t, "an event is lost that was only in the server's memory", func() bool {
 		mark = markOf(t, s)
 		lost = stepIntoBuffer(t, s, &next)
@@ -66,9 +67,8 @@ func TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite(t *testing.T
 	}
 }
 
-// stepIntoBuffer records entries until the server has replied to an entry that it has not yet written to its
-// append-only file. It returns the sequence number of that entry. The sequence numbers begin with *next, which
-// stepIntoBuffer increments.
+// stepIntoBuffer records entries until the server has answered an entry before writing it to the append-only file. It
+// returns the sequence number of this entry. The next sequence number is *next, which stepIntoBuffer increments.
 func stepIntoBuffer(t *testing.T, s *Store, next *int64) (seq int64) {
 	t.Helper()
 	polltest.Until(t, "the server has a step in its buffer, because its fsync is slow", func() bool {
@@ -142,7 +142,8 @@ func surviveKills(t *testing.T, server *servers.Redis) {
 	}
 }
 
-// performDurably repeats a step until it is durable. It returns how often WaitDurable returned store.ErrRolledBack.
+// performDurably records an event repeatedly until its effect is durable. It returns how often WaitDurable returned
+// store.ErrRolledBack.
 func performDurably(ctx context.Context, s *Store, seq int64) (rolledBack int64, err error) {
 	for {
 		err := recordDurably(ctx, s, seq)
@@ -206,7 +207,7 @@ func TestWaitDurable_ConcurrentCallers_ShareRequestsToTheServer(t *testing.T) {
 	}
 }
 
-// TestWaiter_Consider_DetectsRestartsAndDurability checks what a waiter concludes from a sequence of observations.
+// A waiter concludes from a sequence of observations whether its effects are durable, or whether they may be lost.
 func TestWaiter_Consider_DetectsRestartsAndDurability(t *testing.T) {
 	t.Parallel()
 	log := func(written, appended int64, r rewrites) observation {

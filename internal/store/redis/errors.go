@@ -18,8 +18,9 @@ import (
 // kindObservation identifies observations of the server in the outage log.
 const kindObservation = "observation"
 
-// fault adds context and advice to the error of a step, as Store.failure does. If the store is unavailable, fault also
-// logs an outage. It is for steps that callers repeat until they succeed. part identifies the step in the outage log.
+// fault adds context and advice to an error of the store, as Store.failure does. If the store is unavailable, fault
+// also logs an outage. Use it for operations that callers repeat until they succeed. The parameter part identifies the
+// operation in the outage log.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
 	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(failure, errClosed) {
@@ -37,7 +38,7 @@ func (s *Store) failure(ctx context.Context, doing string, err error) error {
 
 func (s *Store) classify(ctx context.Context, doing string, err error) error {
 	if s.closed.Load() && errors.Is(err, context.Canceled) {
-		err = errClosed // Close has cancelled the command
+		err = errClosed // Close has canceled the command
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -53,15 +54,15 @@ func (s *Store) classify(ctx context.Context, doing string, err error) error {
 	}
 }
 
-// replies lists the error replies of Redis that have a remedy. It is searched from top to bottom for the first row with
-// a prefix of the reply. isTemporary is true if a retry may succeed, because the server is not ready, or because an
-// administrator can correct the cause. All replies that are not listed are final.
+// replies lists the error replies of Redis that have a remedy. The first row whose prefix matches a reply applies to
+// the reply. isTemporary is true if a retry may succeed, because the server is not ready, or because an administrator
+// can correct the cause. After any other reply, a retry cannot succeed.
 var replies = []struct {
 	prefix      string
 	isTemporary bool
 	remedy      string
 }{
-	// These replies mean that the server rejects a write.
+	// Replies of a server that rejects a write.
 	{"OOM ", true, "the memory of the server is full: raise maxmemory"},
 	{"MISCONF ", true, "the server cannot save its data: check its log"},
 	{"READONLY ", true, "the server is a replica: give the address of the primary, or wait until a failover has ended"},
@@ -85,7 +86,7 @@ var replies = []struct {
 	{"WRONGPASS ", true, "correct the user name or password"},
 	{"NOPERM ", true, replyPermission},
 	{"ERR The user executing the script can't", true, ""}, // no advice: checkServer already names the missing permissions
-	// These replies show that the address is wrong.
+	// These replies show that the URI leads to the wrong server or to a missing database.
 	{"ERR DB index is out of range", false, "the server has no such database: correct the number in the path of the URI"},
 	{"ERR This instance has cluster support disabled", false, "the server is not a cluster: remove the parameters cluster=true and addr, and all addresses but one"},
 	{replyNoWAITAOF, false, remedyNoWAITAOF},
@@ -100,11 +101,11 @@ const (
 	replyPermission = "use ACL SETUSER to allow the user to run the command"
 )
 
-// forbidden matches the name of the command in the reply NOPERM.
+// forbidden finds the name of the command in the reply NOPERM, which reports a missing permission.
 var forbidden = regexp.MustCompile(`run the '([^' ]+)' command`)
 
-// refused reports whether the server rejected a command for good, so that a retry would get the same error. All
-// other errors are temporary, or have a cause that an administrator can correct.
+// refused reports whether the server has rejected a command for good. All other errors are temporary, or have a cause
+// that an administrator can correct.
 func refused(err error) bool {
 	reply := replyIn(err)
 	for _, row := range replies {

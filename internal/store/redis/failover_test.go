@@ -10,7 +10,7 @@ import (
 )
 
 // TestFailover_NewPrimaryIsUsed kills the current primary several times under load. Each time, a replica becomes the
-// new primary. Every step that the store reported as durable must count exactly once.
+// new primary. Every event whose effect the store reported as durable must count exactly once.
 func TestFailover_NewPrimaryIsUsed(t *testing.T) {
 	t.Parallel()
 	t.Run("Sentinels promote the replica", func(t *testing.T) {
@@ -27,8 +27,8 @@ func TestFailover_NewPrimaryIsUsed(t *testing.T) {
 
 func testFailover(t *testing.T, group servers.FailoverGroup, uri string) {
 	t.Helper()
-	// exactSource adds no timeouts to the URI, so the short default timeouts apply. So a step on the dead primary fails
-	// soon. The workers repeat failed steps. The store must count each step only once.
+	// exactSource keeps the short default timeouts, so a step on the dead primary fails soon. The workers repeat failed
+	// steps, and the store must count each step only once.
 	s := openWith(t, Config{Simulation: "failover", Partitions: 2}, Dependencies{Binding: exactSource(t, uri)})
 	polltest.UntilNoError(t, "a step is durable", func() error { return recordDurably(t.Context(), s, 0) })
 	w := &workers{}

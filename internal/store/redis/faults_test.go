@@ -36,7 +36,7 @@ func TestServerFaults_CallersRetry_EachVisitIsRecordedOnce(t *testing.T) {
 	for _, fault := range []struct {
 		name string
 		do   func(context.Context, *goredis.Client) error
-		// harmless is true if the fault must not cause an error in any caller.
+		// harmless is true if no caller may get an error because of the fault.
 		harmless bool
 	}{
 		{
@@ -191,15 +191,15 @@ func TestScripts_ScriptFlush_CausesNoError(t *testing.T) {
 }
 
 // TestConnect_UnusableServer_ErrorContainsTheRemedy makes a server unusable in several ways. The error must wrap
-// ErrUnavailable, and must contain the address and advice, but no password. Steps must succeed after the server is
-// repaired.
+// ErrUnavailable, and must contain the address and advice, but no password. After the server is repaired, calls must
+// succeed.
 func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		cause  string
 		remedy string
-		// parameters are appended to the URI of the store.
+		// parameters is appended to the URI of the store.
 		parameters string
 
 		spoil  func(*testing.T, *servers.Redis, *goredis.Client)
@@ -373,7 +373,7 @@ func TestStore_ServerIsAReplica_ErrorsContainTheRemedy(t *testing.T) {
 }
 
 // After a failover, a host name, such as the name of a Service, refers to the new primary. But connections to the
-// previous primary stay open, although the previous primary is now a replica.
+// previous primary stay open, although it is now a replica. The store must replace these connections.
 func TestStore_Failover_ReconnectsToTheNewPrimary(t *testing.T) {
 	t.Parallel()
 	before, after := servers.NewRedis(t, servers.RedisOptions{}), servers.NewRedis(t, servers.RedisOptions{})
@@ -431,8 +431,8 @@ func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 		want    string
 	}{
 		"without the CA": {withoutCA, "put the certificate of that CA into ca.crt"},
-		// The error contains either the reason that the server sends before it closes the connection, or advice if the
-		// client cannot read this reason. Both texts contain the words "client certificate".
+		// The server may close the connection before the client has read the reason. The error then contains advice
+		// instead. Both texts contain the words "client certificate".
 		"without a client certificate":     {binding.Binding{URI: uri, CA: authority.PEM}, "client certificate"},
 		"with a certificate of another CA": {from(other), "client certificate"},
 		"without TLS":                      {binding.Binding{URI: &plain}, "requires TLS"},
@@ -448,7 +448,7 @@ func TestNewStore_RejectsInvalidConfig(t *testing.T) {
 	at := func(uri string) binding.Source { return exactSource(t, uri) }
 	for _, test := range []struct {
 		name    string
-		config  Config // if zero, the test uses a valid configuration
+		config  Config // the zero Config stands for a valid configuration
 		binding binding.Source
 		says    string
 	}{
@@ -559,7 +559,7 @@ func TestRedisKeys_HaveTheDocumentedExpiries(t *testing.T) {
 		p.key(keyLedger):                -1, // no expiry
 		p.bitmap(keySeen, testRun, 0):   -1,
 		p.key(keyConfirmed, testRun):    -1,
-		p.bitmap(keyMatched, "none", 0): -2, // the key does not exist
+		p.bitmap(keyMatched, "none", 0): -2, // -2 means that the key does not exist
 	} {
 		got, err := redis.PTTL(ctx, key).Result()
 		noError(t, err)
@@ -619,14 +619,14 @@ func TestAppendTimeline_SharesPipelinesWithEvents(t *testing.T) {
 	}
 	rows, err := s.ReadTimeline(t.Context(), time.Unix(second, 0), time.Unix(second+10, 0))
 	noError(t, err)
-	// Each caller with an odd number i adds i events: 1 + 3 + ... + 199 = 100².
+	// Each caller with an odd number i adds i events. Their total is 1 + 3 + ... + 199 = 100².
 	if got := timeline.Sum(rows...).Entry.Published; got != callers*callers/4 {
 		t.Errorf("%d events are in the timeline; want %d", got, callers*callers/4)
 	}
 }
 
-// TestBatcher_FailedStep_AffectsNoOtherStep makes one step fail. This step shares a script execution with many other
-// steps.
+// TestBatcher_FailedStep_AffectsNoOtherStep makes one operation fail. The server executes this operation in the same
+// script call as many others.
 func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -652,15 +652,15 @@ func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 	}
 }
 
-// TestBatcher_EachCallerGetsItsReply performs different steps in shared pipelines while the server has a fault. Only
-// some of these steps fail: for example, a server whose memory is full rejects the steps that write. The callers of the
-// failed steps must get the error. All other callers must get their own results.
+// TestBatcher_EachCallerGetsItsReply sends different steps in shared pipelines to a server that fails only some of
+// them. For example, a server whose memory is full rejects writes. The callers of the failed steps must get the error,
+// and all other callers must get their own results.
 func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name          string
 		spoil, repair func(context.Context, *goredis.Client) error
-		// Each caller that writes must get an error that contains this text. If it is empty, all callers must succeed.
+		// cause is a part of the error that each caller that writes must get. If it is empty, all callers must succeed.
 		cause string
 	}{
 		{
@@ -740,10 +740,10 @@ func newMixedCallers(t *testing.T, s *Store) *mixedCallers {
 	return m
 }
 
-// writes reports whether the step of a caller changes the store.
+// writes reports whether the call of a caller changes the store.
 func (m *mixedCallers) writes(caller int) bool { return caller%3 != 1 }
 
-// call performs the step of a caller. It also returns an error if the result belongs to another caller.
+// call records the entry or the exit of one caller. It also returns an error if the result is that of another caller.
 func (m *mixedCallers) call(i int64) error {
 	exit := exitStep(i)
 	want := store.ResultPending
@@ -764,7 +764,7 @@ func (m *mixedCallers) call(i int64) error {
 	return err
 }
 
-// check checks that every step has taken effect exactly once.
+// check fails the test unless the entry or exit of each caller has taken effect exactly once.
 func (m *mixedCallers) check() {
 	m.t.Helper()
 	counts, each := countsOf(m.t, m.store), int64(m.callers/3)
@@ -773,8 +773,8 @@ func (m *mixedCallers) check() {
 	}
 }
 
-// together starts concurrent callers. Each caller runs the given function once. The server is paused until all callers
-// wait, so that the callers share pipelines. The function together returns the error of each caller.
+// together runs the given function in several goroutines at once, and returns their errors. The server is paused until
+// all of them wait, so that they share pipelines.
 func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
 	t.Helper()
 	noError(t, s.Ping(t.Context()))

@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxConfirmed limits the events that one execution of the script confirms, so that the execution is short and the
-// number of arguments stays within the limits of Lua.
+// maxConfirmed limits the number of events that one call of the script confirms. A larger call could block the server,
+// and exceed the number of arguments that Lua allows.
 const maxConfirmed = 1000
 
 // Lease implements store.Generators. If the reply is lost, the leased positions stay unused.
@@ -114,7 +114,7 @@ func parsePlates(reply []string) ([]store.Plate, error) {
 	for i := 0; i+1 < len(reply); i += 2 {
 		at, err := strconv.ParseInt(reply[i+1], 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("parse the entry time of a plate in the pool: %w", err)
+			return nil, fmt.Errorf("parse the entry time of a parked vehicle: %w", err)
 		}
 		plates = append(plates, store.Plate{Plate: reply[i], EntryAt: time.UnixMilli(at).UTC()})
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // Before each command, the client library reads from the connection to check that the server has not closed it. This
-// read is expensive. The type named checked skips the read if a cheaper system call shows that the connection is open
-// and has no data to read.
+// read is expensive. The type checked replaces it by a cheaper system call while the connection is open and has no data
+// to read.
 func TestIdleConnectionCheck_ConnectionIsOpen_SkipsTheReadOfTheClientLibrary(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -6,15 +6,18 @@ import (
 	"strings"
 )
 
-// The names of the keys of a partition, or the first part of the names. Each name is appended to the prefix
+// These are the names of the keys of a partition, or the first parts of the names. The full names begin with
 // parking:{<simulation>:<partition>}:. The braces are a hash tag, which makes a Redis cluster store all keys of a
-// partition on the same node. In the comments, HASH a -> b means a hash whose fields are a and whose values are b.
-// <chunk> is the number of a chunk: each chunk of a bitmap covers store.ChunkBits consecutive sequence numbers.
+// partition on the same node.
+//
+// In the comments, HASH a -> b means a hash whose fields are a and whose values are b. <run> identifies a generator
+// process. <chunk> is the number of a chunk: each chunk of a bitmap covers store.ChunkBits consecutive sequence
+// numbers.
 const (
 	keyLedger     = "ledger"      // HASH <name of a counter> -> its value
 	keyOutbox     = "outbox"      // HASH <exit id> -> entry time, exit time and plate of the visit
 	keyPool       = "pool"        // ZSET of the available plates; each score is an entry time in Unix ms
-	keyRuns       = "runs"        // SET of the runs of generator processes
+	keyRuns       = "runs"        // SET of the IDs of the generator processes
 	keyStarved    = "starved"     // HASH <run> -> number of exits for which no plate was available; exists only in partition 0
 	keyVisit      = "visit:"      // visit:<plate> is a STRING: the entry time, or "" until the entry of a claimed plate is processed
 	keySeen       = "seen:"       // seen:<run>:<chunk> is a bitmap of the events that took effect
@@ -23,20 +26,19 @@ const (
 	keyDeadLetter = "dead:"       // dead:<key> exists for store.DeadLetterTTL after the dead letter was counted
 	keyConfirmed  = "confirmed:"  // confirmed:<run> is a HASH with the fields type, next, matched and unmatched
 	keyClaims     = "claims:"     // claims:<run> is a HASH <token of a claim> -> plates and their entry times, in MessagePack
-	keyTokens     = "claimorder:" // claimorder:<run> is a LIST of the tokens in claims:<run>, oldest first
+	keyTokens     = "claimorder:" // claimorder:<run> is a LIST of the tokens in claims:<run>, the oldest claim first
 	keyCounter    = "counter:"    // counter:<name> is the number of positions that Lease has reserved; exists only in partition 0
 	keyWritable   = "writable"    // STRING "", which CheckWritable and lookAt write
-	// The names of the keys of the timeline, which is stored in partition 0.
+	// The following keys belong to the timeline, which is stored in partition 0.
 	keyTimelineMinutes    = "timeline:minutes"    // SET of the start times of the minutes that have rows
 	keyTimelineMinute     = "timeline:minute:"    // timeline:minute:<start of the minute> is a HASH <second>:<process> -> row
 	keyTimelineBlocks     = "timeline:blocks:"    // timeline:blocks:<tier> is a HASH <start of a block> -> its rows
 	keyTimelineMerged     = "timeline:merged"     // HASH <process> -> Unix time, in seconds, of the latest merged row of the process
-	keyTimelineGeneration = "timeline:generation" // STRING with the number of calls of Replace that took effect
+	keyTimelineGeneration = "timeline:generation" // STRING counter of the successful calls of Replace
 	keyOwner              = "owner"               // STRING with the owner of the data (see Config.Owner)
 )
 
-// partition contains the key prefix of one partition. The fields of the type *step are the scripts that the batcher
-// sends.
+// partition contains the key prefix of one partition, and the scripts whose calls the batcher combines.
 type partition struct {
 	index                                     int
 	prefix                                    string
@@ -54,8 +56,8 @@ func newPartition(simulation string, index int, s *scripts) *partition {
 	return p
 }
 
-// part returns the name under which the outage log records one kind of step in this partition. Each partition has its
-// own names, because partitions may be on different nodes of a cluster.
+// part returns the name of one kind of store operation in the outage log, such as "entry 0" in partition 0. Each
+// partition has its own names, because partitions may be on different nodes of a cluster.
 func (p *partition) part(kind string) string { return kind + " " + strconv.Itoa(p.index) }
 
 func (p *partition) key(parts ...string) string { return p.prefix + strings.Join(parts, "") }

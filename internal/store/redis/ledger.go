@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// each sends one command per partition, all in one round trip. The function command creates these commands.
+// each sends one command to each partition, all in one round trip. It calls the function command to create them.
 func each[C goredis.Cmder](ctx context.Context, s *Store, command func(goredis.Pipeliner, *partition) C) ([]C, error) {
 	commands := make([]C, 0, len(s.partitions))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -124,7 +124,6 @@ func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
 	return runs, nil
 }
 
-// watermarks reads the watermarks of the given generator runs in one partition.
 func (s *Store) watermarks(ctx context.Context, p *partition, names []string) ([]store.Run, error) {
 	hashes := make([]*goredis.MapStringStringCmd, 0, len(names))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {

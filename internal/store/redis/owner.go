@@ -13,8 +13,8 @@ import (
 // Reserve reserves the name of the simulation for an owner until Purge is called. It returns false if another owner
 // has reserved the name. If several owners try at the same time, exactly one succeeds.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
-	// If the reply to the first attempt is lost, the second attempt finds the owner that the first attempt has stored.
-	// So Reserve must succeed if the stored owner is the same.
+	// If only the reply to an earlier attempt was lost, this attempt finds the owner that the earlier attempt has
+	// stored. So Reserve must succeed if the stored owner is the same.
 	before, err := s.client.SetArgs(ctx, s.ownerKey(), owner, goredis.SetArgs{Mode: "NX", Get: true}).Result()
 	switch {
 	case errors.Is(err, goredis.Nil):

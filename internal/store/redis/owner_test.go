@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestStoreMark_DataOfAnotherOwner_AreNeitherUsedNorRemoved(t *testing.T) {
+func TestStoreMark_DataOfAnotherOwner_IsNeitherUsedNorRemoved(t *testing.T) {
 	t.Parallel()
 	uri, name := servers.RedisURI(t), servers.Name(t)
 	servers.RemoveKeys(t, name)
@@ -48,8 +48,8 @@ func TestStoreMark_DataOfAnotherOwner_AreNeitherUsedNorRemoved(t *testing.T) {
 	}
 }
 
-// TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsStayUsable checks that a partition on a healthy node of a
-// cluster can be used, and is protected from other owners, while another node is down.
+// TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsStayUsable checks that the loss of one cluster node affects no
+// partition on another node. The partition must stay usable, and protected from other simulations of the same name.
 func TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsStayUsable(t *testing.T) {
 	t.Parallel()
 	c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: 2, Config: []string{"cluster-require-full-coverage no"}})

@@ -25,9 +25,9 @@ import (
 )
 
 // TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects kills a primary under load and promotes its replica,
-// which has not received the latest writes. If the store waits for the replica, that replica must have all effects that
-// the store has reported as durable. If the store does not wait, the replica lacks some of these effects, and the store
-// must detect the loss.
+// which lacks the latest writes. If the store waits for the replica, all effects that the store has reported as durable
+// must be on the replica. If the store does not wait, some of these effects are lost, and the store must detect the
+// loss.
 func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -35,7 +35,7 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 		// The field config is additional configuration of the primary.
 		config         []string
 		ignoreReplicas bool
-		// The function fail makes sure that the replica receives no further writes of the primary.
+		// fail cuts the replica off from further writes of the primary.
 		fail  func(*link)
 		loses bool
 	}{
@@ -58,8 +58,8 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 			w.awaitSteps(t, 100)
 
 			test.fail(p.link)
-			// The test needs a step whose effect the replica does not receive. All running workers may be waiting for
-			// earlier steps to become durable, so start one more worker.
+			// The test needs a write that the replica does not receive. All running workers may be waiting for earlier
+			// writes to become durable, so start one more worker.
 			w.start(t, s, 1)
 			if test.loses {
 				w.awaitSteps(t, 100)
@@ -165,8 +165,8 @@ var powerFailures = []powerFailure{
 	{"Synced: nothing is lost", plan.DurabilitySynced},
 }
 
-// open opens a store and waits until its mark is durable. If the server does not support the durability, open skips the
-// test.
+// open opens a store and waits until its mark (see the type dataset) is durable. It skips the test if the server does
+// not support the tested durability.
 func (f powerFailure) open(t *testing.T, admin *goredis.Client, binding binding.Source) *Store {
 	t.Helper()
 	if f.durability == plan.DurabilitySynced {
@@ -177,8 +177,8 @@ func (f powerFailure) open(t *testing.T, admin *goredis.Client, binding binding.
 	return s
 }
 
-// performWithoutDisk waits for steps that the server has executed but not flushed to disk. With DurabilityWritten,
-// these steps become durable. With DurabilitySynced, every worker waits in vain.
+// performWithoutDisk waits for operations that the server has executed but not flushed to disk. With DurabilityWritten,
+// they become durable. With DurabilitySynced, they never do, so every worker blocks.
 func (f powerFailure) performWithoutDisk(t *testing.T, s *Store, w *workers, server *goredis.Client) {
 	t.Helper()
 	if f.durability == plan.DurabilityWritten {
@@ -187,14 +187,14 @@ func (f powerFailure) performWithoutDisk(t *testing.T, s *Store, w *workers, ser
 	}
 	key := s.partitions[0].key(keyLedger)
 	onDisk := server.HGet(t.Context(), key, "entries").Val()
-	w.start(t, s, 1) // all other workers may be waiting for the disk
+	w.start(t, s, 1) // start another worker, because all others may be waiting for the disk
 	polltest.Until(t, "the server has executed a step that is not on its disk", func() bool {
 		return server.HGet(t.Context(), key, "entries").Val() != onDisk
 	})
 }
 
-// check checks whether steps are lost, and whether the store has detected the loss. The parameter is the number of
-// steps.
+// check checks the state after a power failure. With the durability Written, at least one of the given number of steps
+// must be lost, and the store must have noticed. With Synced, every step must be recorded exactly once.
 func (f powerFailure) check(t *testing.T, s *Store, steps int64) {
 	t.Helper()
 	missing, recorded, lostAt := missingSteps(t, s, steps), countsOf(t, s).EntriesRecorded, datasetOf(t, s).LostAt
@@ -222,15 +222,14 @@ func requireWAITAOF(t testing.TB, admin *goredis.Client) {
 	}
 }
 
-// logFile is the incremental file of an append-only file. The server appends its writes to the incremental file.
+// logFile is the part of an append-only file to which the server appends its writes (the incremental file).
 type logFile struct {
 	path string
-	size int64 // the length of the incremental file at the call of logOf
+	size int64 // length of the file when logOf was called
 }
 
-// logOf returns the incremental file of a server's append-only file. It waits until there is only one incremental file,
-// because there are two while a server rewrites its append-only file. A replica starts a rewrite after it has copied
-// the data of its primary.
+// logOf returns the incremental file of a server's append-only file. During a rewrite, which a replica starts after a
+// full resync, there are two such files. logOf waits until there is only one.
 func logOf(t *testing.T, server *servers.Redis, admin *goredis.Client) logFile {
 	t.Helper()
 	var parts []string
@@ -251,8 +250,8 @@ func logOf(t *testing.T, server *servers.Redis, admin *goredis.Client) logFile {
 	return logFile{path: parts[0], size: info.Size()}
 }
 
-// restore removes what the server has appended to the incremental file since the call of logOf. A failure of the
-// machine can lose the same data. The server must not be running.
+// restore truncates the incremental file to its length at the call of logOf, as if the machine had failed and lost the
+// latest writes. The server must not be running.
 func (l logFile) restore(t *testing.T) {
 	t.Helper()
 	noError(t, os.Truncate(l.path, l.size))
@@ -287,13 +286,13 @@ func TestLookAt_OtherClientWritesDuringTheWaitForReplicas_OffsetPrecedesThatWrit
 		if isDuring && seen.history.offset >= written {
 			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
 		}
-		// Repeat the attempt if the wait ended before the other client wrote, or if no replica confirmed the writes.
+		// Repeat the attempt if the other client wrote only after the wait, or if no replica confirmed the writes.
 		return isDuring && seen.confirmed || t.Failed()
 	})
 }
 
 // A primary generates a new replication ID when its first replica connects, and some time after its last replica has
-// disconnected. In both cases, no data is lost, so the store must not count a restart.
+// disconnected. The store must not mistake this for a restart.
 func TestObserver_ReplicaDisconnectsAndReconnects_CountsNoRestart(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "repl-backlog-ttl 1")
@@ -333,14 +332,14 @@ func infoOf(t *testing.T, c *goredis.Client, section, field string) string {
 	return value
 }
 
-// workers perform steps, and wait until each step is durable.
+// workers make calls that change the store, and wait until each change is durable.
 type workers struct {
 	next, durable, repeated atomic.Int64
 	stopping                atomic.Bool
 	running                 sync.WaitGroup
 }
 
-// start starts additional workers. If the test fails early, the workers stop before the servers stop.
+// start starts more workers. Even if the test fails early, they stop before the servers stop.
 func (w *workers) start(t *testing.T, s *Store, count int) {
 	t.Cleanup(func() { w.stop() })
 	for range count {
@@ -348,7 +347,7 @@ func (w *workers) start(t *testing.T, s *Store, count int) {
 			for !w.stopping.Load() {
 				repeated, err := performDurably(t.Context(), s, w.next.Add(1)-1)
 				w.repeated.Add(repeated)
-				if t.Context().Err() != nil { // the test has ended
+				if t.Context().Err() != nil {
 					return
 				}
 				if err != nil {
@@ -368,20 +367,19 @@ func (w *workers) awaitSteps(t *testing.T, steps int64) {
 	polltest.Until(t, "steps are durable", func() bool { return w.durable.Load() >= reached || t.Failed() })
 }
 
-// stop stops the workers and returns the number of steps. This number includes steps that the test itself performed
-// before it started the workers.
+// stop stops the workers and returns the number of writes, including those that the test itself made earlier.
 func (w *workers) stop() int64 {
 	w.stopping.Store(true)
 	w.running.Wait()
 	return w.next.Load()
 }
 
-// pair is a primary and its replica, which is connected to the primary through a link.
+// pair is a primary and its replica. The replica replicates through the field link.
 type pair struct {
 	servers          [2]*servers.Redis
 	primary, replica *goredis.Client
 	link             *link
-	// current is the server to which the binding refers.
+	// current is the server whose address is in the binding.
 	current atomic.Pointer[servers.Redis]
 }
 
@@ -438,7 +436,7 @@ func (p *pair) failOver(t *testing.T) {
 	p.current.Store(p.servers[1])
 }
 
-// link forwards the connections of a replica to its primary.
+// link is a TCP proxy between a replica and its primary.
 type link struct {
 	listener net.Listener
 	primary  string

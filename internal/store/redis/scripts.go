@@ -13,10 +13,9 @@ import (
 var luaFiles embed.FS
 
 type scripts struct {
-	// These fields contain the frequently used scripts. One execution of such a script performs the steps of several
-	// callers.
+	// These fields contain the frequently used scripts. One execution of such a script serves several callers.
 	entry, exit, settle, deadLetter, timelineAppend string
-	// These fields contain the rarely used scripts. They are not batched: one execution performs the step of one caller.
+	// These scripts are rarely used, so their calls are not batched.
 	confirm, claim, release, starved, dataset *goredis.Script
 	timelineReplace                           *goredis.Script
 }

@@ -21,7 +21,7 @@ type settings struct {
 func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
 	if err != nil {
-		return // the settings are checked again after the next restart or failover, or when the first replica connects
+		return // ignore the error: the next restart, failover or first connection of a replica causes another check
 	}
 	var persistence, memory, replication *goredis.StringCmd
 	_, err = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {

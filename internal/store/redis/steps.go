@@ -65,8 +65,8 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	return result, nil
 }
 
-// intent returns the intent of an exit as the script expects it. It is empty for an external exit. If a generated
-// exit has no intent, the intent "matched" applies.
+// intent returns the intent of an exit for the script. It is empty for an exit of an external publisher. A generated
+// exit without an intent has the intent "matched".
 func intent(e store.ExitStep) string {
 	switch {
 	case !e.Origin.Generated():
@@ -152,7 +152,7 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 	return nil
 }
 
-// duplicate is the reply to a step whose event has already taken effect.
+// duplicate is the reply of a script if the event has already taken effect.
 const duplicate = string(store.ResultDuplicate)
 
 // unexpected returns the error for a reply that the scripts of this version never return.

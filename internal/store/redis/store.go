@@ -1,6 +1,6 @@
-// Package redis stores the state of a simulation in Redis 7.0 or later, or in Valkey, on a single server, a primary with
-// replicas, or a cluster. Each step is a Lua script whose keys all have the same hash tag. Concurrent steps share script
-// executions and pipelines.
+// Package redis stores the state of a simulation in Redis 7.0 or later, or in Valkey, on a single server, a primary
+// with replicas, or a cluster. Frequent operations are Lua scripts whose keys all have the same hash tag. Concurrent
+// operations share script executions and pipelines.
 package redis
 
 import (
@@ -35,7 +35,7 @@ type Config struct {
 	Durability plan.Durability
 }
 
-// Dependencies are the dependencies of a store. Binding is required.
+// Dependencies contains what a store needs from its caller. Only Binding is required.
 type Dependencies struct {
 	// Binding returns the current binding. Its URI has the scheme redis or rediss, and may have parameters of go-redis,
 	// such as read_timeout. The binding refers to a single server unless one of these rules applies:
@@ -58,8 +58,8 @@ type Store struct {
 	prefix     string
 	owner      string
 	partitions []*partition
-	// On a single server, all partitions share one batcher and one observer. In a cluster, each partition has a batcher
-	// and an observer of its own.
+	// A batcher sends calls in pipelines. An observer detects when effects are durable. On a single server, all
+	// partitions share one batcher and one observer. In a cluster, each partition has its own.
 	batchers    []*batcher
 	observers   []*observer
 	outages     *outage.Log
@@ -114,7 +114,7 @@ func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 		ignoreReplicas: ignoreReplicas,
 	}
 	logger := cmp.Or(d.Logger, slog.New(slog.DiscardHandler)).With("store", s.where())
-	s.outages = outage.New(logger, "The store is unavailable; every step is retried until it succeeds", "The store is available again")
+	s.outages = outage.New(logger, "The store is unavailable; operations on it are retried", "The store is available again")
 	for i := range c.Partitions {
 		s.partitions = append(s.partitions, newPartition(c.Simulation, i, scripts))
 	}
@@ -143,8 +143,8 @@ func validate(c Config, d Dependencies) error {
 	}
 }
 
-// servers returns partitions that together cover all servers: for a single server the first partition, and for a
-// cluster all partitions, because each partition may be on a different node.
+// servers returns partitions that together cover all servers. For a single server, this is the first partition. For a
+// cluster, these are all partitions, because each partition may be on a different node.
 func (s *Store) servers() []*partition {
 	if _, cluster := s.client.(*goredis.ClusterClient); cluster {
 		return s.partitions
@@ -179,7 +179,7 @@ func (s *Store) Close() error {
 	for _, o := range s.observers {
 		o.shut()
 	}
-	err := s.client.Close() // makes the commands in flight fail, so that the method drain need not wait for the server
+	err := s.client.Close() // fails the commands in flight, so that drain does not wait for the server
 	for _, b := range s.batchers {
 		b.drain()
 	}

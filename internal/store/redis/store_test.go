@@ -16,11 +16,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	logging.Disable() // the Redis client library logs every refused connection
+	logging.Disable() // the Redis client library would log every refused connection
 	servers.Main(m)
 }
 
-// The store uses the Redis server that the tests of this package share.
 func TestRedisStore_OnSingleServer_PassesTheConformanceSuite(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
@@ -55,11 +54,11 @@ func openTimed(t testing.TB, c Config, d Dependencies, timing timing) *Store {
 	return s
 }
 
-// longTimeouts are URI parameters. The timeouts are long enough for a busy machine. After a timeout, the client would
-// repeat a step, and the repeated step would count as a duplicate.
+// longTimeouts are URI parameters with timeouts that suffice even on a busy machine. The client repeats a write after a
+// timeout, and the store would count the repetition as a duplicate.
 const longTimeouts = "dial_timeout=1m&read_timeout=1m&write_timeout=1m&pool_timeout=2m"
 
-// source returns a source of a binding with the given URI. If the URI sets no timeouts, source adds longTimeouts.
+// source returns a binding.Source for the given URI. If the URI sets no timeouts, source adds longTimeouts.
 func source(t testing.TB, uri string) binding.Source {
 	t.Helper()
 	if !strings.Contains(uri, "timeout=") {

@@ -12,17 +12,17 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// synced is the configuration of a store with one partition that waits for the disks.
+// synced configures a store with one partition, in which an event counts as durable only when it is on disk.
 var synced = Config{Simulation: "synced", Partitions: 1, Durability: plan.DurabilitySynced}
 
-// A primary and its replica with appendfsync everysec need more than a second to confirm a write. Every step must
-// become durable within plan.Durability.Latency, and no warning may be logged. The test tolerates a higher latency,
-// because the machine may be busy, but logs it.
+// A primary and its replica with appendfsync everysec need more than a second to confirm a write to disk. Every write
+// of the store must become durable within plan.Durability.Latency, and no warning may be logged. The test only logs a
+// higher latency, because the machine may be busy.
 func TestWaitDurable_Synced_StepsBecomeDurableWithoutWarnings(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		// The field timeouts contains parameters of the URI.
+		// The field timeouts is the query of the URI.
 		timeouts string
 	}{
 		{"with the default timeouts", ""},
@@ -55,8 +55,8 @@ func TestWaitDurable_Synced_StepsBecomeDurableWithoutWarnings(t *testing.T) {
 	}
 }
 
-// The timeout must exceed the time that a slow replica needs to flush its writes. Otherwise, every observation would
-// time out.
+// The timeout must exceed the time that a slow replica needs to flush its writes. Otherwise, every wait for durability
+// would time out.
 func TestBarrier_Timeout_GrowsWithTheLag(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -78,7 +78,7 @@ func TestBarrier_Timeout_GrowsWithTheLag(t *testing.T) {
 	}
 }
 
-func TestBarrier_IsPassed_IfAllServersConfirm(t *testing.T) {
+func TestBarrier_IsPassed_OnlyIfAllServersConfirm(t *testing.T) {
 	t.Parallel()
 	reply := func(local, replicas int64) []any { return []any{local, replicas} }
 	for _, test := range []struct {
@@ -106,7 +106,7 @@ func TestBarrier_IsPassed_IfAllServersConfirm(t *testing.T) {
 }
 
 // Observers occupy connections almost all the time, so they must not take connections away from steps.
-func TestRedisStore_Synced_ObserversLeaveConnectionsForSteps(t *testing.T) {
+func TestRedisStore_Synced_ObserversDoNotBlockSteps(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	requireWAITAOF(t, c.Admins[0])
@@ -187,8 +187,8 @@ func TestStoreCheck_ServerCannotSync_ErrorContainsTheRemedy(t *testing.T) {
 	})
 }
 
-// checkSynced checks that the method Check returns an error that contains the given text, or no error if the text is
-// "".
+// checkSynced calls the method Check of a store. The error must contain the given text. If the text is "", there must
+// be no error.
 func checkSynced(t *testing.T, uri, want string) {
 	t.Helper()
 	switch err := openWith(t, synced, Dependencies{Binding: source(t, uri)}).Check(t.Context()); {

@@ -117,7 +117,7 @@ func (k *timelineKeys) ReadMinute(ctx context.Context, start int64) (timeline.Mi
 	if err != nil {
 		return minute, err
 	}
-	minute.Version = strconv.Itoa(len(fields)) // the number of rows suffices as the version, because a stored row never changes
+	minute.Version = strconv.Itoa(len(fields)) // suffices as the version, because a stored row never changes
 	for field, text := range fields {
 		var row timeline.Row
 		if err := json.Unmarshal([]byte(text), &row); err != nil {
@@ -155,7 +155,7 @@ func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64)
 	for i, value := range values {
 		text, exists := value.(string)
 		if !exists {
-			continue // a compaction deleted the block after HKEYS returned it
+			continue // deleted by a compaction after HKEYS returned it
 		}
 		block := timeline.Block{ID: timeline.BlockID{Tier: tier, Start: starts[i]}, Version: digest(text)}
 		if err := json.Unmarshal([]byte(text), &block.Rows); err != nil {
@@ -166,8 +166,8 @@ func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64)
 	return found, nil
 }
 
-// digest returns the SHA-1 hash of a block, which serves as the version of the block. The script timelinereplace.lua
-// computes the same hash.
+// digest returns the SHA-1 hash of a block of timeline rows, which identifies the version of the block. The script
+// timelinereplace.lua computes the same hash.
 func digest(text string) string {
 	sum := sha1.Sum([]byte(text)) //nolint:gosec // see the import
 	return hex.EncodeToString(sum[:])

@@ -17,10 +17,10 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// BenchmarkAppendTimeline measures the cost of storing a row of the timeline, and for comparison the cost of recording
-// an entry. Each script execution stores only one row or one entry. The metric redis-µs/op is the time that Redis
-// spends in scripts. The benchmark does not wait until a row is durable, because the commands for this wait have no
-// cost per row: each command serves all goroutines that wait.
+// BenchmarkAppendTimeline compares the cost of storing a row of the timeline with the cost of recording an entry. Each
+// script execution stores only one row or one entry. The metric redis-µs/op is the time that Redis spends in scripts.
+// The benchmark does not wait until a row is durable, because such a wait serves many goroutines, and has no cost per
+// row.
 func BenchmarkAppendTimeline(b *testing.B) {
 	server := servers.NewRedis(b, servers.RedisOptions{})
 	row := busyRow()

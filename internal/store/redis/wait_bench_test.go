@@ -21,7 +21,7 @@ func BenchmarkWAITAndWAITAOF(b *testing.B) {
 	for _, bench := range []struct {
 		name    string
 		command []any
-		// want is the reply if every server confirms the write in time. WAIT counts only replicas; WAITAOF also counts
+		// want is the reply if every server confirms the write in time. WAIT counts only replicas. WAITAOF also counts
 		// the primary.
 		want string
 	}{

@@ -132,8 +132,8 @@ func together(t *testing.T, do func(i int) error) {
 	}
 }
 
-// wantOne calls a function in concurrent goroutines. Exactly one call must return the result in the parameter effect.
-// All other calls must return the result in the parameter otherwise.
+// wantOne calls the function step in concurrent goroutines. Exactly one call must return the result effect, and all
+// other calls the result otherwise.
 func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Result, error)) {
 	t.Helper()
 	results := make([]store.Result, crowd)
@@ -150,8 +150,8 @@ func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Re
 	}
 }
 
-// simulate performs the steps of generators and processors concurrently. It delivers each message one to three times,
-// in random order. Then it checks that the ledger is exact.
+// simulate runs generators and processors concurrently. It delivers each message one to three times, in random order.
+// Then it checks that the ledger counts each event exactly once.
 func simulate(t *testing.T, factory Factory) {
 	const partitions, entries, unmatched = 2, 400, 100
 	f := fixture{Store: factory(t, partitions), t: t}
@@ -285,7 +285,8 @@ func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Con
 	return len(all) - len(messages), group.Wait()
 }
 
-// wantPopulation checks how many bits are set in the bitmaps Seen and Matched of the first chunk of a generator run.
+// wantPopulation checks the numbers of set bits in the bitmaps Seen and Matched. It reads only the first chunk of the
+// bitmaps of a generator run.
 func wantPopulation(t *testing.T, s store.Store, r store.Run, seen, matched int) {
 	t.Helper()
 	chunk, err := s.Chunk(t.Context(), r, 0)

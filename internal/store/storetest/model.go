@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// testModel performs random sequences of steps, including redeliveries and concurrent duplicates. It compares every
-// result with the result of a simple model.
+// testModel makes random sequences of calls, including redeliveries and concurrent duplicates. It compares every result
+// with the result of a simple model.
 func testModel(t *testing.T, factory Factory) {
 	s := factory(t, 1)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -42,7 +42,7 @@ func testModel(t *testing.T, factory Factory) {
 	})
 }
 
-// machine performs each step both on the store under test and on the model.
+// machine performs random operations on the store under test and on the model. Both must return the same results.
 type machine struct {
 	ctx   context.Context
 	real  store.Store
@@ -242,7 +242,7 @@ func plateText(plates []store.Plate) string {
 	return strings.Join(texts, " ")
 }
 
-// model predicts the results of steps in one partition. The data of the model never expires.
+// model predicts the results of store operations in one partition. Its data never expires.
 type model struct {
 	seen        map[string]bool // the IDs of the events that have taken effect
 	matched     map[string]bool // the IDs of the exits whose bit in Chunk.Matched is set
@@ -437,8 +437,8 @@ func (m *model) registered() []store.Run {
 	return runs
 }
 
-// bits returns the sequence numbers of those events of a generator run whose IDs are in the set. The bits of these
-// sequence numbers must be set in the bitmap of the store.
+// bits returns which bits must be set in the store's bitmap of a generator run: the sequence numbers of those events of
+// the run whose IDs are in the set.
 func (m *model) bits(set map[string]bool, run string) []int64 {
 	var seqs []int64
 	for seq := range int64(10) {

@@ -197,7 +197,7 @@ func testClaims(t *testing.T, factory Factory) {
 		for i := range store.ClaimsRemembered {
 			f.claim(claimAt(int64(1000-7*(i+1)), now, 1), plates[i+1])
 		}
-		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // the first claim is forgotten, so its token gets another plate
+		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // the store has forgotten the first claim
 	})
 	t.Run("only plates that entered at least MinStay and less than MaxStay ago are claimed", func(t *testing.T) {
 		t.Parallel()
@@ -283,8 +283,8 @@ func testExpiry(t *testing.T, factory Factory) {
 		e.MaxStay = short
 		f.enter(e, store.ResultRecorded)
 	}
-	// parked reports whether the plate has a visit. The function records an exit with a time before the entry, which
-	// changes nothing. The result is ResultPrecedesEntry if the visit exists, and ResultEarly otherwise.
+	// parked reports whether the plate has a visit. It records an exit that is dated before the entry, which changes
+	// nothing. The result is ResultPrecedesEntry if the visit exists, and ResultEarly otherwise.
 	parked := func(f fixture, plate string) bool {
 		f.t.Helper()
 		got, err := f.RecordExit(f.t.Context(), exitOf(1_000_000, plate, noon().Add(-time.Hour)))
@@ -368,9 +368,9 @@ func testExpiry(t *testing.T, factory Factory) {
 	})
 }
 
-// claimInTime first confirms the entries with the sequence numbers 0 to 99. Then it records an entry of the plate
-// "claimed", and claims the plate. On a slow machine, the visit can expire before the claim. In this case, claimInTime
-// tries again with a longer MaxStay. It returns the MaxStay of the successful attempt.
+// claimInTime confirms 100 entries, records an entry of the plate "claimed", and claims this plate. If the visit
+// expires before the claim, as on a slow machine, claimInTime tries again with a longer MaxStay. It returns the MaxStay
+// of the successful attempt.
 func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	f.t.Helper()
 	plates := plateNames(100)

@@ -94,7 +94,7 @@ func (f fixture) enter(e store.EntryStep, want store.Result) {
 	}
 }
 
-// leave records an exit, checks the result, and returns the summary.
+// leave records an exit in the store, checks the result, and returns the summary of the visit.
 func (f fixture) leave(e store.ExitStep, want store.Result) event.Summary {
 	f.t.Helper()
 	got, err := f.RecordExit(f.t.Context(), e)
@@ -221,15 +221,15 @@ func published(plates ...string) []store.Published {
 	return events
 }
 
-// entered returns a confirmation of entries of the given plates. The parameter from is the sequence number of the first
-// entry.
+// entered returns a confirmation of entries of the given plates. The first entry has the sequence number from, and the
+// others follow.
 func entered(from int64, plates ...string) store.Confirmation {
 	return store.Confirmation{
 		Run: entryRun, Type: event.TypeEntry, From: from, Events: published(plates...), MaxStay: maxStay,
 	}
 }
 
-// claimAt returns a claim with a MinStay of one second. The parameter now is the time of the claim.
+// claimAt returns a claim at the time now, with a MinStay of one second.
 func claimAt(token int64, now time.Time, limit int) store.Claim {
 	return store.Claim{
 		Run: exitRun, Token: token, Limit: limit, Now: now, MinStay: time.Second, MaxStay: maxStay,

@@ -20,7 +20,7 @@ import (
 func testTimeline(t *testing.T, open Factory) {
 	t.Run("adds up the rows of all processes in each second", func(t *testing.T) { timelineMerges(t, open) })
 	t.Run("counts a repeated row once", func(t *testing.T) { timelineRepeats(t, open) })
-	t.Run("merges old rows into wider rows with exact sums, and keeps the width of young rows", func(t *testing.T) { timelineWidens(t, open) })
+	t.Run("merges old rows without changing their sums, and does not merge recent rows", func(t *testing.T) { timelineWidens(t, open) })
 	t.Run("has exact sums even if rows are appended twice, late, or during a compaction", func(t *testing.T) { timelineIsExact(t, open) })
 	t.Run("is empty after a purge", func(t *testing.T) { timelinePurges(t, open) })
 }
@@ -123,20 +123,20 @@ func timelineRepeats(t *testing.T, open Factory) {
 	}
 }
 
-// resolution is a limit on the width of rows. The width of a row is the length of the time that the row covers.
+// resolution limits the width of rows up to some age. The width of a row is the length of the time that the row covers.
 type resolution struct {
-	age   time.Duration // the limit applies to a row until its end is this long ago
+	age   time.Duration // the limit applies to rows that ended less than this time ago
 	width int64         // the maximum width of a row, in seconds
 }
 
-// resolutions returns the limits in order of increasing age. If several limits apply to a row, the first of these
-// limits is decisive.
+// resolutions returns the maximum width of a row at each age, in order of increasing age. The first limit whose age
+// exceeds that of the row applies.
 func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of rows in a block. The store does not merge old rows until their merged rows fill a
-// block. So the delay of a merge is at most the time that a block of merged rows covers.
+// rowsPerBlock is the number of rows in a block. The store merges old rows only when the merged rows fill a block. So a
+// merge is delayed by at most the time that a block of merged rows covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest permitted width of a row, in seconds. The parameter age is the time since
@@ -180,7 +180,7 @@ func timelineWidens(t *testing.T, open Factory) {
 				n++
 			}
 			if n == 0 || left[0].Start().Before(row.Start()) {
-				t.Fatalf("compaction %s after the last row: the next original row does not begin within the merged row at %s; %d of the remaining original rows begin before the end of the merged row", after, row.Start(), n)
+				t.Fatalf("compaction %s after the last row: the merged row at %s does not contain the start of the next original row; %d original rows begin before its end", after, row.Start(), n)
 			}
 			want := timeline.Sum(left[:n]...)
 			want.Second, want.Width = row.Second, row.Width
@@ -205,9 +205,8 @@ func (f fixture) encoded(row timeline.Row) string {
 	return string(text)
 }
 
-// appendRandomTimeline appends rows of two processes to the timeline. In the last 70 minutes of the interval, there is
-// a row every few seconds. In the rest of the interval, there is about one row per minute. The result is all rows in
-// chronological order.
+// appendRandomTimeline appends random rows of two processes to the timeline, and returns all rows in chronological
+// order. There is a row every few seconds in the last 70 minutes, and about one row per minute before.
 func (f fixture) appendRandomTimeline(from, to time.Time) []timeline.Row {
 	f.t.Helper()
 	r := rand.New(rand.NewPCG(11, 12))
@@ -261,7 +260,7 @@ func timelineIsExact(t *testing.T, open Factory) {
 		for p := range 3 {
 			process := fmt.Sprintf("p%d", p)
 			if r.IntN(4) == 0 {
-				continue // the process is paused; it appends the rows of this round late or never
+				continue // simulates a paused process, which appends its rows late or never
 			}
 			if next[process] == 0 || r.IntN(10) == 0 {
 				next[process] = max(next[process], now.Unix())
@@ -318,11 +317,11 @@ func timelinePurges(t *testing.T, open Factory) {
 	}
 }
 
-// RunTimelineStorage checks that Replace rejects rows that were read before a compaction, even if the minute and its
-// block have the same versions again (the ABA problem). Only Storage.Generation shows the compaction.
+// RunTimelineStorage checks that Replace rejects rows that were read before a compaction. Only Storage.Generation shows
+// the compaction, because the versions can be the same again afterwards (the ABA problem).
 //
-// The test reads a minute that has two rows and no block. A compaction moves these rows to a tier of wider rows. Then a
-// late process appends two other rows, so the minute has the same version as before.
+// The test reads a minute that has two rows and no block. A compaction merges these rows into wider rows. Then a late
+// process appends two other rows, so the minute has the same version as before.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)

@@ -28,8 +28,8 @@ type Config struct {
 	maxInFlight int
 }
 
-// open returns two values: the URL to which summaries are posted, and the source of the binding. The URL is c.URL with
-// path appended.
+// open returns the URL to which summaries are posted, and the source of the binding. The URL is c.URL plus the given
+// path.
 func (c Config) open(path string) (*url.URL, binding.Source, error) {
 	bare, err := binding.URI(binding.HTTP(), c.URL, "")
 	if err != nil {

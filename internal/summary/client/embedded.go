@@ -41,9 +41,9 @@ type Embedded struct {
 	stopping context.Context
 	stop     context.CancelFunc
 	senders  sync.WaitGroup
-	// gathering is locked by the goroutine that collects the summaries of the next request from the queue.
+	// gathering is locked while a goroutine takes the summaries of the next request from the queue.
 	gathering sync.Mutex
-	inFlight  atomic.Int32 // number of requests
+	inFlight  atomic.Int32 // number of requests without a response
 }
 
 // item is a summary that a call of Post has queued.
@@ -115,8 +115,8 @@ func (c *Embedded) send() {
 	}
 }
 
-// gather waits until the queue contains an item, and returns the items in the queue, at most maxBatch. It omits items
-// whose context has ended. It returns nil if it omits all items, or if the client is closed.
+// gather waits until the queue contains an item. Then it returns up to maxBatch queued items, without those whose
+// context has ended. It returns nil if no item is left, or if the client is closed.
 func (c *Embedded) gather() []*item {
 	c.gathering.Lock()
 	defer c.gathering.Unlock()
@@ -182,8 +182,8 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	}
 	header := http.Header{
 		"Content-Type": {typeNDJSON},
-		// This key makes package http repeat the request on a new connection if the server has closed the idle
-		// connection that the request used. The key has no values, so it is not sent.
+		// Package http repeats a request with this header on a new connection if the server has closed the idle
+		// connection. The header has no values, so it is not sent.
 		"Idempotency-Key": {},
 	}
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)

@@ -115,8 +115,8 @@ func TestEmbeddedPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 	}
 }
 
-// gathered is a handler that delays the response to the first request until the test closes the channel release. Until
-// then, the client queues all other posts. The handler in the field rest serves all requests except the first.
+// gathered is a handler that blocks the first request until the test closes the channel release. Meanwhile, the client
+// queues all other posts. The handler rest serves all requests except the first.
 type gathered struct {
 	t       *testing.T
 	rest    http.HandlerFunc
@@ -184,7 +184,7 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 
 func TestEmbeddedGather_WaitsOnlyIfSeveralPostsAreQueuedDuringARequest(t *testing.T) {
 	t.Parallel()
-	const late = linger / 2 // the delay after which the test adds a post or closes the client
+	const late = linger / 2 // when the test adds a post or closes the client
 	tests := []struct {
 		name     string
 		waiting  int

@@ -29,7 +29,7 @@ const (
 // being processed must also send Retry-After. The client then posts the summary again.
 type External struct {
 	transport transport
-	// places contains one element for each request in flight. Its capacity is the maximum number of these requests.
+	// places limits the number of requests in flight. It contains one element for each such request.
 	places chan struct{}
 	// accepted is true once the API has accepted at least one summary of this client.
 	accepted atomic.Bool
@@ -51,12 +51,12 @@ func NewExternal(config Config) (*External, error) {
 	}, nil
 }
 
-// Post makes one attempt to post the summary. It returns nil if the API has accepted it, a *summary.RejectedError for
-// the statuses 400, 413 and 422, a *summary.UnavailableError if another attempt may succeed, or the error of ctx if ctx
-// ends before the request is sent.
+// Post makes one attempt to post the summary. It returns nil if the API has accepted the summary. The error is a
+// *summary.RejectedError for the statuses 400, 413 and 422, and a *summary.UnavailableError if another attempt may
+// succeed. If ctx ends before the request is sent, Post returns the error of ctx.
 //
-// The status 400 rejects a summary only after this client has posted another one successfully. Until then, the cause is
-// probably not the summary: proxies and web servers also respond with 400 to a wrong Host header or port.
+// The status 400 counts as a rejection only after the API has accepted a summary of this client. Until then, it may
+// come from a proxy or web server: they also respond with 400 to a wrong Host header or port.
 func (c *External) Post(ctx context.Context, s event.Summary) error {
 	select {
 	case c.places <- struct{}{}:
@@ -82,9 +82,9 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 // Address returns the URL of the API without credentials, for messages.
 func (c *External) Address() string { return shown(c.transport.endpoint) }
 
-// Reach returns nil if a server responds at the URL of the API, with any status but 407, which only a proxy sends.
-// Callers use it to detect a wrong URL before the first summary. It sends a HEAD request, which changes nothing. An error
-// of Reach says what to do. It matches summary.ErrNotReady if the URL is not the cause.
+// Reach returns nil if a server responds at the URL of the API. So callers can detect a wrong URL before the first
+// summary. Every status counts as a response, except 407, which only a proxy sends. Reach sends a HEAD request, which
+// changes nothing. Its error says what to do, and matches summary.ErrNotReady if the URL is not the cause.
 func (c *External) Reach(ctx context.Context) error {
 	r, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply)
 	if err == nil && r.status == http.StatusBadRequest && c.transport.endpoint.Scheme == "http" {

@@ -30,8 +30,8 @@ func answerWith(status int, contentType, body string, headers ...string) http.Ha
 	}
 }
 
-// Until the API has accepted a summary, the URL may be wrong: proxies and web servers also respond with status 400 to a
-// wrong URL.
+// Proxies and web servers also respond with status 400 to a wrong URL. So before the API has accepted a summary, status
+// 400 may mean that the URL is wrong.
 func TestExternalPost_Status400_CountsAsRejectionOnlyIfAnEarlierSummaryWasAccepted(t *testing.T) {
 	t.Parallel()
 	for first, want := range map[int]string{201: "rejected 400", 409: "rejected 400", 400: "again", 503: "again"} {
@@ -340,7 +340,7 @@ func TestExternalPost_ConcurrentPosts_ShareALimitedNumberOfConnections(t *testin
 		_, _ = io.Copy(io.Discard, r.Body)
 		under.Add(-1)
 		w.WriteHeader(500)
-		// This body is longer than the client reads. The client must discard the rest to reuse the connection.
+		// The client does not read the whole body. It must discard the rest to reuse the connection.
 		_, _ = io.WriteString(w, strings.Repeat("x", 20_000))
 	})
 	c := newExternal(t, Config{URL: server.URL, maxInFlight: inFlight, timeout: time.Minute})
@@ -358,7 +358,8 @@ func TestExternalPost_ConcurrentPosts_ShareALimitedNumberOfConnections(t *testin
 	}
 	count := 0
 	connections.Range(func(any, any) bool { count++; return true })
-	// On a busy machine, package http may open more connections than there are concurrent requests.
+	// On a busy machine, package http may open more connections than there are concurrent requests. So require only
+	// that one connection was used twice.
 	if count == posts {
 		t.Errorf("%d connections for %d requests: no connection was used twice", count, posts)
 	}

@@ -25,8 +25,7 @@ type poster interface {
 	Close() error
 }
 
-// patient returns the given configuration. If it has no timeout, patient adds one that is long enough for a busy
-// machine.
+// patient adds a timeout that is long enough for a busy machine, unless the configuration has one.
 func patient(config Config) Config {
 	config.timeout = cmp.Or(config.timeout, time.Minute)
 	return config
@@ -105,8 +104,8 @@ func writeSecret(t *testing.T, dir string, keys map[string]string) string {
 	return dir
 }
 
-// hijack takes over the connection of a request from the HTTP server, writes the parameter raw to the
-// connection, and closes it.
+// hijack takes over the connection of a request from the HTTP server, sends raw as the response, and closes the
+// connection.
 func hijack(t *testing.T, w http.ResponseWriter, raw string) {
 	t.Helper()
 	conn, buffered, err := http.NewResponseController(w).Hijack()

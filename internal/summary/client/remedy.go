@@ -29,7 +29,7 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	var refusal proxyError
 	switch {
 	case errors.As(err, &refusal):
-		return "" // the text of a proxyError already says what to do
+		return "" // a proxyError already says what to do
 	case binding.ExplainFiles(err) != "":
 		return binding.ExplainFiles(err)
 	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`): // the server responded with a TLS alert
@@ -45,7 +45,7 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	case isDial:
 		return remedyAddress
 	case t.endpoint.Scheme == "http" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-		// If a request without TLS arrives at a TLS port, Envoy closes the connection without a response.
+		// The port may expect TLS: Envoy, for example, then closes the connection without a response.
 		return "if this error repeats, check the port, and check whether the API uses TLS (https://)"
 	}
 	return ""
@@ -53,7 +53,7 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 
 // proxyError means that an HTTP proxy answered a request itself, instead of forwarding the request to the API.
 type proxyError struct {
-	proxy    string // the host of the proxy; empty if the environment names no proxy for the request
+	proxy    string // the host of the proxy, or "" if the environment names no proxy for the request
 	variable string // the environment variable that names the proxy
 	status   string
 }
@@ -73,12 +73,13 @@ func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *ht
 	if response.StatusCode == http.StatusOK {
 		return nil
 	}
-	return summary.NotReady(proxyError{proxy.Host, "HTTPS_PROXY", response.Status}) // the URL may contain a password
+	// Name only the host, because the URL may contain a password.
+	return summary.NotReady(proxyError{proxy.Host, "HTTPS_PROXY", response.Status})
 }
 
-// checkPlainProxy returns an error if a proxy demands credentials for a request with an http:// URL. For such a
-// request, package http does not call checkProxy. Only a proxy sends the status 407, so a response with this status
-// does not come from the API. The error matches summary.ErrNotReady, like the error of checkProxy.
+// checkPlainProxy returns an error if a proxy demands credentials for a request with an http:// URL. Package http does
+// not call checkProxy for such a request. Only proxies respond with the status 407. The error matches
+// summary.ErrNotReady.
 func (t *transport) checkPlainProxy(request *http.Request, response *http.Response) error {
 	if response.StatusCode != http.StatusProxyAuthRequired {
 		return nil
@@ -89,7 +90,7 @@ func (t *transport) checkPlainProxy(request *http.Request, response *http.Respon
 // proxyFor returns the host of the proxy for a request, or "" if the request uses no proxy.
 func (t *transport) proxyFor(request *http.Request) string {
 	if proxy := t.proxyURLFor(request); proxy != nil {
-		return proxy.Host // the other parts of the URL may contain a password
+		return proxy.Host // only the host: the URL may contain a password
 	}
 	return ""
 }
@@ -116,7 +117,7 @@ func (t *transport) proxyURLFor(request *http.Request) *url.URL {
 	return proxy
 }
 
-// A web server sends one of these sentences, here in lower case, if a request without TLS arrives at a TLS port.
+// tlsSentences lists the answers of web servers, in lower case, to a request without TLS on a TLS port.
 var tlsSentences = []string{
 	"http request to an https server",                   // Go's package net/http
 	"plain http request was sent to https port",         // nginx

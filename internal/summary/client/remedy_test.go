@@ -93,8 +93,8 @@ func TestExternal_ProxyRefuses_ErrorNamesTheProxy(t *testing.T) {
 	}
 }
 
-// A gateway error may come from the proxy or from the API itself. So the error of Post names the proxy as a possible
-// sender, but Reach succeeds, because the API may have responded.
+// A gateway error may come from the proxy or from the API. So the error of Post names the proxy, but Reach succeeds,
+// because the API may have answered.
 func TestExternal_HTTPURLAndGatewayError_ErrorNamesTheProxyIfThereIsOne(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
@@ -131,8 +131,7 @@ func TestPlainProxyFor_ProxyCannotReadTheRequest_ReturnsNone(t *testing.T) {
 	}
 }
 
-// A service mesh can have a proxy that no environment variable names. So the error mentions a proxy even if the client
-// knows none.
+// A service mesh can have a proxy that the client does not know. So the error must mention a proxy in any case.
 func TestExternal_UnknownProxyRefuses_ErrorSaysThatAProxyAnswered(t *testing.T) {
 	t.Parallel()
 	c := newExternal(t, Config{URL: serve(t, answerWith(http.StatusProxyAuthRequired, "text/plain", "no")).URL})

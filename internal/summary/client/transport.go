@@ -44,7 +44,7 @@ type transport struct {
 
 	mu     sync.Mutex
 	client *http.Client
-	// tls is the binding from which the TLS configuration of the HTTP client was made.
+	// tls is the binding whose certificates the field client uses.
 	tls binding.Binding
 }
 
@@ -77,7 +77,8 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, t.endpoint.String(), bytes.NewReader(body))
 	if err != nil {
-		return nil, errors.New("the HTTP request cannot be created: check the URL of the summary API") // the original error would contain the URL
+		// Omit err, because it contains the URL.
+		return nil, errors.New("the HTTP request cannot be created: check the URL of the summary API")
 	}
 	request.Header = header
 	authorize(request, b)
@@ -126,9 +127,8 @@ func (f fault) Error() string {
 	return f.text + ": " + f.remedy
 }
 
-// Is makes a fault match summary.ErrNotReady if the cause is temporary and on the client's side, such as too many open
-// files. A fault with any other cause, such as a refused connection, does not match summary.ErrNotReady, because the
-// URL of the API may be wrong.
+// Is makes the error match summary.ErrNotReady if its cause is temporary and on the client's side, such as too many
+// open files. Other causes, such as a refused connection, do not match, because the URL of the API may be wrong.
 func (f fault) Is(target error) bool {
 	return target == summary.ErrNotReady && binding.IsTemporary(f.err)
 }
@@ -156,7 +156,7 @@ func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	if t.client != nil && t.tls.SameTLS(b) {
 		return t.client, nil
 	}
-	config, err := b.TLSConfig("") // package http sets the server name of each connection
+	config, err := b.TLSConfig("") // no server name, because package http sets it for each connection
 	if err != nil {
 		return nil, err
 	}

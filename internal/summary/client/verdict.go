@@ -92,14 +92,14 @@ func (r *reply) detail() string {
 	switch r.mediaType() {
 	case typeProblem, typeJSON:
 		var problem struct{ Title, Detail, Message, Error string }
-		_ = json.Unmarshal(r.body, &problem) // if the body is invalid, the fields stay empty
+		_ = json.Unmarshal(r.body, &problem) // an invalid body leaves the fields of problem empty
 		for _, text := range []string{problem.Detail, problem.Message, problem.Error, problem.Title} {
 			if text != "" {
 				return line(text)
 			}
 		}
 		return ""
-	case "text/html": // an error page, such as that of a proxy, contains no short explanation
+	case "text/html": // an error page contains no short explanation
 		return ""
 	}
 	return line(string(r.body))

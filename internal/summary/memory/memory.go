@@ -24,9 +24,8 @@ type Database struct {
 	rows []row
 	// byID maps each summary ID to the index of the summary in the field rows.
 	byID map[string]int
-	// byExit contains the indexes of all elements of the field rows. Only the first elements of byExit are sorted by
-	// exit time. The field sorted is the number of these elements. Summaries arrive nearly in the order of their exit
-	// times, so List sorts only the end of byExit.
+	// byExit contains the indexes of all elements of rows. Only its first elements are sorted by exit time, and sorted
+	// is their number. Summaries arrive nearly in the order of their exit times, so List sorts only the end of byExit.
 	byExit []int
 	sorted int
 	totals totals
@@ -182,8 +181,7 @@ func (d *Database) Stats(ctx context.Context) (summary.Stats, error) {
 		return summary.Stats{}, err
 	}
 	t := &d.totals
-	// Div64 panics if the divisor is 0 or the quotient is too large. But there is at least one row, and the mean of
-	// 63-bit durations has at most 63 bits.
+	// Div64 cannot panic here: there is at least one row, and the mean of 63-bit durations has at most 63 bits.
 	mean, _ := bits.Div64(t.sumHigh, t.sumLow, uint64(len(d.rows)))
 	return summary.Stats{
 		Count: int64(len(d.rows)), Mean: time.Duration(mean),

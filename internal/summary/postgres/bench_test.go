@@ -17,8 +17,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// BenchmarkServicePost posts summaries from concurrent goroutines, one summary per call, to one service on SQLite, to one
-// on PostgreSQL, and to three on the same PostgreSQL. Both databases are on the same disk and sync each commit to it.
+// BenchmarkServicePost posts summaries from concurrent goroutines, one summary per call. It measures one service on
+// SQLite, one service on PostgreSQL, and three services on the same PostgreSQL. Both databases are on the same disk and
+// sync each commit to it.
 func BenchmarkServicePost(b *testing.B) {
 	databases := []struct {
 		name string
@@ -57,7 +58,7 @@ func post(b *testing.B, databases []summary.Database, posters int) {
 	b.Helper()
 	var services []*summary.Service
 	for _, db := range databases {
-		if err := db.Insert(b.Context(), nil, nil); err != nil { // the first Insert creates the tables
+		if err := db.Insert(b.Context(), nil, nil); err != nil { // the first Insert into a database creates the tables
 			b.Fatal(err)
 		}
 		service, err := summary.New(db, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))

@@ -9,10 +9,10 @@
 // summaries cannot deadlock. The totals have several rows, and each process updates one of them, selected at random. So
 // processes rarely wait for each other.
 //
-// The position of a summary never changes, so a listing returns no summary twice, and it returns all summaries that
-// were stored when it began. The sequence numbers of concurrent transactions may become visible out of order. So a
-// summary that is stored while a listing is read may get a position on a page that was already returned. The listing then
-// lacks the summary. With SQLite, this happens as well, because the position there depends on the exit time.
+// The position of a summary never changes, so a listing returns no summary twice. It returns all summaries that were
+// stored when it began. It may lack a summary that is stored later: the sequence numbers of concurrent transactions may
+// become visible out of order, so the summary may get a position on a page that was already returned. This happens with
+// SQLite as well, because the position there depends on the exit time.
 //
 // The connection settings are read again before each new connection, so that a new password takes effect without a
 // restart.

@@ -50,7 +50,7 @@ func code(err error) string {
 		return ""
 	}
 	if fault.Message == "could not write init file" {
-		// If the disk is full, the server may be unable to accept connections. It then uses the code of internal errors.
+		// If the disk is full, the server may be unable to accept connections, and report this as an internal error.
 		return codeDiskFull
 	}
 	return fault.Code
@@ -110,8 +110,8 @@ func isOtherProtocol(err error) bool {
 }
 
 // describe adds the address of the server, and advice, to an error. The result contains neither the URI nor the
-// password. The result matches summary.ErrNotReady unless the cause may be the address, the credentials, the
-// permissions or the choice of the database.
+// password. The result matches summary.ErrNotReady unless the cause may be a wrong address, wrong credentials, missing
+// permissions or the wrong database.
 func (d *Database) describe(err error) error {
 	if errors.Is(err, puddle.ErrClosedPool) || d.running.Err() != nil {
 		return fmt.Errorf("the summary database is %w", summary.ErrClosed)

@@ -77,7 +77,8 @@ func TestOneLine_AttemptsWithAndWithoutTLS_ErrorNamesEachCauseOnce(t *testing.T)
 	}
 }
 
-// If the URI has no sslmode, pgx tries each address twice: with TLS and without.
+// Without sslmode in the URI, pgx tries each address twice: with TLS and without. The error must nevertheless name each
+// address once.
 func TestDatabasePrepare_NothingListens_ErrorNamesTheAddressOnce(t *testing.T) {
 	t.Parallel()
 	uri := "postgres://u:s3cret@" + servers.FreeAddress(t) + "/d"
@@ -88,7 +89,7 @@ func TestDatabasePrepare_NothingListens_ErrorNamesTheAddressOnce(t *testing.T) {
 	}
 }
 
-// The exit code of a command depends on whether its error matches ErrNotReady.
+// ErrNotReady changes the exit code of a command, so errors due to invalid input must not match it.
 func TestDescribe_ServerFails_MatchesErrNotReadyUnlessInputIsWrong(t *testing.T) {
 	t.Parallel()
 	d := open(t, "postgres://u@h/d")
@@ -134,7 +135,7 @@ func TestDescribe_ServerFails_MatchesErrNotReadyUnlessInputIsWrong(t *testing.T)
 	}
 }
 
-// The migration waits for the lock, so the deadline of the caller passes.
+// The test holds the lock of the migration until the deadline of Prepare has passed.
 func TestDatabasePrepare_AnotherProcessHoldsTheMigrationLock_MatchesErrNotReady(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)
@@ -144,7 +145,8 @@ func TestDatabasePrepare_AnotherProcessHoldsTheMigrationLock_MatchesErrNotReady(
 	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_lock($1)", lock.DefaultLockID)
 	must(t, err)
 	d := open(t, uri)
-	polltest.UntilNoError(t, "the error of Prepare matches ErrNotReady", func() error { // a busy server may not answer within the first deadline
+	// A busy server may not answer within the first deadline.
+	polltest.UntilNoError(t, "the error of Prepare matches ErrNotReady", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := d.Prepare(ctx); !errors.Is(err, summary.ErrNotReady) {
@@ -154,7 +156,7 @@ func TestDatabasePrepare_AnotherProcessHoldsTheMigrationLock_MatchesErrNotReady(
 	})
 }
 
-// If a server never answers, its address may be wrong. ErrNotReady would mean that the address is right.
+// ErrNotReady would mean that the address is right. A server that never answers may have a wrong address.
 func TestDatabasePrepare_ServerIsSilent_DoesNotMatchErrNotReady(t *testing.T) {
 	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -168,8 +170,8 @@ func TestDatabasePrepare_ServerIsSilent_DoesNotMatchErrNotReady(t *testing.T) {
 	}
 }
 
-// Credentials come from the binding only. If connConfig read the certificate file in the home directory, connConfig
-// would fail, because the file does not contain a certificate.
+// Credentials must come from the binding only. The certificate file in the home directory is invalid, so connConfig
+// would fail if it read the file.
 func TestConnConfig_FilesInHomeDirectory_AreIgnored(t *testing.T) { //nolint:paralleltest // it sets HOME
 	home := t.TempDir()
 	t.Setenv("HOME", home)

@@ -23,7 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// load stores batches until load.end is called. It repeats each insert until the batch is accepted.
+// load inserts batches in the background until load.end is called. It repeats each insert until the database accepts
+// the batch.
 type load struct {
 	stop     chan struct{}
 	finished sync.WaitGroup
@@ -236,8 +237,9 @@ func TestInsert_ServerFault_ErrorSaysWhatToDoAndNextInsertSucceeds(t *testing.T)
 	}
 	tests := []struct {
 		name string
-		// inject and heal are SQL statements that the superuser executes. The test replaces USER with the name of the
-		// tested database, which is also the name of the user that owns the database.
+		// inject and heal are SQL statements that cause and end the fault. The superuser executes them. The test
+		// replaces USER with the name of the tested database, which is also the name of the user that owns the
+		// database.
 		inject, heal []string
 		want         string
 	}{
@@ -313,7 +315,7 @@ func TestInsert_DiskFull_FailsUntilTheVolumeIsEnlarged(t *testing.T) {
 		err = d.Insert(t.Context(), batchOf(n), make([]summary.Outcome, batchRows))
 	}
 	wantError(t, err, uri, "has a full disk; enlarge its volume, or delete data")
-	n-- // do not count the last batch, which failed
+	n-- // the last batch failed
 	stats, err := d.Stats(t.Context())
 	if err != nil || stats.Count != int64(n*batchRows) {
 		t.Errorf("%d summaries are stored on the full disk (%v), want %d", stats.Count, err, n*batchRows)

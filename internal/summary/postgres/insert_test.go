@@ -37,7 +37,8 @@ func (c *statementCounter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ p
 
 func (*statementCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// A batch is one statement, however many summaries it has. If some were stored before, a second statement reads them.
+// A batch is one statement, whatever its size. If some of its summaries were already stored, a second statement reads
+// these.
 func TestInsert_ManySummaries_SendsOneStatement(t *testing.T) {
 	t.Parallel()
 	d := open(t, servers.PostgresURI(t))

@@ -60,12 +60,12 @@ type Database struct {
 	// writer is a pool of one connection for inserts. readers is a pool for queries. So queries cannot delay inserts.
 	writer, readers *pgxpool.Pool
 
-	// answered is true if a server has accepted a connection. In that case, a later timeout does not mean that the
-	// address is wrong.
+	// answered is true once a server has accepted a connection. Then the address is right, even if later connections
+	// time out.
 	answered atomic.Bool
 
 	// prepared is true if the schema has the current version. The singleflight group named preparing runs one migration
-	// for all goroutines that wait for the schema. The migration runs until it is complete, or until stop is called.
+	// for all goroutines that wait for the schema. The migration ends when it is complete, or when stop is called.
 	prepared  atomic.Bool
 	preparing singleflight.Group
 	running   context.Context //nolint:containedctx // the lifetime of this Database
@@ -95,7 +95,7 @@ func New(c Config, deps Dependencies) (*Database, error) {
 
 func (d *Database) pool(limit int32) (*pgxpool.Pool, error) {
 	// A pool reads the binding when it is created, and again before each connection attempt.
-	config, err := pgxpool.ParseConfig("sslmode=disable") // for the defaults of the pool; connConfig replaces the connection settings, including sslmode
+	config, err := pgxpool.ParseConfig("sslmode=disable") // connConfig replaces the connection settings
 	if err != nil {
 		return nil, fmt.Errorf("configure the connections to PostgreSQL: %w", err)
 	}
@@ -133,7 +133,7 @@ func (d *Database) connConfig() (*pgx.ConnConfig, error) {
 		config.ConnectTimeout = connectTimeout
 	}
 	if attributes := b.URI.Query().Get("target_session_attrs"); config.ValidateConnect == nil || attributes == "read-write" {
-		// After a failover, a list of hosts or a DNS name may still lead to the old primary.
+		// After a failover, an address may still lead to the old primary, which accepts no writes.
 		config.ValidateConnect = requireWritable
 	}
 	if config.RuntimeParams["application_name"] == "" {
@@ -310,8 +310,8 @@ func (d *Database) call(ctx context.Context, operation func(context.Context) err
 	defer cancel()
 	err := d.attempt(limited, operation)
 	if d.recover(err) {
-		// The first error may say only that a table is missing. The second attempt creates the tables again. If the schema
-		// in search_path is missing, the second error says so.
+		// The first error may say only that a table is missing. The second attempt creates the tables again. If that
+		// fails because the schema is missing, the second error says so.
 		err = d.attempt(limited, operation)
 		d.recover(err)
 	}
@@ -332,9 +332,9 @@ func (d *Database) attempt(ctx context.Context, operation func(context.Context) 
 	return operation(ctx)
 }
 
-// recover prepares the next attempt after an error. If the server accepts no writes or tables are missing, the next
-// attempt opens new connections. If tables are missing, the next attempt also creates the tables, and recover returns
-// true.
+// recover prepares the next attempt after an error. If the server accepts no writes or tables are missing, it makes the
+// next attempt open new connections. If tables are missing, it returns true, and the next attempt also creates the
+// tables.
 func (d *Database) recover(err error) (tablesAreMissing bool) {
 	switch code(err) {
 	case codeReadOnly: // the server has become a replica, which accepts no writes

@@ -140,7 +140,7 @@ func (d *Database) createSchema(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, "CREATE SCHEMA "+pgx.Identifier{d.schema}.Sanitize())
 	fault, ok := errors.AsType[*pgconn.PgError](err)
 	if ok && (fault.Code == codeDuplicateSchema || fault.Code == codeUniqueViolation) {
-		return nil // another process has just created the schema
+		return nil // ignore the error: another process has just created the schema
 	}
 	return err
 }

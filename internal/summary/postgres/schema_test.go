@@ -106,7 +106,7 @@ func TestDatabasePrepare_ManyProcessesAtOnce_AllSucceed(t *testing.T) {
 		d := openSchema(t, uri, "several")
 		wg.Go(func() {
 			err := d.Prepare(context.Background())
-			for errors.Is(err, context.DeadlineExceeded) { // on a busy machine, Prepare may wait a long time for the other calls
+			for errors.Is(err, context.DeadlineExceeded) { // a busy machine: the call may wait too long for the others
 				err = d.Prepare(context.Background())
 			}
 			if err != nil {
@@ -195,7 +195,8 @@ func TestInsert_TablesDropped_CreatesThemAgain(t *testing.T) {
 	polltest.UntilNoError(t, "insert after the tables were dropped", func() error { return insertOne(d, "a") })
 }
 
-// The version of the schema is still stored, so no migration creates the dropped table again.
+// No migration creates a dropped table again, because the version of the schema is still stored. So the error must say
+// to drop the schema.
 func TestInsert_OneTableDropped_ErrorSaysToDropTheSchema(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)

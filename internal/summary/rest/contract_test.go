@@ -22,7 +22,7 @@ type contract struct {
 	document map[string]any
 
 	mu sync.Mutex
-	// The field met contains the kinds of responses that occurred in the test, in the form "GET /v1/stats 200".
+	// The field met contains the kinds of responses that the API has sent in the test, such as "GET /v1/stats 200".
 	met map[string]bool
 }
 
@@ -276,7 +276,7 @@ func (c *contract) resolve(node map[string]any) map[string]any {
 	return target
 }
 
-// at returns the part of the OpenAPI document under the given keys, or nil if it does not exist.
+// at returns the value at the given path of keys in the OpenAPI document, or nil if it does not exist.
 func (c *contract) at(path ...string) any {
 	var node any = c.document
 	for _, name := range path {

@@ -83,7 +83,7 @@ type statsBody struct {
 	LastExit        *time.Time `json:"last_exit_date_time,omitempty"`
 }
 
-// extremes contains the shortest, the mean and the longest duration, either as Go duration strings or as numbers of
+// extremes contains the mean, the shortest and the longest duration, either as Go duration strings or as numbers of
 // seconds.
 type extremes struct {
 	Mean any `json:"mean"`

@@ -2,7 +2,7 @@ package rest
 
 import (
 	"context"
-	_ "embed" // embeds the OpenAPI document
+	_ "embed" // required for the directive go:embed
 	"log/slog"
 	"net/http"
 	"slices"
@@ -198,7 +198,7 @@ func (a *api) answer(w http.ResponseWriter, status int, contentType string, body
 		a.log.Debug("The client did not receive the response", "error", err)
 		return
 	}
-	_ = control.SetWriteDeadline(time.Time{}) // otherwise, the deadline would apply to the next request as well
+	_ = control.SetWriteDeadline(time.Time{}) // the deadline must not apply to the next request
 }
 
 // openAPI responds with the OpenAPI description.

@@ -17,7 +17,7 @@ type limits struct {
 	maxBytes int64
 	// maxLines is the maximum number of summaries per request.
 	maxLines int
-	// maxBytesInFlight is the maximum total weight of the requests that are handled concurrently (see gate.weight).
+	// maxBytesInFlight limits the total weight, in bytes, of the requests that are handled concurrently (see gate).
 	// Further requests wait up to maxWait and then get the status 503.
 	maxBytesInFlight int64
 	maxWait          time.Duration
@@ -37,7 +37,8 @@ func defaultLimits() limits {
 	}
 }
 
-// minWeight is the weight of a small request in bytes. It exceeds the memory that such a request and its response need.
+// minWeight is the minimum weight of a request in bytes (see gate). It exceeds the memory that a small request and its
+// response need.
 const minWeight = 64 << 10
 
 // gate limits the total weight of the requests that are handled at the same time. The weight of a request is the part
@@ -70,9 +71,9 @@ func (g *gate) enter(r *http.Request) (leave func(), err error) {
 // weight returns how many bytes of maxBytesInFlight a request takes up.
 func (g *gate) weight(r *http.Request) int64 {
 	switch {
-	case r.ContentLength < 0: // the length of the body is unknown
+	case r.ContentLength < 0: // a body of unknown length
 		return g.limits.maxBytes
-	case r.Method == http.MethodGet: // the weight depends on the response, which has up to maxLimit summaries
+	case r.Method == http.MethodGet: // the response is larger than the request: it has up to maxLimit summaries
 		return maxLimit * event.MaxIDBytes * 2
 	}
 	return min(max(r.ContentLength, minWeight), g.limits.maxBytes)

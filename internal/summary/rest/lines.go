@@ -13,12 +13,12 @@ import (
 type bulk struct {
 	// summaries contains the valid summaries, in the order of their lines.
 	summaries []event.Summary
-	// The field refused contains the invalid lines, in order.
+	// refused contains the invalid lines with the reasons, in order.
 	refused []refusal
 	lines   int
 }
 
-// refusal is an invalid line together with the reason.
+// refusal describes an invalid line of a request, and why it is invalid.
 type refusal struct {
 	line    int
 	id      string
@@ -70,8 +70,8 @@ func decode(body []byte) (event.Summary, error) {
 	return s, summary.Validate(s)
 }
 
-// appendAnswer appends the response body, which has one line for each line of the request. The slice outcomes has one
-// element for each of b.summaries.
+// appendAnswer appends the response body, which has one line for each line of the request. outcomes contains the
+// outcome of each summary in b.summaries.
 func (b *bulk) appendAnswer(answer []byte, outcomes []summary.Outcome) []byte {
 	refused, stored := 0, 0
 	for line := range b.lines {

@@ -97,13 +97,13 @@ func parseLimit(value string) (int, error) {
 	return limit, nil
 }
 
-// cursorVersion is the first byte of a cursor, before the cursor is encoded in base64. The position follows.
+// cursorVersion is the first byte of a decoded cursor.
 const cursorVersion = 1
 
 // cursorLength is the length of a cursor in bytes, before the cursor is encoded in base64.
 const cursorLength = 1 + 8 + 8
 
-// formatCursor returns the cursor that clients use to continue listing after a position.
+// formatCursor encodes a position as a cursor, with which clients get the next page of a list.
 func formatCursor(p summary.Position) string {
 	b := make([]byte, 0, cursorLength)
 	b = append(b, cursorVersion)

@@ -83,7 +83,6 @@ func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// store stores the summaries. Without summaries it does not call the service.
 func (a *api) store(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error) {
 	if len(summaries) == 0 {
 		return nil, nil

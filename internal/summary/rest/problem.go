@@ -24,7 +24,7 @@ func problemf(status int, format string, args ...any) *problem {
 	return &problem{Status: status, Detail: summary.Shorten(fmt.Sprintf(format, args...))}
 }
 
-// Error implements error. The text contains the status and the detail.
+// Error implements error.
 func (p *problem) Error() string {
 	return fmt.Sprintf("%d %s: %s", p.Status, http.StatusText(p.Status), p.Detail)
 }

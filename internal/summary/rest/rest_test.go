@@ -556,7 +556,7 @@ func TestPostSummaries_SlowClient_IsDisconnected(t *testing.T) {
 	if _, err := io.WriteString(conn, head+visitA[:50]); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := io.ReadAll(conn) // until the server closes the connection
+	answer, err := io.ReadAll(conn) // ReadAll returns when the server closes the connection
 	if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 408 ")) {
 		t.Errorf("answer is %q (%v), want 408", answer, err)
 	}

@@ -16,8 +16,8 @@ import (
 // primary is the bit mask of the primary result code in an extended SQLite result code.
 const primary = 0xff
 
-// describe adds the path of the database, and advice, to an SQLite error. The result matches summary.ErrNotReady if
-// neither the path nor the file is the cause.
+// describe adds the path of the database, and advice, to an SQLite error. If the cause is neither the path nor the
+// file, the result matches summary.ErrNotReady.
 func describe(path string, err error) error {
 	fault, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
@@ -34,9 +34,9 @@ func describe(path string, err error) error {
 	return described
 }
 
-// isNotReady reports whether an error with the given primary result code must match summary.ErrNotReady, because its
-// cause is the volume, a lock, or this process. With all other codes, the cause may be the path, the rights on the
-// file, or the contents of the file.
+// isNotReady reports whether a primary result code of SQLite means that the volume, a lock or this process is the
+// cause. An error with such a code matches summary.ErrNotReady. With all other codes, the cause may be the path, the
+// rights on the file, or the contents of the file.
 func isNotReady(code int) bool {
 	switch code {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
@@ -84,7 +84,7 @@ func openErrorOf(directory string) error {
 	for range needed {
 		f, err := os.Open(directory)
 		if err != nil {
-			return errors.Unwrap(err) // without the path of the directory, because the caller adds the path of the database
+			return errors.Unwrap(err) // without the path of the directory: the caller adds that of the database
 		}
 		files = append(files, f)
 	}

@@ -86,7 +86,8 @@ func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 	}
 }
 
-// Callers treat an error that does not match ErrNotReady as invalid input.
+// Callers treat an error that does not match ErrNotReady as invalid input. A full volume or a locked file is not
+// invalid input.
 func TestOpenDatabase_VolumeFullOrFileLocked_ErrorMatchesErrNotReady(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -217,8 +218,8 @@ func TestInsert_Failure_ErrorContainsRemedyAndNextInsertSucceeds(t *testing.T) {
 	}
 }
 
-// replaceWriter closes the writer's connection. The next connection has the given SQLite setting, with which inserts
-// fail. To repair the database, set d.writerAt to the result.
+// replaceWriter makes inserts fail. It closes the writer's connection, so that the next connection has the given SQLite
+// setting. To undo this, set d.writerAt to the result.
 func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	t.Helper()
 	if err := d.writer.close(); err != nil {

@@ -121,7 +121,7 @@ func (r *readers) query(ctx context.Context, q summary.Query) (*sql.Rows, error)
 	return r.listPlate.QueryContext(ctx, append(args, q.Plate)...)
 }
 
-// stats reads the row of totals.
+// stats returns the totals, which are stored in a single row.
 func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 	var t totals
 	err := r.totals.QueryRowContext(ctx).Scan(
@@ -142,6 +142,6 @@ func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 func (t *totals) mean() time.Duration {
 	high, low := bits.Mul64(uint64(t.seconds), uint64(time.Second))
 	low, carry := bits.Add64(low, uint64(t.nanos), 0)
-	quotient, _ := bits.Div64(high+carry, low, uint64(t.summaries)) // the mean fits into 64 bits, as each duration does
+	quotient, _ := bits.Div64(high+carry, low, uint64(t.summaries)) // no panic: the mean fits into 64 bits
 	return time.Duration(quotient)
 }

@@ -14,7 +14,7 @@ const (
 )
 
 // schema creates the tables. Instants are Unix times in nanoseconds. Durations are in nanoseconds, except the column
-// "seconds". In the table "totals", the minimum and maximum columns start with extreme values that the first summary
+// "seconds". The minimum and maximum columns of the table "totals" have initial values that the first summary always
 // replaces.
 const schema = `
 CREATE TABLE summaries (

@@ -24,9 +24,9 @@ const (
 	// cacheKiB is the maximum size of the page cache of each connection. It is larger than the few MiB that the writer
 	// needs for the last pages of the table and of its indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is a length of the write-ahead log, in pages of 4 KiB. When the log reaches this length, a commit
-	// also copies the log into the database. A long log saves writes: the log contains many versions of most pages, and
-	// only the last version of each page is copied.
+	// checkpointPages is the length of the write-ahead log, in pages of 4 KiB, at which a commit also copies the log
+	// into the database. A long log saves writes, because it contains many versions of most pages, and only the last
+	// version of a page is copied.
 	checkpointPages = 4000
 	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
@@ -51,7 +51,7 @@ type Config struct {
 type Database struct {
 	path     string
 	writerAt string
-	// writer is nil after a failed insert. The next insert then opens a new connection.
+	// writer is the connection for inserts. A failed insert sets it to nil, and the next insert opens a new connection.
 	writer  *writer
 	readers *readers
 }
@@ -131,7 +131,7 @@ func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcom
 	}
 	err := d.writer.insert(ctx, summaries, outcomes)
 	if err != nil {
-		_ = d.writer.close() // the caller gets the error of the insert
+		_ = d.writer.close() // the error of the insert is more useful
 		d.writer = nil
 	}
 	return err

@@ -141,7 +141,7 @@ func queryPlan(t *testing.T, db *sql.DB, query string) []string {
 
 func TestSummaryTotals_SumExceeds64Bits_MeanIsExact(t *testing.T) {
 	t.Parallel()
-	// The sum of the durations of 50 million visits that each last a day and a nanosecond does not fit into 64 bits.
+	// The sum of the durations of these visits, a day and a nanosecond each, exceeds 64 bits.
 	const visits, length = 50_000_000, 24*time.Hour + 1
 	sum := totals{summaries: visits, seconds: visits * 86_400, nanos: visits}
 	if got := sum.mean(); got != length {
@@ -170,7 +170,8 @@ func TestSummaryTotals_CarryNanosecondsIntoSeconds(t *testing.T) {
 	}
 }
 
-// The test copies an open database. So, as after a crash, the latest summary is only in the write-ahead log.
+// The test copies the files of an open database. As after a crash, the latest summary is then only in the write-ahead
+// log.
 func TestOpenDatabase_ReadOnly_ReadsTheWriteAheadLogAndDoesNotChangeTheFile(t *testing.T) {
 	t.Parallel()
 	d := open(t, Config{})

@@ -37,9 +37,9 @@ type insertion struct {
 var rowsPerInsert = [...]int{64, 8, 1}
 
 const (
-	// insertSQL, rowSQL and skipSQL are the parts of a statement that inserts rows. The statement skips rows whose
-	// identifier is already stored. If the statement fails, SQLite rolls back the whole transaction. To roll back only the
-	// statement, SQLite would have to copy each page before a change, which takes a fifth of the statement's time.
+	// insertSQL, rowSQL and skipSQL are the parts of a statement that inserts rows, except those whose identifier is
+	// already stored. If the statement fails, SQLite rolls back the whole transaction. To roll back only the statement,
+	// SQLite would have to copy each page before a change. The copies would take a fifth of the time of the statement.
 	insertSQL = "INSERT OR ROLLBACK INTO summaries (id, plate, entry_at, exit_at) VALUES "
 	rowSQL    = "(?, ?, ?, ?)"
 	skipSQL   = " ON CONFLICT (id) DO NOTHING"
@@ -148,20 +148,20 @@ func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Su
 	return w.lookUpOutcomes(ctx, rows, outcomes, first)
 }
 
-// firstCreated returns the smallest row number that belongs to a row that the statement created. All rows with smaller
-// numbers existed before the statement. If the statement created no row, all rows existed before, so the result is
-// math.MaxInt64. SQLite numbers the created rows consecutively, starting after the largest existing row number.
+// firstCreated returns the smallest number of a row that the statement created. SQLite numbers the created rows
+// consecutively, after the largest existing number, so all smaller numbers are older. If the statement created no row,
+// the result is math.MaxInt64.
 func firstCreated(result sql.Result, created int64) (int64, error) {
 	if created == 0 {
-		return math.MaxInt64, nil // LastInsertId would return the number of a row from an earlier statement
+		return math.MaxInt64, nil // nothing was inserted: LastInsertId returns an older row
 	}
 	last, err := result.LastInsertId()
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes of summaries after an INSERT statement that skipped some of these summaries. The
-// parameter named first is the result of firstCreated. If several summaries have the same identifier, only the first of
-// these summaries can have the outcome Created.
+// lookUpOutcomes sets the outcomes of summaries after an INSERT statement that skipped some of them. The parameter
+// first is the number of the first row that the statement created, as firstCreated returns it. Of several summaries
+// with the same identifier, only the first can have the outcome Created.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {
@@ -192,7 +192,7 @@ type totals struct {
 	shortest, longest, firstExit, lastExit int64
 }
 
-// noTotals returns the initial value for adding up the changes of a transaction.
+// noTotals returns the totals of no summaries. The minima and maxima are such that the first summary replaces them.
 func noTotals() totals {
 	return totals{shortest: math.MaxInt64, longest: math.MinInt64, firstExit: math.MaxInt64, lastExit: math.MinInt64}
 }

@@ -19,7 +19,7 @@ type Tally struct {
 	waiters     []*waiter
 }
 
-// waiter represents a call of Wait that waits until all messages with numbers up to upTo are confirmed.
+// waiter represents a call of Wait. The call returns when all messages with numbers up to upTo are confirmed.
 type waiter struct {
 	upTo      uint64
 	remaining int

@@ -48,7 +48,7 @@ func TestTallyWait_ReturnsWhenEarlierMessagesAreConfirmed(t *testing.T) {
 		result := make(chan error, 1)
 		go func() { result <- counts.Wait(context.Background(), nil) }()
 		for counts.Waiting() == 0 {
-			runtime.Gosched() // let the goroutine that calls Wait run
+			runtime.Gosched() // yield to the goroutine that calls Wait
 		}
 		after := takeNumbers(t, &counts, 0)
 
