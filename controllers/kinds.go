@@ -42,20 +42,14 @@ type childKind struct {
 // resources builds, because the operator caches, watches and prunes only the kinds in this list.
 func childKinds() []childKind {
 	return []childKind{
-		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceAccountList{} },
-			func(m metav1.ObjectMeta, o *corev1.ServiceAccount) { *o = corev1.ServiceAccount{ObjectMeta: m} }),
-		builtIn(networkingv1.SchemeGroupVersion, func() client.ObjectList { return &networkingv1.NetworkPolicyList{} },
-			func(m metav1.ObjectMeta, o *networkingv1.NetworkPolicy) {
-				*o = networkingv1.NetworkPolicy{ObjectMeta: m}
-			}),
+		metadataOnly(corev1.SchemeGroupVersion.WithKind("ServiceAccount")),
+		metadataOnly(networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy")),
 		// The cache keeps the data of Secrets, because the operator reads the passwords of managed servers from the
 		// cache.
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.SecretList{} },
 			func(m metav1.ObjectMeta, o *corev1.Secret) { *o = corev1.Secret{ObjectMeta: m, Data: o.Data} }),
-		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ConfigMapList{} },
-			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
-		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
-			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
+		metadataOnly(corev1.SchemeGroupVersion.WithKind("ConfigMap")),
+		metadataOnly(corev1.SchemeGroupVersion.WithKind("Service")),
 		// The cache keeps the status, from which the operator computes conditions. It also keeps the replicas, the
 		// names of the mounted Secrets, and the sizes of the volumes. The operator uses these current values as long as
 		// it cannot apply the desired values.
@@ -71,10 +65,7 @@ func childKinds() []childKind {
 				spec := appsv1.DeploymentSpec{Replicas: o.Spec.Replicas, Template: secretsOnly(o.Spec.Template)}
 				*o = appsv1.Deployment{ObjectMeta: m, Spec: spec, Status: o.Status}
 			}),
-		builtIn(policyv1.SchemeGroupVersion, func() client.ObjectList { return &policyv1.PodDisruptionBudgetList{} },
-			func(m metav1.ObjectMeta, o *policyv1.PodDisruptionBudget) {
-				*o = policyv1.PodDisruptionBudget{ObjectMeta: m}
-			}),
+		metadataOnly(policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget")),
 		optional(resources.ServiceMonitorKind(), "servicemonitors.monitoring.coreos.com"),
 		optional(resources.PrometheusRuleKind(), "prometheusrules.monitoring.coreos.com"),
 	}
@@ -119,6 +110,28 @@ func builtIn[T any, O interface {
 				return fmt.Errorf("remove the unused fields of %T: it is not a %T", o, object)
 			}
 			keep(slim, typed)
+			return nil
+		},
+	}
+}
+
+// metadataOnly describes a kind that every cluster serves. The operator uses only the metadata of its objects, so the
+// API server sends nothing else to the cache.
+func metadataOnly(kind schema.GroupVersionKind) childKind {
+	return childKind{
+		GroupVersionKind: kind,
+		object:           partial(kind),
+		newList: func() client.ObjectList {
+			list := &metav1.PartialObjectMetadataList{}
+			list.SetGroupVersionKind(kind)
+			return list
+		},
+		keep: func(slim metav1.ObjectMeta, o client.Object) error {
+			metadata, ok := o.(*metav1.PartialObjectMetadata)
+			if !ok {
+				return fmt.Errorf("remove the unused fields of %T: it is not a %T", o, metadata)
+			}
+			metadata.ObjectMeta = slim
 			return nil
 		},
 	}
