@@ -41,9 +41,10 @@ build: ## Build bin/parking, a static binary that knows its version.
 
 .PHONY: demo
 demo: ## Run a simulation with five faults in this terminal for 20 s, without a cluster or servers.
-	@# Without the operator and the server clients: their libraries would make a first build take much longer.
+	@# Without the operator and the server clients: their libraries would make a first build take much longer. Without
+	@# inlining, the build takes a third less, and the demo is fast enough.
 	@CGO_ENABLED=0 $(STEP) -q "Build bin/parking-demo" "1 min the first time, then 5 s" \
-		go build -v -trimpath -tags nooperator,noservers -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking
+		go build -v -trimpath -tags nooperator,noservers -gcflags=all=-l -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking
 	bin/parking-demo simulate -f config/samples/demo.yaml
 
 .PHONY: krew

@@ -176,7 +176,7 @@ func New(c Config, d Dependencies) (*Broker, error) {
 		return nil, fmt.Errorf("configure the broker: %w", err)
 	}
 	if d.Binding == nil {
-		return nil, errors.New("configure the broker: Dependencies.Binding is missing")
+		return nil, errors.New("configure the broker: it has no binding: set Dependencies.Binding")
 	}
 	metrics, err := newMetrics(d.Registerer)
 	if err != nil {
