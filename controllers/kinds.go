@@ -99,19 +99,24 @@ func builtIn[T any, O interface {
 	*T
 	client.Object
 }](version schema.GroupVersion, newList func() client.ObjectList, keep func(metav1.ObjectMeta, O)) childKind {
-	object := O(new(T))
 	return childKind{
 		GroupVersionKind: version.WithKind(reflect.TypeFor[T]().Name()),
-		object:           object,
+		object:           O(new(T)),
 		newList:          newList,
-		keep: func(slim metav1.ObjectMeta, o client.Object) error {
-			typed, ok := o.(O)
-			if !ok {
-				return fmt.Errorf("remove the unused fields of %T: it is not a %T", o, object)
-			}
-			keep(slim, typed)
-			return nil
-		},
+		keep:             typed(keep),
+	}
+}
+
+// typed converts a function for objects of one Go type to a function for any object. The returned function fails if the
+// object has another type.
+func typed[O client.Object](keep func(metav1.ObjectMeta, O)) func(metav1.ObjectMeta, client.Object) error {
+	return func(slim metav1.ObjectMeta, o client.Object) error {
+		object, ok := o.(O)
+		if !ok {
+			return fmt.Errorf("remove the unused fields of %T: it is not a %T", o, object)
+		}
+		keep(slim, object)
+		return nil
 	}
 }
 
@@ -126,14 +131,7 @@ func metadataOnly(kind schema.GroupVersionKind) childKind {
 			list.SetGroupVersionKind(kind)
 			return list
 		},
-		keep: func(slim metav1.ObjectMeta, o client.Object) error {
-			metadata, ok := o.(*metav1.PartialObjectMetadata)
-			if !ok {
-				return fmt.Errorf("remove the unused fields of %T: it is not a %T", o, metadata)
-			}
-			metadata.ObjectMeta = slim
-			return nil
-		},
+		keep: typed(func(m metav1.ObjectMeta, o *metav1.PartialObjectMetadata) { o.ObjectMeta = m }),
 	}
 }
 
