@@ -51,8 +51,8 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 }
 
 // conclude reports whether it is time for the verdict. The verdict needs a final observation, that is, one with an
-// observer.Rest. If there is none when giveUpTime has passed since the drain deadline, conclude sets s.observation to
-// an observation with an error that says why.
+// observer.Rest. If it has not arrived when giveUpTime has passed since the drain deadline, conclude sets s.observation
+// to an observation with an error that says why.
 func (s *scope) conclude() bool {
 	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
 		return true

@@ -165,7 +165,7 @@ func (a *Applier) send(ctx context.Context, patch *unstructured.Unstructured) er
 	if err != nil {
 		return err
 	}
-	// Only the metadata is requested, because nobody reads the response.
+	// Only the metadata is requested, because the response is not used.
 	response := &metav1.PartialObjectMetadata{}
 	response.SetGroupVersionKind(patch.GroupVersionKind())
 	response.SetNamespace(patch.GetNamespace())

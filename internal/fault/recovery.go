@@ -108,7 +108,7 @@ type search struct {
 	// disturbed does not contain yet.
 	earlier []Disturbance
 	// currentBaseline is the baseline of the current fault. A fault without its own baseline gets the latest baseline
-	// of an earlier fault. currentBaseline is nil if there is none.
+	// of an earlier fault. Without such a baseline, it is nil.
 	currentBaseline *Baseline
 	// cached is the latest result of a search for the recovery to currentBaseline. cachedFrom is the time at which that
 	// search began, or zero if nothing is cached.
@@ -132,7 +132,7 @@ type recovery struct {
 	// simulation certainly did not recover.
 	at time.Time
 	ok bool
-	// violation describes the latest abnormal measurement after the end of the fault. It is empty if there is none.
+	// violation describes the latest abnormal measurement after the end of the fault. Without a violation, it is empty.
 	violation string
 	// isNormal is true if the simulation may be recovering: the latest measurements were normal, but cover too little
 	// time to prove the recovery.
@@ -539,8 +539,8 @@ func (b *Baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 }
 
 // missing returns the event type of which no event took effect in a period, although its rate was at least 1/s before
-// the fault. It returns "" if there is none. The parameter effects contains the number of events of each type that took
-// effect in the period.
+// the fault. If no event type is missing, it returns "". The parameter effects contains the number of events of each
+// type that took effect in the period.
 func (b *Baseline) missing(effects [2]uint64) string {
 	for t, name := range []string{"entry", "exit"} {
 		if b.Rates[t] >= 1 && effects[t] == 0 {

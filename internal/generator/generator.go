@@ -230,7 +230,7 @@ func (g *Generator) Run(ctx context.Context) error {
 	return errors.Join(err, g.finish(finishing, &helpers))
 }
 
-// failure returns the finalError that has ended ctx, or nil if there is none.
+// failure returns the finalError that has ended ctx, or nil if no such error has.
 func failure(ctx context.Context) error {
 	if err := context.Cause(ctx); errors.As(err, new(finalError)) {
 		return err

@@ -63,7 +63,7 @@ func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Ch
 }
 
 // probe looks for evidence that a fault has no effect on a pod, such as an answer of a paused server. It returns the
-// evidence, or "" if there is none.
+// evidence, or "" if it finds no evidence.
 func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) string {
 	component := resources.ComponentOf(r.Target)
 	port := i.clientPort(i.target().Plan, component)

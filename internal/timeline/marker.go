@@ -103,8 +103,8 @@ func MarksOf(rows []Row) []Mark {
 }
 
 // AddMarks returns rows with additional marks, which are events such as faults. It adds each mark to the row that
-// covers its time. If there is none, it adds a row of one second, provided that this row overlaps the interval [from,
-// to). The rows and the marks must be in chronological order. AddMarks does not change its arguments.
+// covers its time. If no row covers it, AddMarks adds a row of one second, provided that this row overlaps the interval
+// [from, to). The rows and the marks must be in chronological order. AddMarks does not change its arguments.
 func AddMarks(rows []Row, from, to time.Time, marks ...Mark) []Row {
 	all := slices.Clone(rows)
 	var added []Row

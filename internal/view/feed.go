@@ -60,7 +60,7 @@ func (c *client) notify() {
 
 // feed polls for updates while it has clients, and sends each update to all of them.
 type feed struct {
-	// poll returns an update, or nil if there is none. It is never called concurrently.
+	// poll returns an update, or nil without news. It is never called concurrently.
 	poll func(context.Context) *update
 	// start is called before the first poll after a time without clients. It may be nil.
 	start      func()
@@ -110,8 +110,8 @@ func (f *feed) leave(c *client) {
 	}
 }
 
-// take returns the data that must still be sent to a client, or nil if there is none. If ended is true, the caller must
-// disconnect the client after it has sent the data.
+// take returns the data that must still be sent to a client, or nil if nothing must be sent. If ended is true, the
+// caller must disconnect the client after it has sent the data.
 func (f *feed) take(c *client) (u *update, ended bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

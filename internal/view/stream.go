@@ -19,7 +19,7 @@ type stream struct {
 	w           http.ResponseWriter
 	control     *http.ResponseController
 	timeout     time.Duration // the timeout of each write
-	until       time.Time     // the deadline of all writes; zero if there is none
+	until       time.Time     // the deadline of all writes; zero means no deadline
 	acceptsGzip bool
 	compressor  *gzip.Writer // nil if the response is not compressed
 	begun       bool         // true once a part of the response was written
