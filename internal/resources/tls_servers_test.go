@@ -159,7 +159,7 @@ func (s *sandbox) eventually(what string, check func(context.Context) error) {
 	// last error of check.
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*serverTimeout)
 	defer cancel()
-	polltest.UntilNoErrorEvery(s.t, 100*time.Millisecond, what, func() error { return check(ctx) })
+	polltest.UntilNoError(s.t, what, func() error { return check(ctx) })
 }
 
 func (s *sandbox) clientConfig() *tls.Config {

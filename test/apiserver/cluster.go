@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -96,7 +95,7 @@ func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinitio
 // Eventually calls the function check until check returns nil. The test fails after five minutes.
 func (c *Cluster) Eventually(what string, check func() error) {
 	c.T.Helper()
-	polltest.UntilNoErrorEvery(c.T, 50*time.Millisecond, what, check)
+	polltest.UntilNoError(c.T, what, check)
 }
 
 // Create creates an object. The test fails if the API server rejects the object.

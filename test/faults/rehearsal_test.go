@@ -12,7 +12,6 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/test/servers"
-	"github.com/parking-operator/parking-operator/test/stack"
 )
 
 // redelivering is a manifest whose faults cause redeliveries. Redis is paused just before the broker crashes. At the
@@ -72,16 +71,12 @@ func rehearse(t *testing.T, manifestText, tags string, flags ...string) report.D
 func rehearseWith(t *testing.T, env []string, manifestText, tags string, flags ...string) report.Document {
 	t.Helper()
 	dir := t.TempDir()
-	binary, err := stack.Build(t.Context(), dir, "-tags="+tags)
-	if err != nil {
-		t.Fatal(err)
-	}
 	manifest := filepath.Join(dir, "rehearsal.yaml")
 	if err := os.WriteFile(manifest, []byte(manifestText), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	args := append([]string{"simulate", "-f", manifest, "--output", "json", "--http", "", "--drain-timeout", "20s"}, flags...)
-	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd := exec.CommandContext(t.Context(), binary(t, "-tags="+tags), args...)
 	cmd.Env = slices.Concat(os.Environ(), []string{"PARKING_RABBITMQ_URI=", "PARKING_REDIS_URI="}, env)
 	output, _ := cmd.Output() // ignore the exit code, which is 1 if the verdict is FAIL
 	var result report.Document

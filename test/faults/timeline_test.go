@@ -14,7 +14,7 @@ import (
 // measuredEvents is the number of events after which the test checks the timeline. At the end, at most 1% of the events
 // may be unmeasured. A killed processor loses the measurements that it has not sent yet. So the test kills a processor
 // only while at most 0.5% of measuredEvents are unmeasured. The other 0.5% are a margin for the later kills.
-const measuredEvents = 100_000
+const measuredEvents = 15_000
 
 func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	s := startSimulation(t)
