@@ -45,8 +45,8 @@ func (r *Reconciler) assessWorkloads(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// findFailure sets the field failure of a workload that is not ready, if the status of its pods shows why. For the
-// summary API, findFailure also asks a pod whether the database is the reason.
+// findFailure sets w.failure from the status of the pods. For the summary API, it also asks a pod whether the database
+// is the reason.
 func (r *Reconciler) findFailure(ctx context.Context, s *scope, w *workload) {
 	if w.failure == "" && !w.isReady() {
 		w.failure = s.podFailureOf(w.component)
@@ -71,10 +71,9 @@ func (s *scope) podFailureOf(c resources.Component) string {
 	return ""
 }
 
-// persistentFailure returns why a pod is not ready. It ignores scheduling failures younger than 5 s, because they
-// often resolve by themselves, for example once a volume is bound.
+// persistentFailure returns why a pod is not ready, or "" if the pod may only need more time.
 func (s *scope) persistentFailure(pod *corev1.Pod) string {
-	const grace = 5 * time.Second
+	const grace = 5 * time.Second // a scheduling failure often resolves by itself, for example once a volume is bound
 	for _, c := range pod.Status.Conditions {
 		if left := c.LastTransitionTime.Add(grace).Sub(s.now); c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && left > 0 {
 			s.wakeAfter(left)
@@ -92,13 +91,12 @@ func (s *scope) persistentFailure(pod *corev1.Pod) string {
 	return s.overduePod(pod)
 }
 
-// crashFailure returns why a container in a crash loop last crashed. It detects a crash loop between two crashes, while
-// the container runs: the container is not ready and has been restarted at least twice. A crash older than 10 min does
-// not count, because the kubelet resets its backoff after this time.
+// crashFailure returns why a container in a crash loop last crashed, even while the container runs between two
+// crashes.
 func (s *scope) crashFailure(pod *corev1.Pod) string {
 	const (
 		restarts = 2
-		recent   = 10 * time.Minute
+		recent   = 10 * time.Minute // the kubelet resets its backoff after this time
 	)
 	for i := range pod.Status.ContainerStatuses {
 		c := &pod.Status.ContainerStatuses[i]
@@ -132,8 +130,8 @@ func (s *scope) isFaultRecent() bool {
 	return faults.Active != "" || s.now.Sub(healed) < recent
 }
 
-// overduePod returns what is wrong with a pod that should have ended or become ready long ago. It finds problems that
-// Kubernetes does not report. It returns "" if the pod may only need more time.
+// overduePod detects a pod that should have ended or become ready long ago, which Kubernetes does not report. It
+// returns "" if the pod may need more time.
 func (s *scope) overduePod(pod *corev1.Pod) string {
 	const endPatience = 2 * time.Minute
 	due, text := time.Time{}, ""
@@ -156,8 +154,8 @@ func (s *scope) overduePod(pod *corev1.Pod) string {
 	return text
 }
 
-// readyDue returns the time by which a running pod should be ready, and the message for a pod that is not ready by
-// then. The message is "" if the pod is ready, or if explainsUnready already finds the reason.
+// readyDue returns by when a running pod should be ready, and the message if not. The message is "" if the pod is ready
+// or explainsUnready finds a reason.
 func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	const patience = 5 * time.Minute
 	for _, c := range pod.Status.Conditions {
@@ -178,11 +176,10 @@ func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	return due, text
 }
 
-// explainsUnready reports whether a known cause makes the pods of a component unready: a fault that is in effect or,
-// for generators and processors, an outage of RabbitMQ or Redis. Otherwise, until is the end of the latest fault or
-// outage. The function reads the status of the previous reconcile, because a reconcile examines the servers after the
-// pods.
+// explainsUnready reports whether a current fault or, for generators and processors, an outage of RabbitMQ or Redis
+// explains unready pods. Otherwise, until is when the latest fault or outage ended.
 func (s *scope) explainsUnready(c resources.Component) (explained bool, until time.Time) {
+	// Use the status of the previous reconcile, because a reconcile examines the servers only after the pods.
 	status := &s.before.Status
 	if status.Faults != nil {
 		explained = status.Faults.Active != ""
@@ -211,14 +208,14 @@ func latest(a time.Time, b *metav1.Time) time.Time {
 }
 
 // creationFailure returns why the pods of a StatefulSet cannot be created, for example because of a quota. Only events
-// contain this reason. Events do not cause a reconcile, so creationFailure requests another reconcile.
+// contain this reason.
 func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.Object) (string, error) {
 	set, ok := live.(*appsv1.StatefulSet)
 	if !ok {
 		return "", nil
 	}
 	const retry, maxAge = 5 * time.Second, 20 * time.Minute
-	s.wakeAfter(retry)
+	s.wakeAfter(retry) // an event causes no reconcile
 	list := &corev1.EventList{}
 	err := r.direct.List(ctx, list, client.InNamespace(set.Namespace), client.MatchingFields{
 		"involvedObject.uid": string(set.UID), "reason": "FailedCreate", "type": corev1.EventTypeWarning,
@@ -278,9 +275,8 @@ func (s *scope) assessOwn() finding {
 	return assessAll(all...)
 }
 
-// setScale sets the status fields for the scale subresource and for the output of "kubectl get". It reads the
-// Deployment of the processors itself, so that the fields stay correct if the reconcile ends early, for example because
-// the spec is invalid.
+// setScale sets the status fields of the scale subresource. It reads the Deployment itself, so that the fields are
+// correct even if the reconcile ends early.
 func (r *Reconciler) setScale(ctx context.Context, s *scope) {
 	status, processors := &s.sim.Status, &appsv1.Deployment{}
 	status.Selector = metav1.FormatLabelSelector(&metav1.LabelSelector{
@@ -315,24 +311,21 @@ func (s *scope) running() string {
 	return "Running: " + strings.Join(parts, ", ")
 }
 
-// assessServer returns the state of RabbitMQ or Redis, based on the server's pods or on its Secret. After a
-// simulation is complete, the operator no longer observes external servers, so their conditions do not change any
-// more.
+// assessServer returns the state of RabbitMQ or Redis, based on the server's pods or on its Secret.
 func (s *scope) assessServer(server server, c resources.Component) finding {
 	switch {
 	case server.finding.state != unchecked:
 		return server.finding
 	case server.managed:
 		return s.workloads[c].assess(server.name)
-	case s.isComplete():
+	case s.isComplete(): // external servers are no longer observed, so their conditions must not change
 		return finding{}
 	}
 	return server.pending()
 }
 
-// assessSummaryAPI returns the state of the summary API. The operator does not connect to an external summary API,
-// because only the processors use it. The operator does not connect to PostgreSQL either: the pods of a managed summary
-// API are ready only while they can write to their database.
+// assessSummaryAPI returns the state of the summary API. Only processors connect to an external API; a managed API is
+// ready only while its database accepts writes.
 func (s *scope) assessSummaryAPI() finding {
 	url := s.sim.Spec.SummaryAPI.URL
 	switch {

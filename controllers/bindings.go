@@ -41,15 +41,15 @@ type server struct {
 	data map[string][]byte
 	// version is the resource version of the Secret that the pods mount.
 	version string
-	// The field binding contains the current address and credentials of the server, or nil if they are unknown. The
-	// field remembered contains the last known ones. The finalizer uses them if the Secret no longer exists.
+	// The field binding has the current address and credentials; remembered has the last known ones, for use after the
+	// Secret is deleted. Both may be nil.
 	binding, remembered *binding.Binding
 	// denied is true if the simulation is not permitted to use the server's Secret or RabbitmqCluster.
 	denied bool
 	// withheld is true if pods must not mount the server's Secret.
 	withheld bool
-	// certificate is the server certificate, with its CA certificates, from a Secret of the user. It is empty if the
-	// operator issues the certificate, or if the server does not use TLS.
+	// certificate is the user's server certificate, with its CA certificates. It is empty if the operator issues the
+	// certificate, or without TLS.
 	certificate resources.CertificateData
 	// finding says why the address or the credentials of the server are unknown, or why the user's certificate cannot
 	// be used.
@@ -119,8 +119,8 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// managedServer reads the binding of a managed server from the Secret that the operator creates for the server. While
-// this Secret does not exist, the returned server has no binding.
+// managedServer reads the binding of a managed server from the Secret that the operator creates. While the Secret does
+// not exist, the server has no binding.
 func (r *Reconciler) managedServer(ctx context.Context, s *scope, service binding.Service, c resources.Component) (server, error) {
 	name := resources.Name(s.sim, c)
 	own := server{name: service.Name, managed: true, ownSecret: name, origin: fmt.Sprintf("Secret %s/%s", s.key.Namespace, name)}
@@ -137,14 +137,14 @@ func (r *Reconciler) managedServer(ctx context.Context, s *scope, service bindin
 	return own, r.readCertificate(ctx, s, &own, c)
 }
 
-// ownSecret returns the simulation's own Secret with the given name, or nil if this Secret does not exist. If a Secret
-// of another owner has this name, ownSecret records that the name is taken, and returns nil.
+// ownSecret returns the simulation's Secret with the given name, or nil if it does not exist. If a Secret of another
+// owner has the name, ownSecret records that.
 func (r *Reconciler) ownSecret(ctx context.Context, s *scope, name string) (*corev1.Secret, error) {
 	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
 		return secret, nil
 	}
-	// Read the Secret from the API server, because the cache lags behind. If the operator missed a Secret that it has
-	// just created, it would generate another password, and clients with the first password could no longer connect.
+	// The cache lags behind: without a direct read, the operator could miss a new Secret, generate another password,
+	// and lock out clients with the first password.
 	key := client.ObjectKey{Namespace: s.key.Namespace, Name: name}
 	secret, err := r.getSecret(ctx, key)
 	if err != nil || secret == nil || metav1.IsControlledBy(secret, s.sim) {
@@ -214,20 +214,17 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 }
 
 // isWithheld reports whether the simulation needs a Secret that pods must not mount. Generators and processors then do
-// not run, because they mount the Secret themselves or need a server that mounts it.
+// not run, because they need the Secret or its server.
 func (s *scope) isWithheld() bool {
 	return s.broker.withheld || s.store.withheld || s.database.withheld || s.summaryAPI.withheld || s.summaries.withheld ||
 		s.metrics.withheld
 }
 
-// The operator creates no pod that would wait for a missing Secret. Otherwise, the kubelet would mount the Secret as
-// soon as someone creates it, even without the consent of its owner. Existing pods that mount a deleted Secret keep
-// running. Edits of workloads wait until the Secret exists again.
+// The operator creates no pod that would wait for a missing Secret: the kubelet would mount the Secret as soon as it
+// exists, even without its owner's permission.
 
-// recordMissing records that a Secret does not exist. It returns a finding that tells the user to create the Secret,
-// with the given content under the given keys. The result isWithheld is true if the operator must create no pods that
-// mount the Secret. It is false if pods mounted the Secret before it was deleted, because the operator keeps these
-// pods.
+// recordMissing records a missing Secret, and tells the user which content and keys it needs. isWithheld is false if
+// existing pods already mount the Secret: they keep running.
 func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (isWithheld bool, f finding) {
 	s.missing[secret.Name] = true
 	isWithheld = true
@@ -256,8 +253,8 @@ func (s *scope) mountsMissing(workload client.Object) bool {
 	return slices.ContainsFunc(mountedSecrets(workload), func(secret string) bool { return s.missing[secret] })
 }
 
-// mountedSecrets returns the names of the Secrets that the pods of a workload mount. It returns no names if the
-// workload has 0 replicas, or if the object is not a workload.
+// mountedSecrets returns the names of the Secrets that the pods of a workload mount. It returns nil for 0 replicas,
+// and for objects that are not workloads.
 func mountedSecrets(object client.Object) []string {
 	var replicas *int32
 	var volumes []corev1.Volume
@@ -279,9 +276,8 @@ func mountedSecrets(object client.Object) []string {
 	return names
 }
 
-// ensureCredentials generates the missing passwords of managed servers and the missing credentials of the agents. Later
-// phases store these credentials in Secrets of the simulation. Agents keep their credentials even if an edit removes
-// the last fault that needs agents, because that fault may still be in effect.
+// ensureCredentials generates the missing passwords of managed servers and the missing credentials of agents. Later
+// phases store them in Secrets.
 func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	var broker, store map[string][]byte
 	if s.broker.managed {
@@ -301,6 +297,8 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	if err := r.ensureCertificates(ctx, s); err != nil {
 		return err
 	}
+	// Agents keep their credentials after an edit has removed the last fault, because the fault may still be in
+	// effect.
 	if !resources.HasAgents(s.plan) && s.children[agentSecretKey(s)] == nil {
 		return nil
 	}
@@ -312,12 +310,10 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	return err
 }
 
-// newPassword returns a random password for a managed server. If an object of another owner has the name of the
-// server's Secret, the operator cannot store the password. The result is then a constant, so that the workloads do not
-// change in every reconcile.
+// newPassword returns a random password for a managed server.
 func (s *scope) newPassword(of server) string {
 	if s.taken[childKey{"Secret", of.ownSecret}] != nil {
-		return "unused"
+		return "unused" // the password cannot be stored; a constant keeps the workloads unchanged between reconciles
 	}
 	return rand.Text()
 }
@@ -354,8 +350,8 @@ func (s server) pending() finding {
 	return found(progressing, reasonConnecting, "The operator is connecting to %s (%s)", s.name, s.origin)
 }
 
-// reached returns the finding for an external server that has been observed. err is why the operator cannot read from
-// the server, and unusable is why the simulation cannot use it. Both may be nil.
+// reached returns the finding for an observed external server. err is why the operator cannot read from it, and
+// unusable is why the simulation cannot use it. Both may be nil.
 func (s server) reached(err, unusable error) finding {
 	switch {
 	case err != nil:

@@ -93,8 +93,8 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
-// reportWait adds a finding that says which change of an object is postponed, and until when. If the simulation is
-// complete, reportWait adds no finding, so that the simulation stays ready.
+// reportWait adds a finding that says which change of an object waits, and until when. It adds none after completion,
+// so that the simulation stays ready.
 func (s *scope) reportWait(what string, key childKey) {
 	if !s.isComplete() {
 		s.findings.objects = worstOf(s.findings.objects,
@@ -102,29 +102,27 @@ func (s *scope) reportWait(what string, key childKey) {
 	}
 }
 
-// reportHealed records an event about an object that the operator restored after someone had changed it. The event
-// refers to the object. Otherwise, the event recorder would combine the events about different objects.
+// reportHealed records an event about an object that the operator restored. The event refers to the object, because
+// the recorder combines events with equal references.
 func (r *Reconciler) reportHealed(s *scope, key childKey) {
 	related := &corev1.ObjectReference{Kind: key.kind, Namespace: s.sim.Namespace, Name: key.name}
 	r.events.Eventf(s.sim, related, corev1.EventTypeNormal, "Healed", "Apply", "%s %s had been changed and was restored", key.kind, key.name)
 }
 
-// mustWait reports whether the desired object differs from the object in the cluster, and must not be applied yet. The
-// scale-down of a workload to 0 replicas never waits for a missing Secret.
+// mustWait reports whether the desired object differs from the live object, and must not be applied yet.
 func (r *Reconciler) mustWait(s *scope, key childKey, desired client.Object) (bool, error) {
 	live := s.children[key]
 	if live == nil || !s.isHeld(key) {
 		return false, nil
 	}
 	if w, ok := desiredWorkload(desired); ok && w.desired == 0 && s.held.reason == reasonSecretMissing {
-		return false, nil
+		return false, nil // scaling down to 0 needs no Secret
 	}
 	return r.applier.HasChanged(desired, live)
 }
 
-// applyFailed records why an object could not be applied. It returns the error, so that the reconcile is retried with
-// backoff. If the API server does not serve the object's optional kind, applyFailed only requests another reconcile,
-// and returns nil.
+// applyFailed records why an object could not be applied, and returns the error for a retry with backoff. It returns
+// nil for an optional kind that is not served.
 func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	if taken, ok := errors.AsType[*apply.NameTakenError](err); ok {
 		s.findings.objects = worstOf(s.findings.objects, nameTaken(taken))
@@ -152,9 +150,8 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	return err
 }
 
-// isRefused reports whether the API server or an admission webhook has rejected the content of an object. A webhook can
-// return any status. So isRefused returns true for every 4xx status with three exceptions: the operator lacks a
-// permission, a resource does not exist, or a retry may succeed.
+// isRefused reports whether the API server or a webhook rejected the content of an object. A webhook can return any
+// status, so all 4xx count, with few exceptions.
 func isRefused(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
@@ -162,7 +159,7 @@ func isRefused(err error) bool {
 	}
 	switch code := status.Status().Code; code {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
-		return false
+		return false // a permission or a resource is missing, or a retry may succeed
 	default:
 		return code/100 == 4
 	}

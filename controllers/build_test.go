@@ -140,8 +140,8 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 	}
 }
 
-// Replacing a pod would end a Pause or Isolate early, so edits usually wait for the end of the fault. But pods must
-// stop at once if the simulation may not use a Secret that they mount.
+// Edits wait during a Pause or Isolate, because replacing a pod would end the fault early. But pods must stop at once
+// if they mount a Secret without permission.
 func TestIsHeld_PauseOrIsolateInEffect_HoldsEditsUnlessPodsMustStop(t *testing.T) {
 	t.Parallel()
 	redis, entry := childKey{"StatefulSet", "sim-redis"}, childKey{"Deployment", "sim-entry"}

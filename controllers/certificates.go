@@ -19,13 +19,8 @@ func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
 	return resources.Certificates(s.sim, r.options.ClusterDomain)
 }
 
-// readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to such a
-// Secret. If the Secret cannot be used, readCertificate stores the reason in the field finding of the given server.
-//
-// While the Secret is missing or invalid, clients of RabbitMQ and Redis still trust the last known CA certificates.
-// Deleting the Secret does not change the files in the pods. An invalid Secret reaches the pods: RabbitMQ loads the
-// invalid files, so new connections to it fail until the Secret is valid. All other processes keep their last valid
-// certificate.
+// readCertificate reads the user's Secret with the certificate of the given components, if the spec names one. If the
+// Secret cannot be used, of.finding says why.
 func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, components ...resources.Component) error {
 	external := slices.DeleteFunc(r.neededCertificates(s), func(c resources.Certificate) bool {
 		return !c.External || !slices.Contains(components, c.Component)
@@ -33,6 +28,8 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	if len(external) == 0 {
 		return nil
 	}
+	// While the Secret is missing or invalid, clients of RabbitMQ and Redis still trust the last known CA
+	// certificates.
 	of.certificate.CA = resources.ReadCertificate(of.data).CA
 	// All of these components use the same Secret.
 	key := client.ObjectKey{Namespace: s.key.Namespace, Name: external[0].Secret}
@@ -52,6 +49,8 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	var expiry time.Time
 	for _, needed := range external {
 		if expiry, err = certificates.Check(certificate.Pair, certificate.CA, needed.Hosts[0], s.now); err != nil {
+			// The invalid files reach the pods: new connections to RabbitMQ fail, and other processes keep their last
+			// valid certificate.
 			of.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid certificate for %s: %s. It needs the keys tls.crt, tls.key and ca.crt, "+
 				"and the certificate must be valid for %s", key, of.name, err, hosts(external))
 			return nil
@@ -73,8 +72,8 @@ func hosts(all []resources.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// warnOfExpiry adds a note if the user's certificate in a Secret expires within certificates.RenewBefore. It requests a
-// reconcile at the time of expiry or, if there is no note yet, at the time from which the note is needed.
+// warnOfExpiry adds a note if the user's certificate expires within certificates.RenewBefore. It requests a reconcile
+// when this period starts, or when it ends.
 func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server string) {
 	left := expiry.Sub(s.now)
 	if left > certificates.RenewBefore {
@@ -93,8 +92,8 @@ func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 	for _, needed := range r.neededCertificates(s) {
 		var err error
 		if needed.External {
-			// The map has one entry for each Secret, even if several servers use the Secret. A server without known CA
-			// certificates must not overwrite the entry.
+			// Several servers may use the same Secret. A server without known CA certificates must not overwrite the CA
+			// certificates that another server knows.
 			if known := s.managedServer(needed.Component).certificate; known.CA != nil {
 				s.credentials.Certificates[needed.Secret] = known
 			}
@@ -104,8 +103,8 @@ func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 		if err != nil {
 			return err
 		}
-		// Clients verify only the first certificate of a component. The second certificate of RabbitMQ is for
-		// connections between its nodes.
+		// Keep the first certificate of a component, because clients verify only this one. RabbitMQ has a second
+		// certificate, for connections between its nodes.
 		if s.trusted[needed.Component].Host == "" {
 			s.trusted[needed.Component] = podhttp.Server{CA: string(s.credentials.Certificates[needed.Secret].CA), Host: needed.Hosts[0]}
 		}
@@ -120,9 +119,8 @@ func (s *scope) serverIn(c resources.Component, ip string) podhttp.Server {
 	return pod
 }
 
-// ensureCertificate issues or renews one certificate. If necessary, it first creates or renews the certificate
-// authority. If an object of another owner has the name of the authority's Secret or of the certificate's Secret,
-// ensureCertificate issues no certificate, because the operator could not store the certificate.
+// ensureCertificate issues or renews one certificate, after the certificate authority. If the name of a Secret is
+// taken, it issues none, because the operator could not store the certificate.
 func (r *Reconciler) ensureCertificate(ctx context.Context, s *scope, needed resources.Certificate) error {
 	if err := r.ensureAuthority(ctx, s); err != nil {
 		return err
@@ -164,7 +162,8 @@ func (r *Reconciler) ensureAuthority(ctx context.Context, s *scope) error {
 
 func (s *scope) isTaken(secret string) bool { return s.taken[childKey{"Secret", secret}] != nil }
 
-// addCertificateVersion records the version of a Secret that the pods of a component mount. The Secret may be nil.
+// addCertificateVersion records the version of a Secret that the pods of a component mount. It does nothing if the
+// Secret is nil.
 func (s *scope) addCertificateVersion(c resources.Component, secret *corev1.Secret) {
 	if secret != nil {
 		s.certificateVersions[c] = append(s.certificateVersions[c], secret.ResourceVersion)

@@ -113,8 +113,8 @@ func TestReconcile_TLS_IssuesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 	}
 }
 
-// Pods may mount the Secret with the certificate of the metrics endpoint only if the certificate is valid for
-// generators and processors, and if the owner of the Secret permits its use.
+// Pods may mount the Secret with the metrics certificate only while the certificate is valid for generators and
+// processors, and its owner permits the use.
 func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndPermitted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -157,9 +157,8 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndPermitted(t *testin
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
-	// The user replaces the key first, and the certificate later. Until they match, the operator must not change the
-	// annotation of the pod: the change would make the kubelet refresh the mounted files at once, and the pod would
-	// read a key that does not match its certificate.
+	// While the new key does not match the old certificate, the annotation of the pod must not change: the kubelet
+	// would refresh the mounted files at once.
 	pod := c.Pod(sim, resources.ComponentProcessor, nil)
 	mounted := c.annotated(pod, "")
 	renewed := issue(host("entry"), host("exit"), host("processor"))
@@ -175,8 +174,8 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndPermitted(t *testin
 	c.annotated(pod, mounted)
 }
 
-// If a Secret with a certificate no longer belongs to the simulation, the operator cannot write to it. The operator
-// must then keep the existing certificates, and must not change which CA certificates clients trust.
+// If a Secret with a certificate loses its owner, the operator cannot write it, and must keep the existing
+// certificates and the CA certificates that clients trust.
 func TestReconcile_CertificateSecretLosesItsOwner_ServerStopsAndCertificatesStay(t *testing.T) {
 	t.Parallel()
 	for _, taken := range []string{"ca", "redis-tls"} {
@@ -250,8 +249,8 @@ func TestReconcile_NameOfCASecretIsTaken_CreatesNoCertificate(t *testing.T) {
 	}
 }
 
-// Pods may mount a Secret with a certificate only while the owner of the Secret permits it. After the Secret is
-// deleted, clients still trust the same CA certificates as before.
+// Pods may mount a Secret with a certificate only while its owner permits that. After its deletion, clients still
+// trust the same CA certificates.
 func TestReconcile_TLSSecret_IsUsedOnlyWhileValidAndPermitted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -71,8 +71,8 @@ func TestToApply_PodsWouldMountMissingSecret_AddsNoPods(t *testing.T) {
 	}
 }
 
-// The operator checks the volume claim of a missing pod. The owner of a claim is uncertain if the claim has lost its
-// labels, or if the operator may not read the claim. The other pods must then keep running.
+// The owner of a missing pod's claim is uncertain if the claim has lost its labels or cannot be read. Other pods must
+// then keep running.
 func TestCheckNames_OwnerOfVolumeClaimIsUncertain_RunningPodsStay(t *testing.T) {
 	t.Parallel()
 	const created = -1

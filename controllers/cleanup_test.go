@@ -90,8 +90,8 @@ func (s removedStore) Purge(ctx context.Context) error {
 
 func (s removedStore) Close() error { return nil }
 
-// cleaning returns a reconciler that can clean up after a simulation, and the fake client of the reconciler. The fake
-// client contains the Secrets to which the simulation refers.
+// cleaning returns a reconciler that can clean up, and its fake client, which contains the Secrets to which the
+// simulation refers.
 func cleaning(t *testing.T, removed *removals) (*Reconciler, client.Client) {
 	t.Helper()
 	secret := func(name, uri string) *corev1.Secret {
@@ -138,9 +138,8 @@ func awaitCleanup(t *testing.T, r *Reconciler, s *scope) cleanupResult {
 	}
 }
 
-// The cleanup needs only the name of the simulation and the bindings of its servers. So it must remove all queues and
-// keys even if the spec is invalid. If the Secrets with the bindings have already been deleted, the cleanup must use
-// the last known bindings.
+// The cleanup needs only the simulation's name and bindings, so an invalid spec must not prevent it. After the Secrets
+// are deleted, it must use the last known bindings.
 func TestCleanUp_BindingsKnown_RemovesQueuesAndKeys(t *testing.T) {
 	t.Parallel()
 	invalid := map[string]func(*v1alpha1.ParkingSimulationSpec){

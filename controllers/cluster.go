@@ -20,19 +20,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// allowedNamespaces is an annotation that permits other namespaces to use the annotated object: a RabbitmqCluster, or a
-// Secret that a RabbitmqCluster names. Its value is a comma-separated list of namespaces, or "*". The Messaging
-// Topology Operator of RabbitMQ uses the same annotation.
+// allowedNamespaces is an annotation that permits other namespaces to use a RabbitmqCluster, or a Secret that a
+// RabbitmqCluster names. RabbitMQ's Messaging Topology Operator uses the same annotation.
 const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 
-// clusterServer determines the binding (address and credentials) of a RabbitmqCluster. The binding combines the Secret
-// of the cluster's default user with the TLS settings in the cluster's spec. The operator copies the binding to a
-// Secret of the simulation, because pods cannot mount Secrets of other namespaces.
-//
-// Without a binding, the operator creates neither this Secret nor the pods of the generators and processors. Such pods
-// would mount any Secret of this name that somebody else creates.
+// clusterServer determines the binding of a RabbitmqCluster. The operator copies the binding to a Secret of the
+// simulation, because pods cannot mount Secrets of other namespaces.
 func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
 	named, err := r.findCluster(ctx, s)
+	// Without a binding, there is no copy, and pods would mount any Secret that somebody else creates with the name of
+	// the copy.
 	named.withheld = named.denied || len(named.data) == 0
 	return named, err
 }
@@ -77,20 +74,15 @@ func (s *server) useCopy(scope *scope) {
 }
 
 // clusterDenied explains why a simulation is not allowed to use a RabbitmqCluster. It returns an empty finding if the
-// use is allowed. If the simulation is in the namespace of the RabbitmqCluster, the annotation
-// AllowedSimulationsAnnotation of the RabbitmqCluster must list the simulation. Otherwise, the annotation
-// allowedNamespaces of the RabbitmqCluster must list the namespace of the simulation.
+// use is allowed.
 func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
 	return missingConsent(cluster, "rabbitmqcluster", "RabbitmqCluster "+client.ObjectKeyFromObject(cluster).String(), reasonClusterDenied, sim)
 }
 
 // userDenied returns a finding if the simulation must not use the Secret with the default user of a RabbitmqCluster.
-// The finding is empty if the use is allowed.
-//
-// A Secret that the RabbitmqCluster owns needs no annotation. Any other Secret must have an annotation that permits the
-// simulation. Otherwise, everyone who may create a RabbitmqCluster could make the operator use a Secret of someone
-// else, for example with spec.secretBackend.externalSecret.
 func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectKey) finding {
+	// A RabbitmqCluster can name a Secret of someone else, for example with spec.secretBackend.externalSecret. Such a
+	// Secret needs its own annotation.
 	if metav1.IsControlledBy(secret, cluster) {
 		return finding{}
 	}
@@ -99,17 +91,15 @@ func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectK
 	return missingConsent(secret, "secret", name, reasonSecretNotAllowed, sim)
 }
 
-// simulationDenied returns the finding for an object that does not allow a simulation in the same namespace to use it.
-// The parameter resource is the object's kind as an argument for kubectl. The parameter name describes the object in
-// the message.
+// simulationDenied returns the finding that an object does not allow a simulation of its namespace to use it. In the
+// message, name describes the object, and resource is its kind for kubectl.
 func simulationDenied(o client.Object, resource, name, reason, simulation string) finding {
 	return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
 		name, simulation, allowCommand(resource, o, simulation))
 }
 
-// missingConsent returns a finding if an object, in any namespace, does not permit a simulation to use it. The finding
-// says how to grant the permission. It is empty if the use is allowed. The parameter resource is the object's kind as
-// an argument for kubectl. The parameter name describes the object in the message.
+// missingConsent returns a finding if an object in any namespace does not permit a simulation to use it. See
+// simulationDenied for resource and name.
 func missingConsent(o client.Object, resource, name, reason string, sim client.ObjectKey) finding {
 	switch {
 	case o.GetNamespace() == sim.Namespace && !allowsSimulation(o, sim.Name):
@@ -179,8 +169,7 @@ func noDefaultUser(cluster *unstructured.Unstructured) finding {
 }
 
 // addTLS adds the TLS settings of a RabbitmqCluster to the data of a binding, because the Secret of the default user
-// does not contain them. It adds the CA certificates from the Secrets that the RabbitmqCluster names. Without CA
-// certificates, it adds a URI with the scheme for TLS, so that clients nevertheless use TLS.
+// does not contain them.
 func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured.Unstructured, data map[string][]byte) (finding, error) {
 	tlsName := nested(cluster, "spec", "tls", "secretName")
 	if tlsName == "" || len(data["ca.crt"]) > 0 {

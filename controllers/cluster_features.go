@@ -14,9 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// clusterFeatures remembers which features the cluster has. It is safe for concurrent use. No lock is held during a
-// query, so a slow API server does not make reconciles wait for each other. Several reconciles may therefore send the
-// same query at the same time.
+// clusterFeatures remembers which features the cluster has. It is safe for concurrent use, and holds no lock during a
+// query, so that slow queries delay no other reconcile.
 type clusterFeatures struct {
 	// userIDs says whether the cluster assigns user IDs to namespaces. It is nil if this is not known yet.
 	userIDs atomic.Pointer[bool]

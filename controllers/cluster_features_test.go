@@ -47,8 +47,8 @@ func TestReconcile_RunningSimulationGetsForbiddenTemplate_KeepsPods(t *testing.T
 		sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"hostNetwork":true}`)}
 	})
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "TemplateNotAllowed")
-	// While the operator rejects the template, it does not examine the parts of the simulation. The earlier values of
-	// these conditions may be outdated, so the operator must set all of them to Unknown.
+	// While the operator rejects the template, it examines no part of the simulation, so the earlier values of these
+	// conditions may be outdated.
 	for _, condition := range []string{"BrokerReady", "StoreReady", "SummaryAPIReady", "WorkloadsReady", "LedgerReadable", "Complete"} {
 		c.Expect(sim, condition, metav1.ConditionUnknown, "NotExamined")
 	}
@@ -60,9 +60,8 @@ func TestReconcile_RunningSimulationGetsForbiddenTemplate_KeepsPods(t *testing.T
 		t.Errorf("the Deployment was changed to %+v", processor.Spec)
 	}
 
-	// An HPA reads the numbers of pods through the scale subresource, so the status must show the current numbers even
-	// while the operator rejects the spec. The test uses two invalid templates, which end the reconcile in different
-	// phases.
+	// An HPA reads the numbers of pods from the scale subresource, even while the spec is rejected. The two invalid
+	// templates end the reconcile in different phases.
 	fail := func(pods, ready int32) {
 		c.setProcessorPods(sim, pods, ready)
 		c.checkScale(sim, 5, pods)
@@ -78,8 +77,8 @@ func TestReconcile_RunningSimulationGetsForbiddenTemplate_KeepsPods(t *testing.T
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-// setProcessorPods acts as the Deployment controller: it sets how many processor pods exist and how many of them are
-// ready. Then it waits until the status of the simulation shows these numbers.
+// setProcessorPods acts as the Deployment controller: it sets the numbers of existing and ready processor pods. Then
+// it waits for the status of the simulation.
 func (c *cluster) setProcessorPods(sim *v1alpha1.ParkingSimulation, pods, ready int32) {
 	c.T.Helper()
 	name := resources.Name(sim, resources.ComponentProcessor)
@@ -96,8 +95,8 @@ func (c *cluster) setProcessorPods(sim *v1alpha1.ParkingSimulation, pods, ready 
 	})
 }
 
-// checkScale reads the scale subresource of a simulation, as an HPA does. It fails the test if the subresource does not
-// have the given numbers of desired and existing pods, or if its selector does not select exactly the processor pods.
+// checkScale checks the scale subresource, which an HPA reads: the numbers of desired and existing pods, and that the
+// selector selects exactly the processor pods.
 func (c *cluster) checkScale(sim *v1alpha1.ParkingSimulation, desired, pods int32) {
 	c.T.Helper()
 	scale := &autoscalingv1.Scale{}

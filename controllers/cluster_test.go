@@ -18,9 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// The Secret of the default user does not say whether the RabbitmqCluster uses TLS. If a public CA has signed the
-// certificate of the RabbitmqCluster, no Secret contains a CA certificate either. So the operator must read the spec of
-// the RabbitmqCluster.
+// Only the spec of a RabbitmqCluster always says whether it uses TLS: with a public CA, no Secret contains a CA
+// certificate.
 func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	t.Parallel()
 	ca := string(tlstest.NewAuthority(t, "issuer").PEM)
@@ -85,8 +84,8 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	}
 }
 
-// A RabbitmqCluster can name any Secret of its namespace. If it does not own the Secret, its own annotations cannot
-// permit a simulation to use the Secret: the Secret must have such an annotation as well.
+// A RabbitmqCluster can name a Secret that it does not own. An annotation of the RabbitmqCluster does not permit its
+// use: the Secret itself needs one.
 func TestUserDenied_SecretNotOwnedByRabbitmqCluster_IsDeniedUnlessTheSecretHasTheAnnotation(t *testing.T) {
 	t.Parallel()
 	const here, elsewhere = "default", "messaging"

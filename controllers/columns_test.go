@@ -18,9 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The current rates differ from the initial rates, and the numbers of existing, ready and desired pods differ from each
-// other. So a column that shows a wrong field fails the test. The test takes at least 15 s, because the operator
-// updates the rates only every 15 s.
+// All rates and numbers of pods differ, so that a column with a wrong field fails the test. The rates appear only
+// after 15 s.
 func TestPrinterColumns_ShowRatesPodsAndLedger(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

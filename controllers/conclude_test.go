@@ -17,9 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// The operator needs an observation, the measurements of RabbitMQ and Redis, for the verdict. If there is no
-// observation when the drain timeout expires, the operator waits for another giveUpTime. Then it gives the verdict
-// without an observation.
+// The verdict needs an observation of RabbitMQ and Redis. Without an observation when the drain timeout expires, the
+// operator waits for another giveUpTime.
 func TestConclude_NoObservation_WaitsUntilGiveUpTime(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)

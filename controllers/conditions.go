@@ -33,8 +33,8 @@ func (f *findings) parts() []part {
 	}
 }
 
-// setUnexamined sets the condition of each part that this reconcile has not examined to unknown. Otherwise, the
-// condition would keep showing the result of an earlier reconcile. A part without a condition gets none.
+// setUnexamined sets the conditions of the parts that this reconcile has not examined to Unknown, because their values
+// may be outdated. It adds no conditions.
 func (f *findings) setUnexamined(before []metav1.Condition) {
 	for _, p := range f.parts() {
 		if p.finding.state == unchecked && meta.FindStatusCondition(before, p.condition) != nil {
@@ -43,9 +43,8 @@ func (f *findings) setUnexamined(before []metav1.Condition) {
 	}
 }
 
-// conditionsOf computes the conditions of a simulation from the findings. It returns no condition for a part that
-// was not examined, so that the existing condition does not change. The conditions Reconciling and Stalled exist
-// only while they are True.
+// conditionsOf computes the conditions from the findings. Parts that were not examined have none, so that their
+// conditions do not change; Reconciling and Stalled exist only while True.
 func conditionsOf(f findings) []metav1.Condition {
 	var all []metav1.Condition
 	for _, p := range f.parts() {
@@ -56,8 +55,8 @@ func conditionsOf(f findings) []metav1.Condition {
 	return append(all, summarize(f)...)
 }
 
-// statusOf returns the status of a condition: True if the examined part of the simulation is ready, Unknown if the part
-// could not be examined or a measurement has no result yet, and False otherwise.
+// statusOf returns the status of a condition. A part that could not be examined, and a measurement without a result,
+// are Unknown.
 func statusOf(kind string, f finding) metav1.ConditionStatus {
 	measured := kind == v1alpha1.ConditionLedgerReadable || kind == v1alpha1.ConditionObjectivesMet
 	switch {
@@ -70,9 +69,8 @@ func statusOf(kind string, f finding) metav1.ConditionStatus {
 	}
 }
 
-// summarize returns the condition Ready and, if the simulation is not ready, Reconciling or Stalled. Tools that use
-// kstatus show the message of Reconciling or Stalled, so it explains the most serious problem. The message of Ready
-// only names the condition to look at.
+// summarize returns Ready and, if the simulation is not ready, Reconciling or Stalled. Tools that use kstatus show the
+// message of this second condition, so it explains the most serious problem.
 func summarize(f findings) []metav1.Condition {
 	worst, source := f.worst()
 	switch worst.state {
@@ -95,12 +93,11 @@ func seeCondition(f finding, source string) finding {
 	return found(f.state, f.reason, "Not ready: see condition %s", source)
 }
 
-// worst returns the most serious finding, which determines whether the simulation is ready, and the condition that
-// shows it. The condition is "" for a finding about the spec, the objects or the volumes, because these have no
-// condition. If the simulation is complete, only the findings about the spec and the objects count.
+// worst returns the most serious finding, which determines readiness, and the condition that shows it. The condition
+// is "" for findings about spec, objects and volumes.
 func (f *findings) worst() (worst finding, condition string) {
 	candidates := []part{{"", &f.spec}, {"", &f.objects}}
-	if !f.complete {
+	if !f.complete { // a complete simulation needs none of these
 		candidates = append(append(candidates, f.parts()[:4]...), part{"", &f.volumes})
 	}
 	worst = finding{state: ready}

@@ -41,8 +41,8 @@ func secretReferences() map[string]func(s *v1alpha1.ParkingSimulationSpec, name 
 	}
 }
 
-// A pod that waits for a missing Secret mounts the Secret as soon as somebody creates it. The operator could not check
-// the permission of the owner first, so no pod may wait.
+// A pod that waits for a missing Secret would mount it as soon as it exists, before the operator could check the
+// permission of its owner.
 func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *testing.T) {
 	t.Parallel()
 	for name, refer := range secretReferences() {
@@ -55,8 +55,8 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			}
 			c.Secret("permitted", binding)
 			sim := c.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
-				// A running simulation can change neither from a managed to an external RabbitMQ or Redis, nor from a
-				// volume to a database. So start it with an external server. The test then changes only the Secret.
+				// An edit cannot replace a managed server by an external one, or a volume by a database. So these
+				// simulations start with another Secret.
 				if name == "rabbitmq" || name == "redis" || name == "database" {
 					refer(s, "permitted")
 				}
@@ -96,8 +96,8 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 	}
 }
 
-// While a Secret is missing, new pods that mount it cannot start. So edits of all workloads wait: otherwise, the
-// simulation would run with both old and new settings. Only an edit that scales a workload to zero takes effect.
+// While a Secret is missing, edits wait: otherwise, the simulation would run with a mix of old and new settings.
+// Scaling to zero still takes effect.
 func TestReconcile_EditWhileSecretIsMissing_OnlyScalingToZeroTakesEffect(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -144,8 +144,8 @@ func TestReconcile_EditWhileSecretIsMissing_OnlyScalingToZeroTakesEffect(t *test
 	c.Eventually("Redis to change", func() error { return hasImage(after) })
 }
 
-// Without the RabbitmqCluster, the operator does not create the Secret with the binding. If someone else creates a
-// Secret of that name, no pod of the simulation may mount it.
+// Without the RabbitmqCluster, the operator creates no Secret with the binding. If someone else creates a Secret of
+// that name, no pod may mount it.
 func TestReconcile_ClusterRefWithoutBinding_NoPodMountsASecretOfAnotherOwner(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -14,9 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The owner of a Secret must permit each simulation to use it, and can revoke the permission later. A pod that mounts a
-// missing Secret must not exist: it would mount the Secret as soon as the Secret is created, before the operator could
-// check the permission.
+// The owner of a Secret must permit its use, and can revoke the permission. A pod that waits for a missing Secret would
+// mount it without a check.
 func TestReconcile_ReferencedSecrets_AreUsedOnlyWhileTheirOwnersConsent(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -93,8 +92,8 @@ func TestReconcile_ReferencedSecrets_AreUsedOnlyWhileTheirOwnersConsent(t *testi
 	}
 }
 
-// The pods and the operator keep using a binding after its Secret is deleted. Someone may delete a Secret only to
-// replace it, and this must not make the verdict FAIL.
+// Pods and operator keep using a binding after its Secret is deleted: someone may only want to replace the Secret, and
+// the verdict must not become FAIL.
 func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -56,8 +56,8 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
 	}
 
-	// An edit of an annotation causes a reconcile, but changes no desired object, so the operator must write nothing.
-	// On a busy machine, it may still create objects during the first edits. If so, all edits are repeated.
+	// An edited annotation causes a reconcile without a write. On a busy machine, the first edits may coincide with
+	// the creation of objects, so all edits are repeated.
 	c.awaitQuiet()
 	const times = 10
 	touch := func(round string) (writes []string) {
@@ -156,8 +156,8 @@ func TestReconcile_MissingSecret_StallsUntilItExists(t *testing.T) {
 	}
 }
 
-// If the Secrets and the simulation are deleted while the operator is down, the restarted operator cannot remove the
-// queues and keys, because it does not know the credentials.
+// A restarted operator that never read the deleted Secrets does not know the credentials, and cannot remove the queues
+// and keys.
 func TestFinalize_UnknownBindings_EventSaysHowToCleanUp(t *testing.T) {
 	t.Parallel()
 	c := newClusterWithoutOperator(t)

@@ -22,8 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// crdWatcher watches the objects of each optional kind while the kind's CustomResourceDefinition exists. As soon as the
-// cache contains the existing objects, crdWatcher records that the API server serves the kind.
+// crdWatcher watches the objects of each optional kind while its CustomResourceDefinition exists. A kind counts as
+// served once the cache contains the existing objects.
 type crdWatcher struct {
 	reconciler *Reconciler
 	manager    ctrl.Manager

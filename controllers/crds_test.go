@@ -22,9 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// definition returns the CustomResourceDefinition of an optional kind. Its schema accepts any content. For a
-// PrometheusRule, it declares the field "groups", because the API server tracks the ownership of a field differently if
-// the schema does not declare the field.
+// definition returns the CustomResourceDefinition of an optional kind. It declares "groups" for PrometheusRules,
+// because the API server tracks the ownership of undeclared fields differently.
 func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDefinition {
 	anything := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
 	spec := anything
@@ -90,8 +89,8 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		c.has(rules, 1)
 		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
 
-		// Delete an object, and check that the operator's watch of its kind restores it. First wait until the operator
-		// is idle, because a reconcile for any other reason would also restore the object.
+		// The operator must be idle first: a reconcile for another reason would also restore the deleted object,
+		// without the watch of its kind.
 		c.awaitQuiet()
 		rule := &unstructured.Unstructured{}
 		rule.SetGroupVersionKind(rules)
@@ -111,9 +110,9 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-// The client option named strictly makes the API server reject objects with fields that the schema does not have.
-// Without this option, the API server drops such fields and returns only a warning.
-const strictly = client.FieldValidation(metav1.FieldValidationStrict)
+// strictFields makes the API server reject objects with unknown fields. Without this option, the API server drops these
+// fields and returns only a warning.
+const strictFields = client.FieldValidation(metav1.FieldValidationStrict)
 
 func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]string, spec map[string]any) *unstructured.Unstructured {
 	c.T.Helper()
@@ -125,7 +124,7 @@ func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]st
 	rabbit.SetNamespace(namespace)
 	rabbit.SetName("rabbit")
 	rabbit.SetAnnotations(annotations)
-	if err := c.Client.Create(c.T.Context(), rabbit, strictly); err != nil {
+	if err := c.Client.Create(c.T.Context(), rabbit, strictFields); err != nil {
 		c.T.Fatal(err)
 	}
 	return rabbit
@@ -139,7 +138,7 @@ func (c *cluster) bind(rabbit *unstructured.Unstructured, secret string) {
 			return err
 		}
 		apiserver.SetRabbitmqClusterStatus(rabbit, secret)
-		return c.Client.Status().Update(c.T.Context(), rabbit, strictly)
+		return c.Client.Status().Update(c.T.Context(), rabbit, strictFields)
 	})
 }
 
@@ -215,9 +214,8 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 	c.isCalm(2)
 }
 
-// checkTLSFailure makes the connections to a RabbitmqCluster with TLS fail for a while. The condition BrokerReady must
-// then name the Secrets of the RabbitmqCluster, which the user can correct. It must not name the simulation's copy,
-// because the operator would overwrite an edit of the copy.
+// checkTLSFailure makes the TLS connections to a RabbitmqCluster fail. BrokerReady must name the RabbitmqCluster's
+// Secrets, not the simulation's copy, in which the operator would overwrite an edit.
 func (c *cluster) checkTLSFailure(sim *v1alpha1.ParkingSimulation, rabbit *unstructured.Unstructured) {
 	c.T.Helper()
 	namespace, ca := rabbit.GetNamespace(), string(tlstest.NewAuthority(c.T, "issuer").PEM)
@@ -236,15 +234,15 @@ func (c *cluster) checkTLSFailure(sim *v1alpha1.ParkingSimulation, rabbit *unstr
 	c.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
 }
 
-// rejectsMisspelledFields checks that the API server rejects a RabbitmqCluster with a misspelled field. So the fields
-// of the RabbitmqClusters in the tests are spelled correctly.
+// rejectsMisspelledFields checks that the API server rejects a RabbitmqCluster with a misspelled field. The API server
+// accepts the RabbitmqClusters of the tests, so their fields are spelled correctly.
 func (c *cluster) rejectsMisspelledFields() {
 	c.T.Helper()
 	rabbit := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"tls": map[string]any{"secret": "rabbit-tls"}}}}
 	rabbit.SetGroupVersionKind(resources.RabbitmqClusterKind())
 	rabbit.SetNamespace(c.Namespace)
 	rabbit.SetName("misspelled")
-	if err := c.Client.Create(c.T.Context(), rabbit, strictly); err == nil || !strings.Contains(err.Error(), `unknown field "spec.tls.secret"`) {
+	if err := c.Client.Create(c.T.Context(), rabbit, strictFields); err == nil || !strings.Contains(err.Error(), `unknown field "spec.tls.secret"`) {
 		c.T.Errorf("the API server answers %v, want that it does not know spec.tls.secret", err)
 	}
 }
@@ -295,8 +293,7 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesCertificatesWithoutPrivateKey(
 	c.Gone(copied)
 }
 
-// A user who may create RabbitmqClusters could make a simulation use any Secret of the namespace. So the Secret must
-// belong to the RabbitmqCluster, or must have an annotation that allows the use.
+// A user who may create RabbitmqClusters must not be able to make a simulation use any Secret of the namespace.
 func TestClusterServer_SecretNotOwnedByRabbitmqCluster_IsUsedOnlyWhileItHasTheAnnotation(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)

@@ -16,15 +16,13 @@ import (
 )
 
 const (
-	// databaseInterval is the time between two requests to the summary API of a simulation. databaseTimeout is the
-	// timeout of a request. databasePoll is the time between two reconciles while a request is in progress.
-	databaseInterval = 10 * time.Second
-	databaseTimeout  = 4 * time.Second
-	databasePoll     = time.Second
+	databaseInterval = 10 * time.Second // between two requests to a summary API
+	databaseTimeout  = 4 * time.Second  // of one request
+	databasePoll     = time.Second      // between two reconciles while a request is in progress
 )
 
-// databaseFailures asks the summary APIs of simulations, in the background, why they cannot use their databases. The
-// operator itself does not connect to these databases. A databaseFailures is safe for concurrent use.
+// databaseFailures asks summary APIs in the background why they cannot use their databases, to which the operator does
+// not connect. It is safe for concurrent use.
 type databaseFailures struct {
 	ask SummaryAPIs
 
@@ -44,9 +42,8 @@ func newDatabaseFailures(ask SummaryAPIs) *databaseFailures {
 	return &databaseFailures{ask: ask, answers: map[client.ObjectKey]*databaseAnswer{}}
 }
 
-// latest returns why the given pod of a summary API cannot use its database. The failure is "" if none is known. It
-// comes from the latest answer of the pod. If that answer is old, latest asks the pod again in the background. The
-// caller should call latest again after the time next.
+// latest returns why a pod cannot use its database, or "" if no failure is known. Old answers are renewed in the
+// background: call latest again after next.
 func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod podhttp.Server) (failure string, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -91,8 +91,7 @@ func TestReconcile_DatabaseUnusable_ConditionShowsTheMessageOfAPod(t *testing.T)
 	c.Expect(sim, "SummaryAPIReady", metav1.ConditionTrue, "Ready")
 }
 
-// The operator annotates a pod so that the kubelet updates the pod's mounted files sooner. While the summary API uses
-// SQLite, its pod mounts neither the plan nor a Secret, so the operator must not annotate this pod.
+// With SQLite, the pod of the summary API mounts neither the plan nor a Secret, so the kubelet has nothing to refresh.
 func TestSyncMounts_SummaryAPIWithSQLite_PodIsNotAnnotated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -16,8 +16,8 @@ import (
 // editIgnored is the last part of a message about an edit that has no effect.
 const editIgnored = "has no effect: to run again, delete the simulation and create it again"
 
-// runSettings returns the fields of the spec that determine the run, each with its value in a short form. When the
-// simulation is complete, changes of these fields no longer have an effect.
+// runSettings returns the fields of the spec that determine the run, with short values. Changes of these fields have
+// no effect once the simulation is complete.
 func runSettings(sim *v1alpha1.ParkingSimulation) map[string]string {
 	spec := &sim.Spec
 	settings := map[string]string{
@@ -66,9 +66,8 @@ func short(value any) string {
 	return hex.EncodeToString(sum[:longest/2])
 }
 
-// trackEdits detects edits of a running simulation. It compares the spec with the settings that the previous reconcile
-// stored in the status, and stores the current settings. If an edit has changed the schedule, trackEdits sets
-// status.scheduleChangeTime to the current time. It also records whether an edit has changed the faults.
+// trackEdits detects edits of a running simulation: it compares the spec with the settings that the previous reconcile
+// stored in the status.
 func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	status := &s.sim.Status
 	if status.StartTime == nil || s.isComplete() {
@@ -77,9 +76,8 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	now := runSettings(s.sim)
 	switch {
 	case len(status.RunSettings) == 0 && s.sim.Generation > 1:
-		// An earlier version of the operator started the simulation and did not store status.runSettings. The spec was
-		// edited, but perhaps before the start. To be safe, the verdict does not check the schedule: uncheckedSchedule
-		// recognizes this case, because status.scheduleChangeTime equals the start time.
+		// An earlier operator version stored no settings, so an edit after the start may have changed the schedule.
+		// The start time marks this case for uncheckedSchedule.
 		status.ScheduleChangeTime = status.StartTime.DeepCopy()
 	case len(status.RunSettings) > 0 && changesSchedule(status.RunSettings, now, s.generatorsDone()):
 		status.ScheduleChangeTime = wholeSeconds(s.now)
@@ -89,17 +87,15 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	return nil
 }
 
-// changesSchedule reports whether an edit of the settings changes the schedule that the verdict checks. An edit of
-// rates, stages or durations always does: even after the generators have finished (ended is true), the verdict would
-// check the edited schedule, which they did not follow. A suspension counts only before they have finished. An edit of
-// the number of generators counts only if the old or the new number is 0.
+// changesSchedule reports whether an edit changes the schedule that the verdict checks. ended is true if the
+// generators have ended.
 func changesSchedule(before, now map[string]string, ended bool) bool {
 	return slices.ContainsFunc(changed(before, now), func(name string) bool {
 		switch name {
 		case "suspend":
 			return !ended
 		case "duration", "entry.rate", "entry.stages", "exit.rate", "exit.stages", "exit.minStay":
-			return true
+			return true // even after the end: the verdict would check a schedule that the generators did not follow
 		case "entry.replicas", "exit.replicas":
 			return before[name] == "0" || now[name] == "0"
 		}
@@ -112,8 +108,8 @@ func changed(before, now map[string]string) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(now)), func(name string) bool { return before[name] == now[name] })
 }
 
-// ignoredEdits returns a message that names the settings of the run that a user has changed after the simulation became
-// complete. Such changes have no effect. The message is "" if no settings were changed.
+// ignoredEdits returns a message that names the settings that were changed, without effect, after completion. It
+// returns "" if there are none.
 func (s *scope) ignoredEdits() string {
 	if !s.isComplete() || len(s.sim.Status.RunSettings) == 0 {
 		return ""

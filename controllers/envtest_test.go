@@ -117,8 +117,8 @@ func (w *writeCounter) drain() []string {
 	return calls
 }
 
-// reconcileCounter is a log handler that counts the reconciles in the log. It passes warnings and errors to the
-// embedded handler. The handlers that WithAttrs and WithGroup return share the counts.
+// reconcileCounter is a log handler that counts reconciles. Handlers of WithAttrs and WithGroup share the counts;
+// warnings and errors go to the embedded handler.
 type reconcileCounter struct {
 	slog.Handler
 	*reconcileCounts
@@ -126,9 +126,8 @@ type reconcileCounter struct {
 
 type reconcileCounts struct {
 	calls atomic.Int64
-	// repeat is the delay, in nanoseconds, that the latest finished reconcile requested before its next run. It is 0 if
-	// the reconcile returned an error or requested an immediate run, and math.MaxInt64 if the reconcile requested no
-	// run.
+	// repeat is the delay, in nanoseconds, after which the latest finished reconcile is repeated: 0 after an error or
+	// for an immediate repetition, and the constant never without one.
 	repeat atomic.Int64
 }
 

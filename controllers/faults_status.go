@@ -19,9 +19,8 @@ const (
 	maxFaultMessage = 1024
 )
 
-// faultsStatus returns the part of the status that describes faults, or nil if there are no accounts. Each account
-// describes one occurrence of a fault. The history h sums up the occurrences whose records were removed. The counts in
-// the status include them.
+// faultsStatus returns the status of the faults, or nil without accounts. The counts include the history h of
+// occurrences whose records were removed.
 func faultsStatus(accounts []fault.Account, h fault.History) *v1alpha1.FaultsStatus {
 	if len(accounts) == 0 {
 		return nil

@@ -142,8 +142,8 @@ func (s *eventSink) Patch(_ context.Context, e *eventsv1.Event, _ []byte) (*even
 	return e, nil
 }
 
-// The broadcaster combines events that have the same references and the same reason, and keeps only the first message.
-// So the events of each fault and each object need their own references.
+// The broadcaster combines events with equal reasons and references, and keeps only the first message. So events about
+// different faults or objects need different references.
 func TestEvents_SeveralFaultsAndObjectsAtOnce_AreNotCombined(t *testing.T) {
 	t.Parallel()
 	scheme := runtime.NewScheme()

@@ -29,8 +29,8 @@ import (
 )
 
 const (
-	// Finalizer is the finalizer of simulations. The operator removes it after the generators and processors have
-	// ended, and after the simulation's queues and keys are removed from external servers.
+	// Finalizer is the finalizer of simulations. The operator removes it once generators and processors have ended,
+	// and queues and keys are removed from external servers.
 	Finalizer = v1alpha1.Group + "/cleanup"
 
 	// cleanupTimeout is how long the deletion of a simulation waits for its cleanup, unless Options.CleanupTimeout is
@@ -72,10 +72,8 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// finalize stops the workloads of a deleted simulation and removes its queues and keys from external servers. Then it
-// removes the finalizer, so that Kubernetes deletes the simulation's objects. If the cleanup timeout expires, it
-// removes the finalizer although queues or keys remain. While the simulation waits for its turn behind the cleanups of
-// other simulations, the timeout does not run.
+// finalize stops the workloads of a deleted simulation, and removes its data from external servers. Then, or after the
+// cleanup timeout, it removes the finalizer.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, error) {
 	r.rehearsals.Untrack(s.key)
 	r.observer.Untrack(s.key)
@@ -96,10 +94,10 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	return r.finalizeData(ctx, s, pods, deadline)
 }
 
-// finalizeData removes the queues and keys of a deleted simulation from external servers, and finally the finalizer.
-// First it waits until the observer has closed its clients, because these clients declare queues. Failures that may be
-// temporary are retried until the deadline. The parameter pods contains the names of pods that have not ended.
+// finalizeData removes the data of a deleted simulation from external servers, and then the finalizer. The pods named
+// in pods have not ended, and may create data again.
 func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, deadline time.Time) (reconcile.Result, error) {
+	// The clients of the observer declare queues, so wait until they are closed.
 	if !r.observer.IsClosed(s.key) && s.now.Before(deadline) {
 		return reconcile.Result{RequeueAfter: closeInterval}, nil
 	}
@@ -107,6 +105,7 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	if result.Running && result.Began.IsZero() {
 		return reconcile.Result{RequeueAfter: cleanup.Interval}, nil // the cleanups of other simulations run first
 	}
+	// The timeout does not run while the cleanups of other simulations come first.
 	if last := result.Began.Add(r.options.CleanupTimeout); last.After(deadline) {
 		deadline = last
 	}
@@ -126,8 +125,8 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	return r.removeFinalizer(ctx, s)
 }
 
-// except returns the end of a sentence about a cleanup: which queues or keys were kept, because they belong to another
-// simulation with the same name. It returns "" if there are none.
+// except returns the end of a sentence that says which queues or keys were kept, because they belong to another
+// simulation of the same name.
 func except(foreign purge.Foreign) string {
 	if foreign == (purge.Foreign{}) {
 		return ""
@@ -170,8 +169,8 @@ func (r *Reconciler) reportAbandoned(ctx context.Context, s *scope, message stri
 	log.FromContext(ctx).Error(errors.New(message), "Cleanup abandoned")
 }
 
-// leftBehind returns the command that removes the remaining queues or keys, followed by a description of them. The
-// command comes first, because the end of a long event message is cut off.
+// leftBehind returns the command that removes the remaining queues or keys, and their description. The command comes
+// first, because long event messages are cut off.
 func (s *scope) leftBehind(result cleanupResult) string {
 	id := manifest.ID(s.sim)
 	var options, parts []string
@@ -262,15 +261,15 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := cleanupResult{Result: r.cleaner.Attempt(s.key, job)}
-	// If the cleanup is done, it has succeeded on every server with a usable binding. Data can remain only on the other
-	// servers, where a retry does not help. So the result is final.
+	// A cleanup that is done has succeeded on every server with a usable binding. Retries do not help on other
+	// servers, so the result is final.
 	result.final = result.Done()
 	result.Queues, result.Keys = errors.Join(result.Queues, missing.Queues), errors.Join(result.Keys, missing.Keys)
 	return result
 }
 
-// cleanupBinding returns the binding to clean up with. If the Secret no longer exists, it returns the last known
-// binding, because users often delete Secrets together with the simulation.
+// cleanupBinding returns the current binding for the cleanup, or else the last known one, because users often delete
+// Secrets together with the simulation.
 func (s server) cleanupBinding() (*binding.Binding, error) {
 	switch {
 	case s.denied:
@@ -285,8 +284,8 @@ func (s server) cleanupBinding() (*binding.Binding, error) {
 	return nil, errors.New(orElse(s.finding.message, "the binding of the server is unknown"))
 }
 
-// remember returns the last known binding of the server, which the operator stores. It returns nil if the operator
-// manages the server, or if the simulation may no longer use the server.
+// remember returns the binding to store for the cleanup: the current one, or else before. It is nil for managed
+// servers, and for servers that the simulation may no longer use.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:

@@ -81,7 +81,7 @@ func TestCleanupBinding_SecretDeleted_ReturnsTheLastKnownBinding(t *testing.T) {
 	}
 }
 
-func TestRememberBindings_KeepsBindingOfDeletedSecret_ForgetsBindingAfterConsentIsWithdrawn(t *testing.T) {
+func TestRememberBindings_SecretDeleted_KeepsBindingUntilPermissionIsRevoked(t *testing.T) {
 	t.Parallel()
 	r := &Reconciler{cleaner: cleanup.New(nil)}
 	s := &scope{key: client.ObjectKey{Namespace: "default", Name: "sim"}}
@@ -94,7 +94,7 @@ func TestRememberBindings_KeepsBindingOfDeletedSecret_ForgetsBindingAfterConsent
 	}{
 		{"both Secrets exist", broker, store, both},
 		{"the Secrets are gone", server{}, server{}, both},
-		{"the consent for the broker is withdrawn", server{denied: true}, server{}, cleanup.Bindings{Store: store.binding}},
+		{"the permission for the broker is revoked", server{denied: true}, server{}, cleanup.Bindings{Store: store.binding}},
 		{"the operator manages the broker", server{managed: true, binding: broker.binding}, server{}, cleanup.Bindings{Store: store.binding}},
 		{"the operator manages both", server{managed: true}, server{managed: true}, cleanup.Bindings{}},
 	} {

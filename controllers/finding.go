@@ -13,8 +13,8 @@ const (
 	ready
 	// unknown means that the operator cannot examine a part of the simulation while the spec is invalid.
 	unknown
-	// progressing means that a part of the simulation is not ready, but is expected to become ready without a change by
-	// the user. For example, the part is starting, or the operator waits until an external problem is solved.
+	// progressing means that a part is not ready, but is expected to become ready without a change by the user, for
+	// example after a start or an outage.
 	progressing
 	// stalled means that a part of the simulation is not ready until a user acts. The message says what to do.
 	stalled
@@ -40,8 +40,8 @@ func found(s state, reason, format string, args ...any) finding {
 type findings struct {
 	// spec is the finding about the validity of the spec. objects is the finding about applying the desired objects.
 	spec, objects finding
-	// The field volumes is the finding about volumes that must grow. This finding does not delay the start of the
-	// simulation, because the simulation works with the current size of the volumes.
+	// The field volumes is about volumes that must grow. It delays no start, because the simulation works with the
+	// current sizes.
 	volumes       finding
 	broker, store finding
 	summaryAPI    finding

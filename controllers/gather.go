@@ -18,8 +18,8 @@ import (
 // indexSimulation is the name of the cache index that finds pods and other objects by the name of their simulation.
 const indexSimulation = "simulation"
 
-// ownerOf returns the name of the simulation that owns an object. It reads the owner reference, because the cache
-// drops the labels of the objects that the operator creates.
+// ownerOf returns the name of the simulation that owns an object. It does not read the labels, because the cache drops
+// them.
 func ownerOf(o client.Object) []string {
 	if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == v1alpha1.Kind {
 		return []string{owner.Name}
@@ -27,8 +27,8 @@ func ownerOf(o client.Object) []string {
 	return nil
 }
 
-// labelOf returns the name of the simulation from the labels of a pod. It does not read the owner reference, because
-// pods are owned by a ReplicaSet or a StatefulSet.
+// labelOf returns the simulation's name from the labels of a pod, because the owner of a pod is a ReplicaSet or a
+// StatefulSet.
 func labelOf(o client.Object) []string {
 	if name := o.GetLabels()[resources.SimulationLabel]; name != "" {
 		return []string{name}
@@ -36,8 +36,7 @@ func labelOf(o client.Object) []string {
 	return nil
 }
 
-// gather reads the simulation's pods and other objects from the cache. It also remembers the failures and the nodes of
-// the pods for the report, because a pod may be gone when the report is written.
+// gather reads the simulation's pods and other objects from the cache.
 func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 	s.served = r.kinds.snapshot()
 	indexed := []client.ListOption{
@@ -62,6 +61,7 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 	for i := range pods.Items {
 		s.pods = append(s.pods, &pods.Items[i])
 	}
+	// A pod may be gone when the report is written, so remember its failures and its node now.
 	r.failures.Observe(s.key, s.pods...)
 	r.nodeNames.observe(s.key, s.pods...)
 	return nil
@@ -84,8 +84,8 @@ func (r *Reconciler) gatherKind(ctx context.Context, s *scope, kind childKind, o
 	})
 }
 
-// keyOf returns the key of a desired object. It returns an error if the object's kind is not in childKinds, because
-// the operator does not watch or prune objects of such kinds.
+// keyOf returns the key of a desired object. It fails for kinds outside childKinds, which the operator does not watch
+// or prune.
 func (r *Reconciler) keyOf(o client.Object) (childKey, error) {
 	gvk, err := apiutil.GVKForObject(o, r.client.Scheme())
 	if err != nil {

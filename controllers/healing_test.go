@@ -84,8 +84,8 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 				c.isRestored(child)
 			}
 		}
-		// An object whose labels are all replaced disappears from the operator's cache, which contains only objects
-		// with the label of their simulation. The operator must restore the labels nevertheless.
+		// The cache contains only objects with the label of their simulation, so an object without this label
+		// disappears from the cache.
 		if !c.edit(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
 			t.Errorf("the labels of %s cannot be edited", child.what)
 		}
@@ -167,9 +167,8 @@ type leaf struct {
 	value      any
 }
 
-// ownedLeaves returns the fields of an object that the operator owns, according to the managed fields. It omits owner
-// references, because the operator does not change an object with a different owner. It also omits passwords, because
-// the operator keeps edited passwords.
+// ownedLeaves returns the fields that the operator owns, except those that it does not restore: owner references and
+// edited passwords.
 func ownedLeaves(o *unstructured.Unstructured) []leaf {
 	var leaves []leaf
 	for _, entry := range o.GetManagedFields() {
@@ -242,7 +241,7 @@ func indexOf(list any, text string) int {
 func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
-		return v + "0" // a digit, so that a string that must contain a number, such as "5", still does
+		return v + "0" // with a digit, a string that must contain a number, such as "5", stays valid
 	case bool:
 		return !v
 	case int64:

@@ -29,17 +29,16 @@ type childKind struct {
 	// returns an empty list of such objects.
 	object  client.Object
 	newList func() client.ObjectList
-	// keep reduces an object before it is stored in the cache: it removes the fields that the operator does not use,
-	// and replaces the metadata by slim. Otherwise, the pod templates of a thousand simulations would occupy hundreds
-	// of MiB.
+	// keep drops what the operator does not use before the cache stores an object. Otherwise, the pod templates of a
+	// thousand simulations would occupy hundreds of MiB.
 	keep func(slim metav1.ObjectMeta, o client.Object) error
 	// crd is the name of the CustomResourceDefinition that defines an optional kind. It is "" for a kind that every
 	// cluster serves.
 	crd string
 }
 
-// childKinds lists the kinds of objects that simulations own. It must contain every kind of object that package
-// resources builds, because the operator caches, watches and prunes only the kinds in this list.
+// childKinds lists the kinds that the operator caches, watches and prunes. It must contain every kind of object that
+// package resources builds.
 func childKinds() []childKind {
 	return []childKind{
 		metadataOnly(corev1.SchemeGroupVersion.WithKind("ServiceAccount")),
@@ -50,9 +49,8 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *corev1.Secret) { *o = corev1.Secret{ObjectMeta: m, Data: o.Data} }),
 		metadataOnly(corev1.SchemeGroupVersion.WithKind("ConfigMap")),
 		metadataOnly(corev1.SchemeGroupVersion.WithKind("Service")),
-		// The cache keeps the status, from which the operator computes conditions. It also keeps the replicas, the
-		// names of the mounted Secrets, and the sizes of the volumes. The operator uses these current values as long as
-		// it cannot apply the desired values.
+		// Besides the status, the cache keeps the replicas, mounted Secrets and volume sizes, because the operator
+		// uses them while it cannot apply the desired values.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
 				spec := appsv1.StatefulSetSpec{
@@ -171,8 +169,8 @@ func unstructuredOf(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	return o
 }
 
-// reduce returns a function that removes unused fields from an object before the cache stores it. The returned function
-// fails if the type of the object is neither a pod nor listed in childKinds.
+// reduce returns a function that removes unused fields before the cache stores an object. It fails for types other
+// than pods and those in childKinds.
 func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	keep := map[reflect.Type]func(metav1.ObjectMeta, client.Object) error{}
 	for _, kind := range childKinds() {

@@ -14,11 +14,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// SimulationMetrics exports the state of every simulation as metrics with the labels namespace and simulation. It is
-// a prometheus.Collector.
+// SimulationMetrics exports the state of every simulation, with the labels namespace and simulation.
 //
-// A Prometheus server that scrapes the operator must set honorLabels to keep these labels. All replicas of the
-// operator export the same series, so queries must use the maximum over the replicas instead of the sum.
+// Prometheus must set honorLabels to keep these labels. All replicas of the operator export the same series, so
+// queries must use the maximum, not the sum.
 type SimulationMetrics struct {
 	simulations client.Reader
 	observer    *observer.Observer

@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// mountsAnnotation is an annotation of pods that mount the plan. Whenever it changes, the kubelet syncs the pod and
-// refreshes its mounts immediately. Otherwise a refresh can take a minute.
+// mountsAnnotation makes the kubelet refresh the mounts of a pod at once when the annotation changes. Otherwise, a
+// refresh can take a minute.
 const mountsAnnotation = v1alpha1.Group + "/mounts-hash"
 
 // syncMounts annotates the running pods when the plan or a Secret that they mount has changed, so that the kubelet
@@ -45,13 +45,9 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// annotatePods sets the annotation mountsAnnotation of a component's running pods, so that the kubelet refreshes their
-// mounted files immediately.
-//
-// It does nothing while the user's Secret with the certificate is invalid, for example because the user has changed
-// only the certificate and not yet the key. A refresh would give the pods the invalid certificate. Until the Secret is
-// valid, only the kubelet's regular sync refreshes the files.
+// annotatePods sets mountsAnnotation of a component's running pods.
 func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Component, hash string) error {
+	// An invalid Secret must not reach the pods early: the user may have changed the certificate, but not yet the key.
 	if s.managedServer(c).finding.reason == reasonSecretInvalid {
 		return nil
 	}
@@ -85,8 +81,8 @@ func (s *scope) mountsHash(c resources.Component) string {
 	return hashOf(plan, versions...)
 }
 
-// hashOf returns a hash of a plan and of the versions of Secrets. It does not include the content of the Secrets,
-// because a hash of a password helps to guess the password.
+// hashOf returns a hash of a plan and of the versions of Secrets. It omits their content, because a hash of a password
+// helps to guess the password.
 func hashOf(plan string, versions ...string) string {
 	hash := sha256.New()
 	hash.Write([]byte(plan))

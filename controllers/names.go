@@ -20,10 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The pods of a simulation refer to its objects by name. An object of that name may belong to somebody else: a pod
-// would then mount a Secret without permission, or send passwords to a foreign Service. Therefore, while a name is
-// taken, no workload that refers to this name has pods, and the operator connects to no server through an object of
-// this name.
+// While another owner has the name of an object, pods must not refer to the name: they could mount a foreign Secret,
+// or send passwords to a foreign Service.
 
 // isReferable reports whether other objects refer by name to objects of the given kind.
 func isReferable(kind string) bool {
@@ -34,9 +32,8 @@ func isReferable(kind string) bool {
 	return false
 }
 
-// checkNames finds the names that are taken by objects of other owners. It then adds three groups of objects to
-// s.withheld: the objects whose name is taken, the objects that refer to a taken name, and the managed servers that
-// need a Secret that pods must not mount.
+// checkNames finds the names that other owners have taken. It adds to s.withheld the objects that the operator must
+// not create.
 func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		key, err := r.keyOf(object)
@@ -65,7 +62,7 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	}
 	for _, server := range []*server{&s.broker, &s.store} {
 		if s.withheld[childKey{"Secret", server.ownSecret}] {
-			server.binding = nil
+			server.binding = nil // the operator must not connect to the server either
 		}
 	}
 	return nil
@@ -102,10 +99,8 @@ func sortedKeys[V any](m map[childKey]V) []childKey {
 
 func nameTaken(err *apply.NameTakenError) finding { return found(stalled, reasonNameTaken, "%s", err) }
 
-// checkClaims checks the volume claims of a StatefulSet that lacks pods. The operator does not create or scale up the
-// StatefulSet if a claim is unreadable or does not belong to the simulation: the StatefulSet controller would use the
-// claim, and delete it together with the StatefulSet. Existing replicas stay, because they may use claims of the
-// simulation.
+// checkClaims limits a StatefulSet that lacks pods if a volume claim is unreadable or foreign: the StatefulSet
+// controller would use the claim, and delete it with the StatefulSet.
 func (r *Reconciler) checkClaims(ctx context.Context, s *scope, owner childKey, set *appsv1.StatefulSet) error {
 	if live, ok := s.children[owner].(*appsv1.StatefulSet); ok && live.Status.Replicas >= *set.Spec.Replicas {
 		return nil
@@ -144,14 +139,13 @@ func claimNames(set *appsv1.StatefulSet) []string {
 
 const (
 	claimKind = "PersistentVolumeClaim"
-	// forbiddenRetry is the time until the operator tries again to read a PersistentVolumeClaim after the API server
-	// has denied the request. The operator does not notice when somebody grants the permission.
+	// forbiddenRetry is the time until the operator tries again to read a PersistentVolumeClaim. The operator does not
+	// notice when somebody grants the permission.
 	forbiddenRetry = time.Minute
 )
 
-// checkClaim returns an *apply.NameTakenError if a volume claim exists and does not belong to the simulation. A claim
-// that has the labels of the claim template belongs to the simulation: an earlier StatefulSet of the simulation may
-// have left this claim behind.
+// checkClaim returns an *apply.NameTakenError if a volume claim exists and lacks the given labels. A claim with these
+// labels may stem from an earlier StatefulSet of the simulation.
 func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) error {
 	claim := partial(corev1.SchemeGroupVersion.WithKind(claimKind))
 	err := r.direct.Get(ctx, key, claim)
@@ -175,13 +169,8 @@ func hasLabels(o client.Object, want map[string]string) bool {
 	return true
 }
 
-// withholdReferrers adds objects to s.withheld, which the operator then does not apply. These are the objects whose
-// names are taken by other owners, and all objects that refer to a taken name, directly or through other objects. If
-// the Secret of the certificate authority is taken, these are also the Secrets with certificates that the authority
-// would sign.
-//
-// The method compares only names, because many references do not contain the kind of the object. So it may withhold
-// more objects than necessary.
+// withholdReferrers adds objects with a taken name to s.withheld, and all objects that refer to them, directly or
+// through others. It compares only names, because many references contain no kind.
 func (r *Reconciler) withholdReferrers(s *scope) error {
 	names := map[string]bool{}
 	for key := range s.taken {
@@ -208,8 +197,8 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 	return nil
 }
 
-// withholdReferrer withholds an object (adds it to s.withheld) if the object refers to one of the given names. It then
-// adds the name of the object to the names. So a later call also withholds the objects that refer to this object.
+// withholdReferrer adds an object to s.withheld if it refers to one of the names. It adds the object's own name to
+// names, for later calls.
 func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[string]bool) error {
 	key, err := r.keyOf(object)
 	if err != nil || s.withheld[key] {
@@ -226,8 +215,8 @@ func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[
 	return nil
 }
 
-// refersToAny reports whether an object refers to one of the names. A text in the object is a reference if it equals a
-// name, or if it contains the host name of a Service with such a name. The metadata of the object does not count.
+// refersToAny reports whether a text of the object, outside its metadata, equals one of the names, or contains the host
+// name of a Service with such a name.
 func refersToAny(object client.Object, names map[string]bool) (bool, error) {
 	if secret, ok := object.(*corev1.Secret); ok {
 		for _, value := range secret.Data {
@@ -298,8 +287,8 @@ func withoutPods(object client.Object) client.Object {
 	return nil
 }
 
-// withReplicasOf returns a copy of a desired StatefulSet that has at most as many replicas as the live StatefulSet. It
-// returns nil if one of the two objects is not a StatefulSet.
+// withReplicasOf returns a copy of a StatefulSet with at most the replicas of the live one. It returns nil unless both
+// are StatefulSets.
 func withReplicasOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
 	existing, exists := live.(*appsv1.StatefulSet)
@@ -311,23 +300,19 @@ func withReplicasOf(live, object client.Object) client.Object {
 	return limited
 }
 
-// toApply returns the object to apply for a desired object, or nil if no object must be applied:
-//   - An object in s.withheld is not applied. But an existing workload in s.withheld is scaled to 0 replicas.
-//   - A StatefulSet in s.limited is neither created nor scaled up.
-//   - A workload whose pods would mount a missing Secret is not applied, unless its existing pods also mount a missing
-//     Secret and s.isWithheld returns false. In this case, the caller delays the change, and a condition reports the
-//     delay.
-//   - An existing StatefulSet keeps its claim template.
+// toApply returns the object to apply for a desired object, or nil if the operator must apply nothing.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
-	object = withVolumeSizeOf(live, object)
+	object = withVolumeSizeOf(live, object) // claim templates are immutable
 	switch {
+	// Unless s.isWithheld, return a workload whose existing pods also mount a missing Secret: mustWait delays its
+	// change.
 	case !s.withheld[key] && s.mountsMissing(object) && (!s.mountsMissing(live) || s.isWithheld()):
 		return nil // do not create pods that would wait for a missing Secret
 	case live == nil && (s.withheld[key] || s.limited[key]):
 		return nil
 	case s.withheld[key]:
-		return withoutPods(object)
+		return withoutPods(object) // existing pods must stop
 	case s.limited[key]:
 		return withReplicasOf(live, object)
 	}

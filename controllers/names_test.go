@@ -143,8 +143,8 @@ func TestReconcile_NameTaken_NoPodRefersToTheObjectOfAnotherOwner(t *testing.T) 
 	}
 }
 
-// While the simulation runs, a user can replace one of its Secrets with another Secret of the same name. The kubelet
-// would mount that Secret into the running pods, so the operator must stop these pods.
+// A user can replace a Secret with another of the same name. The kubelet would mount it into the running pods, so the
+// operator must stop them.
 func TestReconcile_SecretReplacedWhileRunning_StopsThePodsThatUseIt(t *testing.T) {
 	t.Parallel()
 	for _, component := range []string{"redis", "rabbitmq", "agent"} {
@@ -172,8 +172,8 @@ func TestReconcile_SecretReplacedWhileRunning_StopsThePodsThatUseIt(t *testing.T
 	}
 }
 
-// A Secret of another owner can have the same name and the same keys as the Secret that the operator creates for
-// RabbitMQ. The operator must not connect to the server in such a Secret.
+// Another owner's Secret can have the name and keys of the Secret that the operator creates for RabbitMQ. The operator
+// must not connect to the server in that Secret.
 func TestReconcile_SecretOfAnotherOwnerContainsABinding_IsNotUsed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -189,8 +189,8 @@ func TestReconcile_SecretOfAnotherOwnerContainsABinding_IsNotUsed(t *testing.T) 
 	}
 }
 
-// The StatefulSet controller uses every volume claim that has the right name, and deletes the claim together with the
-// StatefulSet. So the operator must not create the StatefulSet while a claim of another owner has such a name.
+// The StatefulSet controller uses, and later deletes, every volume claim with the right name. So the operator must not
+// create the StatefulSet while another owner has such a claim.
 func TestReconcile_VolumeClaimOfAnotherOwner_IsNotUsed(t *testing.T) {
 	t.Parallel()
 	for component, claim := range map[string]string{"rabbitmq": "data-prod-rabbitmq-1", "redis": "data-prod-redis-0", "summaries": "data-prod-summaries-0"} {

@@ -45,9 +45,8 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	return nil
 }
 
-// observedBinding returns the binding with which the observer connects to a server, or nil if the binding is unknown.
-// If the Secret was deleted after the start of the simulation, observedBinding returns the last known binding, which
-// the pods also use.
+// observedBinding returns the binding with which the observer connects, or nil if unknown. After a started simulation's
+// Secret is deleted, pods and observer use the last known binding.
 func (s *scope) observedBinding(of server, remembered *binding.Binding) *binding.Binding {
 	if of.binding == nil && of.finding.reason == reasonSecretMissing && s.sim.Status.StartTime != nil {
 		return remembered
@@ -55,8 +54,8 @@ func (s *scope) observedBinding(of server, remembered *binding.Binding) *binding
 	return of.binding
 }
 
-// notRead returns the finding that the operator has no current reading of the ledger. broker and store are the bindings
-// (address and credentials) of the two servers, or nil if unknown.
+// notRead returns the finding that the operator has no current reading of the ledger. The bindings of the two servers
+// may be nil.
 func (s *scope) notRead(broker, store *binding.Binding) finding {
 	message := "The ledger has not been read yet"
 	if status := s.sim.Status.Ledger; status != nil && status.ObservedTime != nil {
@@ -73,8 +72,8 @@ func (s *scope) notRead(broker, store *binding.Binding) finding {
 	return found(progressing, reasonNotRead, "%s", message)
 }
 
-// foresee examines whether the verdict of a running simulation can still be PASS. If the verdict can only be FAIL, and
-// the spec sets abortOnFailure, foresee ends the simulation early.
+// foresee examines whether the verdict can still be PASS. If not, and if the spec sets abortOnFailure, foresee ends
+// the simulation early.
 func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	isRead := s.observation != nil && s.observation.Err() == nil
 	if s.isComplete() || !isRead {
@@ -93,14 +92,12 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	return nil
 }
 
-// abortReason returns why the operator ended the simulation early. It returns a general text if an earlier version of
-// the operator ended the simulation, because that version did not store the reason.
+// abortReason returns why the operator ended the simulation early. Earlier operator versions did not store the reason.
 func (s *scope) abortReason() string {
 	return cmp.Or(s.sim.Status.AbortReason, "at least one check had failed for good")
 }
 
-// abortIfFailed ends the simulation early if at least one check has failed for good and the spec sets abortOnFailure.
-// It writes the abort time and the first failure to the status, for later reconciles.
+// abortIfFailed ends the simulation early if a check has failed for good and the spec sets abortOnFailure.
 func (s *scope) abortIfFailed(failed []ledger.Check) {
 	running := s.sim.Status.StartTime != nil && !s.generatorsDone()
 	if running && s.plan.Objectives.AbortOnFailure && len(failed) > 0 {
@@ -109,14 +106,14 @@ func (s *scope) abortIfFailed(failed []ledger.Check) {
 	}
 }
 
-// probesStore reports whether the observer checks that the simulation can write to Redis. A managed Redis is checked
-// only if the durability needs a command that old versions of Redis lack.
+// probesStore reports whether the observer checks that the simulation can write to Redis. An old managed Redis may
+// lack the command for the durability.
 func (s *scope) probesStore() bool {
 	return !s.store.managed || s.plan.Durability != plan.DurabilityWritten
 }
 
-// assessObservation examines the latest observation. An external server is ready if the observer can read from it and
-// the simulation can write to it. If a managed Redis is checked too, it must pass the check.
+// assessObservation sets the findings about the ledger and the servers. External servers must be readable and usable;
+// a managed Redis must be usable.
 func (s *scope) assessObservation() {
 	now := s.observation
 	s.findings.ledger = found(ready, reasonRead, "The ledger can be read")

@@ -13,9 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// endOf returns the time at which the generators stop for good: the end of the duration or, if it is earlier, the abort
-// time. The result ok is false if there is no such time: the simulation has not started, or it has neither a duration
-// nor an abort time.
+// endOf returns when the generators stop for good: at the end of the duration, or at an earlier abort. ok is false if
+// there is no such time.
 func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 	start, duration := sim.Status.StartTime, sim.Spec.Duration.Value()
 	if start == nil {
@@ -65,10 +64,10 @@ func (s *scope) isDraining() bool {
 	return true
 }
 
-// draining returns the input for the observer's final audit, or nil if the audit must wait. The audit waits until the
-// generators have ended. If the summary API is managed, the audit also waits until a pod of the summary API runs,
-// because the audit asks this pod for the number of summaries. After the drain timeout, the audit no longer waits.
+// draining returns the input for the observer's final audit. It is nil while the audit must wait for generators or the
+// summary API, at most until the drain timeout.
 func (s *scope) draining() *observer.Draining {
+	// The audit asks a pod of the summary API for the number of summaries.
 	d := &observer.Draining{SummariesPod: s.serverIn(resources.ComponentSummaries, s.addressOf(resources.ComponentSummaries))}
 	d.SummariesDown = d.SummariesPod.IP == "" && s.lacksSummaryAPI()
 	if !s.drainTimedOut() && (d.SummariesDown || !s.isDraining()) {
@@ -177,10 +176,10 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	return nil
 }
 
-// generates reports whether the generators of a component should have pods. While a Secret is missing, a Deployment
-// with 0 replicas gets no pods, because new pods could not start.
+// generates reports whether the generators of a component should have pods.
 func (s *scope) generates(c resources.Component) bool {
 	key := childKey{"Deployment", resources.Name(s.sim, c)}
+	// While a Secret is missing, a Deployment with 0 replicas gets no pods, because new pods could not start.
 	waits := len(s.missing) > 0 && len(mountedSecrets(s.children[key])) == 0
 	return s.workloads[c].desired > 0 && !s.withheld[key] && !waits
 }

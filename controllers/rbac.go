@@ -1,11 +1,9 @@
 package controllers
 
-// This file declares the permissions of the operator. The roles in config/rbac and in the chart are generated from
-// its markers.
+// This file declares the permissions of the operator. The roles in config/rbac and in the chart are generated from it.
 //
-// The operator must not create or bind roles. It must not change objects that it did not create, with two exceptions:
-// it annotates, deletes and evicts the pods of its workloads, and it enlarges the volume claims of its StatefulSets.
-// Pods of simulations have no API token.
+// The operator must not create or bind roles, or change objects that it did not create, except the pods and the volume
+// claims of its workloads. Pods of simulations have no API token.
 //
 // Permissions in all namespaces, or in the namespaces that the operator watches:
 //
@@ -24,8 +22,7 @@ package controllers
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 //
-// Cluster-wide permissions to read CRDs and nodes. The operator reads CRDs because some of them are optional, and nodes
-// because reports contain their sizes:
+// Cluster-wide permissions to read CRDs, some of which are optional, and nodes, whose sizes are part of reports:
 //
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get,roleName=definition-reader-role
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch,roleName=definition-reader-role
@@ -35,8 +32,7 @@ package controllers
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create,roleName=metrics-auth-role
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create,roleName=metrics-auth-role
 //
-// Permissions for leader election, in the operator's own namespace. The verb "create" has its own rule,
-// because RBAC cannot restrict it to objects with certain names:
+// Permissions for leader election, in the operator's own namespace. RBAC cannot restrict "create" to certain names:
 //
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,verbs=create,roleName=leader-election-role
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,resourceNames=operator.simulation.parking.dev,verbs=get;update,roleName=leader-election-role

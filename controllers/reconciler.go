@@ -111,8 +111,8 @@ func NewReconciler(o Options, d Dependencies) *Reconciler {
 	}
 }
 
-// errHalt ends a reconcile early without reporting an error, because the findings of the phases already say why. The
-// next reconcile follows when one of the objects involved changes.
+// errHalt ends a reconcile early without an error, because the findings already say why. A change of an object causes
+// the next reconcile.
 var errHalt = errors.New("the reconcile cannot continue")
 
 // phase is one step of a reconcile.
@@ -133,8 +133,8 @@ func (r *Reconciler) phases() []phase {
 		r.ensureCredentials,
 		// Build the desired objects from the spec, the credentials and the status.
 		r.build,
-		// An object of another owner may have the name of a desired object. Make sure that neither the pods of the
-		// simulation nor the operator use the object of the other owner.
+		// An object of another owner may have the name of a desired object. Neither the simulation's pods nor the
+		// operator may use that object.
 		r.checkNames,
 		// Examine the workloads and everything that depends on them.
 		r.assessWorkloads,
@@ -214,8 +214,8 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// halt corrects the status after a reconcile has ended early. Conditions that the reconcile has not examined become
-// Unknown, and the target rates are cleared. The status of a complete simulation does not change.
+// halt corrects the status after a reconcile that ended early: conditions that it has not examined become Unknown. A
+// complete simulation keeps its status.
 func (s *scope) halt() {
 	if !s.isComplete() {
 		s.findings.setUnexamined(s.before.Status.Conditions)

@@ -23,9 +23,8 @@ func (e specPathsError) Error() string { return resources.SpecPaths(e.object, e.
 // Unwrap lets errors.Is and errors.As examine the original error.
 func (e specPathsError) Unwrap() error { return e.err }
 
-// redactedError wraps an error of the API server and hides the values that the error quotes. These values may be
-// secrets, such as an environment variable in a pod template. More users can read conditions and logs than
-// templates.
+// redactedError hides the values that an error of the API server quotes. They may be secrets, and more users can read
+// conditions and logs than templates.
 type redactedError struct{ err error }
 
 // Error returns the message without the quoted values.
@@ -53,8 +52,8 @@ func redact(message string) string {
 	}
 }
 
-// afterValue skips the value at the beginning of the given text and returns the rest. The value is JSON or, in messages
-// about internal types, Go syntax such as core.EnvVar{Name:"a"}.
+// afterValue skips the value at the beginning of the text. The value is JSON or, in messages about internal types, Go
+// syntax such as core.EnvVar{Name:"a"}.
 func afterValue(text string) string {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	if decoder.Decode(new(json.RawMessage)) == nil {

@@ -34,7 +34,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
 		r.notify(s, recoveries(s.faults, s.accountsSoFar))
 		if settled, known := r.rehearsals.Records(s.key); known {
-			s.faults = settled // now with the measured effects of ended faults, which Settle has added
+			s.faults = settled // Settle has added the measured effects of ended faults to the records
 		}
 		s.sim.Status.Faults = faultsStatus(s.accountsSoFar, s.faultHistory)
 		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
@@ -52,14 +52,14 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	return nil
 }
 
-// holdPods makes edits of workloads wait while a fault with the action Pause or Isolate is in effect, because a new pod
-// would end the fault early. Edits also wait until the records of the faults are loaded. They do not wait for the
-// actions Kill, Restart and Evict, because the target may need the edit to start again.
+// holdPods makes edits of workloads wait during a Pause or Isolate, which new pods would end early. If loading, edits
+// also wait for the records of faults.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
 		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"} // completes the message "The change waits until …"
 		s.wakeAfter(time.Second)
 	}
+	// Other faults delay no edits, because the target may need an edit to start again.
 	for i := range s.faults {
 		if f := &s.faults[i]; f.Action.Lasts() && !f.IsFinal() && len(f.Chosen) > 0 {
 			s.held = hold{reasonFaultInEffect, "fault " + f.ID() + " has ended"}
@@ -68,16 +68,13 @@ func (s *scope) holdPods(loading bool) {
 	}
 }
 
-// isHeld reports whether an edit of an object must wait for the end of a fault, or for a missing Secret:
-//   - Edits of workloads wait, because they replace pods. Edits of PodDisruptionBudgets and of the ConfigMaps of
-//     servers wait together with them.
-//   - Edits of Services, NetworkPolicies and the agents' Secret wait, because they can interrupt connections to the
-//     agents. The operator controls the faults through the agents, and clients reach the servers through them.
-//   - No edit waits if pods must not use a Secret or another object, because these pods must stop at once.
+// isHeld reports whether an edit of an object must wait for the end of a fault, or for a missing Secret.
 func (s *scope) isHeld(key childKey) bool {
 	if s.held.until == "" || s.isWithheld() || s.withheld[key] {
-		return false
+		return false // pods that must not use an object must stop at once
 	}
+	// Edits of workloads replace pods; PodDisruptionBudgets and ConfigMaps wait with them. Edits of Services,
+	// NetworkPolicies and the agents' Secret can interrupt connections to the agents, which control the faults.
 	switch key.kind {
 	case "Deployment", "StatefulSet", "PodDisruptionBudget", "Service", "NetworkPolicy":
 		return true
@@ -152,8 +149,8 @@ func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation
 	}
 }
 
-// faultReference returns a reference to one occurrence of a fault, for events. The occurrence is part of the reference,
-// because the recorder combines events that have the same reference and the same reason, even if their messages differ.
+// faultReference returns a reference to one occurrence of a fault. The recorder combines events with equal references
+// and reasons, so the reference contains the occurrence.
 func faultReference(sim *v1alpha1.ParkingSimulation, id string) *corev1.ObjectReference {
 	return &corev1.ObjectReference{
 		APIVersion: v1alpha1.GroupVersion.String(), Kind: "ParkingSimulation", Namespace: sim.Namespace, Name: sim.Name, UID: sim.UID,

@@ -89,15 +89,15 @@ func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 	c.Exists(pod, pod.Name)
 }
 
-// The first edit changes the time of the fault, and the second edit makes the fault periodic. After each edit, an
-// occurrence of the fault is due within seconds.
+// The edits change the time of the fault, and then make the fault periodic. After each edit, an occurrence is due
+// within seconds.
 func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim, hit := c.createRunning("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	// nearFuture returns a fault time 10 s from now, as the duration since the given time. An edit must reach the
-	// operator within these 10 s, because the operator does not inject a fault whose time has passed.
+	// nearFuture returns a fault time 10 s from now, relative to since. The edit must arrive within 10 s, because the
+	// operator skips faults in the past.
 	nearFuture := func(since time.Time) *v1alpha1.Duration {
 		return v1alpha1.NewDuration((time.Since(since) + 10*time.Second).Round(time.Second))
 	}
@@ -113,8 +113,8 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	c.AwaitEvent(sim, "FaultInjected", "restart/1, Restart of Processor, hit "+second.Name)
 }
 
-// An edit during a pause removes the last fault that needs an agent, and changes the template of the target. Each of
-// these two changes replaces the pod, and would end the pause early if the operator applied it at once.
+// The edit changes the pod template, and removes the only fault, so that pods need no agent. Either change would
+// replace the paused pod too early.
 func TestRehearse_PodTemplateEditedDuringAPause_IsAppliedAfterThePause(t *testing.T) {
 	t.Parallel()
 	const name = "held"
@@ -179,8 +179,8 @@ func TestRehearse_PodTemplateEditedDuringAPause_IsAppliedAfterThePause(t *testin
 	c.Gone(secret)
 }
 
-// measured returns a timeline that begins 30 s before a fault and ends 5 min after the fault. After the fault, the
-// latencies are high for the duration slowFor, and the generators have the given lag until the end of the timeline.
+// measured returns a timeline from 30 s before a fault to 5 min after it. From the fault on, latencies are high for
+// slowFor, and generators have the given lag.
 func measured(at time.Time, slowFor, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
 	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {
@@ -281,8 +281,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 	}
 }
 
-// The latency is normal again 295 s after the fault, but the timeline ends at 300 s, too early to confirm the recovery.
-// The simulation must be aborted only if maxRecovery is shorter than 295 s.
+// The latency is normal again after 295 s, but the timeline ends at 300 s, too early to confirm the recovery.
 func TestRehearse_AbortOnFailure_AbortsOnlyIfRecoveryIsTooLate(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -328,7 +327,8 @@ func TestRehearse_AbortOnFailure_AbortsOnlyIfRecoveryIsTooLate(t *testing.T) {
 	}
 }
 
-// spared checks that no fault was injected into the given pod or into any other target.
+// spared checks that the simulation has injected no fault: the given pod is not being deleted, and the records contain
+// no injection.
 func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 	c.T.Helper()
 	if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil || pod.DeletionTimestamp != nil {
@@ -341,8 +341,8 @@ func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 	}
 }
 
-// awaitFault creates another simulation with a fault that is due after the given duration, and waits until that fault
-// is injected. By then, the operator has injected every fault that was due earlier, or will never inject it.
+// awaitFault creates another simulation, and waits for its fault, which is due after later. By then, the operator has
+// injected every earlier fault, or will never inject it.
 func (c *cluster) awaitFault(later time.Duration) {
 	c.T.Helper()
 	other, hit := c.createRunning("other", v1alpha1.ObjectivesSpec{}, restart(later))

@@ -22,9 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// writeReport writes the report when a simulation becomes complete. It stores the report in a ConfigMap and returns the
-// name of the ConfigMap. If the report is too large, or if the API server rejects the ConfigMap, writeReport records an
-// event and returns an empty name, because the verdict does not depend on the report. Other errors cause a retry.
+// writeReport writes the report to a ConfigMap and returns its name. Permanent errors yield only an event and no name:
+// the verdict does not depend on the report.
 func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) (name string, err error) {
 	document := r.report(ctx, s, verdict, faults)
 	text, err := document.Bounded(resources.MaxReport)
@@ -77,7 +76,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	run.Rates.Entry.Correct(scheduled.ScheduleOf(event.TypeEntry))
 	run.Rates.Exit.Correct(scheduled.ScheduleOf(event.TypeExit))
 	if len(rows) > 0 {
-		// Marks note events of the run, such as the end of a fault. Include those in the second in which the run ends.
+		// Include the marks, such as the end of a fault, in the second in which the run ends.
 		from, until := rows[0].Start(), run.EndTime.Add(time.Second)
 		evidence := &ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, FaultHistory: s.faultHistory, Timeline: rows}
 		missing := ledger.MissingMarks(evidence, &verdict, run.EndTime)
@@ -103,10 +102,9 @@ func (r *Reconciler) environment(ctx context.Context, s *scope) report.Environme
 	return e
 }
 
-const maxNodes = 50
+const maxNodes = 50 // per simulation
 
-// nodeTracker remembers on which nodes the pods of simulations have run, because a pod may be gone when its simulation
-// is complete. It keeps at most maxNodes names per simulation. The zero value is ready to use. A nodeTracker is safe
+// nodeTracker remembers on which nodes pods have run, because a pod may be gone at the end. The zero value is ready
 // for concurrent use.
 type nodeTracker struct {
 	mu    sync.Mutex

@@ -48,7 +48,7 @@ func TestReport_FailedPods_AppearInTheTimeline(t *testing.T) {
 	now := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, now)
 	r := &Reconciler{}
-	// The first failure is older than the timeline.
+	// The first failure is older than the timeline, so the report must omit it.
 	for _, ago := range []time.Duration{2 * time.Minute, 30 * time.Second} {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "sim-redis-0", Labels: map[string]string{resources.ComponentLabel: "redis"}}}
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{LastTerminationState: corev1.ContainerState{

@@ -21,28 +21,25 @@ import (
 // scope is the state of one reconcile of one simulation. A reconcile consists of phases, and the comments say which
 // phase sets each field.
 type scope struct {
-	// The fields sim, before, key and now are set before the first phase. The field before is the simulation as it was
-	// read. The field sim also has the defaults, and the phases write its status.
+	// newScope sets the fields up to invalid. before is the simulation as it was read; sim also has the defaults, and
+	// the phases write its status.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// The fields resolved, plan, warnings and invalid are set before the first phase. If the spec is invalid, invalid
-	// contains its errors, and the other three fields are nil. Otherwise, invalid is nil, and plan and warnings are
-	// those of resolved.
+	// If the spec is invalid, invalid contains its errors, and resolved, plan and warnings are nil.
 	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string
 	invalid  error
 
-	// The gather phase sets the fields children, pods and served. They contain the simulation's objects and pods in the
-	// cache, and the optional kinds that the API server serves. Phases must not modify these objects, because they are
-	// the objects in the cache and not copies.
+	// The gather phase sets children, pods and served. Phases must not modify these objects, because the cache uses
+	// them, too.
 	children map[childKey]client.Object
 	pods     []*corev1.Pod
 	served   served
 
-	// The resolveBindings phase sets the fields from broker to secretsRead. The field database is the PostgreSQL server
-	// of a managed summary API, to which the operator does not connect. It is empty if the summary API uses SQLite.
+	// The resolveBindings phase sets the fields up to secretsRead. database, the PostgreSQL server of a managed
+	// summary API, is empty with SQLite.
 	broker, store, database server
 	summaryAPI              credentialsSecret
 	// summaries is the managed summary API. metrics stands for the metrics servers of the generators and processors.
@@ -55,19 +52,18 @@ type scope struct {
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
 	secretsRead []client.ObjectKey
 
-	// The field named taken contains the desired objects whose names are used by objects of other owners. The
-	// checkNames phase, and the phases that read the simulation's own Secrets, add entries.
+	// taken contains the desired objects whose names other owners use. The checkNames phase, and the phases that read
+	// the simulation's own Secrets, add entries.
 	taken map[childKey]*apply.NameTakenError
-	// withheld contains the objects that the operator must not create: the objects in the field taken, all objects that
-	// refer to them directly or indirectly, and the servers that need a Secret that no pod may mount. If such an object
-	// is an existing workload, the operator scales it to 0 replicas. The checkNames phase sets this map.
+	// withheld contains the objects that must not be created: those in taken, all that refer to them, and servers that
+	// need a Secret that pods must not mount.
 	withheld map[childKey]bool
-	// limited contains the StatefulSets that must not get more replicas, because new pods would use existing
-	// PersistentVolumeClaims that may belong to someone else. The checkNames phase sets this map.
+	// limited contains StatefulSets that must get no more replicas, because new pods might use volume claims of
+	// someone else. The checkNames phase sets limited and withheld.
 	limited map[childKey]bool
 
-	// The ensureCredentials phase sets the fields credentials and trusted. For each component that uses TLS, trusted
-	// contains the CA certificates and the host name with which the operator verifies the certificate of its pods.
+	// The ensureCredentials phase sets credentials and trusted. For each component with TLS, trusted has the CA
+	// certificates and host name with which the operator verifies its pods.
 	credentials resources.Credentials
 	trusted     map[resources.Component]podhttp.Server
 
@@ -87,15 +83,13 @@ type scope struct {
 	// sets this field.
 	faultsEdited bool
 
-	// The rehearse phase sets the next four fields. faults contains the records of injected faults. faultHistory sums
-	// up the occurrences whose records were removed. faultsKnown is true once the records are loaded. accountsSoFar
-	// says, for each fault, what effect it has had so far, and whether the simulation has recovered.
+	// The rehearse phase sets the fields up to accountsSoFar.
 	faults        []fault.Record
-	faultHistory  fault.History
-	faultsKnown   bool
-	accountsSoFar []fault.Account
-	// held says why edits of workloads must wait, and until when. It is empty if they need not wait. The
-	// resolveBindings phase and the rehearse phase set this field.
+	faultHistory  fault.History   // sums up the occurrences whose records were removed
+	faultsKnown   bool            // true once the records are loaded
+	accountsSoFar []fault.Account // the effect of each fault so far, and whether the simulation has recovered
+	// held says why and until when edits of workloads wait, or is empty. The phases resolveBindings and rehearse set
+	// this field.
 	held hold
 
 	// finalRecoveries contains Kubernetes events that the operator records after it has written the status. They are
@@ -170,8 +164,8 @@ func (s *scope) podsOf(c resources.Component) []*corev1.Pod {
 	return pods
 }
 
-// addressOf returns the IP address of a running pod of a component, preferably of a pod that is ready. It returns "" if
-// no pod is running. As long as the pods do not change, addressOf always returns the same address.
+// addressOf returns the IP address of a running pod, preferably a ready one, or "". The address does not change while
+// the pods do not change.
 func (s *scope) addressOf(c resources.Component) string {
 	var ready, others []string
 	for _, pod := range s.podsOf(c) {

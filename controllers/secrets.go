@@ -15,16 +15,16 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// readSecret reads a Secret that the simulation refers to but does not own. It returns nil if the Secret does not
-// exist. A later change of the Secret causes a reconcile.
+// readSecret reads a Secret that the simulation does not own, or returns nil if it does not exist. A later change of
+// the Secret causes a reconcile.
 func (r *Reconciler) readSecret(ctx context.Context, s *scope, key client.ObjectKey) (*corev1.Secret, error) {
 	s.secretsRead = append(s.secretsRead, key)
 	r.secrets.add(s.key, key) // before getSecret, so that no later change of the Secret is missed
 	return r.getSecret(ctx, key)
 }
 
-// getSecret reads a Secret from the API server. It does not use the cache, which may lag and contains only Secrets
-// of simulations. It returns nil if the Secret does not exist.
+// getSecret reads a Secret, or returns nil if it does not exist. It bypasses the cache, which may lag and contains
+// only Secrets of simulations.
 func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := r.direct.Get(ctx, key, secret)
@@ -88,9 +88,8 @@ func (r *secretReaders) readersOf(secret client.ObjectKey) []client.ObjectKey {
 	return slices.Clone(r.readers[secret])
 }
 
-// allowsSimulation reports whether an annotation of an object permits the named simulation to use the object.
-// Without this check, every user who may create simulations could make the operator or a pod send the object's
-// password to a server of the user's choice.
+// allowsSimulation reports whether an annotation permits the simulation to use an object. Without the check, any
+// author of simulations could send the object's password to any server.
 func allowsSimulation(o client.Object, name string) bool {
 	return listed(o.GetAnnotations()[v1alpha1.AllowedSimulationsAnnotation], name)
 }
@@ -108,8 +107,8 @@ func listed(list, name string) bool {
 // isNameList matches values of an annotation that can safely be inserted into a shell command.
 var isNameList = regexp.MustCompile(`^[a-z0-9, -]{0,1000}$`)
 
-// allowCommand returns the kubectl command with which the owner of an object permits a simulation to use the object.
-// The command keeps existing permissions, unless the annotation contains text that is not safe in a shell command.
+// allowCommand returns the kubectl command that permits a simulation to use an object. It keeps existing permissions,
+// unless their text is unsafe in a shell command.
 func allowCommand(resource string, o client.Object, name string) string {
 	value := name
 	overwrite := ""

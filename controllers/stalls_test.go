@@ -96,8 +96,8 @@ func TestReconcile_QuotaExceededByStatefulSetPods_IsReported(t *testing.T) {
 	c.isCalm(1)
 }
 
-// The quota limits the number of Services, because the operator itself creates Services. Pods are created by
-// controllers of Kubernetes, so a quota on pods would not make a request of the operator fail.
+// The quota limits Services, because the operator itself creates them. A quota on pods would fail only requests of
+// Kubernetes controllers.
 func TestReconcile_ObjectCountQuotaExceeded_IsReportedUntilQuotaIsRaised(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -274,9 +274,8 @@ func TestReconcile_Stalled_DoesNotRequeue(t *testing.T) {
 	}
 }
 
-// isCalm checks that the operator makes at most the given number of reconciles in 6 s. It also checks that the latest
-// reconcile succeeded and is not repeated soon, because the 6 s may lie between two retries. It makes several attempts,
-// because the operator on a busy machine may still write during the first one.
+// isCalm checks that the operator reconciles at most the given number of times in 6 s, and has no retry pending. On a
+// busy machine, it needs several attempts.
 func (c *cluster) isCalm(most int64) {
 	c.T.Helper()
 	const window, attempts = 6 * time.Second, 10

@@ -24,8 +24,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// patchStatus writes the status if this reconcile has changed it, and records the changes as Kubernetes events. The
-// patch fails if the simulation has changed since this reconcile read it. So nothing is started or reported twice.
+// patchStatus writes a changed status, and then records the changes as events. An outdated simulation makes the patch
+// fail, so nothing starts or is reported twice.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	status.ObservedGeneration = s.sim.Generation
@@ -57,17 +57,16 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// rejectedRetry is how long the operator waits after the API server has rejected a change of a simulation because
-// the stored spec is invalid. If the simulation changes in the meantime, the operator retries at once.
+// rejectedRetry is the wait after the API server rejected a change because the stored spec is invalid. A change of the
+// simulation causes an earlier retry.
 const rejectedRetry = 5 * time.Minute
 
-// isRejected reports whether the API server rejected a change of the simulation because its stored spec is invalid.
-// For most invalid values, the API server accepts changes of other fields. But if a value has the wrong type, a CEL
-// rule of the CRD cannot be evaluated, and the API server rejects every change.
+// isRejected reports whether the API server rejected a change because of the stored spec. If a value has the wrong
+// type, CEL rules fail for every change.
 func (s *scope) isRejected(err error) bool { return s.invalid != nil && apierrors.IsInvalid(err) }
 
-// reportRejected reports an invalid spec as an event and in the log. The operator cannot set a condition, because the
-// API server rejects every change of such a simulation, including every change of its status.
+// reportRejected reports an invalid spec as an event and in the log, because the API server rejects even changes of
+// the status.
 func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
 	message := fmt.Sprintf("The API server rejects every change of the simulation until its spec is corrected, "+
 		"so the operator cannot write the status or finalizers of the simulation: %s", s.invalid)
@@ -103,8 +102,8 @@ func conditionTypes() []string {
 	return types
 }
 
-// notice is the content of a Kubernetes event. The field fault is the ID of an occurrence of a fault, or empty if the
-// event does not concern a fault.
+// notice is the content of a Kubernetes event. fault is the ID of an occurrence, or empty if the event does not
+// concern a fault.
 type notice struct {
 	kind, reason, action, message, fault string
 }
@@ -140,9 +139,8 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// recoveries returns a Kubernetes event for each fault whose outcome has become known: Recovered or NotRecovered. It
-// skips a fault whose record already contains the final account, because an earlier reconcile has reported that
-// outcome.
+// recoveries returns an event for each fault whose outcome has become known. It skips faults whose record contains the
+// final account, because an earlier reconcile has reported them.
 func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 	reported := map[string]bool{}
 	for i := range records {
@@ -165,8 +163,8 @@ func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 	return notices
 }
 
-// changedReason returns the condition of the given type if its reason has changed, and nil otherwise. A new condition
-// counts as changed, unless its reason is Progressing: every simulation starts with this reason.
+// changedReason returns the condition of the given type if its reason has changed, or nil. A new condition counts,
+// unless its reason is Progressing, with which every simulation starts.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {
@@ -175,8 +173,8 @@ func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *
 	return is
 }
 
-// wholeMessage returns the complete message about readiness. If the simulation is not ready, the condition Ready only
-// names the condition to look at, so wholeMessage returns the message of the condition Stalled or Reconciling.
+// wholeMessage returns the complete message about readiness: that of Stalled or Reconciling, if one of them exists,
+// because the message of Ready then only names another condition.
 func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Condition) string {
 	for _, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling} {
 		if c := meta.FindStatusCondition(now.Conditions, kind); c != nil {
@@ -186,7 +184,7 @@ func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Conditi
 	return isReady.Message
 }
 
-// ignoredEdit reports whether the condition Complete has a new message that says that an edit has no effect.
+// ignoredEdit reports whether the condition Complete has a new message about an edit that has no effect.
 func ignoredEdit(before, now *v1alpha1.ParkingSimulationStatus) bool {
 	was, is := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionComplete), meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionComplete)
 	return was != nil && is != nil && was.Message != is.Message && strings.Contains(is.Message, editIgnored)

@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/controllers"
 )
 
-// An earlier version of the CRD may have accepted a simulation that the current version rejects. If such a
-// simulation is stored, it must not prevent the operator from listing and watching other simulations.
+// An older CRD may have accepted a simulation that is now invalid. Such a simulation must not prevent the operator
+// from listing the others.
 func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
@@ -96,8 +96,8 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		c.Delete(sim, name)
 		c.Gone(sim)
 	}
-	// The API server rejects every change of a simulation with such a spec. So the deletion completes only once the
-	// spec is corrected.
+	// The API server rejects every change of this simulation, even the removal of the finalizer, until the spec is
+	// corrected. So the deletion completes only after the edit.
 	text := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "text"}}
 	c.Delete(text, "text")
 	c.Edit(text, func() { text.Spec.Entry.Rate = new(int32(5)) })

@@ -20,8 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// giveUpTime is how long the verdict waits for the observer after the drain timeout. The wait is limited because the
-// observer may be busy, or may never learn the addresses of the servers.
+// giveUpTime is how long the verdict waits for the observer after the drain timeout. The observer may be busy, or may
+// never learn the addresses of the servers.
 const giveUpTime = time.Minute
 
 // complete ends the simulation once all events have been processed or the drain timeout has expired. It writes the
@@ -50,9 +50,8 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// conclude reports whether it is time for the verdict. The verdict needs a final observation, that is, one with an
-// observer.Rest. If it has not arrived when giveUpTime has passed since the drain deadline, conclude sets s.observation
-// to an observation with an error that says why.
+// conclude reports whether it is time for the verdict, which needs an observer.Rest. If none has arrived giveUpTime
+// after the drain deadline, conclude sets s.observation to an observation with an error.
 func (s *scope) conclude() bool {
 	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
 		return true
@@ -114,9 +113,8 @@ func (s *scope) load() *ledger.Load {
 	return ledger.LoadOf(s.plan, s.sim.Status.StartTime.Time, end, lateStart)
 }
 
-// isEditedLate reports whether the schedule was changed so close to the end of the run that a generator may not have
-// published anything after the change. It returns false if the simulation published no events at all, because a late
-// change does not explain why earlier events are missing.
+// isEditedLate reports whether the schedule was changed less than lateStart before the end. It returns false without
+// any published event, which a late change does not explain.
 func (s *scope) isEditedLate() bool {
 	at := s.sim.Status.ScheduleChangeTime
 	end, ends := endOf(s.sim)
@@ -125,9 +123,8 @@ func (s *scope) isEditedLate() bool {
 	return at != nil && ends && published > 0 && end.Sub(at.Time) < lateStart
 }
 
-// finalEvidence returns the evidence for the verdict from the final observation. If unchecked is not empty, it says why
-// the published events cannot be compared with the schedules. A schedule then counts as missed only if none of its
-// events were published.
+// finalEvidence returns the evidence for the verdict. If unchecked is not empty, it says why the schedules are not
+// checked: a schedule is then missed only if no event was published.
 func finalEvidence(now *observer.Observation, p *plan.Plan, unchecked string, faults []fault.Account) ledger.Evidence {
 	e := evidence(now, p.Objectives)
 	e.Report, e.ReportErr, e.Summaries = now.Rest.Report, now.Rest.Err, now.Rest.Summaries
@@ -156,9 +153,8 @@ func ifNothingPublished(s *ledger.Schedule) *ledger.Schedule {
 // time only when the kubelet updates the mounted plan.
 const lateStart = 30 * time.Second
 
-// schedules returns the numbers of due and of missed events, for entries and for exits. It takes the published events
-// from the ledger, because the generators no longer run when a simulation is complete. An exit for which no plate was
-// available does not count as missed, because no vehicle could leave.
+// schedules returns the numbers of due and missed events. Published events come from the ledger, because the
+// generators no longer run; starved exits do not count as missed.
 func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedule) {
 	r := &rest.Report
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
@@ -174,9 +170,8 @@ func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedu
 		kept(p.Exit.Schedule, p.Duration.D()-delay, left, skipped(p.Exit.Schedule, p.StartTime.Add(delay), event.TypeExit))
 }
 
-// skippedBy returns how many events the generators skipped because they started late. These are the events that the
-// schedule plans between begin and begin+lateStart, minus those that became due for a running generator. The result is
-// correct even if the replicas start at different times. It is 0 if the timeline contains no event.
+// skippedBy returns how many events between begin and begin+lateStart were skipped because generators started late.
+// Without any event in the timeline, it returns 0.
 func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Type) int64 {
 	deadline := begin.Add(lateStart)
 	var due int64
@@ -198,16 +193,15 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 
-// kept compares the attempted events with the due events of a schedule. It does not count two kinds of due events:
-//   - Events that were skipped because a generator started late, but at most half of the due events. Without this
-//     limit, the allowance could cover all events of a short schedule. If no event was attempted, there is no
-//     allowance, because a late start does not explain that.
-//   - The statistical variation of random arrivals.
+// kept compares the attempted events with the due events of a schedule, less two allowances: for late starts, and for
+// the variation of random arrivals.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil
 	}
 	due := s.Events(length)
+	// Excuse at most half of the due events, because the allowance could cover a whole short schedule. A late start
+	// does not explain that no event was attempted.
 	if attempted > 0 {
 		due -= min(skipped, due/2)
 	}

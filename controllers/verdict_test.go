@@ -303,8 +303,8 @@ func TestTrackEdits_RunStartedByOlderOperatorVersion_EditedScheduleIsNotChecked(
 	}
 }
 
-// If the schedule is edited, the verdict says that it does not check the schedule. Other edits have no effect on the
-// verdict. A simulation that published nothing must fail in any case.
+// Only edits of the schedule change the verdict, which then says that the schedule was not checked. A simulation that
+// published nothing always fails.
 func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysThatScheduleWasNotChecked(t *testing.T) {
 	t.Parallel()
 	const unchecked = "the schedule was not checked, because an edit of the spec changed it at 2026-05-04T08:02:00Z"
@@ -385,8 +385,8 @@ func TestEvaluate_GeneratorStartsLate_IsToleratedUpToALimit(t *testing.T) {
 	}
 }
 
-// The two replicas start late, after 2 s and 25 s. The verdict must ignore the events that a replica missed before its
-// start. If a replica dies after 40 s, the verdict must be FAIL.
+// The replicas start after 2 s and 25 s, which the verdict must ignore. If a replica dies after 40 s, the verdict must
+// be FAIL.
 func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -413,8 +413,8 @@ func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
 	}
 }
 
-// A generator that is added 2 s before the end has no time to publish, so its missing exits are excused. A generator
-// that is added 1 min before the end has enough time.
+// A generator that is added 2 s before the end has no time to publish. One that is added 1 min before the end has
+// enough time.
 func TestEvaluate_ExitGeneratorAddedJustBeforeTheEnd_MissingExitsAreExcused(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -434,8 +434,8 @@ func TestEvaluate_ExitGeneratorAddedJustBeforeTheEnd_MissingExitsAreExcused(t *t
 	}
 }
 
-// The run was aborted because a recovery took too long. The final measurements show a different failure (a
-// dead-lettered message) and no slow recovery. The verdict must still begin with the reason of the abort.
+// A slow recovery aborted the run, but the final measurements show only a dead-lettered message. The verdict must
+// still begin with the reason of the abort.
 func TestEvaluate_AbortedSimulation_FirstReasonIsTheReasonOfTheAbort(t *testing.T) {
 	t.Parallel()
 	s := runningScope(t, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Objectives.AbortOnFailure = true })

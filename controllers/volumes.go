@@ -22,25 +22,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/apply"
 )
 
-// Volumes of managed servers grow without a restart: the operator raises the requests of their volume claims, and the
-// storage system enlarges the volumes while they are in use. The claim template of a StatefulSet is immutable. So the
-// StatefulSet creates later claims with the old size, and the operator then enlarges them.
-//
-// The operator does not watch volume claims. It reads them only while the size in the claim template is smaller than
-// the size in the spec.
+// Volumes grow without a restart, through the requests of their claims. Claim templates are immutable, so later claims
+// have the old size until the operator enlarges them.
 
 const (
 	// resizeInterval is the time until the operator checks a volume claim again while its volume grows, or after a
 	// temporary error.
 	resizeInterval = 10 * time.Second
-	// claimInterval is the minimum time between two checks of a volume claim that is large enough, or whose latest
-	// check failed with an error that is not temporary. A claim that is large enough is checked again because a user
-	// may delete it. The StatefulSet then creates a smaller claim.
+	// claimInterval is the time until a large enough claim is checked again, because a recreated claim is smaller. It
+	// also follows a permanent error.
 	claimInterval = time.Minute
 )
 
-// growVolumes enlarges the volumes that are smaller than the size in the spec. Larger volumes keep their size. If a
-// volume cannot be enlarged, the reconcile continues with the other volumes and its other phases.
+// growVolumes enlarges the volumes that are smaller than the size in the spec. A failure does not stop other volumes
+// or phases.
 func (r *Reconciler) growVolumes(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		set, isSet := object.(*appsv1.StatefulSet)
@@ -48,6 +43,8 @@ func (r *Reconciler) growVolumes(ctx context.Context, s *scope) error {
 			continue
 		}
 		live, exists := s.children[childKey{"StatefulSet", set.Name}].(*appsv1.StatefulSet)
+		// The operator does not watch claims, and reads them only while the claim template has a smaller size than the
+		// spec.
 		if !exists || !isLess(volumeSize(live), volumeSize(set)) {
 			continue
 		}
@@ -58,8 +55,8 @@ func (r *Reconciler) growVolumes(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// checkSize adds a finding to s.findings that says whether a volume claim has the desired size. If a check is due,
-// checkSize examines the claim, and enlarges it if necessary. Otherwise, it repeats the finding of the last check.
+// checkSize adds the finding about the size of a volume claim. It examines and enlarges the claim only if a check is
+// due.
 func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *appsv1.StatefulSet) {
 	want := volumeSize(set)
 	check, isKnown := r.claimChecks.latest(s.key, name)
@@ -70,15 +67,14 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// Reconcile again when the next check is due. This is not necessary if the claim was checked just now and needs no
-	// change.
+	// Request a reconcile for the next check, unless this reconcile has checked the claim and has nothing to report.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}
 }
 
-// claimCheck is the result of the latest check of a volume claim. The field want is the desired size at that time, and
-// the field due is the time of the next check. If the desired size changes earlier, the claim is checked at once.
+// claimCheck is the latest check of a volume claim. The next check follows at the time due, or at once if want, the
+// desired size, changes.
 type claimCheck struct {
 	want    resource.Quantity
 	due     time.Time
@@ -117,8 +113,7 @@ func (c *claimChecks) evict(simulation client.ObjectKey) {
 	delete(c.checks, simulation)
 }
 
-// isLess reports whether a volume is smaller than the desired size. It returns false if the size is 0, because a size
-// of 0 means that there is no volume.
+// isLess reports whether a volume is smaller than the desired size. Size 0 means that there is no volume.
 func isLess(size, want resource.Quantity) bool { return !size.IsZero() && size.Cmp(want) < 0 }
 
 // volumeSize returns the size in the claim template of a StatefulSet. It is 0 if the StatefulSet has no volumes.
@@ -129,8 +124,8 @@ func volumeSize(set *appsv1.StatefulSet) resource.Quantity {
 	return set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
 }
 
-// withVolumeSizeOf returns a copy of a desired StatefulSet, with the volume size of the live StatefulSet. Claim
-// templates are immutable, so the desired size would be rejected. All other objects are returned unchanged.
+// withVolumeSizeOf returns a copy of a StatefulSet with the volume size of the live one, because claim templates are
+// immutable. It returns other objects unchanged.
 func withVolumeSizeOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
 	existing, exists := live.(*appsv1.StatefulSet)
@@ -146,9 +141,8 @@ func withVolumeSizeOf(live, object client.Object) client.Object {
 	return kept
 }
 
-// growClaim raises the storage request of a PersistentVolumeClaim to the desired size. It returns what to report about
-// the claim, and how long to wait before the next call. There is nothing to report if the claim is large enough or does
-// not exist.
+// growClaim requests the desired size for a PersistentVolumeClaim. It returns what to report, if anything, and how
+// long to wait before the next call.
 func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *appsv1.StatefulSet) (f finding, next time.Duration) {
 	claim, want := &corev1.PersistentVolumeClaim{}, volumeSize(set)
 	switch err := r.direct.Get(ctx, key, claim); {
@@ -178,8 +172,8 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 	}
 }
 
-// patchSize changes the request of a volume claim. It fails with a conflict if the claim has changed since it was read,
-// because someone may have requested a larger size in the meantime.
+// patchSize changes the request of a volume claim. A change since the claim was read causes a conflict, because
+// someone may have requested a larger size.
 func (r *Reconciler) patchSize(ctx context.Context, claim *corev1.PersistentVolumeClaim, size resource.Quantity) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": claim.UID, "resourceVersion": claim.ResourceVersion},
@@ -194,8 +188,8 @@ func (r *Reconciler) patchSize(ctx context.Context, claim *corev1.PersistentVolu
 	return nil
 }
 
-// examineClaim reports whether the operator must raise the storage request of a volume claim. The finding is empty
-// unless the request or the volume is smaller than the desired size.
+// examineClaim reports whether the request of a volume claim must be raised. The finding is empty if the request and
+// the volume are large enough.
 func examineClaim(claim *corev1.PersistentVolumeClaim, want resource.Quantity) (isTooSmall bool, f finding) {
 	requested, capacity := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
 	grows := found(progressing, reasonVolumeResizing, "The volume of %s %s grows from %s to %s", claimKind, claim.Name, cmp.Or(textOf(capacity), textOf(requested)), textOf(want))
@@ -247,9 +241,8 @@ func hasCondition(claim *corev1.PersistentVolumeClaim, kind corev1.PersistentVol
 	})
 }
 
-// resizeFailed returns the finding that describes an error while the operator reads or enlarges a volume claim. It
-// examines the text of the error, because the API server does not say in a machine-readable way why it forbids a
-// change.
+// resizeFailed returns the finding for a failed read or resize of a claim. It examines the text of the error, because
+// the API server gives no machine-readable reason.
 func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, err error) finding {
 	class := "its StorageClass"
 	if name := claim.Spec.StorageClassName; name != nil && *name != "" {

@@ -170,9 +170,8 @@ func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 	}
 }
 
-// growing returns a reconciler and a scope for a RabbitMQ with three nodes, whose volume claims must grow from 2Gi to
-// 4Gi. Each patch of a claim calls the function patch with the name of the claim, and fails if that function returns an
-// error.
+// growing returns a reconciler and a scope for three RabbitMQ nodes whose claims must grow from 2Gi to 4Gi. Patches of
+// claims fail with the error of patch.
 func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope) {
 	t.Helper()
 	live, desired := rabbitSet(3, 3), rabbitSet(3, 3)
@@ -201,8 +200,8 @@ func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope)
 	return &Reconciler{client: c, direct: c, childKinds: childKinds()}, s
 }
 
-// The function again returns the scope of a later reconcile that finds the same objects.
-func again(s *scope, later time.Duration) *scope {
+// laterScope returns the scope of a reconcile that finds the same objects after the given time.
+func laterScope(s *scope, later time.Duration) *scope {
 	next := newScope(s.before, s.now.Add(later))
 	next.children, next.desired = s.children, s.desired
 	return next
@@ -266,7 +265,7 @@ func TestGrowVolumes_PatchFails_OtherClaimsGrowAndRetryIsAfterAMinute(t *testing
 				}
 			}
 			tries := len(patched)
-			s = again(s, claimInterval-time.Second)
+			s = laterScope(s, claimInterval-time.Second)
 			if now := reconcile(s); now != f || len(patched) != tries {
 				t.Errorf("within a minute, the finding is %+v, and the patches are %v", now, patched)
 			}
@@ -274,7 +273,7 @@ func TestGrowVolumes_PatchFails_OtherClaimsGrowAndRetryIsAfterAMinute(t *testing
 				t.Errorf("the next reconcile follows after %s, want 1 s or less", s.wake)
 			}
 			failure = nil
-			if now := reconcile(again(s, time.Second)); now.reason != reasonVolumeResizing || len(patched) != tries+1 {
+			if now := reconcile(laterScope(s, time.Second)); now.reason != reasonVolumeResizing || len(patched) != tries+1 {
 				t.Errorf("after a minute, the finding is %+v, and the patches are %v", now, patched)
 			}
 		})
@@ -292,7 +291,7 @@ func TestGrowVolumes_SizeIsEditedAfterFailure_TakesEffectAtOnce(t *testing.T) {
 		t.Fatalf("the finding is %+v after %d patches (%v)", s.findings.volumes, patches, err)
 	}
 	for _, size := range []string{"2Gi", "1Gi"} {
-		s = again(s, time.Millisecond)
+		s = laterScope(s, time.Millisecond)
 		set := rabbitSet(3, 3)
 		set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
 		s.desired = []client.Object{set}
@@ -300,7 +299,7 @@ func TestGrowVolumes_SizeIsEditedAfterFailure_TakesEffectAtOnce(t *testing.T) {
 			t.Errorf("with %s, the finding is %+v after %d patches (%v)", size, s.findings.volumes, patches, err)
 		}
 	}
-	s = again(s, time.Millisecond)
+	s = laterScope(s, time.Millisecond)
 	set := rabbitSet(3, 3)
 	set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("3Gi")}
 	s.desired = []client.Object{set}
@@ -323,18 +322,18 @@ func TestGrowVolumes_ClaimIsCreatedAgain_ClaimGrows(t *testing.T) {
 	if err := r.client.Delete(t.Context(), claim); err != nil {
 		t.Fatal(err)
 	}
-	s = again(s, claimInterval)
+	s = laterScope(s, claimInterval)
 	if err := r.growVolumes(t.Context(), s); err != nil || patches != 3 {
 		t.Errorf("without the claim, there are %d patches (%v), want 3", patches, err)
 	}
 	if err := r.client.Create(t.Context(), claim); err != nil {
 		t.Fatal(err)
 	}
-	s = again(s, time.Second)
+	s = laterScope(s, time.Second)
 	if err := r.growVolumes(t.Context(), s); err != nil || s.wake == 0 {
 		t.Errorf("no check of the new claim follows (%v)", err)
 	}
-	if err := r.growVolumes(t.Context(), again(s, claimInterval)); err != nil || patches != 4 {
+	if err := r.growVolumes(t.Context(), laterScope(s, claimInterval)); err != nil || patches != 4 {
 		t.Errorf("with the new claim, there are %d patches (%v), want 4", patches, err)
 	}
 }

@@ -38,8 +38,8 @@ const (
 	maxBackoff = 30 * time.Second
 )
 
-// SetupWithManager adds the reconciler to the manager. The manager's cache contains only objects that belong to
-// simulations. The cache referenced contains objects that simulations refer to but do not own.
+// SetupWithManager adds the reconciler to the manager, whose cache contains only objects of simulations. The cache
+// referenced contains objects that simulations refer to but do not own.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, referenced cache.Cache) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -170,9 +170,8 @@ func versionChanged() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	}
 }
 
-// childChanged is a predicate that selects those changes of a simulation's objects to which the operator reacts:
-// deletions, edits, and the progress of workloads. It ignores creations, because the operator itself creates these
-// objects.
+// childChanged selects deletions, edits and progress of a simulation's objects. It ignores creations, because the
+// operator itself creates these objects.
 func childChanged() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(event.CreateEvent) bool { return false },
@@ -182,8 +181,8 @@ func childChanged() predicate.Predicate {
 	}
 }
 
-// edited reports whether anything but the status of an object has changed, including the owners of its fields. For
-// kinds without a generation, every change counts, because their status rarely changes.
+// edited reports whether an object has changed outside its status. For kinds without a generation, changes of the
+// status count, too, because they are rare.
 func edited(before, after client.Object) bool {
 	if before.GetResourceVersion() == after.GetResourceVersion() {
 		return false
@@ -202,8 +201,7 @@ func progressed(before, after client.Object) bool {
 	return old != now
 }
 
-// podChanged is a predicate that selects those changes of pods to which the operator reacts: creation, deletion, a
-// new phase, and a new reason why the pod is not ready.
+// podChanged selects the changes of pods to which the operator reacts.
 func podChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, okBefore := e.ObjectOld.(*corev1.Pod)

@@ -13,18 +13,18 @@ import (
 
 // workload contains the desired state of a Deployment or StatefulSet and its actual state.
 type workload struct {
-	component resources.Component
-	// The field desired is the desired number of pods. The field pods is the number of existing pods. The field updated
-	// is the number of pods with the current template. The field ready is how many of the updated pods are certainly
-	// ready. The exact number is unknown, because Kubernetes counts the ready pods of all templates together.
-	desired, pods, updated, ready int32
-	// ending is the number of pods that have not ended although no pods are desired. It includes pods that are being
-	// deleted, which the status of the workload does not count.
+	component     resources.Component
+	desired, pods int32
+	// updated is the number of pods with the current template. ready is how many of these are certainly ready, because
+	// Kubernetes counts ready pods of all templates together.
+	updated, ready int32
+	// ending is the number of pods that have not ended although none is desired. The status of the workload does not
+	// count pods that are being deleted.
 	ending int32
 	// observed is true if the Deployment or StatefulSet controller has acted on the latest change.
 	observed bool
-	// failure is the reason why pods are not ready, or "" if it is unknown. stuck is the message that the rollout has
-	// exceeded its progress deadline. It is used only if failure is empty.
+	// failure is why pods are not ready, or "" if unknown. stuck is the message about an exceeded progress deadline,
+	// for use without a failure.
 	failure, stuck string
 }
 
@@ -40,15 +40,15 @@ func desiredWorkload(object any) (workload, bool) {
 	return workload{}, false
 }
 
-// observe copies the state of the live object, a Deployment or a StatefulSet, to w. The parameter live is nil if the
-// object does not exist.
+// observe copies the state of the live object, a Deployment or a StatefulSet, to w. It does nothing if the object does
+// not exist (live is nil).
 func (w *workload) observe(live any) {
 	switch o := live.(type) {
 	case *appsv1.Deployment:
 		w.observed = o.Status.ObservedGeneration >= o.Generation
 		w.pods, w.updated = o.Status.Replicas, o.Status.UpdatedReplicas
-		// The status of a Deployment does not say how many of the ready pods have the current template. Assume that all
-		// pods with an older template are ready, because a rollout keeps them until the new pods are ready.
+		// Assume that all pods of older templates are ready. A rollout keeps them until new pods are ready, and the
+		// status counts ready pods of all templates together.
 		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
 		w.failure, w.stuck = deploymentFailures(o)
 	case *appsv1.StatefulSet:
@@ -64,8 +64,8 @@ func (w *workload) observe(live any) {
 // outdated returns the number of pods that do not have the latest template.
 func (w *workload) outdated() int32 { return max(w.pods-w.updated, 0) }
 
-// deploymentFailures returns why pods cannot be created, for example because of a quota. It also returns the message
-// of a rollout that makes no progress. Both results are "" if there is no problem.
+// deploymentFailures returns why pods cannot be created, and the message of a rollout without progress. Both are "" if
+// there is no problem.
 func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
 	for _, c := range d.Status.Conditions {
 		switch {
@@ -78,8 +78,8 @@ func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
 	return failure, stuck
 }
 
-// isReady reports whether all desired pods exist, have the current template, and are ready. A workload with 0 desired
-// pods is ready even before its controller has observed it, because no pod has to start.
+// isReady reports whether all desired pods exist, have the current template, and are ready. With 0 desired pods, no
+// observation is needed, because no pod has to start.
 func (w workload) isReady() bool {
 	return w.desired == 0 || w.observed && w.ready >= w.desired && w.outdated() == 0
 }
@@ -148,15 +148,14 @@ func assessAll(all ...finding) finding {
 // what the user can do.
 type knownFailure struct{ mark, remedy string }
 
-// quotaFailures lists the messages with which Kubernetes rejects an object because of a ResourceQuota, or because the
-// namespace lacks a ResourceQuota that the API server requires for such an object.
+// quotaFailures lists the messages with which Kubernetes rejects an object because of a ResourceQuota, or because a
+// required ResourceQuota is missing.
 func quotaFailures() []knownFailure {
 	return []knownFailure{
 		{"exceeded quota", "raise the namespace's quota, or reduce replicas or resources"},
 		{"failed quota", "set the resources that the namespace's quota requires"},
-		// The configuration of the API server can require a ResourceQuota. Then a pod that matches a scope, such as a
-		// priority class, is admitted only if its namespace has a quota with this scope. Likewise, a pod that requests
-		// a resource is admitted only if its namespace has a quota for this resource.
+		// The API server can require a quota: a pod that matches a scope or requests a resource is then rejected
+		// unless the namespace has a matching quota.
 		{"insufficient quota to match these scopes", "create a ResourceQuota with these scopes in the namespace, or change the field that the scopes match, such as priorityClassName in the template"},
 		{"insufficient quota to consume", "create a ResourceQuota for these resources in the namespace"},
 		{"status unknown for quota", "wait until Kubernetes has counted the usage of the quota. If this persists, check kube-controller-manager"},
@@ -191,8 +190,7 @@ func withRemedy(failure string) string {
 	return failure
 }
 
-// podFailure returns why a pod is not ready, in the words of the component that reported the failure. It returns ""
-// if the pod may only need more time.
+// podFailure returns why a pod is not ready, in the words of Kubernetes, or "" if the pod may only need more time.
 func podFailure(pod *corev1.Pod) string {
 	if pod.DeletionTimestamp != nil {
 		return ""

@@ -190,8 +190,8 @@ func TestPersistentFailure_IgnoresRecentSchedulingFailures(t *testing.T) {
 	}
 }
 
-// Kubernetes reports no failure of a pod on a lost node, or of a pod whose readiness probe never succeeds. The operator
-// reports a failure if such a pod takes too long to end or to become ready.
+// Kubernetes reports no failure of a pod on a lost node, or of a pod that never becomes ready. The operator reports
+// both after a while.
 func TestPersistentFailure_PodDoesNotEndOrBecomeReadyInTime_IsReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -332,8 +332,8 @@ func TestSetTargetRates_RatesFollowTheStages(t *testing.T) {
 	}{
 		{0, false, 100, 0}, // at the start, no exits are due, because they begin after minStay
 		{30 * time.Second, false, 600, 0},
-		// The exit schedule starts after 60.5 s: minStay, plus 500 ms for the broker to confirm the entries. The rate
-		// then rises from 0 to 100 within 60 s. So 90 s after the start, the rate is 100 * 29.5 / 60 = 49.
+		// Exits start after 60.5 s: minStay plus 500 ms for confirmations. At 90 s, 29.5 s of their stage of 60 s have
+		// passed, so the rate is 100 * 29.5 / 60 = 49.
 		{90 * time.Second, false, 1100, 49},
 		{90 * time.Second, true, 0, 0},
 		{150 * time.Second, false, 7, 100},
@@ -374,8 +374,8 @@ func TestLivePodsOf_OmitsPodsThatHaveEnded(t *testing.T) {
 	}
 }
 
-// If a server fails, or a fault pauses it for more than 5 min, no processor is ready. The condition must not report
-// these pods as failing, because the user need not act.
+// If a server fails or is paused for more than 5 min, no processor is ready. The condition must not report failing
+// pods, because no action is needed.
 func TestPersistentFailure_CausedByFaultOrServer_IsNotReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)

@@ -2,12 +2,11 @@ package v1alpha1
 
 import "encoding/json"
 
-// Decoding a stored object never fails because of a value of the wrong type. The schema of the CRD may have changed
-// since an object was stored, and one object that cannot be decoded would break the operator's lists and watches. The
-// operator could then manage no simulation in the cluster.
+// Decoding never fails: one stored object that an older CRD accepted, but that cannot be decoded, would break the
+// operator's lists and watches of all simulations.
 
-// UnmarshalJSON decodes a spec and skips values of the wrong type. If it skips any, it stores the JSON text of the
-// whole spec in Undecodable, so that the operator can report the simulation as invalid.
+// UnmarshalJSON decodes a spec and skips values of the wrong type. If it skips any, Undecodable gets the JSON text of
+// the whole spec.
 func (s *ParkingSimulationSpec) UnmarshalJSON(text []byte) error {
 	type spec ParkingSimulationSpec // this type has no methods, so json.Unmarshal does not call UnmarshalJSON again
 	var decoded spec

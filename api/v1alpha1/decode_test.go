@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// One object that cannot be decoded would break the operator's list of all simulations. So this test decodes every
-// field of spec and status from JSON values of every type.
+// Every field of spec and status must accept JSON values of every type. One object that cannot be decoded would break
+// the operator's list of all simulations.
 func TestParkingSimulation_ValuesOfWrongTypes_DoNotFailDecoding(t *testing.T) {
 	t.Parallel()
 	values := []string{

@@ -1,7 +1,7 @@
 package v1alpha1
 
-// Default fills in the fields that the spec omits. It sets the same values as the API server, which reads them from the
-// +default markers of the types, so that a manifest means the same with and without a cluster.
+// Default sets the fields that the spec omits to the same values as the +default markers, so that a manifest means the
+// same with and without a cluster.
 func (s *ParkingSimulation) Default() {
 	spec := &s.Spec
 	setDefault(&spec.DrainTimeout, Duration("5m"))

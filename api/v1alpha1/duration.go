@@ -7,17 +7,16 @@ import (
 	"time"
 )
 
-// Duration is a length of time from 0s to 8760h, written as a Go duration such as "90s", "1.5h" or "1h30m". It has no
-// sign, and each number has a unit: h, m, s, ms, us or ns. The number of digits is limited, to exclude overflows and
-// fractions of a nanosecond. An integer has at most 9 digits (6 for m, 5 for h). A decimal number has at most 5 digits
-// before the decimal point and at most 9 after it (6 for ms, 3 for us). The unit ns requires an integer.
+// Duration is a length of time from 0s to 8760h, written as a Go duration such as "90s", "1.5h" or "1h30m", without a
+// sign. An integer has at most 9 digits (6 for m, 5 for h). A decimal number has at most 5 digits before the decimal
+// point and at most 9 after it (6 for ms, 3 for us). The unit ns requires an integer.
 // +kubebuilder:validation:MinLength=2
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') && duration(self) <= duration('8760h')",message="must be a duration from 0s to 8760h such as \"30s\" or \"1h30m\""
 type Duration string
 
-// DurationPattern is the regular expression for a Duration. The validation rules of the CRD repeat it. It limits the
-// number of digits so that a sum of units cannot overflow, and does not allow fractions of a nanosecond.
+// DurationPattern matches a Duration, and is repeated in the validation rules of the CRD. Its limits on digits exclude
+// overflows and fractions of a nanosecond.
 const DurationPattern = `^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$`
 
 // maxDurationLength is the maximum length of a Duration in characters.

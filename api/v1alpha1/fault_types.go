@@ -16,32 +16,31 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.every) || ![self.every, has(self.__for__) ? self.__for__ : '0s', has(self.jitter) ? self.jitter : '0s'].all(d, d.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$')) || duration(self.every) < duration('1s') || duration(self.every) > duration(has(self.__for__) ? self.__for__ : '0s') + duration(has(self.jitter) ? self.jitter : '0s') + duration(has(self.jitter) ? self.jitter : '0s')",message="must be longer than \"for\" plus twice \"jitter\", so that an occurrence ends before the next one begins: raise \"every\", or lower \"for\" or \"jitter\"",fieldPath=".every"
 // +kubebuilder:validation:XValidation:rule="!has(self.jitter) || !self.jitter.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.at.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.jitter) <= duration(self.at)",message="must not exceed \"at\", or the fault begins before the simulation does: lower \"jitter\" or raise \"at\"",fieldPath=".jitter"
 type Fault struct {
-	// name identifies the fault in the status, in reports and in metrics. It has at most 40 characters of a-z, 0-9
-	// and '-'. Renaming a fault makes it a new fault, whose occurrences are counted from 0.
+	// name identifies the fault in the status, reports and metrics: at most 40 characters of a-z, 0-9 and '-'. A
+	// renamed fault counts its occurrences from 0.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=40
 	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="must have at most 40 characters of a-z, 0-9 and '-', and start and end with a letter or digit"
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// target is the kind of process that fails. RabbitMQ, Redis and SummaryAPI are servers that the operator runs.
-	// RabbitMQLeader is the RabbitMQ node that leads most of the simulation's queues. Processor, EntryGenerator and
-	// ExitGenerator are the simulation's own pods. A server that the operator does not run cannot be a target.
+	// target is the kind of process that fails. RabbitMQ, Redis and SummaryAPI are servers that the operator runs;
+	// external servers cannot be targets. RabbitMQLeader is the RabbitMQ node that leads most of the simulation's
+	// queues. Processor, EntryGenerator and ExitGenerator are the simulation's own pods.
 	// +required
 	Target FaultTarget `json:"target,omitempty"`
 
-	// pods is how many pods of the target fail at the same time: a number such as 1, or a percentage such as "50%",
-	// which is rounded up. The seed determines which pods.
+	// pods is how many pods of the target fail at the same time: a number, or a percentage such as "50%", rounded up.
+	// The seed selects the pods.
 	// +default=1
 	// +optional
 	Pods FaultPods `json:"pods,omitempty"`
 
-	// action is what happens to the pods. Kill sends SIGKILL, so that the process crashes without flushing data.
-	// Restart stops and starts the process gracefully. Evict deletes the pods through the eviction API, which respects
-	// disruption budgets. Pause stops the process with SIGSTOP. Isolate cuts the pods off from all other parts of the
-	// simulation. RabbitMQ can be isolated only if it has one node, because the connections between nodes cannot be
-	// cut. Processors and generators can be isolated only if the operator runs RabbitMQ, Redis and the summary API,
-	// because connections to external servers cannot be cut. The field "for" says how long Pause and Isolate last.
+	// action is what happens to the pods. Kill crashes the process with SIGKILL, so that it flushes no data. Restart
+	// stops and starts it gracefully. Evict deletes the pods through the eviction API, which respects disruption
+	// budgets. Pause stops the process with SIGSTOP. Isolate cuts the pods off from all other parts of the simulation;
+	// RabbitMQ can be isolated only if it has one node, and processors and generators only if the operator runs
+	// RabbitMQ, Redis and the summary API.
 	// +required
 	Action FaultAction `json:"action,omitempty"`
 
@@ -49,18 +48,18 @@ type Fault struct {
 	// +required
 	At *Duration `json:"at,omitempty"`
 
-	// every is the interval at which the fault is repeated until the simulation ends, as a Go duration such as "5m". It
-	// must be at least 1s, and longer than "for" plus twice "jitter". If it is omitted, the fault occurs once.
+	// every is the interval of the repetitions, such as "5m": at least 1s, and longer than "for" plus twice "jitter".
+	// If it is omitted, the fault occurs once.
 	// +optional
 	Every *Duration `json:"every,omitempty"`
 
-	// jitter is the maximum random shift of each occurrence, earlier or later, as a Go duration such as "30s". The seed
-	// determines the shifts. jitter must not exceed "at".
+	// jitter is the maximum random shift of each occurrence, earlier or later, such as "30s"; it must not exceed "at".
+	// The seed determines the shifts.
 	// +optional
 	Jitter *Duration `json:"jitter,omitempty"`
 
-	// for is how long Pause and Isolate last, as a Go duration of at most 24h, such as "20s". It is required for these
-	// actions, and not allowed for the others.
+	// for is how long Pause and Isolate last, such as "20s", at most 24h. It is required for these actions, and not
+	// allowed for the others.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	For *Duration `json:"for,omitempty"`

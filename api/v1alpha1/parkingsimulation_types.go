@@ -27,13 +27,13 @@ import (
 type ParkingSimulation struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// metadata is the standard object metadata. The name has at most 40 characters of a-z, 0-9 and '-' and starts
-	// with a letter, because Services and pods derive their names from it.
+	// metadata is the object metadata. The name starts with a letter and has at most 40 characters of a-z, 0-9 and
+	// '-', because names of Services and pods contain it.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the desired simulation. All fields are optional: an empty spec publishes 200 entries and 180 exits per
-	// second, and the operator runs RabbitMQ, Redis and a summary API for it.
+	// spec is the desired simulation. An empty spec publishes 200 entries and 180 exits per second, and the operator
+	// runs RabbitMQ, Redis and a summary API for it.
 	// +default={}
 	// +optional
 	Spec ParkingSimulationSpec `json:"spec,omitzero"`
@@ -64,31 +64,29 @@ type ParkingSimulationList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.redis) || !has(self.redis.secretRef) || self.faults.all(fault, fault.target != 'Redis')",message="a fault cannot target an external server: remove the faults of Redis, or remove redis.secretRef to run a managed Redis",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.summaryAPI) || !has(self.summaryAPI.url) || self.faults.all(fault, fault.target != 'SummaryAPI')",message="a fault cannot target an external server: remove the faults of SummaryAPI, or remove summaryAPI.url to run a managed summary API",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.queueType) || self.rabbitmq.queueType != 'Classic' || self.faults.all(fault, fault.target != 'RabbitMQLeader')",message="the target RabbitMQLeader requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or rabbitmq.queueType to Quorum",fieldPath=".faults"
-// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.managed) || !has(self.rabbitmq.managed.replicas) || self.rabbitmq.managed.replicas < 2 || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['RabbitMQ', 'RabbitMQLeader']))",message="the action Isolate is not possible for one of several RabbitMQ nodes, because an isolation does not cut the connections between nodes: use Pause, or set rabbitmq.managed.replicas to 1",fieldPath=".faults"
+// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.managed) || !has(self.rabbitmq.managed.replicas) || self.rabbitmq.managed.replicas < 2 || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['RabbitMQ', 'RabbitMQLeader']))",message="the action Isolate is not possible for RabbitMQ with several nodes, because an isolation does not cut the connections between nodes: use Pause, or set rabbitmq.managed.replicas to 1",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !(has(self.rabbitmq) && (has(self.rabbitmq.clusterRef) || has(self.rabbitmq.secretRef)) || has(self.redis) && has(self.redis.secretRef) || has(self.summaryAPI) && has(self.summaryAPI.url)) || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['Processor', 'EntryGenerator', 'ExitGenerator']))",message="the action Isolate cannot cut connections to an external server: use Pause, or run managed servers only",fieldPath=".faults"
 type ParkingSimulationSpec struct {
-	// suspend stops the generators if it is true. The processors finish the queued events and keep running; queues,
-	// keys and summaries are kept. Set it to false to resume. The time in suspension is part of spec.duration.
+	// suspend stops the generators until it is false again. The processors finish the queued events and keep running,
+	// no data is deleted, and the time counts towards spec.duration.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
-	// duration is how long the generators publish events, as a Go duration such as "90s", "30m" or "1h30m", at most
-	// 8760h. After that, the operator waits until the queues are empty, writes the verdict to the status, and sets
-	// the condition Complete. If duration is omitted, the simulation runs until it is deleted.
+	// duration is how long the generators publish events, such as "1h30m", at most 8760h. The verdict follows once the
+	// queues are empty. If duration is omitted, the simulation runs until it is deleted.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	Duration *Duration `json:"duration,omitempty"`
 
-	// drainTimeout is the maximum time that the processors get to finish once the simulation's duration has passed. It
-	// is a Go duration such as "5m". If events are still unprocessed when this time expires, the verdict is FAIL, and its
-	// reasons say so.
+	// drainTimeout is how long the processors may take to finish after the end of spec.duration, such as "5m". If
+	// events are still unprocessed then, the verdict is FAIL.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="5m"
 	// +optional
 	DrainTimeout *Duration `json:"drainTimeout,omitempty"`
 
-	// seed determines the order of the plates, and which exits match an entry. Two runs with the same seed and spec
-	// publish the same events. It is immutable: with another seed, the plate of a parked vehicle could enter again.
+	// seed determines the order of plates and the matching exits: runs with the same seed and spec publish the same
+	// events. It is immutable, because another seed could draw parked plates again.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked plates could be drawn again: create another simulation for another seed"
 	// +default=1
@@ -115,20 +113,20 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Processor ProcessorSpec `json:"processor,omitzero"`
 
-	// rabbitmq configures the RabbitMQ that carries the events. At most one of managed, clusterRef and secretRef may
-	// be set. If none is set, the operator runs a RabbitMQ with default settings.
+	// rabbitmq configures the RabbitMQ that carries the events. Set at most one of managed, clusterRef and secretRef;
+	// by default, the operator runs a RabbitMQ.
 	// +default={}
 	// +optional
 	RabbitMQ RabbitMQSpec `json:"rabbitmq,omitzero"`
 
-	// redis configures the Redis or Valkey that stores the visits and the ledger. At most one of managed and secretRef
-	// may be set. If neither is set, the operator runs a Redis with default settings.
+	// redis configures the Redis or Valkey that stores the visits and the ledger. Set at most one of managed and
+	// secretRef; by default, the operator runs a Redis.
 	// +default={}
 	// +optional
 	Redis RedisSpec `json:"redis,omitzero"`
 
-	// summaryAPI configures the REST API that receives the summaries of finished visits. At most one of managed and
-	// url may be set. If neither is set, the operator runs its own summary API with default settings.
+	// summaryAPI configures the REST API that receives the summaries of finished visits. Set at most one of managed
+	// and url; by default, the operator runs a summary API.
 	// +default={}
 	// +optional
 	SummaryAPI SummaryAPISpec `json:"summaryAPI,omitzero"`
@@ -138,9 +136,8 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Monitoring MonitoringSpec `json:"monitoring,omitzero"`
 
-	// faults are failures to inject while events are published, such as a crash of Redis. The status and the report say
-	// for each fault whether it was injected, and how long the simulation took to recover. An edit affects only future
-	// occurrences.
+	// faults are failures to inject while events are published, such as a crash of Redis. Status and report describe
+	// their effects. An edit affects only future occurrences.
 	// +kubebuilder:validation:MaxItems=20
 	// +listType=map
 	// +listMapKey=name
@@ -152,9 +149,8 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Objectives ObjectivesSpec `json:"objectives,omitzero"`
 
-	// deletionPolicy is what happens to the simulation's queues and keys on an external RabbitMQ or Redis when the
-	// simulation is deleted. Delete deletes them. Retain keeps them for inspection, until you delete them with
-	// `parking purge`. Managed servers are always deleted.
+	// deletionPolicy is what happens to queues and keys on external servers when the simulation is deleted. Retain
+	// keeps them until you run `parking purge`. Managed servers are always deleted.
 	// +default="Delete"
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -188,8 +184,8 @@ const (
 
 // EntrySpec configures the entries that are published.
 type EntrySpec struct {
-	// rate is the total number of entries per second of all replicas. 0 publishes no entries. With stages, it is the
-	// rate at the start of the first stage. Running generators apply an edit within seconds, without a restart.
+	// rate is the number of entries per second that all replicas publish together; with stages, at the start of the
+	// first stage. An edit takes effect within seconds, without a restart.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +default=200
@@ -201,26 +197,24 @@ type EntrySpec struct {
 
 // ExitSpec configures the exits that are published.
 type ExitSpec struct {
-	// rate is the number of exits per second, matched and unmatched, that all replicas publish together. 0 publishes no
-	// exits. With stages, it is the rate at the start of the first stage. Running generators apply a new rate within
-	// seconds, without a restart.
+	// rate is the number of exits per second, matched or not, that all replicas publish together; with stages, at the
+	// start of the first stage. An edit takes effect within seconds, without a restart.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +default=180
 	// +optional
 	Rate *int32 `json:"rate,omitempty"`
 
-	// matchPercent is the percentage of exits, a whole number from 0 to 100, that have the plate of a parked vehicle.
-	// The other exits have a plate that never entered, which the processor must detect. If no parked vehicle is
-	// available for a matched exit, the exit is not published and counts as starved.
+	// matchPercent is the percentage of exits with the plate of a parked vehicle; the others have a plate that never
+	// entered. Matched exits without an available vehicle are not published, and count as starved.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	// +default=20
 	// +optional
 	MatchPercent *int32 `json:"matchPercent,omitempty"`
 
-	// minStay is the minimum time between the entry and the exit of a vehicle, as a Go duration such as "2s". It must
-	// be less than plates.maxStay. With "0s", a vehicle can leave at once.
+	// minStay is the minimum time between the entry and the exit of a vehicle, such as "2s" or "0s". It must be less
+	// than plates.maxStay.
 	// +default="2s"
 	// +optional
 	MinStay *Duration `json:"minStay,omitempty"`
@@ -244,9 +238,8 @@ type GeneratorSpec struct {
 	// +optional
 	Arrivals Arrivals `json:"arrivals,omitempty"`
 
-	// stages change the rate linearly, one after the other. The first stage begins when the simulation starts, at the
-	// rate in the field "rate". After the last stage, the final rate of that stage stays in effect. At most 100 stages
-	// are allowed.
+	// stages change the rate linearly, one after the other, from the field "rate" at the start of the simulation.
+	// After the last, its final rate stays in effect.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=100
 	// +listType=atomic
@@ -279,9 +272,9 @@ type Stage struct {
 
 // PlatesSpec configures how long the simulation remembers parked vehicles.
 type PlatesSpec struct {
-	// maxStay is how long the simulation remembers a vehicle that does not leave, as a Go duration such as "1h". Redis
-	// stores visits of some 330 bytes each. Their number is up to entry.rate (per second) times maxStay (in seconds). It
-	// must not exceed 87880000, the number of possible plates.
+	// maxStay is how long the simulation remembers a vehicle that does not leave, such as "1h". entry.rate times
+	// maxStay in seconds is the maximum number of visits: some 330 bytes each in Redis, and at most 87880000, the
+	// number of possible plates.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="1h"
 	// +optional
@@ -290,16 +283,16 @@ type PlatesSpec struct {
 
 // ProcessorSpec configures the pods that process the events.
 type ProcessorSpec struct {
-	// replicas is the number of processor pods. Each of them consumes all queues. `kubectl scale psim` and a
-	// HorizontalPodAutoscaler set this field. With 0, the events stay in their queues.
+	// replicas is the number of processor pods, which `kubectl scale psim` or a HorizontalPodAutoscaler can change.
+	// Each pod consumes all queues; with 0, the events stay queued.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000
 	// +default=2
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// concurrency is the number of messages from each queue that a pod processes at the same time. It is the prefetch
-	// count of the consumers. A higher number helps if Redis or the summary API responds slowly, but needs more memory.
+	// concurrency is how many messages of each queue a pod processes at once: the prefetch count. A higher number
+	// helps with a slow Redis or summary API, but needs memory.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +default=256
@@ -322,12 +315,11 @@ type PodTemplate struct {
 	// +optional
 	Metadata PodMetadata `json:"metadata,omitzero"`
 
-	// spec is a strategic merge patch for the PodSpec that the operator generates. Lists such as containers are merged
-	// by name. The generated container is named "parking". A container with another name is added, and needs an image.
-	// Examples are {"nodeSelector": {"disk": "ssd"}} and {"containers": [{"name": "parking", "env": [...]}]}. An
-	// unknown field or an invalid value makes the simulation Stalled, with a message that names the field. The
-	// simulation is also Stalled if a field gives the pods access to Secrets, or more rights than the restricted Pod
-	// Security Standard allows, unless the operator runs with --allow-privileged-templates.
+	// spec is a strategic merge patch for the PodSpec that the operator generates, such as {"nodeSelector": {"disk":
+	// "ssd"}} or {"containers": [{"name": "parking", "env": [...]}]}. Lists are merged by name; a container with a name
+	// other than "parking" is added, and needs an image. Invalid fields make the simulation Stalled, as do fields that
+	// give access to Secrets or rights beyond the restricted Pod Security Standard, unless the operator runs with
+	// --allow-privileged-templates.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Spec *runtime.RawExtension `json:"spec,omitempty"`
@@ -380,10 +372,9 @@ type RabbitMQSpec struct {
 	// +optional
 	ClusterRef *ClusterReference `json:"clusterRef,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a RabbitMQ.
-	// Its keys are those of the Service Binding specification: uri, or host, port, username and password. The keys
-	// vhost and ca.crt (for TLS) are optional. The key uris may list the URIs of several nodes of a cluster, separated
-	// by commas. If the Secret changes, the operator uses the new values.
+	// secretRef names a Secret in the simulation's namespace with the keys of the Service Binding specification: uri,
+	// or host, port, username and password. Optional keys are vhost, ca.crt (for TLS) and uris: the URIs of several
+	// nodes, separated by commas. If the Secret changes, the operator uses the new values.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
@@ -394,10 +385,8 @@ type RabbitMQSpec struct {
 	// +optional
 	QueueType QueueType `json:"queueType,omitempty"`
 
-	// partitions is the number of entry queues, and the number of exit queues, from 1 to 64. The entry and the exit of
-	// a plate go to the same partition. Several partitions spread the load over the nodes of a RabbitMQ cluster and the
-	// slots of a Redis Cluster. It is immutable: after a change, exits of parked vehicles would go to other partitions
-	// than their entries.
+	// partitions is the number of entry queues and of exit queues; several spread the load over a RabbitMQ cluster and
+	// a Redis Cluster. It is immutable, because exits must find their entries in the same partition.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=64
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked vehicles would be looked up in another partition: create another simulation"
@@ -420,15 +409,15 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$') && self.image.matches('^((localhost|[^/]*[.:A-Z][^/]*)/)?[^:@]{1,255}([:@][^/]*)?$') && !self.image.matches('^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248}[^/]*$)')",message="must be an image reference such as \"rabbitmq:4\" or \"registry.example.com/team/rabbitmq:4\", not an image ID; the repository must have at most 255 characters, including the \"library/\" that nodes prepend if a repository on Docker Hub has no '/'",fieldPath=".image"
 type ManagedRabbitMQ struct {
-	// image is the container image. It must contain RabbitMQ 3.10 or later with the management and prometheus
-	// plugins. If it is omitted, the operator's default image is used.
+	// image is a container image of RabbitMQ 3.10 or later with the management and prometheus plugins. If it is
+	// omitted, the operator's default image is used.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// replicas is the number of nodes: 1, 3 or 5. Quorum queues work while a majority of the nodes runs. This field is
-	// immutable, because the nodes that have a replica of a queue are chosen when the queue is declared.
+	// replicas is the number of nodes: 1, 3 or 5. It is immutable, because RabbitMQ chooses the nodes of a queue when
+	// the queue is declared.
 	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="must be 1, 3 or 5, because quorum queues need a majority"
 	// +default=1
 	// +optional
@@ -444,8 +433,8 @@ type ManagedRabbitMQ struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// tls encrypts the connections of clients, and those between the nodes. With several nodes, tls cannot be added
-	// or removed later, because a node with TLS cannot connect to a node without TLS.
+	// tls encrypts the connections of clients and between nodes. With several nodes, it cannot be added or removed
+	// later, because nodes with and without TLS cannot connect.
 	// +optional
 	TLS *TLSSpec `json:"tls,omitempty"`
 
@@ -462,25 +451,23 @@ type ManagedRabbitMQ struct {
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) && string(self.managed.storage.size).matches('^[0.]+([^0-9.]|$)')) == (has(oldSelf.managed) && string(oldSelf.managed.storage.size).matches('^[0.]+([^0-9.]|$)'))",message="cannot change from or to \"0\", because the data would be lost: restore the previous size, or create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type RedisSpec struct {
-	// managed makes the operator run a Redis for this simulation only, with an append-only file and a generated
-	// password. This is the default. The Redis is deleted with the simulation.
+	// managed, the default, makes the operator run a Redis with an append-only file and a generated password for this
+	// simulation. The Redis is deleted with the simulation.
 	// +optional
 	Managed *ManagedRedis `json:"managed,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a Redis,
-	// Redis Cluster or Valkey. Its keys are those of the Service Binding specification: uri, or host, port, username
-	// and password. The key ca.crt (for TLS) is optional. The key uris may list the URIs of several nodes of a Redis
-	// Cluster, separated by commas. If the key sentinel-master contains the name of a primary, the addresses are those
-	// of Redis Sentinels. If the Secret changes, the operator uses the new values.
+	// secretRef names a Secret in the simulation's namespace with the keys of the Service Binding specification: uri,
+	// or host, port, username and password. Optional keys are ca.crt (for TLS), uris (several nodes of a Redis Cluster,
+	// separated by commas) and sentinel-master (the name of a primary, if the addresses are those of Redis Sentinels).
+	// If the Secret changes, the operator uses the new values.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
-	// durability says when the effect of an event counts as durable. The message of the event is acknowledged only
-	// then. With Written, the primary has written the effect to its append-only file, and all connected replicas have
-	// received it. A power failure may lose the last one or two seconds. With Synced, the primary and all connected
-	// replicas have also flushed it to disk. Then a power failure loses nothing, but with appendfsync everysec, each
-	// acknowledgement takes 1 to 4 seconds, and exits start 12 seconds later. Synced needs Redis 7.2 or later, or
-	// Valkey, with an append-only file on all servers. An edit restarts the generators and the processors.
+	// durability says when the effect of an event counts as durable; only then is its message acknowledged. Written:
+	// the primary has written the effect to its append-only file, and all connected replicas have received it; a power
+	// failure may lose one or two seconds. Synced: all have flushed it to disk, so that nothing is lost; this needs
+	// Redis 7.2 or later, or Valkey, with append-only files on all servers. With appendfsync everysec, Synced
+	// acknowledges after 1 to 4 seconds, and exits start 12 seconds later. An edit restarts generators and processors.
 	// +default="Written"
 	// +optional
 	Durability Durability `json:"durability,omitempty"`
@@ -512,9 +499,8 @@ type ManagedRedis struct {
 	// +optional
 	Storage StorageSpec `json:"storage,omitzero"`
 
-	// resources are the compute resources of the container. If they are omitted, the operator's defaults apply. Set the
-	// memory limit high enough for all visits: up to entry.rate (per second) times plates.maxStay (in seconds), each of
-	// some 330 bytes.
+	// resources are the compute resources of the container; if omitted, the operator's defaults apply. Memory must
+	// suffice for all visits: up to entry.rate times plates.maxStay in seconds, some 330 bytes each.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
@@ -539,25 +525,22 @@ type ManagedRedis struct {
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && string(self.managed.storage.size).matches('^[0.]+([^0-9.]|$)')) == (has(oldSelf.managed) && string(oldSelf.managed.storage.size).matches('^[0.]+([^0-9.]|$)'))",message="cannot change from or to \"0\", because the data would be lost: restore the previous size, or create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type SummaryAPISpec struct {
-	// managed makes the operator run its own summary API. This is the default. The API stores the summaries in SQLite
-	// on a volume, or in your PostgreSQL database. The API and the volume are deleted with the simulation.
+	// managed, the default, makes the operator run a summary API. It stores summaries in your PostgreSQL database, or
+	// in SQLite on a volume that is deleted with the simulation.
 	// +optional
 	Managed *ManagedSummaryAPI `json:"managed,omitempty"`
 
-	// url is the URL of an external REST API, such as "https://example.com/v1/visits". Each summary is sent as a POST
-	// request with a JSON body and the exit event's id as Idempotency-Key. Status 2xx, or 409 without Retry-After,
-	// means that the summary is stored. Status 413 or 422 rejects the summary for good: its event is dead-lettered.
-	// Status 400 also rejects it, but only if the API has accepted a summary from the same processor before. Otherwise
-	// the URL may be wrong, and the request is repeated. It is also repeated after any other status, and if there
-	// is no response. The URL must not contain credentials; store them in the Secret that secretRef names.
+	// url is the URL of an external REST API, such as "https://example.com/v1/visits", without credentials. Each
+	// summary is a POST request with a JSON body and the exit event's id as Idempotency-Key. Status 2xx, or 409
+	// without Retry-After, means that the summary is stored. Status 413 or 422 dead-letters the event, as does 400 if
+	// the API has accepted a summary from the same processor before. After any other result, the request is repeated.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
 	// +optional
 	URL string `json:"url,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace with the credentials for the server in the field url: a
-	// bearer token under the key "token", or a user name and password under the keys "username" and "password". The
-	// optional key "ca.crt" contains the CA certificates to trust instead of those of the system.
+	// secretRef names a Secret in the simulation's namespace with the credentials for url: a bearer token under
+	// "token", or "username" and "password". The optional key "ca.crt" replaces the CA certificates of the system.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }
@@ -567,17 +550,16 @@ type SummaryAPISpec struct {
 // +kubebuilder:validation:XValidation:rule="self.replicas == 1 || has(self.database)",message="several replicas need a database that they share: set database.secretRef, or set replicas to 1",fieldPath=".replicas"
 // +kubebuilder:validation:XValidation:rule="!has(self.database) || string(self.storage.size) == '2Gi' && !has(self.storage.storageClassName)",message="cannot be set together with the field database, because the summaries are stored in PostgreSQL, not on a volume: remove storage, or remove database",fieldPath=".storage"
 type ManagedSummaryAPI struct {
-	// replicas is the number of pods, from 1 to 16. More than one pod requires database, and keeps the summary API
-	// available when a pod or a node fails. Each pod opens several connections to the database.
+	// replicas is the number of pods, from 1 to 16. More than one requires database, keeps the API available during
+	// failures, and opens more database connections.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=16
 	// +default=1
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// database is the PostgreSQL database that stores the summaries. If it is omitted, they are stored in SQLite on the
-	// volume that the field storage describes. The field database cannot be added or removed later, because the verdict
-	// would count the summaries stored so far as missing.
+	// database is the PostgreSQL database for the summaries, instead of SQLite on a volume. It cannot be added or
+	// removed later, because the verdict would count stored summaries as missing.
 	// +optional
 	Database *SummaryDatabase `json:"database,omitempty"`
 
@@ -603,27 +585,24 @@ type ManagedSummaryAPI struct {
 
 // SummaryDatabase is the PostgreSQL database in which a managed summary API stores the summaries.
 type SummaryDatabase struct {
-	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a
-	// PostgreSQL database. Its keys are those of the Service Binding specification: uri, or host, port, database,
-	// username and password. The Secret that CloudNativePG creates with the suffix -app also works. The keys ca.crt
-	// (for TLS), and tls.crt and tls.key (for a client certificate) are optional. Running pods use a changed Secret
-	// without a restart. The summaries stay in the database when the simulation is deleted. Do not select another
-	// database later, because the verdict would count the summaries stored so far as missing.
+	// secretRef names a Secret in the simulation's namespace with the keys of the Service Binding specification: uri,
+	// or host, port, database, username and password. The -app Secret of CloudNativePG works, too. Optional keys are
+	// ca.crt for TLS, and tls.crt and tls.key for a client certificate. Running pods use a changed Secret. The
+	// summaries outlive the simulation. Do not select another database later, because the verdict would count the
+	// stored summaries as missing.
 	// +required
 	SecretRef SecretReference `json:"secretRef,omitzero"`
 }
 
-// TLSSpec enables TLS for a managed server, or for the generators and processors. With TLS, these components accept only
-// TLS connections, on the same ports as without TLS. If secretName is omitted, the operator creates the certificate and
-// renews it.
+// TLSSpec enables TLS for a managed server, or for the generators and processors. They then accept only TLS
+// connections, on the same ports.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.secretName) || !format.dns1123Subdomain().validate(self.secretName).hasValue()",message="must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as \"my-secret\"",fieldPath=".secretName"
 type TLSSpec struct {
-	// secretName names a Secret in the simulation's namespace with the keys tls.crt (the certificate), tls.key (its
-	// private key) and ca.crt (the CA certificates that clients trust). The certificate must be valid for the host name
-	// of the server's Service. An annotation of the Secret must allow the simulation to use it. A changed Secret takes
-	// effect without a restart. If secretName is omitted, the operator creates the certificate, and renews it before
-	// it expires.
+	// secretName names a Secret in the simulation's namespace with the keys tls.crt, tls.key and ca.crt (the CA
+	// certificates that clients trust). The certificate must be valid for the host name of the server's Service, and
+	// an annotation of the Secret must permit its use. A changed Secret takes effect without a restart. If secretName
+	// is omitted, the operator creates and renews the certificate.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
@@ -634,9 +613,8 @@ type TLSSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.storageClassName) || !format.dns1123Subdomain().validate(self.storageClassName).hasValue()",message="must be the name of a StorageClass: at most 253 characters of a-z, 0-9, '-' and '.', such as \"standard\"",fieldPath=".storageClassName"
 type StorageSpec struct {
-	// size is the size of the volume, such as 2Gi. It can be increased if the storage class allows that: existing
-	// volumes grow, and no pod restarts. A smaller size has no effect on existing volumes. With "0", the data is in the
-	// pod's ephemeral storage, and is lost when the pod is deleted or replaced. For Redis, this includes the simulation's
+	// size is the size of the volume, such as 2Gi. It can be increased without a restart if the storage class allows
+	// that; a smaller size has no effect. With "0", the data is lost with the pod; for Redis, this includes the
 	// ledger. The size cannot be changed from or to "0".
 	// +kubebuilder:validation:XValidation:rule="!string(self).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$') || string(self).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$')",message="must be a quantity of bytes such as \"2Gi\", or \"0\" for ephemeral storage"
 	// +default="2Gi"
@@ -701,21 +679,21 @@ type MonitoringSpec struct {
 	// +optional
 	Labels map[string]LabelValue `json:"labels,omitempty"`
 
-	// rules says whether to create a PrometheusRule with recording rules and alerts. With Auto, the operator creates
-	// it as soon as the PrometheusRule CRD is installed. With Disabled, it creates none.
+	// rules says whether to create a PrometheusRule with recording rules and alerts: with Auto, once the
+	// PrometheusRule CRD is installed; with Disabled, never.
 	// +default="Auto"
 	// +optional
 	Rules MonitoringMode `json:"rules,omitempty"`
 
-	// dashboards says whether to create a ConfigMap with a Grafana dashboard, labelled for Grafana's sidecar. With
-	// Auto, the operator creates it if the Prometheus Operator is installed. With Disabled, it creates none.
+	// dashboards says whether to create a ConfigMap with a Grafana dashboard, labelled for Grafana's sidecar: with
+	// Auto, if the Prometheus Operator is installed; with Disabled, never.
 	// +default="Auto"
 	// +optional
 	Dashboards MonitoringMode `json:"dashboards,omitempty"`
 
-	// tls makes generators and processors serve their metrics only over TLS. If secretName is set, the certificate must be
-	// valid for the host names of three Services: NAME-entry, NAME-exit and NAME-processor. To encrypt the metrics of a
-	// managed server, set tls of that server. Adding or removing tls restarts the generators and the processors.
+	// tls makes generators and processors serve metrics only over TLS; adding or removing it restarts them. A
+	// certificate in secretName must be valid for the Services NAME-entry, NAME-exit and NAME-processor. Managed
+	// servers have their own field tls.
 	// +optional
 	TLS *TLSSpec `json:"tls,omitempty"`
 }
@@ -744,10 +722,9 @@ type ObjectivesSpec struct {
 	// +optional
 	UnderFaults PhaseObjectivesSpec `json:"underFaults,omitzero"`
 
-	// maxRecovery is the maximum time that the simulation may take to recover from a fault, as a Go duration such as
-	// "30s". The time starts when a Pause or Isolate ends, or when a Kill, Restart or Evict is injected, because
-	// starting again is part of the recovery. It ends once latency and backlog are as before the fault and remain so
-	// for 5 s. If maxRecovery is omitted, recovery may take any time.
+	// maxRecovery is the maximum time to recover from a fault, such as "30s"; if omitted, recovery may take any time.
+	// The time starts when a Pause or Isolate ends, or a Kill, Restart or Evict is injected. It ends once latency and
+	// backlog are as before the fault and remain so for 5 s.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxRecovery *Duration `json:"maxRecovery,omitempty"`
@@ -784,19 +761,16 @@ type PhaseObjectivesSpec struct {
 	// +optional
 	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
 
-	// maxLag is the maximum time that a generator may be behind its schedule, as a Go duration such as "5s". Time in
-	// which events are due but no generator runs also counts as lag. So does the time in which a generator does not
-	// publish because 1024 events of a queue are unconfirmed. An event that was published on time adds no lag, however
-	// long RabbitMQ takes to confirm it.
+	// maxLag is the maximum time that a generator may be behind its schedule, such as "5s". Lag includes time in which
+	// events are due but no generator runs, or a generator waits because 1024 events of a queue are unconfirmed. Late
+	// confirmations of events that were published on time add no lag.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxLag *Duration `json:"maxLag,omitempty"`
 
-	// minAchievedPercent is the minimum percentage of due events that must be published. It applies to entries and
-	// exits separately. An exit that finds no available plate counts as due, but not as published. The same
-	// applies to an event that is due while no generator runs. An event counts as published once the RabbitMQ client of
-	// its generator has accepted it, even if RabbitMQ does not respond. The client accepts up to 1024 unconfirmed events
-	// per queue.
+	// minAchievedPercent is the minimum percentage of due events that must be published, for entries and exits
+	// separately. Exits without an available plate, and events due while no generator runs, are not published. An
+	// event is published once the generator's RabbitMQ client accepts it: up to 1024 unconfirmed events per queue.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional

@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// A Quantity stores its text instead of a resource.Quantity, so that every JSON value can be decoded. One stored
-// object with an invalid quantity must not prevent the operator from listing the other objects.
+// A Quantity stores text, so that every JSON value can be decoded: one stored object with an invalid quantity must not
+// prevent the operator from listing the others.
 
 // Quantity is a number with an optional unit, such as 2, "500m" or "2Gi". It has no sign.
 //
@@ -27,9 +27,8 @@ type Quantity string
 const (
 	// QuantityPattern is the regular expression for a Quantity.
 	QuantityPattern = `^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$`
-	// WholeQuantityPattern is the regular expression for a Quantity that must be an integer, such as a number of bytes.
-	// It permits decimals before a suffix, because 1.5k is an integer. Kubernetes rounds up fractions of a byte, as in
-	// 1.333Ki.
+	// WholeQuantityPattern matches an integer Quantity, such as a number of bytes. Decimals may precede a suffix: 1.5k
+	// is an integer, and Kubernetes rounds up 1.333Ki bytes.
 	WholeQuantityPattern = `^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$`
 	// HugePagesPattern is the regular expression for the name of a resource that consists of huge pages.
 	HugePagesPattern = `^hugepages-[1-9][0-9]{0,3}[KMG]i$`
@@ -114,7 +113,7 @@ type ResourceRequirements struct {
 	Limits ResourceList `json:"limits,omitempty"`
 
 	// requests are the amounts that the scheduler reserves for the container, such as {"cpu": "500m"}. If a resource
-	// has a limit but no request, the request equals the limit.
+	// has only a limit, the request equals the limit.
 	// +optional
 	Requests ResourceList `json:"requests,omitempty"`
 }

@@ -12,9 +12,9 @@ type ParkingSimulationStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are the conditions of the simulation. Ready, Reconciling and Stalled summarize the others:
-	// BrokerReady, StoreReady, SummaryAPIReady, WorkloadsReady, MonitoringReady, LedgerReadable, Complete and
-	// ObjectivesMet. If something is wrong, the message says what to do.
+	// conditions describe the simulation. Ready, Reconciling and Stalled summarize BrokerReady, StoreReady,
+	// SummaryAPIReady, WorkloadsReady, MonitoringReady, LedgerReadable, Complete and ObjectivesMet. If something is
+	// wrong, the message says what to do.
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=map
 	// +listMapKey=type
@@ -40,8 +40,8 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// targetRates are the rates at which the generators should publish now, whether or not they keep up. They are 0 while
-	// no generator publishes: before the start, while the simulation is suspended or has no generators, and after its end.
+	// targetRates are the rates that the schedules demand now, even if generators fall behind. The rates are 0 while no
+	// generator publishes, for example during a suspension.
 	// +optional
 	TargetRates *TargetRates `json:"targetRates,omitempty"`
 
@@ -49,16 +49,15 @@ type ParkingSimulationStatus struct {
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
-	// runSettings contains the fields of the spec that determine the run, such as "entry.rate", each with its value. A
-	// digest replaces a long value, because the operator only needs to detect changes. The operator keeps
-	// runSettings up to date until completionTime. After that, changes of these fields in the spec have no effect.
+	// runSettings contains the fields of the spec that determine the run, such as "entry.rate", with their values or,
+	// if long, digests. After completionTime, it is final, and edits of these fields have no effect.
 	// +kubebuilder:validation:MaxProperties=32
 	// +optional
 	RunSettings map[string]string `json:"runSettings,omitempty"`
 
-	// scheduleChangeTime is when the schedule last changed while the simulation ran, for example because of a new rate
-	// or a suspension. If it is set, the verdict does not compare the published events with the schedule. It equals
-	// startTime if the simulation was started by an earlier version of the operator, which did not record changes.
+	// scheduleChangeTime is when an edit last changed the schedule of the running simulation. If it is set, the verdict
+	// does not check the schedule. It equals startTime if the operator version that started the simulation recorded no
+	// changes.
 	// +optional
 	ScheduleChangeTime *metav1.Time `json:"scheduleChangeTime,omitempty"`
 
@@ -158,8 +157,7 @@ type FaultsStatus struct {
 	Results []FaultResult `json:"results,omitempty"`
 
 	// worst is the occurrence with the worst outcome. From worst to best, the outcomes are NotInjected, NotRecovered,
-	// Aborted, Recovered, and outcomes that are not final. If several occurrences have the same outcome, worst is the
-	// one with the longest recovery.
+	// Aborted, Recovered, and any that is not final. Among equals, it has the longest recovery.
 	// +optional
 	Worst *FaultStatus `json:"worst,omitempty"`
 
@@ -257,23 +255,21 @@ type FaultStatus struct {
 	// +optional
 	HealedTime *metav1.Time `json:"healedTime,omitempty"`
 
-	// recovery is the time until latency and backlog were as before the fault, as a Go duration. It starts at healedTime
-	// for Pause and Isolate, and at injectedTime for the other actions. It does not include the time in which other
-	// faults were in effect. It is absent if the simulation did not recover.
+	// recovery is the time until latency and backlog were as before the fault, without the time of other faults. It
+	// starts at healedTime for Pause and Isolate, otherwise at injectedTime. It is absent if the simulation did not
+	// recover.
 	// +optional
 	Recovery *Duration `json:"recovery,omitempty"`
 
 	// peakLag is the longest lag of a generator behind its schedule, as a Go duration. The fields from peakLag to
-	// duplicatesSuppressed cover the time from the injection to the recovery, or to the end of the simulation if it did
-	// not recover. They are absent if the fault did not take effect. If the times of two faults overlap, both faults
-	// count what happened in the overlap.
+	// duplicatesSuppressed cover the time from the injection to the recovery, or to the end of the simulation. They
+	// are absent if the fault did not take effect. Overlapping faults both count the overlap.
 	// +optional
 	PeakLag *Duration `json:"peakLag,omitempty"`
 
-	// peakBacklog is the largest number of events that waited at one time. It is the larger of two numbers: the
-	// messages that were ready in the queues or waited for a retry; and the events that had not taken effect about a
-	// second after they were due. Events that wait in a generator or a processor are only in the second number.
-	// It is absent if it was not measured.
+	// peakBacklog is the largest number of waiting events, or absent if it was not measured. It is the larger of two
+	// counts: messages that were ready in the queues or waited for a retry, and events that had not taken effect a
+	// second after they were due, including those in generators and processors.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	PeakBacklog *int64 `json:"peakBacklog,omitempty"`
@@ -293,9 +289,8 @@ type FaultStatus struct {
 	// +optional
 	DuplicatesSuppressed *int64 `json:"duplicatesSuppressed,omitempty"`
 
-	// lost is 0 if no event was lost in the whole simulation. It is absent until that is known. It is also absent if
-	// events were lost, because it is unknown which fault caused the loss. status.ledger.lost is the number of lost
-	// events.
+	// lost is 0 once it is known that the whole simulation lost no event. It stays absent if events were lost, because
+	// it is unknown which fault lost them; status.ledger.lost counts them.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Lost *int64 `json:"lost,omitempty"`
@@ -337,9 +332,8 @@ type LatencyStatus struct {
 	// +optional
 	EndToEnd *LatencySummary `json:"endToEnd,omitempty"`
 
-	// unmeasured is the number of events that took effect but are missing from endToEnd, because their processor was
-	// killed before it stored its latest measurements, or because they seemed to take effect more than 1 s before they
-	// were due, according to the clocks of two machines.
+	// unmeasured is the number of events that took effect but are missing from endToEnd: their processor was killed
+	// before it stored them, or clock differences made them seem more than 1 s early.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Unmeasured int64 `json:"unmeasured,omitempty"`
@@ -394,8 +388,8 @@ const (
 	ConditionObjectivesMet = "ObjectivesMet"
 )
 
-// LedgerStatus has the counters of a simulation's events. The verdict compares counters from independent sources: for
-// example, generators count confirmed events, and the store counts events that take effect.
+// LedgerStatus has the counters of a simulation's events. They come from independent sources, which the verdict
+// compares: generators count confirmed events, the store counts events that take effect.
 type LedgerStatus struct {
 	// observedTime is when the operator read the ledger.
 	// +optional
@@ -462,8 +456,8 @@ type LedgerStatus struct {
 	// +required
 	Indeterminate int64 `json:"indeterminate"`
 
-	// lost is the number of confirmed events that had not taken effect when the queues were empty. It is absent until
-	// the simulation is complete. It stays absent if the queues were not empty when the drain timeout expired.
+	// lost is the number of confirmed events that had not taken effect when the queues were empty. It is absent before
+	// completion, and if the drain timeout expired first.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Lost *int64 `json:"lost,omitempty"`

@@ -42,8 +42,8 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, "rabbitmq", "redis")
 }
 
-// openAdapters opens the adapters for RabbitMQ and Redis. If the plan refers to no RabbitMQ server, the broker is in
-// memory. If the plan refers to no Redis server, the store is in memory. openAdapters does not connect to servers.
+// openAdapters opens the broker and the store, without connecting to servers. Each of them works in memory if the plan
+// refers to no server for it.
 func openAdapters(p *plan.Plan, o wiring.Options, f serverFlags) (adapters, error) {
 	return openNamedAdapters(p, o, f.rabbitmqSource(), f.redisSource())
 }
@@ -75,8 +75,7 @@ func (a adapters) readyChecks() []httpserver.Check {
 	}
 }
 
-// connect checks that RabbitMQ and Redis respond. If a server does not respond, the error names the flag or the field
-// that selects this server, and says what the user can do.
+// connect checks that RabbitMQ and Redis respond. Its error names the flag or field that selects the failed server.
 func (a adapters) connect(ctx context.Context) error {
 	return errors.Join(both(
 		func() error { return a.reachBroker(ctx) },
@@ -113,15 +112,12 @@ func (a adapters) reachStore(ctx context.Context) error {
 	return nil
 }
 
-// requireConnection connects to the servers with the method connect. A failure counts as invalid input of the user,
-// unless a server is reachable but cannot serve requests at the moment.
 func (a adapters) requireConnection(ctx context.Context) error {
 	return badInputUnlessNotReady(a.connect(ctx))
 }
 
-// checkStore checks that the store permits all commands that a simulation needs. If a permission is missing, the
-// error is marked as bad input. If the server cannot execute commands for another reason, for example because its
-// memory is full, the error is not marked.
+// checkStore checks that the store permits all commands that a simulation needs. A missing permission is bad input, but
+// full memory is not.
 func (a adapters) checkStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -154,9 +150,8 @@ func (a adapters) checkUnused(ctx context.Context, simulation string) error {
 	return nil
 }
 
-// reserve reserves the name of the simulation in the store. If two processes start at the same time with the same
-// name, only one of them gets the reservation. The reservation is one of the simulation's keys, so purging the
-// simulation removes it.
+// reserve makes sure that only one of several processes that start at the same time gets the simulation's name. Purging
+// the simulation removes the reservation.
 func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -167,9 +162,8 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	return err
 }
 
-// removeQueues deletes the simulation's queues, unless the broker is in memory. If the queues belong to another
-// simulation of the same name, removeQueues keeps the queues and returns an error. If the adapters were opened with a
-// plan that has no owner, removeQueues deletes the queues of every simulation with this name.
+// removeQueues deletes the simulation's queues. It keeps the queues of any other owner and returns an error, unless the
+// plan has no owner.
 func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	if a.broker.InMemory() {
 		return nil
@@ -178,8 +172,8 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-// removeKeys deletes the simulation's keys, unless the store is in memory. If the keys belong to another simulation of
-// the same name, removeKeys keeps the keys and returns an error.
+// removeKeys deletes the simulation's keys. It keeps the keys of any other owner and returns an error, unless the plan
+// has no owner.
 func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil

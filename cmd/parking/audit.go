@@ -244,8 +244,8 @@ func observe(ctx context.Context, a adapters) (observation, error) {
 	if err != nil {
 		return observation{}, err
 	}
-	// While summaries wait for the summary API, processors hold an unknown number of unacknowledged events. So an
-	// outstanding event may be held by a processor, and is not necessarily lost.
+	// While summaries wait for the summary API, processors hold unacknowledged events, so an outstanding event is not
+	// necessarily lost.
 	return observation{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
 }
 

@@ -77,8 +77,8 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	terminate(ctx, t, append(s.Generators(), append(s.Processors, s.Summaries)...)...)
 }
 
-// The store does not contain the injected faults or the start time of the schedules, so the audit cannot make the
-// checks that need this data. If the audit did not name these checks, they would seem to have passed.
+// The store does not contain the injected faults or the start time of the schedules. An audit that omitted the affected
+// checks would suggest that they passed.
 func TestAudit_ManifestWithFaults_NamesTheChecksThatTheAuditCannotMake(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)

@@ -14,18 +14,15 @@ const (
 	keyFile         = "tls.key"
 )
 
-// servedCertificate is the certificate of a server. It reads the files in a directory again for each connection, because
-// certificates are renewed. While the files are invalid, it keeps the last valid certificate. Otherwise liveness probes,
-// which use TLS, would fail, and the kubelet would restart the container again and again.
+// servedCertificate reads its files again for each connection, because certificates are renewed. While the files are
+// invalid, the last valid certificate keeps liveness probes successful.
 type servedCertificate struct {
 	dir string
 	log *slog.Logger
 
-	mu sync.Mutex
-	// The field valid is the last valid certificate. The field failure is the error that was logged last, and "" while
-	// the files are valid.
-	valid   *tls.Certificate
-	failure string
+	mu      sync.Mutex
+	valid   *tls.Certificate // the last valid certificate
+	failure string           // the error that was logged last; "" while the files are valid
 }
 
 // openCertificate reads the certificate in a directory. It returns an error if the files are invalid.

@@ -70,8 +70,8 @@ const (
 	completionName = "kubectl_complete-parking"
 )
 
-// rootFor returns the root command of the kubectl plugin if the binary has the plugin's name and this build contains
-// the plugin. Otherwise it returns the root command of parking.
+// rootFor returns the root command for the name of the binary. A build without the plugin always has the root command
+// of parking.
 func (c *cli) rootFor() *cobra.Command {
 	if c.isPlugin() {
 		if plugin := c.pluginCommand(); plugin != nil {
@@ -166,8 +166,7 @@ func (e *runError) Unwrap() error { return e.err }
 // errVerdict is the error of a command that has already printed the verdict FAIL. It makes the exit code 1.
 var errVerdict = errors.New("the verdict is FAIL")
 
-// badInput marks an error that the user can fix, such as an invalid flag or a missing permission. It returns nil if err
-// is nil. It does not mark an error that too many open files cause, because the input may be correct.
+// badInput marks an error that the user can fix, unless its cause is too many open files. It returns nil for nil.
 func badInput(err error) error {
 	if err == nil {
 		return nil
@@ -175,9 +174,8 @@ func badInput(err error) error {
 	return &runError{err: err, badInput: binding.ExplainFiles(err) == ""}
 }
 
-// badInputUnlessNotReady marks an error of a server, a file or an API as bad input, because the user has named the
-// server, file or API. If the error matches ErrNotReady of package broker, store or summary, the name and the
-// credentials are correct. In this case, badInputUnlessNotReady does not mark the error.
+// badInputUnlessNotReady marks an error as bad input, because the user has selected what failed. It does not mark
+// ErrNotReady, which can occur with correct input.
 func badInputUnlessNotReady(err error) error {
 	for _, notReady := range []error{broker.ErrNotReady, store.ErrNotReady, summary.ErrNotReady} {
 		if errors.Is(err, notReady) {
@@ -187,11 +185,10 @@ func badInputUnlessNotReady(err error) error {
 	return badInput(err)
 }
 
-// listenError adds a remedy to an error of an HTTP listener, and marks the error as bad input. If the process has too
-// many open files, listenError replaces the given remedy, because choosing another address would not help.
+// listenError marks an error of an HTTP listener as bad input, and adds a remedy.
 func listenError(err error, remedy string) error {
 	if files := binding.ExplainFiles(err); files != "" {
-		remedy = files
+		remedy = files // too many files are open, so choosing another address would not help
 	}
 	return badInput(fmt.Errorf("%w; %s", err, remedy))
 }
@@ -209,8 +206,8 @@ func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) erro
 	}
 }
 
-// interruptible calls f and returns its result. If ctx ends first, interruptible returns the error of ctx at once, and
-// f continues in the background. Use interruptible for work that cannot be canceled, such as reading stdin.
+// interruptible calls f for work that cannot be canceled, such as reading stdin. If ctx ends first, interruptible
+// returns at once, and f continues in the background.
 func interruptible[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -144,8 +144,8 @@ func valueRows(what string, all []report.Values) [][]string {
 	return rows
 }
 
-// aligned renders rows as aligned columns. The first column, and all columns from the index textFrom on, contain text
-// and are aligned to the left. The columns between them contain numbers and are aligned to the right.
+// aligned renders rows as columns. Counted from 0, columns 1 to textFrom-1 contain numbers and are aligned to the
+// right; the others contain text.
 func aligned(rows [][]string, textFrom int) []string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {

@@ -7,8 +7,8 @@ import (
 )
 
 // The program that "make demo" builds must not contain the client libraries of Kubernetes, RabbitMQ, Redis and
-// databases, because they would make the first build slow.
-func TestDemoBuild_Dependencies_ContainNoClientsOfServers(t *testing.T) {
+// databases, because these libraries would make the first build slow.
+func TestDemoBuild_Dependencies_ContainNoClientLibraries(t *testing.T) {
 	t.Parallel()
 	const tags = "nooperator,noservers" // the build tags of the Makefile target "demo"
 	output, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", tags, ".").Output()

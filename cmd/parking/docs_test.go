@@ -92,8 +92,7 @@ func (s *recordingRegistry) Register(c prometheus.Collector) error {
 	return s.Registry.Register(c)
 }
 
-// families returns the metrics of this project by name. It fails the test if a metric has no series, because only a
-// series shows the labels of a metric.
+// families returns the metrics of this project by name. Each metric needs a series, because only a series shows labels.
 func (s *recordingRegistry) families(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 	gathered, err := s.Gather()
@@ -153,8 +152,8 @@ func TestDocs_ListEveryMetric(t *testing.T) {
 	checkSection(t, "../../docs/metrics.md", "metrics", strings.Join(lines, ""))
 }
 
-// operatorMetrics returns the rows that the documentation must have for the metrics that the operator exports per
-// simulation. These metrics have no series in this test, so operatorMetrics reads their descriptions instead.
+// operatorMetrics returns the expected rows for the metrics that the operator exports per simulation. These metrics
+// have no series in this test, so operatorMetrics reads their descriptions instead.
 func operatorMetrics(t *testing.T) []string {
 	t.Helper()
 	descriptions := make(chan *prometheus.Desc, 100)

@@ -20,8 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// If a proxy answers in place of the API, or if the database is locked, the command line may be correct. So the command
-// must not exit with exitBadInput.
+// If a proxy answers in place of the API, or if the database is locked, the command line may still be correct.
 func TestCommands_DestinationOfSummariesIsNotReady_ExitWithFailure(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

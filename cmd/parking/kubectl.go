@@ -15,7 +15,7 @@ import (
 
 const pluginHelp = `Watch and control the ParkingSimulations of a Kubernetes cluster, with your own permissions.
 
-To install it as a kubectl plugin, link this binary into your PATH under the name
+To install the kubectl plugin, link this binary into your PATH under the name
 kubectl-parking. The second link adds shell completion:
 
   ln -s "$(command -v parking)" ~/bin/kubectl-parking

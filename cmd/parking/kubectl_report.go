@@ -129,8 +129,7 @@ func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 // simulation.
 func isReportFile(name string) bool { return strings.EqualFold(filepath.Ext(name), ".json") }
 
-// anyReport returns the report of a run. A name that ends in .json is the path of a recorded report. Any other name is
-// the name of a simulation in the cluster.
+// anyReport returns the report of a run, from a file or from the cluster.
 func anyReport(ctx context.Context, plugin *kubectl.Plugin, name string) (*report.Document, error) {
 	if !isReportFile(name) {
 		if strings.ContainsAny(name, `/\`) {

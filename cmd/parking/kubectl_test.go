@@ -122,8 +122,7 @@ func TestKubectl_CompletesCommandLines(t *testing.T) {
 	}
 }
 
-// users is an API server with four users. The user ann has the viewer role. The user ben has the viewer role and may
-// also forward ports. The user dan has the editor role. The user eve has no permissions.
+// users is an API server with the users ann, ben, dan and eve. See newUsers for their roles; eve has no permissions.
 type users struct {
 	*apiserver.Cluster
 
@@ -464,9 +463,8 @@ func rowsByNamespace(table string) map[string]string {
 	return rows
 }
 
-// startWatch starts a plugin command that watches the cluster until it is canceled. It returns two functions. The
-// function await waits for a line with the given words. The function rest waits until the command has ended, and
-// returns the rest of its output.
+// startWatch starts a plugin command. The function await waits for a line with the given words. The function rest waits
+// for the end of the command and returns its remaining output.
 func (u *users) startWatch(t *testing.T, user, line string) (await func(words ...string), rest func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

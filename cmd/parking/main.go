@@ -1,9 +1,10 @@
-// Command parking runs parking simulations, or single components of a simulation. It also audits the ledger of a
-// simulation, and removes a simulation's queues and keys from servers.
+// Command parking runs parking simulations, audits their ledgers, and purges their queues and keys.
 //
-// The exit code is 0 for success or the verdict PASS, 1 for a failure or the verdict FAIL, and 2 for invalid input.
-// One line on stderr explains what is invalid. If a signal ends a process before its work is complete, the exit code
-// is 128 plus the signal number.
+// The exit code is:
+//   - 0: success, or the verdict PASS
+//   - 1: failure, or the verdict FAIL
+//   - 2: invalid input, which one line on stderr explains
+//   - 128 plus the signal number: a signal ended the process before its work was complete
 package main
 
 import (
@@ -31,8 +32,8 @@ func main() {
 	os.Exit(code)
 }
 
-// untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP cancels. The cause of the cancellation is a
-// signalError. A second signal calls beforeExit and then ends the process immediately.
+// untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP cancels with a signalError as the cause. A
+// second signal ends the process at once.
 func untilSignal(parent context.Context, beforeExit func()) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)

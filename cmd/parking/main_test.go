@@ -20,8 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// asParking is an environment variable. If it is set, the test binary behaves like the program parking. This allows
-// tests to run the program in a separate process, with the race detector if it is enabled.
+// asParking is an environment variable that makes the test binary run the program parking. Unlike a separate build, the
+// test binary may contain the race detector.
 const asParking = "PARKING_TEST_AS_PARKING"
 
 // freeFiles is an environment variable. If it is set, the program has only this number of free file descriptors.
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(asParking, "1"); err != nil { // the child processes of the tests inherit this environment variable
 		panic(err)
 	}
-	// Under nohup, this process and its child processes ignore SIGHUP. If this process catches SIGHUP, its child
+	// Under nohup, the child processes would ignore SIGHUP as this process does. Catch SIGHUP, so that the child
 	// processes start with the default action.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	servers.Main(apiserver.NewTests(m))

@@ -178,9 +178,8 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	return mgr.Start(ctx)
 }
 
-// saveMemory makes garbage collection run three times as often as by default. This saves memory at startup, when
-// garbage would otherwise double the memory for the caches. After startup, the operator has little work, so the
-// additional CPU time is small.
+// saveMemory makes garbage collection run three times as often, because garbage would otherwise double the memory at
+// startup. Later, the additional CPU time is small.
 func (c *cli) saveMemory() {
 	const percent = 33
 	if c.getenv("GOGC") == "" {
@@ -191,30 +190,25 @@ func (c *cli) saveMemory() {
 // leaderElectionID is the name of the Lease for leader election.
 const leaderElectionID = "operator.simulation.parking.dev"
 
-// These are the times for leader election.
-//
-// A leader exits if it cannot renew its Lease within renewDeadline. This time must be long enough for the API server
-// to restart or to recover from an overload.
-//
-// When a leader stops normally, it releases its Lease at once. If the leader cannot release the Lease, for example
-// because its node fails, another replica waits for leaseDuration before it takes the Lease.
 const (
+	// After leaseDuration, another replica takes the Lease of a leader that could not release it, for example because
+	// its node failed.
 	leaseDuration = 60 * time.Second
+	// A leader exits if it cannot renew its Lease within renewDeadline. The API server needs this time to restart or to
+	// recover from an overload.
 	renewDeadline = 45 * time.Second
 	retryPeriod   = 5 * time.Second
 )
 
-// podLock returns a lock for leader election whose identity is the name of the pod. So an operator that restarts after
-// a crash still holds its Lease. Two processes never use the same identity, because a container restarts only after its
-// process has ended.
-//
-// podLock returns nil if leader election is disabled. It also returns nil if the name of the pod or the namespace of
-// the Lease is unknown; the manager then uses a random identity.
+// podLock returns a lock for leader election, or nil if leader election is disabled. It also returns nil without a pod
+// name or namespace; the manager then uses a random identity.
 func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.Interface, error) {
 	namespace := cmp.Or(f.leaderNamespace, f.namespace)
 	if !f.leaderElect || pod == "" || namespace == "" {
 		return nil, nil
 	}
+	// The pod's name as identity keeps the Lease across a crash. Two processes never share this name, because a
+	// container restarts only after its process has ended.
 	return resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, namespace, leaderElectionID,
 		resourcelock.ResourceLockConfig{Identity: pod}, rest.AddUserAgent(config, "leader-election"), renewDeadline)
 }

@@ -4,8 +4,8 @@ package main
 
 import "github.com/spf13/cobra"
 
-// operatorCommands returns no commands, because this file is compiled only into builds without the operator. These
-// builds take much less time, because they do not compile the Kubernetes libraries.
+// operatorCommands returns no commands, because builds without the operator omit the Kubernetes libraries to compile
+// faster.
 func (c *cli) operatorCommands() []*cobra.Command { return nil }
 
 // pluginCommand returns nil, because builds without the operator do not contain the kubectl plugin.

@@ -74,8 +74,7 @@ func (l *lot) startOperator(args ...string) {
 	l.process(l.log, []string{"KUBECONFIG=" + file(l.T, "kubeconfig", string(l.KubeConfig))}, args...)
 }
 
-// process starts a command in a separate process. The returned function stops the process. If the test does not call
-// this function, the process is stopped when the test ends. The exit code must be 0.
+// process starts a command in a separate process, which ends at the latest when the test ends. Its exit code must be 0.
 func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 	l.T.Helper()
 	output, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -129,9 +128,8 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 	return l.Pod(sim, c, func(s *corev1.PodStatus) { s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}} })
 }
 
-// mountPlan does what a kubelet does for a mounted ConfigMap: it copies the simulation's plan to a file, and updates
-// the file until the test ends. It returns the path of the file. The function edit can change the plan before each
-// write, for example to replace the addresses of servers.
+// mountPlan mirrors the simulation's plan in a file, as a kubelet does for a mounted ConfigMap. The function edit
+// changes each version first, for example the addresses of servers.
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""

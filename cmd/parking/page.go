@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// ownHosts returns the names by which clients may address the server of the command simulate, in addition to localhost
-// and IP addresses. They are the host in the --http address and the host name of the machine.
+// ownHosts returns the names, besides localhost and IP addresses, by which clients may address the server of the
+// command simulate.
 func ownHosts(address string) []string {
 	var hosts []string
 	if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
@@ -34,8 +34,7 @@ func pageURL(address string) string {
 	return "http://" + address + "/"
 }
 
-// openPage opens a URL in the user's browser. If it fails, it writes a warning to w. The warning contains the URL,
-// so that the user can open the page.
+// openPage opens a URL in the user's browser, or writes a warning with the URL to w.
 func openPage(ctx context.Context, w io.Writer, url string) {
 	command := browserCommand(runtime.GOOS, url)
 	if err := exec.CommandContext(ctx, command[0], command[1:]...).Run(); err != nil && ctx.Err() == nil {

@@ -110,8 +110,8 @@ func TestSimulate_HTTPFlag_ServesTheLivePage(t *testing.T) {
 	}
 }
 
-// rejectsOtherHosts checks that a server answers requests for its own host names only, so that a malicious web site
-// cannot use DNS rebinding to read or write at any path.
+// rejectsOtherHosts checks that a server answers only requests for its own host names, which prevents DNS rebinding by
+// malicious web sites.
 func rejectsOtherHosts(ctx context.Context, t *testing.T, address string, paths ...string) {
 	t.Helper()
 	for _, path := range paths {

@@ -160,8 +160,7 @@ const (
 // rateRange says which values the flag --rate accepts.
 func rateRange() string { return fmt.Sprintf("must be from 1 to %d events per second", mostPlanned) }
 
-// check validates the flags. The parameter changed is a function that reports whether the user has set the flag with
-// the given name.
+// check validates the flags. The function changed reports whether the user has set the flag with the given name.
 func (f *planFlags) check(changed func(string) bool) error {
 	if err := f.checkSource(changed); err != nil {
 		return err
@@ -240,8 +239,8 @@ func (f *planFlags) readCosts() (*sizing.Costs, error) {
 	return costs, nil
 }
 
-// complete sets the fields of f.request that no flag sets directly. With the flag -f, it takes the rates and servers
-// from the manifest, and returns the manifest. Without -f, it takes them from other flags, and returns nil.
+// complete sets the fields of f.request that no flag sets directly. It returns the manifest of the flag -f, or nil
+// without -f.
 func (f *planFlags) complete(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
 	r := &f.request
 	r.Node.MemoryBytes = f.nodeMemory.bytes()
@@ -300,8 +299,8 @@ func (c *cli) printPlan(f *planFlags, checked bool, output planOutput) error {
 	return c.print(planTable(&output, checked, newTable(c.stdout)))
 }
 
-// planTable formats a plan as a table. If the parameter checked is true, the plan was made for a manifest, and the
-// table also lists the values of this manifest that are too small.
+// planTable formats a plan as a table. If checked is true, the table also lists the values of the manifest that are too
+// small.
 func planTable(output *planOutput, checked bool, t *table) []string {
 	r := output.Result
 	t.add("", "  "+t.palette.Head(planTitle(r)))

@@ -37,8 +37,8 @@ func requestOf(r *sizing.Request, sim *v1alpha1.ParkingSimulation, p *plan.Plan)
 	}
 }
 
-// peak returns the rates of entries and exits at the time at which their sum is highest. Rates change linearly, so the
-// sum is highest when the entries or the exits start, when a stage ends, or when the simulation ends.
+// peak returns the rates when their sum is highest. Rates change linearly, so the sum peaks when a schedule starts, a
+// stage ends, or the simulation ends.
 func peak(p *plan.Plan) (entries, exits int64) {
 	times := []time.Duration{0, p.ExitDelay()}
 	end := time.Duration(0)
@@ -63,10 +63,9 @@ func peak(p *plan.Plan) (entries, exits int64) {
 	return entries, exits
 }
 
-// shortage is a field of a manifest whose value is too small for the rates of the manifest. If one simulation cannot
-// reach the rates, a shortage whose Field is "simulations" says how many simulations are needed.
+// shortage is a field of a manifest whose value is too small for the rates of the manifest.
 type shortage struct {
-	Field string `json:"field"`
+	Field string `json:"field"` // "simulations" if one simulation cannot reach the rates
 	Has   string `json:"has"`
 	Needs string `json:"needs"`
 }
@@ -126,9 +125,7 @@ func serverShortages(field string, storage v1alpha1.StorageSpec, resources *v1al
 // notSet stands for a CPU or memory request that the manifest omits.
 const notSet = "not set"
 
-// resourceShortages compares the requests and the memory limit in a manifest with those that the pods of a component
-// need. If the manifest sets neither the request nor the limit of a resource, this is also a shortage, because the
-// operator's default suits only low rates.
+// resourceShortages returns the requests and limits in a manifest that are too low for the pods of a component.
 func resourceShortages(field string, r *v1alpha1.ResourceRequirements, p *sizing.Pods) []shortage {
 	var all []shortage
 	if r == nil {
@@ -147,7 +144,7 @@ func resourceShortages(field string, r *v1alpha1.ResourceRequirements, p *sizing
 			continue
 		}
 		if !set {
-			has = notSet
+			has = notSet // an omitted resource is a shortage, because the operator's default suits only low rates
 		}
 		all = append(all, shortage{field + "requests." + check.name, string(has), check.needs})
 	}
@@ -221,8 +218,8 @@ func part(total int64, simulations, index int) int32 {
 	return int32(share)
 }
 
-// setPods writes the planned pods of one component into a spec. For an external server or database, setPods writes a
-// reference to a Secret. The user must create this Secret.
+// setPods writes the planned pods of one component into a spec. For an external server or database, the spec refers to
+// a Secret that the user must create.
 func setPods(spec *v1alpha1.ParkingSimulationSpec, p *sizing.Pods, external sizing.External) {
 	replicas, resources := new(int32(p.Replicas)), resourcesOf(p)
 	storage := v1alpha1.StorageSpec{Size: new(v1alpha1.Quantity(memoryQuantity(p.DiskBytes)))}
@@ -271,8 +268,8 @@ func memoryLimit(p *sizing.Pods) int64 {
 	const mebibyte = 1 << 20
 	switch p.Component {
 	case sizing.RabbitMQ:
-		// RabbitMQ 4 blocks publishers when it uses about half of the memory limit, and earlier versions at about a
-		// third. A limit of four times the request keeps both thresholds above the request.
+		// RabbitMQ 4 blocks publishers at about half of the memory limit, and earlier versions at a third. Four times
+		// the request keeps both thresholds above the request.
 		return max(4*p.MemoryRequest, 1024*mebibyte)
 	case sizing.Redis:
 		// Redis gets no memory limit. Otherwise, the operator would set maxmemory to 70 % of the limit, and Redis would

@@ -57,9 +57,9 @@ func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 	return all
 }
 
-// 'parking plan -o manifest' must print valid manifests whose rates add up to the planned rate. 'parking plan -f' must
-// find no value too small in the first of these manifests.
-func TestPlanCommand_ManifestOutput_IsValidAndSufficesForItsRates(t *testing.T) {
+// The manifests must be valid, and their rates must add up to the planned rate. 'parking plan -f' must find no shortage
+// in the first manifest.
+func TestPlanCommand_ManifestOutput_IsValidAndSufficient(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 101, 9_999, 40_000, 1_000_000} {
 		for _, flags := range [][]string{nil, {"--rabbitmq-nodes", "3"}, {"--external-servers"}, {"--max-stay", "1m", "--duration", "90s", "--match-percent", "100"}} {
@@ -371,7 +371,7 @@ func readMeasured(t *testing.T, name string, into any) {
 	}
 }
 
-// checkTable returns a table of the predicted and the measured latencies and backlogs in the file check.json.
+// checkTable reads the file check.json. It returns a table of the predicted and the measured latencies and backlogs.
 func checkTable(t *testing.T) string {
 	t.Helper()
 	var check sizing.Check

@@ -51,13 +51,12 @@ func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w"
 
 func (s *planned) close() { s.adapters.close(s.log) }
 
-// recordTimeout is the maximum time that a stopping process spends on storing the last rows of its timeline, in
-// addition to the time until these rows are durable (plan.Durability.Latency).
+// recordTimeout limits how long a stopping process stores the last rows of its timeline, in addition to
+// plan.Durability.Latency.
 const recordTimeout = 2 * time.Second
 
-// record records the timeline of a component in the background. The returned function stop ends the recording. It waits
-// until the last row is stored, but at most for recordTimeout plus the latency of the plan's durability. The component
-// publishes events of the types in schedules. The timeline also shows when a server stopped or resumed responding.
+// record records a component's timeline, with outages of servers, until stop has stored the last row. The component
+// publishes events of the types in schedules.
 func (s *planned) record(
 	ctx context.Context, component string, totals timeline.Totals, schedules ...event.Type,
 ) (stop func()) {
@@ -90,8 +89,8 @@ func (s *planned) record(
 	}
 }
 
-// watch calls apply for each new version of the plan file until ctx ends or the caller calls the returned function
-// stop. The function apply is never called after stop has returned.
+// watch calls apply for each new version of the plan file until ctx ends. After stop has returned, apply is never
+// called.
 func (s *planned) watch(ctx context.Context, role plan.Role, apply func(*plan.Plan)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

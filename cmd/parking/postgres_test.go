@@ -59,7 +59,7 @@ func TestSummariesMigrate_CopiesAnSQLiteFileAndCanBeRepeated(t *testing.T) {
 
 // Wrong credentials and a wrong database name are bad input. A lack of free connections is a failure, because the input
 // may be correct.
-func TestSummariesMigrate_ServerRejectsConnection_ExitCodeTellsBadInputFromFailure(t *testing.T) {
+func TestSummariesMigrate_ServerRejectsConnection_ExitCodeDependsOnTheReason(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
 	uri, err := server.CreateDatabase(t.Context(), "limited")
@@ -118,11 +118,11 @@ func TestSummaries_PostgresIsSilent_IsNotReadyAndSaysWhy(t *testing.T) {
 	awaitUnready(ctx, t, address, silent.Addr().String()+"/d does not answer in time")
 }
 
-// newerSchema is an SQL statement that makes the schema look like that of a newer version of the program. isNewer is a
-// part of the error message about such a schema.
 const (
+	// newerSchema makes the schema look like that of a newer version of the program.
 	newerSchema = "INSERT INTO parking_schema_version (version_id, is_applied) VALUES (99, true)"
-	isNewer     = "the tables have schema version 99, but this version of parking supports versions up to"
+	// isNewer is part of the error about a newer schema.
+	isNewer = "the tables have schema version 99, but this version of parking supports versions up to"
 )
 
 // Each fault begins while the process runs. The readiness check must give its reason, because the operator copies this
@@ -132,8 +132,8 @@ func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
 	tests := []struct {
 		name string
-		// inject and repair are SQL statements that the superuser executes in the database of the tested process. The
-		// test replaces USER with the user name of the process, which is also the name of the database.
+		// inject and repair are SQL statements of the superuser. USER stands for the user name of the process, which is
+		// also the name of its database.
 		inject, repair []string
 		want           string
 	}{

@@ -102,12 +102,12 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 // pageInterval is the interval at which the live page is updated. It equals the interval of the timeline.
 const pageInterval = time.Second
 
-// pageConnections is the maximum number of open connections to the live page of a processor. It is low, because few
-// people watch the page and a pod has little memory.
+// pageConnections limits the open connections to a processor's live page. Few people watch the page, and a pod has
+// little memory.
 const pageConnections = 128
 
-// livePage listens on the given address. The returned function serves the live page there until ctx ends. If the
-// address is empty, livePage does not listen, and the returned function does nothing.
+// livePage listens on an address. The returned function serves the live page there until ctx ends. An empty address
+// disables the page.
 func (s *planned) livePage(ctx context.Context, address string, d live.Dependencies) (serve func(context.Context), err error) {
 	if address == "" {
 		return func(context.Context) {}, nil
@@ -126,8 +126,8 @@ func (s *planned) livePage(ctx context.Context, address string, d live.Dependenc
 	}, nil
 }
 
-// pollTimeout limits the duration of one poll of the queues. It is shorter than the polling interval of 1 s, so
-// that a poll ends before the next one is due.
+// pollTimeout limits a poll of the queues, so that the poll ends before the next one is due. The queues are polled
+// every second.
 const pollTimeout = 900 * time.Millisecond
 
 // polledQueues holds the queue depths from the latest poll, or nil if the poll failed.
@@ -156,9 +156,8 @@ func (q *polledQueues) gauges() timeline.Gauges {
 	return timeline.Gauges{Ready: &d.Ready, Retrying: &d.Retry, DeadLetters: &d.Dead}
 }
 
-// awaitStore sends requests to the store until the store responds or ctx ends. If a request fails, the adapter of
-// the store logs the outage. Without these requests, an idle processor would log an outage only when the first event
-// arrives.
+// awaitStore waits until the store responds or ctx ends. Its requests make the store adapter log an outage that an idle
+// processor would otherwise not notice.
 func awaitStore(ctx context.Context, s *wiring.Store) {
 	retries := backoff.Backoff{First: 100 * time.Millisecond, Last: time.Second}
 	for {

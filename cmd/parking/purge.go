@@ -102,10 +102,9 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 	return err
 }
 
-// purgeServers removes a simulation from both servers, or from one of them if the other does not respond. It returns
-// one line for each server from which the removal has succeeded. It removes the queues first, because a processor that
-// still receives messages would create keys again.
+// purgeServers removes a simulation from each server that responds, and returns a line for each removal.
 func purgeServers(ctx context.Context, a adapters, simulation string) (lines []string, err error) {
+	// Remove the queues first: a processor that still receives messages would create keys again.
 	queues, queuesErr := purgeQueues(ctx, a, simulation)
 	keys, keysErr := purgeKeys(ctx, a, simulation)
 	lines = slices.DeleteFunc([]string{queues, keys}, func(line string) bool { return line == "" })

@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// A user may pass the output of 'kubectl get -o yaml' to purge. If purge used the UID in this manifest as the owner,
-// purge would not remove the queues and keys of other simulations with the same name.
+// With the UID of a manifest from 'kubectl get -o yaml' as the owner, purge would keep the data of other simulations
+// with the same name.
 func TestPurge_ManifestFromCluster_IgnoresItsUID(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sim.yaml")
@@ -74,7 +74,8 @@ type recordingBroker struct {
 }
 
 func (b recordingBroker) Delete(context.Context) error {
-	// If keys were removed concurrently with queues, they would be gone after this pause, and the test would fail.
+	// If the keys were removed concurrently with the queues, no keys would be left after this pause, and the test would
+	// fail.
 	time.Sleep(time.Second)
 	*b.deletedFirst = !*b.keysPurged
 	return nil

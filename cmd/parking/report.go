@@ -100,8 +100,8 @@ func (f *formatFlag) values() []string {
 	return names
 }
 
-// chosen returns the format that the flag selects. If the user has not set the flag, the suffix of the output file
-// selects the format. If no allowed format has that suffix, chosen returns the default format.
+// chosen returns the format that the user has set or, otherwise, the format of the file's suffix. Without a suitable
+// suffix, chosen returns the default format.
 func (f *formatFlag) chosen(cmd *cobra.Command, file string) reportFormat {
 	format, err := formatOf(file)
 	if err != nil || cmd.Flags().Changed(outputFlag) || !slices.Contains(f.allowed, format) {

@@ -94,8 +94,8 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// closingTime is the part of the grace period that is reserved for closing connections. At most a fifth of the grace
-// period is reserved.
+// closingTime is the part of the grace period that is reserved for closing connections. If closingTime exceeds a fifth
+// of the grace period, only the fifth is reserved.
 const closingTime = 5 * time.Second
 
 // workTime is the time that a process has to finish its work after SIGTERM: the grace period minus the time that is
@@ -104,8 +104,8 @@ func (f *serviceFlags) workTime() time.Duration {
 	return f.grace.Duration - min(f.grace.Duration/5, closingTime)
 }
 
-// gcPercent lets the heap grow to five times the size of the live heap. The live heap is only a few megabytes. With
-// Go's default of 100, garbage collection takes a tenth of the CPU time at high event rates.
+// gcPercent replaces Go's default of 100, with which garbage collection takes a tenth of the CPU time at high event
+// rates. The live heap is only a few megabytes.
 const gcPercent = 400
 
 // setGCPercent applies gcPercent, unless the environment variable GOGC is set.
@@ -176,7 +176,7 @@ func withinGrace(ctx context.Context, grace flagvalue.Duration, work func(contex
 	}
 }
 
-// profiles returns the routes below /debug/pprof/. If the parameter enabled is false, profiles returns nil.
+// profiles returns the routes below /debug/pprof/, or nil if enabled is false.
 func profiles(enabled bool) []httpserver.Route {
 	if !enabled {
 		return nil

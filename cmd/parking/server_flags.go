@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// These flags select the servers. The environment variables are the defaults of the flags. All users of a machine
-// can read command lines, so passwords should be in the environment or in files instead.
+// These flags select the servers; the environment variables are their defaults. Passwords should not be in flags,
+// because all users of a machine can read command lines.
 const (
 	flagRabbitMQ       = "rabbitmq-uri"
 	flagRabbitMQSecret = "rabbitmq-secret"
@@ -66,8 +66,8 @@ func (l *uriList) Set(value string) error {
 // Type implements pflag.Value. It returns the type of the value. Help texts show the placeholder URI instead.
 func (l *uriList) Type() string { return "string" }
 
-// fromEnvironment reads a URI from its environment variable if the flag for the URI is not on the command line. A flag
-// with an empty value selects no server, even if the environment variable is set.
+// fromEnvironment reads each URI whose flag is not on the command line. A flag with an empty value selects no server,
+// even if the environment variable is set.
 func (f *serverFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagRabbitMQ) {
 		f.rabbitmq.URI, f.rabbitmqVariable = getenv(envRabbitMQ), envRabbitMQ
@@ -132,9 +132,8 @@ func (f *serverFlags) selection() string {
 	return strings.Join(flags, " ")
 }
 
-// sourceOf returns the name of the flag or environment variable that selects the server ref. The user can select a
-// server with the flag uri, with the flag secret, or with an environment variable. variable is the name of the
-// environment variable if the URI comes from there, and "" otherwise.
+// sourceOf returns the name of the flag or environment variable that selects a server. The parameter variable is "" if
+// the URI does not come from the environment.
 func sourceOf(ref plan.BindingRef, variable, uri, secret string) string {
 	switch {
 	case ref.URI == "" && ref.SecretDir != "":

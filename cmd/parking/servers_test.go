@@ -134,8 +134,8 @@ func simulateUntilFaultsAreOver(t *testing.T, faults int, args ...string) ended 
 	return wait(t, process)
 }
 
-// For the same manifest and seed, faults must hit the same targets in the same order, in memory and on private servers.
-// A test of package rehearsal checks the same order for pods.
+// For the same manifest and seed, faults must hit the same targets in the same order in memory and on private servers.
+// Package rehearsal tests the order for pods.
 func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/fault/testdata/targets.yaml"
@@ -352,9 +352,8 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	}
 }
 
-// Two simulations have the same name and the same RabbitMQ, but different Redis servers. Each reserves the name in its
-// own Redis. Neither finds queues, because both look for queues before either declares them. Only the owner that the
-// first simulation records in RabbitMQ reveals the conflict.
+// Two simulations share a name and RabbitMQ, but not Redis, so both can reserve the name. Only the owner that is
+// recorded in RabbitMQ reveals the conflict.
 func TestSessionDeclare_SimulationOfTheSameNameHasAnotherRedis_IsRejected(t *testing.T) {
 	t.Parallel()
 	amqp, name, log := servers.VHostURI(t), servers.Name(t), slog.New(slog.DiscardHandler)
@@ -856,10 +855,8 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	if r.Outcome != ledger.Pass {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	// If an event took effect but was not acknowledged, RabbitMQ redelivers the event, and the event counts as a
-	// duplicate. A terminating processor must not cause duplicates. A processor that loses its connection, for example
-	// on a busy machine, may cause duplicates. So the test accepts duplicates if a processor has logged "connection
-	// lost".
+	// A terminating processor must not cause duplicates. Tolerate those of a lost connection, for example on a busy
+	// machine: RabbitMQ redelivers unacknowledged events.
 	var logs strings.Builder
 	for _, p := range s.Processors {
 		log, err := os.ReadFile(p.Log())
@@ -923,8 +920,8 @@ func TestGenerateCommand_ServersRestart_TimelineShowsTheOutages(t *testing.T) {
 		})
 	}
 	awaitMarks("entry generator started")
-	// If RabbitMQ is killed while it creates a queue, the queue can be lost for good. So wait until RabbitMQ has
-	// confirmed events in every queue of the generator.
+	// A queue that RabbitMQ is creating when it is killed can be lost for good. So wait until every queue of the
+	// generator has confirmed events.
 	eventually(ctx, t, "events are confirmed", func() error {
 		rows, err := store.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
 		if err != nil {

@@ -248,8 +248,8 @@ func (f *simulateFlags) checkFaults(faults []plan.Fault) error {
 		f.duration, last, field.Duration(end), field.Duration(end+2*plan.SteadyTime))
 }
 
-// override applies the flags to the manifest. It returns a note for each field that a flag overrides, for each field
-// that the command ignores, and for spec.suspend if it is true.
+// override applies the flags to the manifest. It returns a note for each overridden or ignored field, and for
+// spec.suspend if it is true.
 func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []string) {
 	spec := &sim.Spec
 	if f.duration.Duration > 0 {
@@ -276,8 +276,8 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	return append(notes, f.ignore(spec)...)
 }
 
-// ignore returns a note for each field of the spec that the command ignores. If the store is in memory, it also resets
-// the field durability, which has no effect there.
+// ignore returns a note for each ignored field of the spec. For a store in memory, it resets spec.redis.durability,
+// which has no effect there.
 func (f *simulateFlags) ignore(spec *v1alpha1.ParkingSimulationSpec) (notes []string) {
 	broker := f.used("the broker", f.servers.hasRabbitMQ(), f.servers.rabbitmqSource())
 	inMemory := f.private == "" && !f.servers.hasRedis()
@@ -310,8 +310,7 @@ func (f *simulateFlags) ignore(spec *v1alpha1.ParkingSimulationSpec) (notes []st
 	return notes
 }
 
-// durationOf converts the duration of a flag for use in a spec. It keeps the text that the user wrote if the text is
-// valid in a spec, and otherwise formats the value.
+// durationOf converts the duration of a flag for a spec. It keeps the user's text if the text is valid in a spec.
 func durationOf(flag flagvalue.Duration) *v1alpha1.Duration {
 	if d := v1alpha1.Duration(flag.String()); d.Value() == flag.Duration {
 		return &d
@@ -319,8 +318,8 @@ func durationOf(flag flagvalue.Duration) *v1alpha1.Duration {
 	return v1alpha1.NewDuration(flag.Duration)
 }
 
-// used returns a text that says which server the simulation uses, and which flag or environment variable selects this
-// server. If the simulation works in memory, the text names a flag with which the user can select a server.
+// used returns a text that says which flag or environment variable selects a server, or could select one instead of
+// memory.
 func (f *simulateFlags) used(what string, isSelected bool, source string) string {
 	switch {
 	case f.private != "":

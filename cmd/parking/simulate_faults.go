@@ -102,8 +102,7 @@ type faultLog struct {
 	written map[faultEvent]bool
 }
 
-// faultEvent identifies one line of a faultLog. The text of a line cannot identify the line, because the text may
-// change, for example when the recovery is measured again.
+// faultEvent identifies a line of a faultLog, whose text may change, for example when the recovery is measured again.
 type faultEvent struct {
 	id   string // the ID of the fault's occurrence
 	kind eventKind
@@ -119,9 +118,8 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch writes the lines of the log until ctx ends. Both callbacks return the start time of the run and its faults so
-// far. The callback occurrences must return at once. The callback soFar also determines whether the simulation has
-// recovered from the faults, and may wait for a server.
+// watch writes lines until ctx ends. The function occurrences must return at once. The function soFar may wait for a
+// server, because only soFar determines recoveries.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
 	var recoveries sync.WaitGroup
 	defer recoveries.Wait()
@@ -168,8 +166,8 @@ func (l *faultLog) write(r report.Run) {
 	}
 }
 
-// faultEvents returns the log lines about one occurrence of a fault, indexed by eventKind. A line is empty if its event
-// has not happened. The line about the outcome has no time, because a recovery is detected some seconds late.
+// faultEvents returns the log lines about one occurrence, indexed by eventKind. A line is empty if its event has not
+// happened.
 func faultEvents(start time.Time, a *fault.Account) (lines [faultOutcome + 1]string) {
 	at := func(at time.Time, what string) string {
 		return fmt.Sprintf("%s fault %s %s", terminal.Clock(max(at.Sub(start), 0)), a.ID(), what)
@@ -181,7 +179,7 @@ func faultEvents(start time.Time, a *fault.Account) (lines [faultOutcome + 1]str
 	if !a.HealedAt.IsZero() {
 		lines[faultEnds] = at(a.HealedAt, fmt.Sprintf("ends: %s lasted %s", action, terminal.Duration(a.HealedAt.Sub(a.InjectedAt))))
 	}
-	if a.Outcome.IsFinal() {
+	if a.Outcome.IsFinal() { // the line has no time, because a recovery is detected some seconds late
 		lines[faultOutcome] = fmt.Sprintf("fault %s (%s): %s: %s", a.ID(), action, a.Outcome, a.Message)
 	}
 	return lines

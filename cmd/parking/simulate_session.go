@@ -42,7 +42,7 @@ type session struct {
 }
 
 // openSession opens and checks everything that the simulation needs, so that errors occur before the first event is
-// published. While a private server starts, openSession writes the name of this server to out.
+// published. It writes to out which private server is starting.
 func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolved, out io.Writer, log *slog.Logger) (s *session, err error) {
 	p := resolved.Plan
 	p.Owner = rand.Text()
@@ -118,8 +118,8 @@ func (s *session) declare(ctx context.Context) error {
 		err = badInput(err)
 	}
 	left := s.purge(ctx)
-	// If the user has no permission to delete queues, the purge fails even if there are no queues. So ignore a failed
-	// purge if checkUnused finds neither queues nor keys.
+	// Without permission to delete queues, the purge fails even if no queues exist. Ignore the failure if checkUnused
+	// finds neither queues nor keys.
 	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
 		return err
 	}
@@ -129,8 +129,8 @@ func (s *session) declare(ctx context.Context) error {
 	return errors.Join(err, left)
 }
 
-// listen opens the HTTP listener. If the default port is in use, it listens on a free port. If a port that the user
-// has chosen is in use, it returns an error.
+// listen opens the HTTP listener. If the default port is in use, it uses a free port, but it never replaces a port that
+// the user has chosen.
 func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log *slog.Logger) error {
 	if s.flags.http == "" {
 		return nil
@@ -201,9 +201,8 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	return result
 }
 
-// purge removes the simulation's queues and keys from its servers, even if ctx has ended. If one server does not
-// respond, purge still removes the data from the other server, and the error lists the data that may remain. Queues and
-// keys can be removed concurrently, because no part of the simulation is running any more.
+// purge removes the simulation's queues and keys, even if ctx has ended. The order does not matter, because no part of
+// the simulation is running any more.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
 		return nil // nothing to do, because private servers and their data are removed when this process ends
@@ -236,8 +235,8 @@ func (s *session) abandon() error {
 	return errors.New("the simulation was stopped before it had a verdict")
 }
 
-// leftBehind returns an error that says which data may remain on servers (queues, keys or both) and which command
-// removes it. It returns nil if all servers are private or in memory.
+// leftBehind returns an error about queues or keys that may remain on servers. It returns nil if all servers are
+// private or in memory.
 func (s *session) leftBehind(queues, keys bool) error {
 	what, flags := s.onServers(queues, keys)
 	if what == "" || s.private != nil {
@@ -261,9 +260,8 @@ func (s *session) kept() string {
 	return strings.Join(append(lines, "  remove:  parking purge "+flags), "\n")
 }
 
-// onServers describes the simulation's queues, its keys, or both, with the addresses of their servers. The description
-// is "" if all adapters work in memory. onServers also returns the command line flags that select the simulation on the
-// servers.
+// onServers describes the simulation's data on servers, or returns "" if all adapters work in memory. It also returns
+// the flags that select the data.
 func (s *session) onServers(queues, keys bool) (what, flags string) {
 	var parts []string
 	var servers serverFlags
@@ -354,8 +352,8 @@ func serveSummaries(ctx context.Context, database summary.Database, destination 
 		poster: service,
 		countStored: func(ctx context.Context) (int64, error) {
 			now, err := service.Stats(ctx)
-			// Both counts may be too high, so use the smaller one. The database may also contain new summaries of other
-			// processes, and service.Created() includes summaries that the database has lost.
+			// Both counts may be too high, so use the smaller one. The database may get summaries of other processes,
+			// and service.Created() includes summaries that the database has lost.
 			return min(now.Count-before.Count, service.Created()), err
 		},
 		routes:      []httpserver.Route{{Pattern: "/", Handler: api}},

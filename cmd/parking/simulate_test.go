@@ -80,8 +80,8 @@ func checkPassed(t *testing.T, got ended) report.Document {
 			t.Errorf("%s: %d, want %d", equation.name, equation.left, equation.right)
 		}
 	}
-	// On a busy machine, a short simulation may end before any parked vehicle can exit. In this case, the verdict is
-	// FAIL, and the counts of exits can be 0.
+	// On a busy machine, a short simulation may end before any parked vehicle exits. The verdict is then FAIL, and the
+	// counts of exits can be 0.
 	if kept := r.Outcome == ledger.Pass; l.EntriesConfirmed == 0 || kept && (l.Matched == 0 || l.UnmatchedExpected == 0) {
 		t.Errorf("nothing happened: %+v", l)
 	}
@@ -236,8 +236,8 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	// The API accepts no summary, so the queues never become empty, and the drain ends only at its timeout.
 	address := servers.FreeAddress(t)
+	// The summary API rejects every summary, so the queues never become empty, and the drain ends only at its timeout.
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
 	eventually(ctx, t, "posts fail", func() error {
 		body, err := get(ctx, "http://"+address+"/metrics")
@@ -348,7 +348,7 @@ func eventually(ctx context.Context, t *testing.T, what string, f func() error) 
 		if err == nil {
 			return
 		}
-		// Keep the previous error if ctx has ended, because the new error then says only that.
+		// If ctx has ended, the new error only says so. Keep the previous error.
 		if ctx.Err() == nil || reason == nil {
 			reason = err
 		}
@@ -408,7 +408,7 @@ func TestSimulateFlags_IgnoredFields_NotesSayWhatIsUsedInstead(t *testing.T) {
 	}
 }
 
-func TestSimulateFlags_Durability_IsResetInMemory(t *testing.T) {
+func TestSimulateFlags_Durability_IsResetOnlyIfStoreIsInMemory(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		flags simulateFlags

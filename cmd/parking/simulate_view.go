@@ -21,17 +21,16 @@ import (
 )
 
 const (
-	// refreshInterval is the interval at which the live view is redrawn if stderr is a terminal. lineInterval is the
-	// interval of progress lines if stderr is not a terminal.
+	// refreshInterval is the interval at which the live view is redrawn.
 	refreshInterval = 250 * time.Millisecond
-	lineInterval    = 5 * time.Second
+	// lineInterval is the interval of progress lines if stderr is not a terminal.
+	lineInterval = 5 * time.Second
 	// rateWindow is the period over which the displayed rates are averaged.
 	rateWindow = 2 * time.Second
 )
 
-// progressView shows the progress of a simulation on stderr. On a terminal, it redraws a live view in place.
-// Otherwise it prints a line every few seconds. Loggers must write to the progressView, which then prints the log
-// lines above the live view.
+// progressView redraws a live view on a terminal, and prints lines otherwise. Loggers must write to the progressView,
+// so that log lines appear above the live view.
 type progressView struct {
 	io.Writer
 
@@ -126,8 +125,8 @@ type rates struct {
 	target, now float64
 }
 
-// rates returns the mean of the scheduled rate and the mean of the actual rate. Both means cover the same window, so
-// the two rates are comparable even while the scheduled rate changes.
+// rates averages the scheduled and the actual rate over the same window, so the rates are comparable even while the
+// scheduled rate changes.
 func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	first, last := w.seen[0], w.seen[len(w.seen)-1]
 	elapsed := last.At.Sub(first.At).Seconds()
@@ -261,8 +260,7 @@ type figure struct {
 	name, short, value string
 }
 
-// figures renders two figures per line. If the lines would be wider than the terminal, it uses the short names. The
-// parameter columns is the width of the terminal.
+// figures renders two figures per line. On a narrow terminal, it uses the short names.
 func figures(columns int, all []figure) []string {
 	const left, between, right = 35, 6, 36
 	widths, gap, short := [2]int{left, right}, between, false

@@ -60,9 +60,8 @@ func (f *postgresFlags) source() string {
 
 func (f *postgresFlags) any() bool { return f.ref != (plan.BindingRef{}) }
 
-// open opens the database, and creates or migrates its tables. If the flags are invalid, or if this version of the
-// program cannot use the database, open returns no database and an error from badInput. If the server is unavailable,
-// open returns both the database and another error.
+// open opens the database and creates or migrates its tables. If the server is only unavailable, open returns both the
+// database and an error.
 func (f *postgresFlags) open(ctx context.Context) (*postgres.Database, error) {
 	unsetPostgresVariables()
 	source, err := f.binding()
@@ -97,9 +96,8 @@ func (f *postgresFlags) binding() (binding.Source, error) {
 	return source, nil
 }
 
-// unsetPostgresVariables removes the variables of PostgreSQL clients, such as PGPASSWORD and PGSERVICE, from the
-// environment of this process. The PostgreSQL library would use these variables for all settings that the binding does
-// not contain.
+// unsetPostgresVariables removes variables such as PGPASSWORD from the environment. The PostgreSQL library would use
+// these variables for settings that the binding does not contain.
 func unsetPostgresVariables() {
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
@@ -108,9 +106,8 @@ func unsetPostgresVariables() {
 	}
 }
 
-// openDatabaseOf opens the database that the flags or the environment select: PostgreSQL or, by default, an SQLite
-// file. If PostgreSQL is unavailable, openDatabaseOf logs the reason and does not fail. The process is then not ready,
-// and each request tries to use PostgreSQL again.
+// openDatabaseOf opens PostgreSQL if flags or the environment select it, and otherwise an SQLite file. An unavailable
+// PostgreSQL is not an error: each request tries again.
 func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, file string) (summary.Database, error) {
 	pg.fromEnvironment(c.getenv)
 	switch {

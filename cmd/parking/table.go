@@ -107,13 +107,13 @@ func (t *table) notes(notes []string) {
 	}
 }
 
-// The widths of the columns in the table of the ledger. The constant bothSides is the width of a line with two counters
-// and the sign ✓ or ✗.
+// These are the widths of the columns in the table of the ledger.
 const (
 	leftName, leftFigure   = 25, 17
 	rightName, rightFigure = 22, 10
 	gap                    = "   "
-	bothSides              = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
+	// bothSides is the width of a line with two counters and the sign ✓ or ✗.
+	bothSides = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
 // ledger adds the numbers of the ledger to the table. If the store has lost data, these numbers are incomplete, and the
@@ -136,8 +136,6 @@ func (t *table) ledger(r ledger.Report) {
 	t.lost(r)
 }
 
-// equation adds both sides of an equation between numbers of the ledger. The sign ✓ means that both sides are equal,
-// and the sign ✗ means that the sides differ.
 func (t *table) equation(e report.Equation) {
 	mark := t.palette.Good("✓")
 	switch {
@@ -230,9 +228,8 @@ func (t *table) objectives(v *ledger.Verdict) {
 // maxFaultLines is the maximum number of occurrences of faults that the table lists.
 const maxFaultLines = 20
 
-// faults adds the occurrences of faults to the table. If there are more than maxFaultLines occurrences, the method adds
-// only the occurrences with the worst outcomes. If the terminal is too narrow or a name is too long, each occurrence
-// takes two lines instead of one line.
+// faults adds the worst occurrences of faults to the table. If one of them does not fit in one line, each of them takes
+// two lines.
 func (t *table) faults(r *report.Run) {
 	shown := *r
 	shown.Faults = fault.Worst(r.Faults, maxFaultLines)
@@ -274,8 +271,8 @@ func (t *table) faults(r *report.Run) {
 // These are the widths of the columns of a row on a wide terminal.
 const nameWidth, figureWidth = 22, 14
 
-// row formats a row of a table: a name and up to four figures. The parameter columns is the width of the terminal. On a
-// narrow terminal, the cells are narrower.
+// row formats a name and up to four figures as a row of a table. If the terminal has few columns, the cells are
+// narrower.
 func row(columns int, name string, figures ...string) string {
 	nameWidth, figureWidth := nameWidth, figureWidth
 	if columns < nameWidth+4*figureWidth {

@@ -78,9 +78,8 @@ func TestTroubleshootingPage_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	compareRows(t, "## The verdict is FAIL", names)
 }
 
-// eventReason returns the reason of a Kubernetes event, if the node of the syntax tree contains one: as an argument of
-// a call that records an event, or as the value of a variable named reason. Otherwise, it returns "". It ignores
-// reasons that are constants, because only conditions have such reasons.
+// eventReason returns the reason of a Kubernetes event in a syntax node, or "". It ignores constants, because only
+// conditions have constant reasons.
 func eventReason(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -102,9 +101,8 @@ func eventReason(n ast.Node) string {
 	return ""
 }
 
-// loggedProblem returns the message that a node of the syntax tree logs as a warning or an error, or "" if it logs
-// none. The node may be a call of a slog or logr logger, the creation of an outage log, a literal of the type
-// processor.problem, or an assignment to the message of such a literal.
+// loggedProblem returns the message that a node of the syntax tree logs as a warning or an error, or "" for any other
+// node.
 func loggedProblem(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -160,8 +158,8 @@ func lastName(e ast.Expr) string {
 	return ""
 }
 
-// literal returns the value of a string literal, or of several string literals that are concatenated. It replaces
-// constants between concatenated literals by "…". It returns "" for other expressions.
+// literal returns the value of a string literal or of a concatenation, with "…" for each constant. It returns "" for
+// other expressions.
 func literal(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:

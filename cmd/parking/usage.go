@@ -38,9 +38,8 @@ func registerCompletions(cmd *cobra.Command) {
 	})
 }
 
-// validateUsage makes root and all its subcommands check their command lines. All error messages name the flag or
-// argument and say what is expected. A command whose field Args is nil takes no arguments. validateUsage also registers
-// the completion of the values of flags.
+// validateUsage makes root and its subcommands check their command lines and complete the values of flags. A command
+// whose field Args is nil takes no arguments.
 func validateUsage(root *cobra.Command) {
 	root.SetFlagErrorFunc(flagError)
 	var visit func(*cobra.Command)
@@ -78,9 +77,8 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// noMisplacedURI returns an error if an argument or the value of a flag looks like a URI, although something else is
-// expected, such as a file. It finds the mistake before any other code quotes the value, which may contain a
-// password. It does not check inherited flags, because some flags of kubectl, such as --server, have URIs as values.
+// noMisplacedURI rejects a URI where something else is expected. It must run before other code quotes the value,
+// because a URI may contain a password.
 func noMisplacedURI(cmd *cobra.Command, args []string) error {
 	for _, arg := range args {
 		if field.LooksLikeURI(arg) {
@@ -88,6 +86,7 @@ func noMisplacedURI(cmd *cobra.Command, args []string) error {
 		}
 	}
 	var misplaced error
+	// Skip inherited flags: some flags of kubectl, such as --server, have URIs as values.
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		placeholder, _ := pflag.UnquoteUsage(f)
 		if value := f.Value.String(); misplaced == nil && f.Changed && !slices.Contains([]string{"URI", "URL", "image"}, placeholder) && field.LooksLikeURI(value) {
@@ -130,8 +129,8 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("unknown command %s for %q", quote(name), cmd.CommandPath())
 }
 
-// similarFlag returns the flag whose name is most similar to the given one. If no name is similar, it returns the first
-// flag whose name begins with the given one. It returns "" if there is no such flag either.
+// similarFlag returns the flag with the most similar name, or else the first flag whose name begins with name, or else
+// "".
 func similarFlag(cmd *cobra.Command, name string) string {
 	var flags []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -179,8 +178,8 @@ func flagError(cmd *cobra.Command, err error) error {
 // annotationRange is the annotation of a flag that says which values the flag accepts.
 const annotationRange = "parking/range"
 
-// expectation says which values a flag accepts. If the type of the flag's value is defined in this package, it returns
-// the error of the value's method Set.
+// expectation says which values a flag accepts. It replaces errors of the standard library; other types of flags return
+// a suitable error from Set.
 func expectation(e *pflag.InvalidValueError) error {
 	switch e.GetFlag().Value.Type() {
 	case "duration":

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Users sometimes pass a URI with a password where a file, a directory or an address is expected. Each command must
-// reject such a value before it opens the value or quotes it in a message.
+// Users sometimes pass a URI with a password where a file or an address is expected. No command may open the URI or
+// quote it in a message.
 func TestCommands_MisplacedURI_IsRejectedWithoutQuotingIt(t *testing.T) {
 	t.Parallel()
 	uris := []string{
@@ -56,8 +56,7 @@ func TestCommands_MisplacedURI_IsRejectedWithoutQuotingIt(t *testing.T) {
 	}
 }
 
-// The help shows a placeholder for the value of each flag, such as "number" or "file". The name of a Go type would
-// not tell users what is expected.
+// Placeholders such as "number" or "file" tell users what a flag expects. The name of a Go type would not.
 func TestCommands_Flags_HaveNoGoTypesAsPlaceholders(t *testing.T) {
 	t.Parallel()
 	for _, build := range []func(*cli) *cobra.Command{(*cli).rootCommand, (*cli).pluginCommand} {

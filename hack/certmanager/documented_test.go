@@ -32,10 +32,8 @@ const (
 	authority  = "ca-certificate"
 )
 
-// TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart creates the objects of the manifest in
-// docs/operations.md. Then it renews the CA and all certificates. Finally it withdraws the simulation's permission to
-// use the Secret of one certificate. Each component needs a Pod, because the operator annotates Pods to make the
-// kubelet refresh mounted files.
+// The test creates a Pod for each component, because the operator annotates Pods to make the kubelet refresh mounted
+// files.
 func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *testing.T) {
 	c := newCluster(t)
 	c.createDocumented()
@@ -82,7 +80,8 @@ func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *test
 		if got := after.Annotations[v1alpha1.AllowedSimulationsAnnotation]; got != simulation {
 			t.Errorf("the renewed Secret %s permits the simulations %q, want %q", n.Secret, got, simulation)
 		}
-		// While the kubelet updates the certificate files, some pods still use the old certificate.
+		// While the kubelet updates the files, some pods have the old certificate and others have the new one. Each of
+		// them must accept the certificate of the other.
 		if err := errors.Join(accepts(before, after, n.Hosts[0]), accepts(after, before, n.Hosts[0])); err != nil {
 			t.Errorf("Secret %s before and after the renewal: %v", n.Secret, err)
 		}
@@ -157,8 +156,8 @@ func (c cluster) awaitRunning(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// awaitHash waits until the operator has changed the mounts-hash annotation of the pod, and returns the new value. The
-// change makes the kubelet refresh the files in the pod.
+// awaitHash waits for a new mounts-hash annotation and returns it. The change makes the kubelet refresh the files in
+// the pod.
 func (c cluster) awaitHash(pod *corev1.Pod, former string) (hash string) {
 	c.T.Helper()
 	c.Eventually("the annotation of pod "+pod.Name, func() error {
@@ -193,8 +192,8 @@ func mounts(workload client.Object, secret string) bool {
 	return slices.ContainsFunc(volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == secret })
 }
 
-// accepts returns an error if a client that connects to the given host would reject the certificate in the second
-// Secret. The client trusts the CA certificates in the first Secret.
+// accepts returns an error if a client with the CA certificates in trusted would reject a connection to the host, whose
+// certificate is in server.
 func accepts(trusted, server *corev1.Secret, host string) error {
 	_, err := certificates.Check(resources.ReadCertificate(server.Data).Pair, trusted.Data["ca.crt"], host, time.Now())
 	return err

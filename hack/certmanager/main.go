@@ -1,8 +1,7 @@
-// Command certmanager runs the controllers of cert-manager that sign and renew certificates with a CA. It runs outside
-// the cluster and needs no image, but the cluster must have the CRDs of cert-manager. The tests of this package check
-// that simulations can use the certificates.
+// Command certmanager runs the controllers of cert-manager that sign and renew certificates with a CA. It runs
+// outside the cluster, which needs only cert-manager's CRDs.
 //
-// This package is a separate Go module, so that the main module does not depend on cert-manager.
+// The package is a separate Go module to keep cert-manager out of the main module.
 package main
 
 import (

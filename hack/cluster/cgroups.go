@@ -60,8 +60,8 @@ func makeCgroups(name string) error {
 	return nil
 }
 
-// removeCgroups removes a control group and its descendants from all hierarchies. A killed process stays in its control
-// group for a short time, and a group with a process cannot be removed. So removeCgroups retries.
+// removeCgroups removes a control group and its descendants from all hierarchies. It retries, because killed
+// processes stay in their group for a short time.
 func removeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {

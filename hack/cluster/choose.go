@@ -28,8 +28,8 @@ type cluster interface {
 	down(ctx context.Context) error
 }
 
-// chooseCluster returns a cluster of the given kind. If the parameter kind is empty and Docker is running, it returns a
-// cluster that the tool "kind" manages. If it is empty and Docker is not running, it returns a native cluster.
+// chooseCluster returns a cluster of the given kind. If the kind is empty, the default is "kind" if Docker is
+// running, otherwise "native".
 func chooseCluster(ctx context.Context, l layout, kind string) (cluster, error) {
 	if kind == "" {
 		kind = "native"

@@ -81,9 +81,8 @@ func (n *names) write() error {
 	return n.changed()
 }
 
-// hosts returns the content of the hosts file. A Service with a cluster IP has one line. A headless Service has one
-// line per ready endpoint. If the endpoint is a pod with a host name, this line also contains the pod's own DNS
-// name.
+// hosts returns the content of the hosts file: one line per Service with a cluster IP, and one per ready endpoint of a
+// headless Service, with the pod's own name if it has a host name.
 func hosts(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) string {
 	var lines []string
 	headless := map[string]bool{}

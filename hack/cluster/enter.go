@@ -89,8 +89,8 @@ func coverKernelSettings() error {
 	return nil
 }
 
-// connectNode creates a network interface with the node's address, and a default route. The default route is needed
-// for the cluster IPs of Services: without a route, a connection fails before kube-proxy can redirect it.
+// connectNode creates a network interface with the node's address, and a default route. Without a route, connections
+// to cluster IPs fail before kube-proxy can redirect them.
 func connectNode() error {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {

@@ -153,8 +153,8 @@ func (c *nativeCluster) debian13(ctx context.Context, packages ...string) (strin
 	return outputOf(cmd)
 }
 
-// linkedImage returns an image that contains one dynamically linked program and its shared libraries. The parameter
-// root is the directory with the extracted Debian packages.
+// linkedImage returns an image that contains one dynamically linked program and its shared libraries. It copies them
+// from root, the directory with the extracted Debian packages.
 func linkedImage(ctx context.Context, name, root, program string) (oci.Image, error) {
 	path := filepath.Join("usr", "bin", program)
 	linked, err := output(ctx, "chroot", root, "ldd", "/"+path)
@@ -172,7 +172,7 @@ func linkedImage(ctx context.Context, name, root, program string) (oci.Image, er
 	return image, nil
 }
 
-// serversImageOf returns an image that contains RabbitMQ and Redis. The parameter root is the directory with the
+// serversImageOf returns an image that contains RabbitMQ and Redis. It copies them from root, the directory with the
 // extracted Debian packages.
 func serversImageOf(root string) oci.Image {
 	return oci.Image{

@@ -36,8 +36,8 @@ func (l layout) program(name string) string {
 	return filepath.Join(l.programs, name)
 }
 
-// cgroup returns the name of the control group that contains all pods. The name depends on the checkout, because all
-// clusters on the machine use the same control group hierarchy.
+// cgroup returns the name of the control group of all pods. The name is unique per checkout, because all clusters
+// share one hierarchy.
 func (l layout) cgroup() string {
 	sum := sha256.Sum256([]byte(l.state))
 	return "parking-" + hex.EncodeToString(sum[:4])

@@ -8,9 +8,8 @@
 //	cluster shell [CMD]    run a command on the node
 //	cluster down           remove the cluster
 //
-// The native cluster consists of upstream Kubernetes, etcd, containerd and runc. The command builds them from source,
-// in the versions that go.mod pins. The cluster runs in its own mount, PID and network namespaces. On the host, only
-// its processes, one listener on loopback, and the directory .cluster are visible.
+// The native cluster runs Kubernetes, etcd, containerd and runc, built from source in the versions that go.mod pins.
+// Namespaces hide all of it from the host, except its processes, one loopback listener and the directory .cluster.
 package main
 
 import (

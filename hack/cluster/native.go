@@ -30,10 +30,10 @@ type nativeCluster struct {
 	steps  *steps
 }
 
-// nodeProcess identifies the process that runs the node. The start time of the process, in clock ticks since boot,
-// distinguishes this process from a later process with the same PID.
+// nodeProcess identifies the process that runs the node.
 type nodeProcess struct {
-	PID     int    `json:"pid"`
+	PID int `json:"pid"`
+	// Started is in clock ticks since boot. It distinguishes the process from a later one with the same PID.
 	Started uint64 `json:"started"`
 	// API is the address (host:port) at which the API server is reachable from this machine.
 	API string `json:"api"`
@@ -127,9 +127,8 @@ func (c *nativeCluster) check(ctx context.Context) error {
 	return nil
 }
 
-// equip prepares this machine for users of the cluster. It creates a link to kubectl in .tools/bin. In the directory of
-// the kubeconfig, equip writes the chart values for this kind of cluster and creates a link to the kustomization of the
-// operator.
+// equip writes and links what users of the cluster need: kubectl, the chart values for this kind of cluster, and the
+// operator's kustomization.
 func equip(l layout, kind string) error {
 	for _, name := range []string{"values", "monitoring"} {
 		text, err := configs.ReadFile("config/" + name + "-" + kind + ".yaml")
@@ -381,8 +380,8 @@ func startTime(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The second field of /proc/PID/stat is the name of the process in parentheses. The name can itself contain spaces
-	// and parentheses. So parse only the fields after the last parenthesis.
+	// The second field of /proc/PID/stat, the process name in parentheses, may contain spaces and parentheses. So
+	// parse only what follows the last parenthesis.
 	const state, start = 0, 19
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) <= start || fields[state] == "Z" {

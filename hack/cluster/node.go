@@ -20,8 +20,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// node is the process that starts all other processes of a cluster. The node is PID 1 of a PID namespace, so the kernel
-// kills the other processes when the node ends.
+// node is the process that starts all others of a cluster. Because it is PID 1 of a PID namespace, the kernel kills
+// the others when it ends.
 type node struct {
 	layout layout
 	pki    *pki
@@ -226,8 +226,8 @@ func (n *node) startKubelet() error {
 		"--cgroup-root=/"+n.layout.cgroup(), "--hostname-override="+nodeName, "--node-ip="+nodeAddress)
 }
 
-// forwardAPI accepts connections on the loopback address of the host, in the network namespace of the host. It forwards
-// the connections to the API server, which is in the network namespace of the node.
+// forwardAPI connects the loopback address of the host with the API server, which listens in the network namespace
+// of the node.
 func (n *node) forwardAPI(ctx context.Context) error {
 	listener, err := net.FileListener(os.NewFile(apiListener, "api"))
 	if err != nil {

@@ -15,12 +15,13 @@ import (
 	"strings"
 )
 
-// build describes one run of "go build", which builds several programs with the same flags. The command runs in a Go
-// module whose go.mod file pins the versions of the programs.
+// build describes one run of "go build". It builds several programs with the same flags, in versions that a go.mod
+// file pins.
 type build struct {
-	// Both fields are for messages. The field "what" says what is built. The field "usually" says how long the build
-	// usually takes, such as "7 min".
-	what, usually string
+	// what names the programs in messages.
+	what string
+	// usually is the usual duration of the build in messages, such as "7 min".
+	usually string
 	// The field module is the directory of the Go module, relative to hack/cluster.
 	module string
 	// programs maps the name of each program to its Go package.
@@ -174,8 +175,8 @@ func binaryName(pkg string) string {
 	return path.Base(pkg)
 }
 
-// versions returns the module version of each package in a build, or "" for a package of this repository. The go
-// command downloads the modules of these packages, but not their dependencies.
+// versions returns the module version of each package in a build, or "" for a package of this repository. It downloads
+// the modules of the packages, but not their dependencies.
 func (b *builder) versions(ctx context.Context, build build) (map[string]string, error) {
 	arguments := append([]string{"list", "-find", "-f", "{{.ImportPath}} {{.Module.Version}}"}, slices.Sorted(maps.Values(build.programs))...)
 	if build.stamped != "" {

@@ -10,9 +10,7 @@ import (
 	"time"
 )
 
-// steps prints the progress of long steps, in the same format as hack/step.sh. It prints the name and the usual
-// duration of a step when the step starts, progress lines while the step runs, and the actual duration when the step
-// ends. Several steps can run at the same time.
+// steps prints the progress of long steps, in the format of hack/step.sh. Several steps can run at the same time.
 type steps struct {
 	repository string
 	out        io.Writer
@@ -25,8 +23,8 @@ func newSteps(repository string, out io.Writer) *steps {
 	return &steps{repository: repository, out: out, every: 10 * time.Second, start: time.Now()}
 }
 
-// do runs a step and prints its progress. The parameters are the name of the step, the usual duration of the step, such
-// as "7 min", and the function to run.
+// do runs a step and prints its progress. what is the name of the step, and usually is its usual duration, such as
+// "7 min".
 func (s *steps) do(what, usually string, step func() error) error {
 	s.printf("==> %s (usually %s)\n", what, usually)
 	start := time.Now()

@@ -18,8 +18,8 @@ import (
 // limit is the maximum time that a step in these tests waits for its progress line.
 const limit = 2 * time.Minute
 
-// transcript records what a step prints. When the text matches the regular expression awaited, transcript calls the
-// function then.
+// transcript records what a step prints. After each write, if the text matches the regular expression "awaited",
+// transcript calls the function "then".
 type transcript struct {
 	text    bytes.Buffer
 	awaited *regexp.Regexp
@@ -122,9 +122,8 @@ func TestStepsRun_FailingCommand_PrintsItsOutputAndReturnsItsExitCode(t *testing
 	out.matches(t, `==> Build it \(usually 30 s\)\n(    … Build it: .*\n)+first\nsecond\n==> Build it: failed with exit code 3 after [1-9]\d* s\n`)
 }
 
-// awaiting returns a command, and a transcript for the output of the script that runs the command. The command writes
-// the lines "first" and "second", and exits with the given code. In the middle of the second line, it waits until the
-// transcript matches the pattern.
+// awaiting returns a command that writes "first" and "second" and exits with the code. In the middle of "second", it
+// waits until the step's output in the transcript matches the pattern.
 func awaiting(t *testing.T, pattern string, code int) ([]string, *transcript) {
 	t.Helper()
 	seen := filepath.Join(t.TempDir(), "seen")

@@ -23,9 +23,8 @@ const (
 	provisionedBy = "pv.kubernetes.io/provisioned-by"
 )
 
-// provisioner manages the volumes of the storage class "local". For each PersistentVolumeClaim, it creates a directory
-// as the volume. When the claim requests more, it raises the capacity of the volume, and when the claim is deleted, it
-// deletes the directory. A directory has no size of its own: capacities are only numbers in the API.
+// provisioner manages the volumes of the storage class "local", which are directories. The capacity of a volume is
+// only a number in the API.
 type provisioner struct {
 	client    kubernetes.Interface
 	directory string
@@ -99,8 +98,8 @@ func volume(name, path string, claim *corev1.PersistentVolumeClaim) *corev1.Pers
 	}
 }
 
-// enlarge raises the capacity of a volume to the size that its PersistentVolumeClaim requests. It updates the
-// PersistentVolume before the status of the claim, because the status must not show more capacity than the volume has.
+// enlarge raises the capacity of a volume to the requested size. It updates the status of the claim last, so that
+// the status never exceeds the volume's capacity.
 func (p *provisioner) enlarge(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
 	class := claim.Spec.StorageClassName
 	want, has := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]

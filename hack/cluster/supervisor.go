@@ -57,7 +57,7 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	return nil
 }
 
-// signal sends a signal to a process. The parameter name is the name of the program that the process runs.
+// signal sends a signal to the process that runs the program with the given name.
 func (s *supervisor) signal(name string, signal syscall.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,8 +25,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-// values returns YAML values to test, by the path of the field in the spec. They are values at and around the bounds of
-// the field, and frequent mistakes.
+// values returns YAML values for each field of the spec, by path: values at and around the field's bounds, and
+// frequent mistakes.
 func values() map[string][]string {
 	durations := []string{
 		"0s", "1ns", "1ms", "1.5s", "999ms", "1s", "1h0m0s", "1h", "1h0.000000001s", "10000s", "8760h", "8761h", "-1s", "1d", "5", "''", "1µs", "1μs",
@@ -181,8 +181,8 @@ func statuses() []string {
 	}
 }
 
-// inJSON converts a manifest from YAML to JSON. It keeps the form of numbers, such as 1e2 and 1.0. It returns "" if
-// JSON cannot represent a value of the manifest in the same form.
+// inJSON converts a manifest from YAML to JSON and keeps the form of numbers, such as 1e2. It returns "" if JSON
+// cannot represent a value.
 func inJSON(text string) string {
 	var document yamlv3.Node
 	if yamlv3.Unmarshal([]byte(text), &document) != nil {
@@ -229,11 +229,10 @@ func nodeInJSON(node *yamlv3.Node) string {
 type difference struct {
 	// doc is the text in the first column of the table in docs/manifests.md.
 	doc string
-	// If the field admits is true, the API server accepts the manifest, and the CLI rejects it. If the field reads is
-	// true, the CLI accepts the manifest, and the API server rejects it. Exactly one of these fields is true.
+	// admits is true if only the API server accepts the manifest. reads is true if only the CLI accepts the manifest.
+	// Exactly one of these fields is true.
 	admits, reads bool
-	// explains reports whether this difference is the reason for the given error message. The message comes from the CLI
-	// or from the API server, depending on which of the two rejects the manifest.
+	// explains reports whether this difference causes the given error message of the CLI or the API server.
 	explains func(message string) bool
 }
 
@@ -261,8 +260,8 @@ func differences() []difference {
 	}
 }
 
-// The API server and the CLI must accept the same manifests, except for the differences that docs/manifests.md lists.
-// The plan of each manifest that the CLI accepts must be valid.
+// The API server and the CLI must accept the same manifests, except for the differences in docs/manifests.md. The plan
+// of each accepted manifest must be valid.
 func TestCRDCreate_RandomManifest_IsAcceptedIfAndOnlyIfParkingCLIAcceptsIt(t *testing.T) {
 	t.Parallel()
 	const moreGarbage = 800 // GOGC; with the default of 100, garbage collection takes a third of the test's time
@@ -350,8 +349,8 @@ func TestCRDCreate_InvalidQuantity_ReportsOneError(t *testing.T) {
 	}
 }
 
-// explanation returns the index of the difference between API server and CLI that explains why only one of them rejects
-// the manifest. It returns -1 if no difference explains this.
+// explanation returns the index of the difference that explains why only the API server or only the CLI rejects the
+// manifest, or -1.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
 		return (admitted == nil) == d.admits && (read == nil) == d.reads && d.explains(errors.Join(admitted, read).Error())

@@ -1,6 +1,6 @@
-// Package crd tests whether the generated CRD is up to date, and whether it accepts and rejects objects and sets
-// defaults as documented. The tests run the code of the API server. They are in a separate module, so that the
-// operator's module does not depend on this code.
+// Package crd tests that the generated CRD is up to date, and validates and defaults objects as documented.
+//
+// The tests run the code of the API server. A separate module keeps this code out of the operator's module.
 package crd
 
 import (
@@ -109,7 +109,8 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	if malformed {
 		return errors.Join(errs...)
 	}
-	// An interface value that holds a nil map is not equal to nil. So set before only if there is an old object.
+	// If there is no old object, the interface value before must be nil. An interface value that holds a nil map is not
+	// nil.
 	var before any
 	if old != nil {
 		before = old
@@ -150,8 +151,8 @@ func admitMetadata(object map[string]any) []error {
 	return errs
 }
 
-// admitVersion returns an error if an object that is to be created has a resource version. It accepts a resource
-// version that is 0 or not a number, because the storage of an API server ignores such a value.
+// admitVersion rejects a new object with a resource version. Like an API server, it ignores a version that is 0 or
+// not a number.
 func admitVersion(object map[string]any) []error {
 	text, _, err := unstructured.NestedString(object, "metadata", "resourceVersion")
 	if version, notNumber := strconv.ParseUint(text, 10, 64); err != nil || notNumber != nil || version == 0 {

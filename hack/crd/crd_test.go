@@ -41,8 +41,8 @@ func parse(t *testing.T, text string) map[string]any {
 	return object
 }
 
-// parseManifest decodes a YAML manifest. If an object has a key twice, parseManifest keeps the last value, as kubectl
-// does. It decodes integers as int64, as an API server does.
+// parseManifest decodes a YAML manifest. It keeps the last of duplicate keys, as kubectl does, and decodes integers
+// as int64, as an API server does.
 func parseManifest(text string) (map[string]any, error) {
 	converted, err := yaml.YAMLToJSON([]byte(text))
 	if err != nil {

@@ -2,8 +2,7 @@
 //
 //	image -binary bin/parking -version v1.2.3 -commit 0123abc -date 2026-01-02T03:04:05Z -output bin/parking.tar
 //
-// The image contains the static binary and Mozilla's CA certificates. The same binary, version, commit and date
-// always produce the same bytes.
+// The same inputs always produce the same bytes.
 package main
 
 import (
@@ -37,7 +36,7 @@ func main() {
 	flag.StringVar(&o.name, "name", "docker.io/local/parking-operator:dev", "full `reference` of the image")
 	flag.StringVar(&o.version, "version", "", "version in the labels of the image (required)")
 	flag.StringVar(&o.commit, "commit", "", "commit in the labels of the image")
-	flag.StringVar(&o.date, "date", "", "time of the commit and of the image, in RFC 3339 (default 1970)")
+	flag.StringVar(&o.date, "date", "", "time of the commit, which is also the creation time of the image, in RFC 3339 (default 1970)")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)

@@ -1,11 +1,9 @@
-// Command servers starts RabbitMQ and Redis for tests, and stops them on SIGINT or SIGTERM. It writes the URIs of the
-// servers to a file, as shell variables:
+// Command servers runs RabbitMQ and Redis for tests until SIGINT or SIGTERM. It writes their URIs, which contain
+// passwords, to a private file, and deletes the file when it ends:
 //
 //	go run ./hack/servers -env /tmp/servers.env &
 //	. /tmp/servers.env
 //	go test ./internal/broker/... ./internal/store/...
-//
-// The file contains passwords. Only its owner can read it, and the command deletes it when it ends.
 package main
 
 import (

@@ -1,17 +1,9 @@
-// Package agent injects faults into the other containers of its pod.
+// Package agent injects faults into one container of its pod, the target. The operator uses agents, because it has no
+// permission to execute commands in pods.
 //
-// The operator has no permission to execute commands in a pod or to signal a process on a node. Therefore each pod of a
-// simulation with faults runs an agent, to which the operator sends commands. An agent is a container that shares the
-// process namespace of the pod. It runs as the same user as the other containers. The target is the container that the
-// agent injects faults into.
-//
-// To pause or kill the target, the agent sends signals to the processes of the target. Clients reach a server only
-// through the agent in the pod of the server. To isolate a server, this agent closes and rejects all connections of
-// clients. To isolate a pod of a generator or processor, the agents of all servers close and reject the connections of
-// this pod.
-//
-// A timer in the agent ends each pause and each isolation, even if the operator is down. If the agent crashes, these
-// faults end when the container of the agent restarts.
+// An agent has the target's user and process namespace, so it can pause or kill the target with signals. To isolate a
+// server, its agent cuts the connections of clients, which all pass through the agent. To isolate a client, the agents
+// of all servers cut the client's connections.
 package agent
 
 import (
@@ -26,13 +18,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-// Marker is the path of a volume mount that marks the target container. The agent signals only processes that see
-// this mount. An environment variable could not mark these processes, because some programs, such as Redis,
-// overwrite their environment in /proc with a process title.
+// Marker is the path of a volume mount that marks the target's processes. An environment variable cannot mark Redis,
+// which overwrites its environment in /proc.
 const Marker = "/run/parking/fault-target"
 
 const (
-	// MaxLength is the maximum duration of a pause or an isolation.
+	// MaxLength is the maximum duration of a pause or an isolation. A timer in the agent ends these faults, even if the
+	// operator is down.
 	MaxLength = plan.MaxFaultLength
 	// maxRemembered is the maximum number of faults that an agent remembers.
 	maxRemembered = 1000
@@ -40,8 +32,8 @@ const (
 	maxID = 200
 )
 
-// Command asks an agent to inject a fault. If the agent has already injected a fault with the same ID, the command has
-// no effect, so callers can safely retry.
+// Command asks an agent to inject a fault. Callers can safely retry: an agent injects a fault with the same ID only
+// once.
 type Command struct {
 	// ID identifies the fault within the simulation. An HTTP request contains the ID in its path, not in its body.
 	ID string `json:"-"`
@@ -49,20 +41,19 @@ type Command struct {
 	Action plan.FaultAction `json:"action"`
 	// The field For is the duration of a pause or an isolation. Kill ignores this field.
 	For time.Duration `json:"forNs,omitempty"`
-	// The field From contains the IP addresses of clients. Isolate closes the connections of these clients to the
-	// target, and rejects their new connections. If From is empty, Isolate cuts off all clients.
+	// From contains the addresses of the clients that Isolate cuts off from the target. If From is empty, Isolate
+	// cuts off all clients.
 	From []netip.Addr `json:"from,omitempty"`
 }
 
 // Fault is a fault that the agent has injected.
 type Fault struct {
-	// The field At is the time when the fault took effect. The field Healed is the time when a pause or an isolation
-	// ended. Healed is zero until then. After a Kill, Healed stays zero: the kubelet restarts the container, and the
-	// agent does not record this restart.
-	At     time.Time `json:"at"`
+	// At is the time when the fault took effect.
+	At time.Time `json:"at"`
+	// Healed is the time when a pause or an isolation ended. Healed is zero before, and always zero for a Kill.
 	Healed time.Time `json:"healed,omitzero"`
-	// Connections is the number of connections that an isolation has closed or rejected so far. Connections is nil if
-	// the fault is a Kill or a Pause, or if an earlier version of the agent sent the response.
+	// Connections is the number of connections that an isolation has closed or rejected. It is nil for other faults,
+	// and in responses of earlier agent versions.
 	Connections *int `json:"connections,omitempty"`
 
 	// cancelled is true if Heal was called before Inject. In this case, the agent never injects the fault.
@@ -207,8 +198,8 @@ func (a *Agent) begin(c Command, e effect) *Fault {
 	return &Fault{At: time.Now()}
 }
 
-// Heal ends a pause or an isolation. Heal does nothing if the fault has already ended. If the agent has not received
-// the command to inject the fault yet, Heal makes the agent reject this command.
+// Heal ends a pause or an isolation that has not ended yet. If the command to inject the fault arrives after Heal, the
+// agent rejects the command.
 func (a *Agent) Heal(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -139,8 +139,8 @@ func TestAgent_RepeatedCommand_HasNoEffect(t *testing.T) {
 	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
 }
 
-// If the operator stops waiting for the response to a command, its request to end the fault can overtake the command.
-// The agent must then ignore the late command.
+// A request to end a fault can overtake the command to inject the fault. The agent must then ignore the late
+// command.
 func TestAgent_HealBeforeInject_FaultIsNeverInjected(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
@@ -196,8 +196,8 @@ func TestAgentInject_SecondPause_ReturnsErrBusyUntilTheFirstPauseEnds(t *testing
 	}
 }
 
-// A pod template can give the target container a user that differs from the user of the agent. The kernel does not
-// permit the agent to signal processes of another user.
+// A pod template can give the target another user. The kernel does not permit the agent to signal processes of this
+// user.
 func TestAgentStop_TargetOfAnotherUser_ErrorSaysThatTheUsersMustBeTheSame(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can change the user of a thread")
@@ -231,8 +231,8 @@ func TestAgentKill_SIGSTOPFailsForOneProcess_KillsNoProcess(t *testing.T) {
 			return ok && stat.Uid == nobody
 		})
 	})
-	// Kill the target as the user nobody. The kernel permits this user to signal the child process of the target, which
-	// runs as the same user, but not the parent process, which runs as root.
+	// The user nobody has permission to signal the child process of the target, but not the parent, which runs as
+	// root.
 	err := asNobody(func() error {
 		_, err := kill(s.Path)
 		return err
@@ -442,8 +442,8 @@ func TestAgentHandler_RequestWithoutValidToken_HasNoEffect(t *testing.T) {
 	polltest.Until(t, "both processes sleep, so they were neither killed nor suspended", func() bool { return s.allAre(t, "S") })
 }
 
-// The kubelet has no token. If /healthz required a token, the kubelet would have to probe with a TCP connection, which
-// the agent would log as a failed TLS handshake.
+// The kubelet has no token. If /healthz required one, the kubelet would need a TCP probe, which the agent would log as
+// a failed TLS handshake.
 func TestAgentHandler_Healthz_NeedsNoToken(t *testing.T) {
 	w := httptest.NewRecorder()
 	noToken := func() (string, error) { return "", net.ErrClosed }

@@ -32,8 +32,8 @@ func find(path string) (processes, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		// Call FindProcess, which opens a pidfd, before hasMount. If another process reuses the PID between the two
-		// calls, the pidfd still refers to the process that has ended. So no signal reaches the other process.
+		// FindProcess must precede hasMount: it opens a pidfd, which never refers to another process that reuses the
+		// PID.
 		p, err := os.FindProcess(pid)
 		if err != nil {
 			continue
@@ -54,9 +54,8 @@ func find(path string) (processes, error) {
 	return found, nil
 }
 
-// hasMount reports whether a file lists a mount at the given path. The parameter mounts is the name of the file, which
-// has the format of proc_pid_mountinfo(5). The path must not contain white space, because the format escapes white
-// space.
+// hasMount reports whether a file in the format of proc_pid_mountinfo(5) contains the mount point path. The path
+// must not contain white space, which the file escapes.
 func hasMount(mounts, path string) (bool, error) {
 	text, err := os.ReadFile(mounts)
 	if err != nil {
@@ -141,8 +140,8 @@ func (p processes) close() {
 	}
 }
 
-// kill kills all processes of the target. It first suspends all processes with SIGSTOP, so that no process can react to
-// the end of another process, for example by flushing data.
+// kill kills all processes of the target. It suspends all of them first, so that none can react to the end of
+// another, for example by flushing data.
 func kill(path string) (time.Time, error) {
 	stopped, err := stop(path)
 	if err != nil {
@@ -186,13 +185,13 @@ func (p processes) await(states string) error {
 	return nil
 }
 
-// stateOf returns the state of a process as one letter, or "" if the process has ended. In /proc/PID/stat, the state
-// follows the name of the program. The name is in parentheses and may itself contain parentheses.
+// stateOf returns the state of a process as one letter, or "" if the process has ended.
 func stateOf(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return ""
 	}
+	// The state follows the program name, which is in parentheses and may itself contain parentheses.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) == 0 {
 		return ""

@@ -15,16 +15,11 @@ const Path = "/v1/faults"
 // maxBody limits the size of a command and of a response, in bytes.
 const maxBody = 4 << 10
 
-// Handler serves the HTTP API of an agent, and /healthz, which always answers with 200. Requests to the API need the
-// bearer token:
+// Handler serves the HTTP API of an agent, which requires the bearer token, and /healthz, which does not:
 //
-//	PUT    /v1/faults/{id}  injects a fault; the body is a Command
-//	GET    /v1/faults/{id}  returns a fault
+//	PUT    /v1/faults/{id}  injects a fault; the request is a Command, the response a Fault
+//	GET    /v1/faults/{id}  returns a Fault
 //	DELETE /v1/faults/{id}  ends a fault; if it was not injected yet, it never will be
-//
-// PUT and GET answer with a Fault. If PUT fails, the body contains the reason. The status is then 400 if the body is
-// not a valid Command, 422 if the agent rejects the command, 409 if another fault must end first, and 503 if the
-// injection has failed.
 func Handler(a *Agent, token func() (string, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT "+Path+"/{id...}", func(w http.ResponseWriter, r *http.Request) { serveInject(a, w, r) })
@@ -62,6 +57,8 @@ func serveInject(a *Agent, w http.ResponseWriter, r *http.Request) {
 	http.Error(w, err.Error(), codeOf(err))
 }
 
+// codeOf returns the status for an error of Inject: 422 means that the command is rejected, 409 that another fault must
+// end first, and 503 that the injection failed.
 func codeOf(err error) int {
 	_, isRejected := errors.AsType[*RejectedError](err)
 	switch {

@@ -1,10 +1,7 @@
-// Package apply applies objects by server-side apply. It sends no request for an object that would not change.
+// Package apply applies objects by server-side apply, and sends no request for an object that would not change.
 //
-// Each applied object has an annotation with a hash of the desired object. Apply compares this hash with the hash of
-// the current desired object, to find out whether the desired object has changed. Apply also checks the managed fields,
-// in which the API server records who owns each field. If the operator no longer owns a desired field, someone else has
-// changed the object. The hash and the managed fields are part of the live object. So this package keeps no state, and
-// a restarted operator does not apply unchanged objects again.
+// A hash in an annotation of each applied object shows whether the desired object has changed. The managed fields show
+// whether someone else has changed the live object. All state is in the live object, so a restart causes no requests.
 package apply
 
 import (
@@ -76,15 +73,11 @@ func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Ap
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
 
-// Apply sets every field of the desired object in the live object. It takes over fields that other field managers own.
+// Apply sets every field of the desired object, and takes over fields of other managers. If an object with another
+// controller or none has the name, the error is a *NameTakenError.
 //
-// The desired object is unstructured or has a type of the applier's scheme. It must have a controller reference. Apply
-// ignores the status of the desired object, and does not modify the desired object.
-//
-// The live object comes from a cache, and is nil if the cache does not contain the object. Apply reads only the part of
-// the live object that a Slimmer retains.
-//
-// If an object with the same name exists, but does not belong to the same controller, the error is a *NameTakenError.
+// The desired object needs a controller reference and, unless unstructured, a type of the scheme; its status is
+// ignored. The live object is the cached one, perhaps reduced by a Slimmer, or nil.
 func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
 	patch, err := a.patchFor(desired)
 	if err != nil {
@@ -121,15 +114,11 @@ func applyError(patch *unstructured.Unstructured, err error) error {
 	return fmt.Errorf("apply %s %s: %w", patch.GetKind(), client.ObjectKeyFromObject(patch), err)
 }
 
-// create applies the patch only if the object does not exist. Otherwise, the error is a conflict.
-//
-// create sets a resource version that no object has. If the object exists, the API server rejects the apply because of
-// this version. If the object does not exist, the API server ignores the version and creates the object.
-//
-// A create request is not used, because the API server would record the fields as updated instead of applied. Later
-// applies would then not remove them.
+// create applies the patch only if the object does not exist; otherwise, the error is a conflict.
 func (a *Applier) create(ctx context.Context, patch *unstructured.Unstructured) error {
 	const ofNoObject = "1" // no object has this version: etcd counts from 1, and increments before it stores an object
+	// The API server rejects this version if the object exists, and otherwise ignores it. A create request would
+	// record fields as updated, which later applies could not remove.
 	conditional := patch.DeepCopy()
 	conditional.SetResourceVersion(ofNoObject)
 	return a.send(ctx, conditional)
@@ -146,8 +135,8 @@ func (a *Applier) HasChanged(desired, live client.Object) (bool, error) {
 
 func hash(o client.Object) string { return o.GetAnnotations()[HashAnnotation] }
 
-// CheckName returns a *NameTakenError if an object with the name of the desired object exists, but does not belong to
-// the same controller. CheckName does not read from the cache.
+// CheckName returns a *NameTakenError if the name of the desired object belongs to an object without the same
+// controller. It bypasses the cache.
 func (a *Applier) CheckName(ctx context.Context, desired client.Object) error {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
@@ -188,9 +177,8 @@ func escapeForYAML(text []byte) []byte {
 	return escaped
 }
 
-// forceReplace removes items that other field managers have added to lists, and then applies the desired object. Such
-// an item can make the apply invalid, for example a second port with the same name. A merge patch, which replaces whole
-// lists, removes the items.
+// forceReplace removes list items of other field managers that make an apply invalid, such as a second port of the
+// same name. A merge patch replaces whole lists.
 func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstructured) error {
 	content := maps.Clone(patch.Object)
 	delete(content, "metadata")
@@ -202,8 +190,8 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	if err := a.writer.Patch(ctx, replaced, client.RawPatch(types.MergePatchType, text), client.FieldOwner(FieldManager)); err != nil {
 		return err
 	}
-	// The managed fields record a merge patch as an update, not as an apply. Convert the record, because a later apply
-	// removes only fields that are recorded as applied.
+	// The managed fields record the merge patch as an update. Convert the record, because a later apply removes only
+	// fields that are recorded as applied.
 	owners, err := csaupgrade.UpgradeManagedFieldsPatch(replaced, sets.New(FieldManager), FieldManager)
 	if err != nil {
 		return err
@@ -216,20 +204,18 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	return a.send(ctx, patch)
 }
 
-// findUncached reads an object that is missing from the operator's cache. It returns nil if the object does not exist.
-// The cache lags behind the API server, and omits objects without the labels that it selects.
-//
-// The first read has resource version 0, so the API server answers without a request to etcd. Usually it answers that
-// the object does not exist. This answer may be stale, so findUncached may return nil for an object that was just
-// created. If the first read finds the object, a second read returns the latest version.
+// findUncached reads an object that the cache may lack, because it lags and omits objects without its labels. The
+// result is nil if the object does not exist.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
+	// Version 0 spares a request to etcd. The answer may be out of date and miss a new object, but an object that
+	// exists is read again.
 	if live, err := a.read(ctx, desired, "0"); live == nil || err != nil {
 		return nil, err
 	}
 	return a.read(ctx, desired, "")
 }
 
-// read reads the metadata of an object, not from the cache. It returns nil if the object does not exist.
+// read reads the metadata of an object from the API server. It returns nil if the object does not exist.
 func (a *Applier) read(ctx context.Context, desired client.Object, resourceVersion string) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
@@ -296,8 +282,8 @@ func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, e
 	return patch, nil
 }
 
-// addEmptyRules sets the rules of a NetworkPolicy to an empty list if the desired object has no rules. Without the
-// empty list, an apply would not remove rules that someone else has added.
+// addEmptyRules gives a NetworkPolicy empty lists instead of missing rules, so that an apply removes rules that
+// someone else has added.
 func addEmptyRules(patch *unstructured.Unstructured) {
 	spec, ok := patch.Object["spec"].(map[string]any)
 	if !ok || patch.GetKind() != "NetworkPolicy" {

@@ -67,7 +67,6 @@ func (s *server) read(t *testing.T, like client.Object) client.Object {
 	return live
 }
 
-// in returns a copy of an object, moved to the namespace that the test uses on the server.
 func (s *server) in(o client.Object) client.Object {
 	moved := o.DeepCopyObject().(client.Object)
 	moved.SetNamespace(s.namespace)

@@ -22,12 +22,8 @@ func ownedFields(o client.Object) *metav1.FieldsV1 {
 	return nil
 }
 
-// ownsAll reports whether the operator still owns every field of the desired object. If it does, each field has the
-// desired value: a client that changes a field takes over its ownership, and a removed field has no owner. The function
-// compare has already checked, by comparing hashes, that the last apply of the operator set the desired values.
-//
-// ownsAll does not compare the values. Other clients may add items to some lists and maps, and only the API server
-// knows to which.
+// ownsAll reports whether the operator still owns every desired field. Each field then has the value of the last
+// apply: whoever changes a field becomes its owner.
 func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	fields := ownedFields(live)
 	if fields == nil {
@@ -37,6 +33,7 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	if err := json.Unmarshal(fields.GetRawBytes(), &owned); err != nil {
 		return false, fmt.Errorf("decode the managed fields of %s: %w", client.ObjectKeyFromObject(live), err)
 	}
+	// Do not compare values: only the API server knows to which lists and maps other clients may add items.
 	for name, value := range desired {
 		switch name {
 		case "apiVersion", "kind": // the managed fields never contain apiVersion and kind
@@ -53,8 +50,8 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	return true, nil
 }
 
-// ownsMetadata reports whether the operator owns the desired labels and annotations. It ignores the name and the
-// namespace, which managed fields do not contain, and the owner references, which the function compare checks.
+// ownsMetadata reports whether the operator owns the desired labels and annotations. The function compare checks the
+// owner references.
 func ownsMetadata(owned map[string]any, desired any) bool {
 	metadata, _ := desired.(map[string]any)
 	below, _ := owned["f:metadata"].(map[string]any)
@@ -74,8 +71,8 @@ func ownsField(owned map[string]any, name string, desired any) bool {
 	return ok && owns(below, desired)
 }
 
-// owns reports whether the operator owns every part of a desired value. The map owned is the part of
-// metadata.managedFields that describes this value. An empty map means that the operator owns the whole value.
+// owns reports whether the operator owns every part of a value, which owned describes as in metadata.managedFields. An
+// empty map stands for the whole value.
 func owns(owned map[string]any, desired any) bool {
 	if len(owned) == 0 {
 		return true
@@ -116,8 +113,8 @@ func ownsElement(owned map[string]any, element any) bool {
 	return false
 }
 
-// isKeyOf reports whether an item of a list has the key fields and values in key. A key field that the item lacks
-// matches any value, because the API server fills in a default.
+// isKeyOf reports whether a list element has the given key fields. A field that the element lacks matches any value,
+// because the API server sets a default.
 func isKeyOf(key, element any) bool {
 	fields, _ := key.(map[string]any)
 	values, _ := element.(map[string]any)
@@ -129,8 +126,8 @@ func isKeyOf(key, element any) bool {
 	return len(fields) > 0
 }
 
-// equalJSON reports whether two JSON values are equal. In the parameter decoded, every number is a float64. The
-// parameter value may be an int64.
+// equalJSON reports whether two JSON values are equal. An integer is a float64 in decoded, which json.Unmarshal has
+// produced, and an int64 in value.
 func equalJSON(decoded, value any) bool {
 	switch value := value.(type) {
 	case int64:
@@ -140,8 +137,8 @@ func equalJSON(decoded, value any) bool {
 	}
 }
 
-// Slimmer reduces the metadata of objects to the part that an Applier reads, so that a cache of thousands of objects
-// needs less memory. A Slimmer is safe for concurrent use.
+// Slimmer reduces metadata to what an Applier reads, so that a cache of thousands of objects needs less memory. It is
+// safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
 	// shared contains one copy of each distinct set of owned fields, which all objects with this set use. The key is
@@ -170,8 +167,8 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	return slim
 }
 
-// share returns one shared copy of the managed fields for all objects with equal managed fields, to save memory. The
-// copy omits the UIDs of owners, because they differ between objects whose managed fields are otherwise equal.
+// share returns one copy for all objects with equal managed fields, to save memory. It omits the UIDs of owners,
+// because these differ between such objects.
 func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
 	// limit is the maximum number of entries in the cache s.shared. A full cache is cleared.
 	const limit = 4096

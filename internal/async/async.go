@@ -16,15 +16,15 @@ func Notify(c chan<- struct{}) {
 	}
 }
 
-// ErrKilled is the cancellation cause of a context that simulates a crash. Code that runs with such a context must
-// return at once, without finishing work or flushing data.
+// ErrKilled is the cancellation cause of a simulated crash. Code must then return at once, without finishing work or
+// flushing data.
 var ErrKilled = errors.New("killed")
 
 // Killed reports whether ctx has ended with the cause ErrKilled.
 func Killed(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrKilled) }
 
-// Outlive returns a context that has the values of ctx. It ends when cancel is called, or d after the end of ctx. If
-// ctx is killed (see Killed), the returned context ends at the same time as ctx.
+// Outlive returns a context with the values of ctx. The returned context ends when cancel is called, d after the end of
+// ctx, or at once if ctx is killed.
 func Outlive(ctx context.Context, d time.Duration) (outliving context.Context, cancel context.CancelFunc) {
 	outliving, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, func() {

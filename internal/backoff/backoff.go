@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// Backoff is an exponential backoff with jitter. The delay without jitter starts at First and doubles with each call
-// of Next, up to Last. First and Last must be positive.
+// Backoff is an exponential backoff with jitter. Without jitter, each delay is twice the previous one.
 type Backoff struct {
+	// First is the initial delay, and Last is the maximum delay, both without jitter. Both must be positive.
 	First, Last time.Duration
 
 	delay time.Duration
 }
 
-// Next returns the next delay: the delay without jitter, multiplied by a random factor between 0.5 and 1. The jitter
-// spreads the retries of callers that failed at the same time.
+// Next returns the next delay, multiplied by a random factor between 0.5 and 1. The jitter spreads the retries of
+// callers that failed together.
 func (b *Backoff) Next() time.Duration {
 	b.delay = min(max(2*b.delay, b.First), b.Last)
 	return b.delay/2 + rand.N(b.delay/2+1)

@@ -1,11 +1,8 @@
-// Package binding describes how to reach a server. A binding contains the server's address, credentials and TLS
-// certificates. It is read from a URI, from a directory at which a Secret is mounted, or from the data of a Secret.
+// Package binding reads how to reach a server: its address, credentials and certificates. No error quotes a URI or the
+// value of a key, because both may contain a password.
 //
-// The keys of such a Secret are the ones in the Service Binding specification for Kubernetes
-// (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries), and a few others. The comment on Directory
-// describes all of them.
-//
-// No error of this package quotes a URI or the value of a key, because both may contain a password.
+// The keys of a Secret extend those of https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries.
+// docs/operations.md describes all keys.
 package binding
 
 import (
@@ -15,25 +12,21 @@ import (
 
 // Binding is everything that a client needs to reach one server.
 type Binding struct {
-	// URI is the address of the server. It includes the user name and password if there are any, so never print it.
-	// Print the result of Redacted instead.
+	// URI is the address of the server. It may contain a password: print Redacted instead.
 	URI *url.URL
-	// Alternatives are further endpoints of the same server, such as the other nodes of a cluster. Each is a host, or a
-	// host and port. Everything else in URI also applies to them. Only bindings of RabbitMQ and Redis have
-	// alternatives.
+	// Alternatives are further hosts of the same server, with or without a port. The rest of URI applies to all. Only
+	// RabbitMQ and Redis have alternatives.
 	Alternatives []string
 	// Token is a bearer token. Only bindings of HTTP servers have one.
 	Token string
-	// CA contains the CA certificates that the client trusts, in PEM format. If it is nil, the client trusts the CA
-	// certificates of the operating system.
+	// CA contains CA certificates in PEM format. If it is nil, the client trusts those of the operating system.
 	CA []byte
-	// Certificate contains the client's certificate chain and Key contains its private key, both in PEM format. Both
-	// are nil if the client has no certificate.
+	// Certificate and Key are in PEM format. Both are nil if the client has no certificate.
 	Certificate, Key []byte
 }
 
-// Source returns the current binding. Call it before each connection attempt, so that new credentials take effect
-// without a restart. The caller may modify the returned binding.
+// Source returns the current binding, which the caller may modify. Call it before each connection attempt, so that new
+// credentials take effect without a restart.
 type Source func() (Binding, error)
 
 // Static returns a source that always returns the same binding.
@@ -48,9 +41,8 @@ func Static(b Binding) Source {
 	}
 }
 
-// Redacted returns only those parts of the URI that logs and errors may contain: scheme, host and path. The host is a
-// list if the binding has alternatives. Redacted also omits the user name, because users sometimes put a password
-// there.
+// Redacted returns the parts of the URI that logs and errors may contain. It omits even the user name, because users
+// sometimes put a password there.
 func (b Binding) Redacted() string {
 	if b.URI == nil {
 		return ""
@@ -63,8 +55,8 @@ func (b Binding) Redacted() string {
 type Service struct {
 	// Name is the name of the server in error messages.
 	Name string
-	// Scheme is the URI scheme for connections without TLS. TLSScheme is the one for connections with TLS. PostgreSQL
-	// is an exception: its two schemes mean the same, and the parameter sslmode of the URI selects TLS.
+	// Scheme is for connections without TLS, TLSScheme for connections with TLS. The PostgreSQL schemes are equivalent:
+	// the parameter sslmode selects TLS.
 	Scheme, TLSScheme string
 	// Example is a valid URI. It is shown in the error for an invalid URI.
 	Example string

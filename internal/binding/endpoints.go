@@ -15,8 +15,8 @@ import (
 // URI can contain several hosts.
 func (s Service) takesList() bool { return s == RabbitMQ() || s == Redis() }
 
-// separator matches the separator between two URIs of a list, and the scheme of the second URI. A comma without a
-// scheme after the comma may be part of a password.
+// separator matches a separator in a list of URIs, and the scheme of the next URI. A comma without a scheme may be part
+// of a password.
 var separator = regexp.MustCompile(`[,\s]+([a-zA-Z][a-zA-Z0-9+.-]*://)`)
 
 // splitURIs splits a list of URIs that are separated by commas or white space.
@@ -83,8 +83,8 @@ func (s Service) pathMeaning() string {
 	return "database"
 }
 
-// locateHosts builds a binding from the values of the keys "host" and "port". The value of "host" is a list of hosts
-// that are separated by commas or white space. The value of "port" applies to each host that has no port of its own.
+// locateHosts builds a binding from the keys "host" and "port". The port applies to each host in the list that has no
+// port of its own.
 func (s Service) locateHosts(hosts, port string) (Binding, error) {
 	var uris []*url.URL
 	for _, host := range strings.FieldsFunc(hosts, isListSeparator) {

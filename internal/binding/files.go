@@ -7,8 +7,7 @@ import (
 	"syscall"
 )
 
-// ExplainFiles returns what the user can do about an error that is caused by too many open files. It returns "" for
-// other errors. The error may be that of a DNS lookup, which needs a socket as well.
+// ExplainFiles returns what the user can do about too many open files, or "" for other errors.
 func ExplainFiles(err error) string {
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || lookupHasTooManyFiles(err) {
 		return "this process has too many open files: raise their limit (ulimit -n)"
@@ -16,10 +15,9 @@ func ExplainFiles(err error) string {
 	return ""
 }
 
-// lookupHasTooManyFiles reports whether the lookup of a host name failed because the process (EMFILE) or the system
-// (ENFILE) has too many open files. A DNSError contains its cause only as text. The texts of both causes begin with the
-// text of EMFILE.
+// lookupHasTooManyFiles recognizes a DNS lookup that cannot open its socket.
 func lookupHasTooManyFiles(err error) bool {
 	lookup, ok := errors.AsType[*net.DNSError](err)
+	// A DNSError contains its cause only as text. The text of ENFILE begins with that of EMFILE.
 	return ok && strings.Contains(lookup.Err, syscall.EMFILE.Error())
 }

@@ -13,15 +13,15 @@ import (
 const (
 	keyType             = "type"
 	keyURI              = "uri"
-	keyURIs             = "uris"
-	keyHost             = "host"
+	keyURIs             = "uris" // a list, whose URIs may differ only in host and port
+	keyHost             = "host" // the address, if neither uri nor uris has a value
 	keyPort             = "port"
 	keyUsername         = "username"
 	keyPassword         = "password"
 	keyToken            = "token"
 	keyVhost            = "vhost"
 	keyDatabase         = "database"
-	keyMaster           = "sentinel-master"
+	keyMaster           = "sentinel-master" // the primary, if the address is that of Sentinels
 	keySentinelUser     = "sentinel-username"
 	keySentinelPassword = "sentinel-password"
 	keyCA               = "ca.crt"
@@ -33,18 +33,16 @@ type keySpec struct {
 	name string
 	// synonyms are other names of the key. If several of these names have a value, the values must be equal.
 	synonyms []string
-	// substitutes are names of other keys, which are read only if the key itself and its synonyms have no value. The
-	// first substitute with a value is used. All others are ignored, even if their values differ.
+	// substitutes are other keys to read if the key and its synonyms have no value. The first substitute with a value
+	// is used, even if others differ.
 	substitutes []string
-	// lookalike matches wrong names of the key, such as frequent misspellings, in the normalized form that squash
-	// returns. A wrong name makes a Secret invalid, unless the correct key or the URI also contains the setting.
-	// lookalike is nil if no wrong names are known.
+	// lookalike matches frequent misspellings of the key, as squash returns them; see checkLookalikes. It is nil if no
+	// misspellings are known.
 	lookalike *regexp.Regexp
 	// trims is true if white space around the value is allowed, for example around PEM blocks.
 	trims bool
-	// services are the kinds of server to which the key applies. A Secret for another kind of server is invalid if it
-	// contains the key or a synonym. The key "uris" and all substitutes are ignored instead, because existing Secrets
-	// may contain them.
+	// services are the servers to which the key applies. For others, the key and its synonyms are errors, but "uris"
+	// and substitutes are ignored: existing Secrets may contain them.
 	services []Service
 }
 
@@ -85,8 +83,7 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// KeyFor returns the key with the given name, or "" if there is no such key. It ignores case and separators, and
-// accepts url instead of uri. For example, KeyFor("sentinelMaster") returns "sentinel-master".
+// KeyFor returns the key that a name such as sentinelMaster or URL means, or "" if there is none.
 func (s Service) KeyFor(name string) string {
 	keys := s.Keys()
 	if slices.Contains(keys, name) {
@@ -109,9 +106,7 @@ type keyReader struct {
 	names func() ([]string, error)
 }
 
-// values returns the value of each key of a binding, by the name in its keySpec. The value may come from another key,
-// namely a synonym or a substitute. The value is "" if the key is missing or ignored. Two keys are ignored: "host" if
-// "uri" has a value, and "uris" unless its keySpec lists the service.
+// values returns the value of each key in keyTable, or "" if the key is missing or ignored.
 func (s Service) values(keys keyReader) (map[string]string, error) {
 	values := map[string]string{}
 	for _, key := range keyTable() {

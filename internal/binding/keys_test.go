@@ -101,8 +101,8 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 	}
 }
 
-// A Secret may have more keys with addresses than a binding uses. The unused keys must not cause an error: earlier
-// versions of the operator ignored them, so the Secrets of running simulations may contain them.
+// Unused address keys must not cause an error: earlier versions ignored them, so the Secrets of running simulations may
+// contain them.
 func TestSecretKeys_AddressInSeveralKeys_UnusedKeysCauseNoError(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// product matches the name of a product, such as redis, or the word default, at the beginning of a key. Such a prefix
-// says nothing about the value of the key. The key must be normalized by the function squash.
+// product matches a prefix, such as redis, that says nothing about the value of a key. The function squash must first
+// normalize the key.
 var product = regexp.MustCompile(`^(redis|valkey|rabbitmq|rabbit|cloudamqp|amqp|postgresql|postgres|pg|default)`)
 
-// squash normalizes a name: it returns the name in lower case and without the characters that separate words. For
-// example, it returns rabbitmqvhost for RABBITMQ_VHOST, rabbitmq-vhost and rabbitmqVhost.
+// squash returns a name in lower case and without word separators: RABBITMQ_VHOST and rabbitmqVhost become
+// rabbitmqvhost.
 func squash(name string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune("-_./ ", r) {
@@ -41,8 +41,7 @@ func resembles(name string, pattern *regexp.Regexp) bool {
 
 func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
 
-// These patterns match names that people give to keys. The function squash must first normalize the names. For example,
-// likeCert matches clientcertpem, the normalized form of client-cert.pem.
+// These patterns match frequent names of keys, as squash returns them.
 var (
 	likeURI              = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
 	likeURIs             = like(`(connection|service|server|database|broker)?(uris|urls)`)
@@ -60,18 +59,14 @@ var (
 		`|(tls|ssl)*root(cert|certificate|crt|cer|pem)s?(crt|pem)?|(trusted)?certificates|trustedcerts`)
 	likeCert = like(`(tls|ssl|client|user)*(cert|certificate|crt)(chain|file)?(crt|cer|pem|cert|data)?|(tls|ssl|client)(chain|cer|pem)`)
 	likeKey  = like(`(tls|ssl|client|user)+(private)?key(file)?(pem|data)?|privatekey(file)?(pem|data)?|keypem`)
-	// likeTLSSwitch matches names of keys that enable TLS in other programs, such as sslenabled. In a binding, these
-	// keys do not enable TLS; see checkTLSSwitch.
+	// likeTLSSwitch matches keys that enable TLS in other programs, but not in a binding. See checkTLSSwitch.
 	likeTLSSwitch = like(`(is|use|enable|require|with)?(m?tls|ssl|https|secure|encrypt(ed|ion)?)(enabled?|required?|mode|on|active)?`)
-	// likeScheme matches names of keys that contain a protocol or the scheme of a URI. A value such as ssl or amqps
-	// asks for TLS.
+	// likeScheme matches keys whose value can ask for TLS, such as ssl or amqps.
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 
-// checkLookalikes returns an error if an unknown key has a value and resembles a known key. Without this check, the
-// known key would silently have its default. An unknown key is no error if the known key also has a value, or if the
-// URI sets the same thing. The parameter u is the original URI, before the function bind changes it. It is nil if there
-// is no valid URI.
+// checkLookalikes rejects a misspelled key whose setting is not given elsewhere. Otherwise, the default would apply
+// silently. u is the URI before bind changes it, or nil if there is no valid URI.
 func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *url.URL) error {
 	names, err := keys.names()
 	if err != nil {
@@ -99,8 +94,8 @@ func isKey(table []keySpec, name string) bool {
 	return slices.ContainsFunc(table, func(key keySpec) bool { return key.name == name || slices.Contains(key.otherNames(), name) })
 }
 
-// checkTLSSwitch returns an error if a key asks for TLS but the URI does not use TLS. The parameter from is the key
-// that contains the URI, or "" if the URI is not in the Secret.
+// checkTLSSwitch returns an error if a key asks for TLS but the URI does not. from is the key with the URI, or "" if
+// the URI is not in the Secret.
 func (s Service) checkTLSSwitch(keys keyReader, from string, u *url.URL) error {
 	if s.usesTLS(u) {
 		return nil
@@ -129,8 +124,8 @@ func (s Service) checkTLSSwitch(keys keyReader, from string, u *url.URL) error {
 	return nil
 }
 
-// asksForTLS reports whether the value of a key such as "sslmode" or "tls" asks for TLS. The PostgreSQL modes "allow"
-// and "prefer" do not ask for TLS, because they permit connections without TLS.
+// asksForTLS reports whether the value of a key such as "tls" asks for TLS. The PostgreSQL modes "allow" and "prefer"
+// do not, because they permit connections without TLS.
 func asksForTLS(value string) bool {
 	switch strings.ToLower(strings.TrimSpace(value)) {
 	case "", "0", "f", "false", "n", "no", "none", "off", "disable", "disabled", "plain", "plaintext", "allow", "prefer":

@@ -23,8 +23,8 @@ func isDNSFault(lookup *net.DNSError) bool {
 	return !lookup.IsNotFound && (lookup.IsTimeout || lookup.IsTemporary)
 }
 
-// IsTemporary reports whether an error has a temporary cause on this side of a connection: this process has too many
-// open files, or DNS does not work. Such an error does not mean that the address or the credentials are wrong.
+// IsTemporary reports whether an error has a temporary cause on this side of a connection: too many open files, or DNS.
+// The address and the credentials may be correct.
 func IsTemporary(err error) bool {
 	lookup, ok := errors.AsType[*net.DNSError](err)
 	return ExplainFiles(err) != "" || ok && isDNSFault(lookup)

@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// To resolve a host name, package net opens a socket. If too many files are open, package net returns a DNSError that
-// contains the cause only as text. ExplainFiles must recognize this text.
+// If too many files are open, package net returns a DNSError that contains the cause only as text.
 func TestExplain_ConnectionFails_RemedyMatchesCause(t *testing.T) {
 	t.Parallel()
 	const files, correct, dns = "ulimit -n", "correct the host name", "check the DNS"

@@ -10,8 +10,7 @@ import (
 	"strings"
 )
 
-// Data reads a binding from the data of a Secret. The comment on Directory documents the keys. Errors name the invalid
-// key and never quote a value.
+// Data reads a binding from the data of a Secret. docs/operations.md describes the keys.
 func Data(s Service, data map[string][]byte) (Binding, error) {
 	return s.read(secretReader(data))
 }
@@ -57,8 +56,7 @@ func addressKey(values map[string]string) string {
 	return keyHost
 }
 
-// complete adds the values of a Secret to a binding whose URI is not in the Secret. A user name or password in the
-// Secret replaces the one in the URI.
+// complete adds the values of a Secret to a URI from elsewhere. Credentials in the Secret replace those in the URI.
 func (s Service) complete(b Binding, keys keyReader) (Binding, error) {
 	values, err := s.values(keys)
 	if err == nil {
@@ -79,8 +77,7 @@ func passwordOf(u *url.URL) string {
 	return password
 }
 
-// bind adds credentials, certificates and other settings from a Secret to a binding that has only an address. The
-// parameter from is the key that contains the URI, or "" if the URI is not in the Secret.
+// bind adds the values of a Secret to a binding. from is the key with the URI, or "" if the URI is not in the Secret.
 func (s Service) bind(b Binding, from string, keys keyReader, values map[string]string) (Binding, error) {
 	if values[keyUsername] != "" || values[keyPassword] != "" {
 		b.URI.User = url.UserPassword(cmp.Or(values[keyUsername], b.URI.User.Username()), cmp.Or(values[keyPassword], passwordOf(b.URI)))
@@ -142,16 +139,14 @@ func inKey(key string) string {
 	return fmt.Sprintf(" in key %q", key)
 }
 
-// The parameters of a Redis URI for Sentinels: the name of the primary, and the credentials for the Sentinels. The
-// credentials in front of the host are for Redis itself.
+// These are the parameters of a Redis URI for Sentinels. The credentials in front of the host are for Redis itself.
 const (
-	ParameterMaster           = "master_name"
-	ParameterSentinelUser     = "sentinel_username"
-	ParameterSentinelPassword = "sentinel_password"
+	ParameterMaster           = "master_name"       // the name of the primary
+	ParameterSentinelUser     = "sentinel_username" // the user name for the Sentinels
+	ParameterSentinelPassword = "sentinel_password" // the password for the Sentinels
 )
 
-// addSentinel adds the values of the keys for Sentinels to a URI as parameters. If the URI already has one of these
-// parameters with a different value, addSentinel returns an error.
+// addSentinel adds the keys for Sentinels to a URI. It returns an error if the URI contradicts a key.
 func addSentinel(u *url.URL, from string, values map[string]string) error {
 	for _, p := range []struct{ key, parameter string }{
 		{keyMaster, ParameterMaster}, {keySentinelUser, ParameterSentinelUser}, {keySentinelPassword, ParameterSentinelPassword},
@@ -170,9 +165,7 @@ func addSentinel(u *url.URL, from string, values map[string]string) error {
 	return nil
 }
 
-// secure does nothing if the binding contains no certificates. Otherwise, it makes the URI use TLS: it changes the
-// scheme, or for PostgreSQL the parameter sslmode. For a summary API, secure does not change the URL. It returns an
-// error if the URL begins with http://, because the URL contradicts the certificates.
+// secure makes the URI use TLS if the binding has certificates.
 func (s Service) secure(b Binding) error {
 	switch {
 	case b.CA == nil && b.Certificate == nil:
@@ -182,6 +175,7 @@ func (s Service) secure(b Binding) error {
 	case b.URI.Scheme == s.TLSScheme:
 		return nil
 	case s == HTTP():
+		// An http:// URL that a user has entered contradicts the certificates.
 		return fmt.Errorf("keys %q, %q and %q need TLS, but the URL begins with http://: use https://, or remove these keys",
 			keyCA, keyCertificate, keyKey)
 	}
@@ -192,10 +186,7 @@ func (s Service) secure(b Binding) error {
 // parameterSSLMode is the parameter of a PostgreSQL URI that selects TLS.
 const parameterSSLMode = "sslmode"
 
-// requireSSL sets the parameter sslmode of a PostgreSQL URI for a binding with certificates. If the parameter is
-// missing, requireSSL sets it to "verify-full": clients verify the server's certificate and its host name. requireSSL
-// changes "require" to "verify-ca": clients verify only the certificate. libpq also treats "require" as "verify-ca" if
-// a CA certificate is given.
+// requireSSL makes a PostgreSQL URI use TLS.
 func requireSSL(u *url.URL) error {
 	query := u.Query()
 	switch mode := query.Get(parameterSSLMode); mode {
@@ -204,6 +195,7 @@ func requireSSL(u *url.URL) error {
 	case "":
 		query.Set(parameterSSLMode, "verify-full")
 	case "require":
+		// Do as libpq does if a CA certificate is given.
 		query.Set(parameterSSLMode, "verify-ca")
 	default:
 		return fmt.Errorf("keys %q, %q and %q need TLS, but the URI has an %s that permits connections without TLS: remove this parameter, or set it to verify-full",
@@ -255,10 +247,8 @@ func (s Service) locate(values map[string]string) (Binding, error) {
 	return b, nil
 }
 
-// locateURIs returns a binding with the URIs of the keys "uri" and "uris". If both
-// have values, "uri" takes precedence: locateURIs ignores a value of "uris" that is invalid or contradicts "uri". For
-// Redis, locateURIs also ignores "uris" if "uri" is the address of a single server, because "uris" may then list the
-// replicas of this server.
+// locateURIs returns a binding with the URIs of the keys "uri" and "uris". If "uri" is set, an invalid or contradictory
+// "uris" is ignored.
 func (s Service) locateURIs(values map[string]string) (Binding, error) {
 	if values[keyURI] == "" {
 		return s.locateList(values[keyURIs])
@@ -268,6 +258,7 @@ func (s Service) locateURIs(values map[string]string) (Binding, error) {
 		return Binding{}, fmt.Errorf("key %q: %w", keyURI, err)
 	}
 	alone := Binding{URI: u}
+	// For a single Redis server, "uris" may list the replicas.
 	if values[keyURIs] == "" || s == Redis() && values[keyMaster] == "" && !takesSeveral(u) {
 		return alone, nil
 	}
@@ -304,9 +295,8 @@ func takesSeveral(u *url.URL) bool {
 	return err == nil && cluster || query.Has("addr") || query.Has(ParameterMaster)
 }
 
-// CheckDirectory checks the files of a Secret that is mounted at dir. The Secret need not contain a URI. CheckDirectory
-// returns an error if the directory cannot be read, if a key is invalid, or if the Secret contains neither credentials
-// nor certificates.
+// CheckDirectory returns an error if the mounted Secret cannot be read, is invalid, or contains neither credentials nor
+// certificates. A URI is optional.
 func (s Service) CheckDirectory(dir string) error {
 	if err := s.checkUsable(&url.URL{Scheme: s.TLSScheme}, directoryReader(dir), "files"); err != nil {
 		return s.unreadable(dir, err)
@@ -314,8 +304,8 @@ func (s Service) CheckDirectory(dir string) error {
 	return nil
 }
 
-// CheckData returns an error if the data of a Secret cannot be used together with the given URI. An invalid URI is not
-// an error of the Secret, so CheckData then returns nil.
+// CheckData returns an error if the data of a Secret cannot be used with the URI raw. An invalid URI is not an error of
+// the Secret.
 func (s Service) CheckData(raw string, data map[string][]byte) error {
 	if u, err := s.parse(raw); err == nil {
 		return s.checkUsable(u, secretReader(data), "keys")
@@ -323,9 +313,8 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 	return nil
 }
 
-// checkUsable returns an error if a key is invalid or contradicts the URI u. It also returns an error if neither the
-// keys nor u contain credentials or certificates. The parameter noun is the word for the keys in this error: "keys" or
-// "files".
+// checkUsable returns an error if a key is invalid or contradicts u, or if there are neither credentials nor
+// certificates. noun is "keys" or "files", for errors.
 func (s Service) checkUsable(u *url.URL, keys keyReader, noun string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {

@@ -11,11 +11,8 @@ import (
 	"strings"
 )
 
-// TLSConfig returns the client's TLS configuration. It returns nil if the scheme of the URI does not use TLS.
-//
-// If serverName is empty, the server's certificate must be valid for the host that the dialer connects to. Otherwise,
-// it must be valid for serverName, or for the host of any endpoint in the binding: the nodes of a cluster may announce
-// addresses for which their common certificate is not valid.
+// TLSConfig returns the client configuration, or nil if the URI does not use TLS. If serverName is empty, the
+// certificate must be valid for the dialed host, otherwise for serverName or any endpoint.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
 		return nil, nil //nolint:nilnil // no configuration means no TLS
@@ -25,6 +22,8 @@ func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 		return nil, err
 	}
 	roots := config.RootCAs
+	// Accept a certificate for any endpoint: the nodes of a cluster may announce addresses for which their common
+	// certificate is not valid.
 	if hosts := b.hostnames(); serverName != "" && !slices.Equal(hosts, []string{serverName}) {
 		config.InsecureSkipVerify = true // verified by VerifyConnection instead
 		config.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, roots, serverName, hosts) }
@@ -32,8 +31,8 @@ func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	return config, nil
 }
 
-// AddCertificates adds the CA certificates and the client certificate of the binding to a client's TLS configuration.
-// If the binding lacks a certificate, the corresponding field of the configuration does not change.
+// AddCertificates adds the certificates of the binding to a client's TLS configuration. If the binding lacks a
+// certificate, the field for it does not change.
 func (b Binding) AddCertificates(config *tls.Config) error {
 	roots, err := b.roots()
 	if err != nil {
@@ -47,8 +46,8 @@ func (b Binding) AddCertificates(config *tls.Config) error {
 		config.RootCAs = roots
 	}
 	if certificate != nil {
-		// Always send the certificate. By default, package tls sends no certificate if the server does not accept the
-		// CA that issued the certificate. The server would then report a missing certificate instead of the unknown CA.
+		// Always send the certificate. By default, package tls omits a certificate whose CA the server does not accept.
+		// The server would then report a missing certificate instead of an unknown CA.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	}
 	return nil
@@ -183,8 +182,8 @@ func explainCertificate(err error) string {
 	return ""
 }
 
-// explainAlert explains why the server has aborted a TLS handshake. It searches for the alert in the text of the error:
-// package tls uses tls.AlertError only for QUIC, and the errors of the RabbitMQ client contain only the text.
+// explainAlert explains why the server has aborted a TLS handshake. It parses the text: package tls uses tls.AlertError
+// only for QUIC, and errors of the RabbitMQ client contain only text.
 func explainAlert(text string) string {
 	_, alert, found := strings.Cut(text, "remote error: tls: ")
 	if !found {

@@ -20,8 +20,7 @@ type peer struct {
 	certificate, key, authority []byte
 }
 
-// newPeer creates a CA whose name contains the given host name. It returns a peer with a certificate of this CA. The
-// certificate is for the given host name and is valid until the given time.
+// newPeer creates a CA, and a certificate for the host that is valid until the given time.
 func newPeer(t *testing.T, host string, until time.Time) peer {
 	t.Helper()
 	authority := tlstest.NewAuthority(t, "CA of "+host)
@@ -44,8 +43,8 @@ func (p peer) pool() *x509.CertPool {
 	return pool
 }
 
-// exchange performs a TLS handshake, then reads one byte from the server. It returns the client's error. If the
-// server's configuration is nil, the server does not speak TLS.
+// exchange performs a TLS handshake and returns the client's error. A server with a nil configuration does not speak
+// TLS.
 func exchange(t *testing.T, server, client *tls.Config) error {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

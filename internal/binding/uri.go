@@ -9,13 +9,11 @@ import (
 	"strings"
 )
 
-// URI returns a Source for a URI that a user has entered. For RabbitMQ and Redis, raw may be a list of URIs that are
-// separated by commas or white space. If dir is not "", it is the directory at which a Secret is mounted. At each call,
-// the Source reads the Secret and adds its values to the binding. A user name or password in the Secret replaces the
-// one in the URI.
+// URI returns a Source for a URI from a user. The returned error describes what is wrong with raw, but does not quote
+// raw.
 //
-// If raw is invalid, the error says what is wrong and shows an example, but does not quote raw. URI does not read the
-// Secret. To check the Secret, call the Source.
+// For RabbitMQ and Redis, raw may be a list. If dir is not "", the Source reads the Secret at dir, whose credentials
+// replace those in raw. Only the Source returns errors about the Secret.
 func URI(s Service, raw, dir string) (Source, error) {
 	if _, err := s.parseList(raw); err != nil {
 		return nil, err
@@ -56,8 +54,8 @@ func (s Service) parse(raw string) (*url.URL, error) {
 	case !validPort(u):
 		return nil, s.invalid("the port is not a number from 1 to 65535")
 	case strings.Contains(u.EscapedPath()+u.RawQuery, "@") || strings.Contains(raw, "#"):
-		// If a password contains an unescaped /, ? or #, the authority part of the URI ends there. The rest of the
-		// password and the host would become the path, the query or the fragment.
+		// An unescaped /, ? or # in a password ends the authority part of the URI. The rest would become the path, the
+		// query or the fragment.
 		return nil, s.invalid("there is a /, ? or # before the @; in a password, write these characters as %2F, %3F and %23")
 	}
 	return u, nil

@@ -1,10 +1,8 @@
-// Package broker defines the interfaces of a message broker. Generators publish events through these interfaces, and
-// processors consume the events. Package rabbitmq implements the interfaces with RabbitMQ. Package memory implements
-// them within one process, without a server. Both implementations pass the conformance suite of package brokertest.
+// Package broker defines the interfaces through which generators publish events and processors consume events. Packages
+// rabbitmq and memory implement the interfaces.
 //
-// Delivery is at least once: the broker may deliver a message several times. It may deliver messages in any order. The
-// broker confirms a message once the message is as durable as the type of its queue allows. A message stays in its
-// queue until one of its deliveries is settled with Ack, Retry or DeadLetter.
+// Delivery is at least once, in any order. The broker confirms a message once the message is as durable as its queue
+// allows. A message stays in its queue until one of its deliveries is settled.
 package broker
 
 import (
@@ -31,13 +29,11 @@ var (
 	ErrSessionLost = errors.New("the session that delivered the message has ended; the message will be delivered again")
 	// ErrOtherOwner is returned when the queues are marked as belonging to another simulation of the same name.
 	ErrOtherOwner = errors.New("the queues belong to another simulation of the same name")
-	// ErrConfig matches errors that last until somebody changes the configuration of the simulation or of the server.
-	// Examples are invalid settings, missing permissions, too many queues, and existing queues whose settings or owner
-	// differ from those of the simulation.
+	// ErrConfig matches errors that last until somebody changes the configuration of the simulation or the server.
+	// Examples are missing permissions and queues with other settings.
 	ErrConfig = errors.New("the configuration of the broker is invalid")
-	// ErrNotReady matches errors of attempts to connect that do not indicate a wrong address or wrong credentials.
-	// Examples are a limit on the number of connections, an internal error of the server, too few file descriptors, and
-	// a failure of DNS.
+	// ErrNotReady matches a failure to connect that may end without a change of the configuration. Examples are a
+	// connection limit and a failure of DNS.
 	ErrNotReady = errors.New("the broker is not ready")
 	// ErrSettled is returned when a delivery has already been settled, or is being settled by another call.
 	ErrSettled = errors.New("the delivery is already settled")
@@ -60,8 +56,8 @@ func (q Queue) Check(partitions int) error {
 	return nil
 }
 
-// Message is an event in its wire format, with the properties of the AMQP message. If an external publisher (a program
-// other than the generators of this project) has sent the message, every field except Body may be empty.
+// Message is an event in its wire format, with its AMQP properties. Every field except Body may be empty if an external
+// publisher has sent the message.
 type Message struct {
 	// ID is the AMQP message ID. It is the identifier of the event.
 	ID string
@@ -87,27 +83,22 @@ type Message struct {
 
 // Publisher publishes events, and reports each event that the broker has confirmed.
 type Publisher interface {
-	// Publish accepts msg for delivery to q. Publish blocks while the window of unconfirmed messages is full. It does
-	// not wait until the broker confirms msg.
+	// Publish accepts msg for delivery to q. It blocks while too many messages are unconfirmed or in the queue, but
+	// does not wait for the confirm of msg. After an error, msg is not accepted, and confirmed is never called.
 	//
-	// If the connection is lost, or if the broker rejects msg or returns it as unroutable, the implementation publishes
-	// msg again under the same ID, until the broker confirms it. Then the implementation calls the callback "confirmed"
-	// exactly once, from another goroutine. The callbacks of different messages may be called in any order. A callback
-	// must not block, because it would delay the confirms of other messages.
-	//
-	// If Publish returns an error, it has not accepted msg, and the callback is never called. The error is ErrClosed,
-	// the error of ctx, or an error for an invalid argument. The caller must not change msg.Body after the call.
+	// The implementation publishes lost, rejected and unroutable messages again, under the same ID. Another goroutine
+	// calls confirmed exactly once, after the confirm. This callback must not block, because it would delay other
+	// confirms. The caller must not change msg.Body.
 	Publish(ctx context.Context, q Queue, msg Message, confirmed func()) error
 	// Flush waits until the broker has confirmed every message that Publish accepted before the call of Flush. If ctx
 	// ends first, Flush returns the error of ctx.
 	Flush(ctx context.Context) error
 }
 
-// Consumer delivers the messages of queues.
+// Consumer delivers the messages of queues. It reconnects with backoff after a failure.
 type Consumer interface {
-	// Consume delivers the messages of q on the returned channel. The parameter prefetch is the maximum number of
-	// unsettled deliveries. Consume keeps consuming in the background, and reconnects with backoff, until ctx ends. The
-	// channel is then closed. The caller can still settle the received deliveries until the broker is closed.
+	// Consume delivers the messages of q, at most prefetch of them unsettled. When ctx ends, the channel is closed;
+	// received deliveries can be settled until Close.
 	Consume(ctx context.Context, q Queue, prefetch int) (<-chan Delivery, error)
 }
 
@@ -120,29 +111,26 @@ type Delivery struct {
 	Settler Settler
 }
 
-// Settler settles one delivery. Every method returns ErrSettled if the delivery has already been settled. Otherwise, if
-// the session has ended, every method returns ErrSessionLost, and the broker delivers the message again.
+// Settler settles one delivery. ErrSettled means that the delivery is already settled, and ErrSessionLost that its
+// session has ended. After any other error, the delivery is still unsettled.
 type Settler interface {
-	// Ack removes the message from its queue. Ack does not wait for the server. If the session ends before the server
-	// has received the acknowledgement, the broker delivers the message again.
+	// Ack removes the message from its queue, without waiting for the server. The broker delivers the message again if
+	// the acknowledgement is lost.
 	Ack() error
 	// Requeue returns the message to its queue at once.
 	Requeue() error
-	// Retry moves the message to a retry queue, and increments Message.Attempt. After the retry delay, the message
-	// returns to its original queue. Retry publishes a copy of the message, waits until the broker has confirmed the
-	// copy, and then acknowledges the original. If Retry returns an error other than ErrSessionLost or ErrSettled, the
-	// delivery is still unsettled.
+	// Retry publishes a copy with an incremented Attempt to a retry queue, waits for its confirm, and acknowledges the
+	// original. After the retry delay, the copy returns to the original queue.
 	Retry(ctx context.Context) error
-	// DeadLetter moves the message to the dead-letter queue. It adds the reason to the headers, and keeps the body and
-	// the properties. Like Retry, DeadLetter publishes a copy and acknowledges the original. It returns the same errors
-	// as Retry.
+	// DeadLetter moves the message to the dead-letter queue in the same way as Retry. The headers of the copy contain
+	// the reason.
 	DeadLetter(ctx context.Context, reason Reason) error
 }
 
 // Reason says why a message was dead-lettered.
 type Reason struct {
-	// Stage is the step of processing that rejected the message: "parse", "summarize" or "post". It is "panic" if the
-	// processor panicked while it handled the message, and StageBroker if the broker itself dead-lettered the message.
+	// Stage is the step that rejected the message: "parse", "summarize" or "post". It is "panic" after a panic of the
+	// processor, and StageBroker if the broker itself dead-lettered the message.
 	Stage string
 	// Detail is one sentence for human readers. Implementations truncate it to MaxDetail bytes.
 	Detail string
@@ -208,9 +196,8 @@ type Topology interface {
 	Declare(ctx context.Context) error
 	// Depths returns the numbers of messages in the simulation's queues.
 	Depths(ctx context.Context) (Depths, error)
-	// DeadLetterReasons counts the reasons of the messages in the dead-letter queue. It returns at most limit reasons,
-	// the most frequent first. It examines only a part of the messages if there are many, and leaves all messages in
-	// the queue.
+	// DeadLetterReasons returns the most frequent reasons in the dead-letter queue, at most limit. It leaves the
+	// messages in the queue, and may examine only a part of them.
 	DeadLetterReasons(ctx context.Context, limit int) ([]ReasonCount, error)
 	// Delete removes the exchange and the queues of the simulation, with all messages in the queues.
 	Delete(ctx context.Context) error
@@ -221,9 +208,8 @@ type Broker interface {
 	Publisher
 	Consumer
 	Topology
-	// Ping returns an error if the server does not respond, or if a connection to the server was lost since the
-	// previous call of Ping. It changes nothing on the server. Ping reports each loss only once, so Ping should have a
-	// single caller.
+	// Ping fails if the server does not respond, or if a connection was lost since the previous call. Each loss is
+	// reported once, so only one caller should use Ping.
 	Ping(ctx context.Context) error
 	// Version returns the name and version of the server, such as "RabbitMQ 4.1.2". Without a server, it returns "in
 	// memory".

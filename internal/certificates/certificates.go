@@ -1,8 +1,7 @@
-// Package certificates issues and renews the certificates of servers. It also creates and renews the certificate
-// authority that signs these certificates.
+// Package certificates issues and renews the certificates of servers and of their certificate authority, without I/O.
 //
-// The functions do no I/O. RenewAuthority and Renew return the given certificate if it is still good. So a caller that
-// stores the result and passes it to the next call gets a new certificate only when a renewal is due.
+// RenewAuthority and Renew return a certificate that is still good. A caller that stores each result, and passes it to
+// the next call, gets a new one only when a renewal is due.
 package certificates
 
 import (
@@ -29,8 +28,8 @@ const (
 	RenewBefore = 30 * day
 
 	authorityLifetime = 10 * 365 * day
-	// authorityRenewBefore is the remaining lifetime at which a CA certificate is renewed. It is longer than Lifetime,
-	// so that no server certificate outlives the CA certificate that signed it.
+	// authorityRenewBefore is the remaining lifetime at which a CA certificate is renewed. It exceeds Lifetime, so
+	// that no server certificate outlives its CA certificate.
 	authorityRenewBefore = 365 * day
 
 	// skew is how far a new certificate is backdated, so that clients with slow clocks accept the certificate.
@@ -46,19 +45,15 @@ type Authority struct {
 	Pair
 
 	Trusted []byte
-	// previous is the certificate and key that the authority had before its renewal. The authority signs with them
-	// until clients trust the embedded Pair. If previous is nil, the authority signs with the embedded Pair.
+	// previous is the pair before the renewal, which signs until clients trust the embedded Pair. If previous is nil,
+	// the embedded Pair signs.
 	previous *Pair
 }
 
 // RenewAuthority returns the given authority if clients trust it and it is valid for more than a year. Otherwise, it
-// renews the authority in two calls, because clients must trust the new CA certificate before the authority signs with
-// the new key.
-//
-// The first call returns the new CA certificate in the fields Pair and Trusted. This authority still signs with the
-// previous pair, unless that pair is unusable or would expire before the certificates that it signs. The caller must
-// store Pair and Trusted, and pass both to the second call. The authority that the second call returns signs with the
-// new pair.
+// renews in two calls, because clients must trust the new CA certificate before it signs:
+//   - The first call returns the new pair, but still signs with the previous one if usable.
+//   - After the caller has stored Pair and Trusted, the second call returns an authority that signs with the new pair.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {
@@ -86,8 +81,8 @@ func (a Authority) canSignUntil(end time.Time) bool {
 	return err == nil && certificate.IsCA && end.Before(certificate.NotAfter) && bytes.Contains(a.Trusted, a.Certificate)
 }
 
-// Renew returns a certificate for the given host names, and its key. It returns p if p is still good: signed by an
-// authority that clients trust, for the same hosts, and valid for longer than RenewBefore.
+// Renew returns p if a trusted authority signed p for the same hosts, and p is valid for longer than RenewBefore.
+// Otherwise, it issues a new pair.
 func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	if a.isGood(p, hosts, now) {
 		return p, nil
@@ -114,12 +109,10 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	return renewed, nil
 }
 
-// Check returns the time until which clients accept the certificate of the given host, if the clients trust the given
-// CA certificates. This time is the earliest expiry in the certificate chain. If there are several chains, the chain
-// that is valid longest counts. p.Certificate begins with the certificate of the server, which intermediate
-// certificates may follow.
+// Check returns until when clients that trust ca accept the certificate for host. It returns an error if they reject
+// it, or if p.Key does not match.
 //
-// Check returns an error if clients reject the certificate, or if p.Key is not the private key of the certificate.
+// In p.Certificate, intermediate certificates may follow the certificate of the server.
 func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err error) {
 	chain, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {

@@ -35,8 +35,8 @@ func renew(t *testing.T, a certificates.Authority, p certificates.Pair, names []
 	return renewed
 }
 
-// verify checks that a client that trusts the given CA certificates accepts the certificate of p for each host in
-// the variable hosts.
+// verify checks that a client accepts the certificate of p for each name in the package variable hosts. The client
+// trusts the given CA certificates.
 func verify(t *testing.T, trusted []byte, p certificates.Pair, now time.Time) {
 	t.Helper()
 	block, _ := pem.Decode(p.Certificate)
@@ -95,8 +95,8 @@ func TestRenew_UnusablePair_IsReplaced(t *testing.T) {
 	}
 }
 
-// The test simulates 25 years in which a controller reconciles every ten days and renews the certificates of the CA and
-// of a server when they are due. A client that trusts the current CA certificates must always accept the server.
+// For 25 simulated years, a controller renews the certificates of a CA and a server every ten days, if due. Clients
+// must always accept the server.
 func TestRenewAuthority_ClientsAlwaysTrustTheServerCertificate(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, certificates.Authority{}, start)

@@ -33,8 +33,7 @@ type Servers interface {
 	OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error)
 }
 
-// Job describes the cleanup of a simulation. It contains the simulation's plan and the bindings of its external
-// servers. If the binding of a server is nil, the cleanup skips this server.
+// Job describes the cleanup of a simulation on its external servers. A server whose binding is nil is skipped.
 type Job struct {
 	Plan          *plan.Plan
 	Broker, Store *binding.Binding
@@ -62,17 +61,17 @@ func (r Result) Done() bool { return !r.Running && r.Queues == nil && r.Keys == 
 // itself manages the server, or if the address is unknown.
 type Bindings struct{ Broker, Store *binding.Binding }
 
-// Cleaner removes queues and keys of deleted simulations from external servers, in the background. It limits the number
-// of attempts that run at the same time for one namespace, so that a server that does not respond hardly delays other
-// namespaces. A Cleaner is a manager.Runnable and safe for concurrent use.
+// Cleaner removes queues and keys of deleted simulations from external servers, in the background. It is a
+// manager.Runnable and safe for concurrent use.
 type Cleaner struct {
 	servers Servers
+	// pool limits the attempts per namespace, so that an unresponsive server hardly delays other namespaces.
 	pool    *fair.Pool
 	updates chan event.TypedGenericEvent[types.NamespacedName]
 
 	mu sync.Mutex
-	// start adds an attempt to the pool. It is nil unless Start is running. Without it, attempts are added to the field
-	// waiting.
+	// start adds an attempt to the pool. While the method Start is not running, start is nil, and attempts are added to
+	// the field waiting.
 	start   func(*attempt)
 	waiting []*attempt
 	latest  map[client.ObjectKey]*attempt
@@ -137,14 +136,12 @@ func (c *Cleaner) Remembered(key client.ObjectKey) Bindings {
 	return c.known[key]
 }
 
-// Updates returns a channel that receives the key of a simulation whenever an attempt has ended, unless the attempt was
-// cancelled by Evict or by the end of the context of Start. The caller must receive from the channel while Start is
-// running.
+// Updates returns a channel that receives a simulation's key when an attempt has ended, unless it was cancelled. The
+// caller must receive while Start is running.
 func (c *Cleaner) Updates() <-chan event.TypedGenericEvent[types.NamespacedName] { return c.updates }
 
-// Evict discards everything that the cleaner has stored about a simulation. It also cancels the attempt to clean up
-// after the simulation, even if the attempt has not begun. Otherwise, the attempt could remove the queues and keys of a
-// simulation that is created later with the same name.
+// Evict discards everything about a simulation, and cancels its cleanup. Otherwise, the cleanup could remove the data
+// of a later simulation with the same name.
 func (c *Cleaner) Evict(key client.ObjectKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,8 +152,8 @@ func (c *Cleaner) Evict(key client.ObjectKey) {
 	delete(c.known, key)
 }
 
-// Attempt starts the first attempt to clean up after a simulation. It starts another attempt if the latest attempt
-// failed and ended at least Interval ago. Attempt returns the result of the latest attempt.
+// Attempt returns the result of the latest attempt to clean up. It first starts one if none exists, or if the latest
+// failed at least Interval ago.
 func (c *Cleaner) Attempt(key client.ObjectKey, job Job) Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,9 +207,8 @@ func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
 	return true
 }
 
-// do makes one attempt to remove the queues and the keys of a simulation. It removes the queues first, because the
-// processing of a queued message would create keys again. Each server has its own timeout, so that an unresponsive
-// server does not use up the time for the other server.
+// do removes the queues first, because a queued message would create keys again. Each server has its own timeout, so
+// that one server cannot use up the other's time.
 func (j Job) do(ctx context.Context, servers Servers) Result {
 	queues, queuesErr := j.removeQueues(ctx, servers)
 	keys, keysErr := j.removeKeys(ctx, servers)

@@ -1,8 +1,7 @@
 // Package cores limits a process to one core while the process has little to do.
 //
-// Each time a goroutine becomes runnable while cores are free, the Go runtime wakes a thread on another core. This
-// thread looks for more work and usually finds none. At a few hundred messages per second, this takes a third of the
-// CPU time of a process. With one core, the runtime wakes no such threads.
+// With free cores, the Go runtime wakes a thread, usually in vain, for each goroutine that becomes runnable. At a
+// few hundred messages per second, these threads use a third of the CPU time.
 package cores
 
 import (
@@ -13,23 +12,19 @@ import (
 	"time"
 )
 
-// The constant "little" is the CPU usage, as a fraction of a core, up to which a process is limited to one core. Above
-// it, the limit would save hardly any CPU time and make latencies longer, especially if other processes compete for the
-// core.
-const little = .15
+// maxQuietShare is the CPU usage, as a fraction of a core, up to which the limit applies. Above it, the limit saves
+// little and makes latencies longer.
+const maxQuietShare = .15
 
-// adapt compares the CPU usage with the threshold little: once per busyInterval while the process is limited to one
-// core, and once per quietInterval otherwise.
-//
-// The process does not switch back and forth between one core and all cores. The same work takes more CPU time on all
-// cores, so work that exceeds the threshold on one core also exceeds it on all cores.
+// The intervals are the times between two measurements. The limit cannot flap, because the same work takes more CPU
+// time on all cores than on one core.
 const (
-	busyInterval  = 100 * time.Millisecond
-	quietInterval = 5 * time.Second
+	busyInterval  = 100 * time.Millisecond // while the process is limited to one core
+	quietInterval = 5 * time.Second        // while the process can use all cores
 )
 
-// Adapt blocks until ctx ends. During this time, Adapt limits the process to one core whenever the process has little
-// to do. When ctx ends, Adapt removes the limit. If the environment variable GOMAXPROCS is set, Adapt does nothing.
+// Adapt blocks until ctx ends, and limits the process to one core whenever it has little to do. Adapt does nothing if
+// the environment variable GOMAXPROCS is set.
 func Adapt(ctx context.Context) {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return
@@ -37,8 +32,8 @@ func Adapt(ctx context.Context) {
 	adapt(ctx, used, limit)
 }
 
-// adapt decides whether the process can use all cores or only one core. The process starts with all cores. adapt calls
-// limit whenever the decision changes. It calls used to get the CPU time of the process.
+// adapt calls limit when the number of cores must change. used returns the CPU time of the process, which starts
+// without a limit.
 func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool)) {
 	limited, interval := false, quietInterval
 	set := func(toOne bool) {
@@ -62,7 +57,7 @@ func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool
 		}
 		now, total := time.Now(), used()
 		share := float64(total-before) / float64(now.Sub(began))
-		if isQuiet := share <= little; isQuiet != limited {
+		if isQuiet := share <= maxQuietShare; isQuiet != limited {
 			set(isQuiet)
 		}
 		began, before = now, total

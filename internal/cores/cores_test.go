@@ -79,8 +79,8 @@ func TestAdapt_ProcessBecomesBusy_RemovesTheLimitWithinTwoIntervals(t *testing.T
 	})
 }
 
-// BenchmarkLimit_MessageEvery2ms_OneCoreVersusAllCores measures what the limit to one core saves. The metrics
-// switches/all-cores and cpu/all-cores are ratios: the cost with one core, divided by the cost with all cores.
+// The metrics switches/all-cores and cpu/all-cores are the cost with one core relative to the cost with all cores:
+// less than 1 is a saving.
 func BenchmarkLimit_MessageEvery2ms_OneCoreVersusAllCores(b *testing.B) {
 	if runtime.GOMAXPROCS(0) == 1 {
 		b.Skip("the process has one core")

@@ -15,9 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Check returns an error for each invalid part of a JSON value: an unknown or duplicate field, or a value that cannot
-// be decoded into type t. The JSON syntax must be valid. The parameter path is the path of the value in the document.
-// Error messages begin with the path.
+// Check returns an error for each part of a value that does not fit type t, and for each unknown or duplicate field.
+// The value must be valid JSON.
 func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -66,9 +65,8 @@ func (f Format) checkScalar(path field.Path, value json.RawMessage, t reflect.Ty
 	}
 }
 
-// isLeaf reports whether values of type t are checked only as a whole, by the UnmarshalJSON method of t. If t has an
-// entry in Examples, isLeaf returns false, and each part of a value is checked separately. The reason is that the
-// UnmarshalJSON method may accept invalid fields, or return an error that does not name the invalid field.
+// isLeaf reports whether only the UnmarshalJSON method of t checks a value. Types with examples are checked part by
+// part, because that method may accept invalid fields.
 func (f Format) isLeaf(t reflect.Type) bool {
 	_, hasExample := f.Examples[t]
 	return !hasExample && decodesItself(t)
@@ -118,8 +116,7 @@ func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) stri
 	return fmt.Sprintf("must be a whole number such as 10, of at most %d bits", t.Bits())
 }
 
-// checkLeaf decodes a value, and returns an error if decoding fails. The parameter expected is the error message. If
-// expected is empty, the error message is that of the decoder.
+// checkLeaf returns an error if a value cannot be decoded. If expected is empty, the error is that of the decoder.
 func (f Format) checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
@@ -244,8 +241,8 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 	return list
 }
 
-// membersOf returns the members of a JSON object, and an error for each duplicate name. If the value is not an object,
-// membersOf returns an error with the text in the parameter expected.
+// membersOf returns the members of a JSON object, and an error for each duplicate name. For any other value, it returns
+// an error with the expected text.
 func (f Format) membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -271,9 +268,8 @@ func (f Format) membersOf(path field.Path, value json.RawMessage, expected strin
 	return members, list
 }
 
-// Owners maps the name of each field in a struct of type t, or in one of its nested structs, to the paths of the
-// structs that have such a field. The parameter path is the path of the outermost struct. Owners does not look into
-// lists, maps, or structs with their own UnmarshalJSON method.
+// Owners maps each field name to the paths of the structs with this field: t, at the given path, and nested structs. It
+// skips lists, maps, and types with UnmarshalJSON.
 func Owners(path field.Path, t reflect.Type) map[string][]string {
 	owners := make(map[string][]string)
 	addOwners(owners, path, t)
@@ -319,8 +315,6 @@ const (
 	maxOwners = 8
 )
 
-// unknownField returns the error text for an unknown field in the object at a path. If the object has more than
-// maxListed known fields, as a pod spec has, the text does not list these fields.
 func (f Format) unknownField(path field.Path, name string, known map[string]reflect.StructField) string {
 	if f.Hint != nil {
 		if hint := f.Hint(path, name); hint != "" {
@@ -345,10 +339,10 @@ func (f Format) unknownField(path field.Path, name string, known map[string]refl
 	return "unknown field: remove it; \"kubectl explain\" lists the known fields"
 }
 
-// Closest returns the known name that is most similar to an unknown name, or "" if no known name is similar. Case is
-// ignored. A known name is similar if its Levenshtein distance from the unknown name is at most 2, and at most half of
-// the length of the known name. A known name is also similar if it begins with the unknown name and is at most twice as
-// long as the unknown name.
+// Closest returns the known name that is most similar to an unknown name, or "". Case is ignored. A similar name
+//
+//   - has a Levenshtein distance of at most 2, and of at most half its length, or
+//   - begins with the unknown name, and is at most twice as long.
 func Closest(name string, names []string) string {
 	best, bestDistance, longer := "", 3, ""
 	for _, candidate := range names {
@@ -363,8 +357,8 @@ func Closest(name string, names []string) string {
 	return cmp.Or(best, longer)
 }
 
-// distance returns the Levenshtein distance between two names. If the lengths of the names differ by more than 2,
-// distance returns 3, because Closest treats all distances above 2 alike.
+// distance returns the Levenshtein distance between two names. It returns 3 if their lengths differ by more than 2,
+// because Closest treats all distances above 2 alike.
 func distance(a, b string) int {
 	if diff := len(a) - len(b); diff > 2 || diff < -2 {
 		return 3

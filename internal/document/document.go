@@ -1,5 +1,5 @@
-// Package document decodes small JSON documents, such as plan files and manifests, and reads and writes files.
-// Format.Decode rejects unknown and duplicate fields, and its errors name the invalid fields.
+// Package document reads and writes files, and decodes small JSON documents such as plan files and manifests. Errors
+// of Format.Decode name the invalid fields.
 package document
 
 import (
@@ -29,8 +29,8 @@ func ReadFile(path string) ([]byte, error) {
 	return ReadAll(file, strconv.Quote(path))
 }
 
-// ReadAll reads everything from r. It returns an error if there are more than MaxBytes bytes. The parameter name is the
-// name of the source. Errors begin with this name.
+// ReadAll reads everything from r. It returns an error if there are more than MaxBytes bytes. Errors begin with name,
+// the name of the source.
 func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
@@ -47,33 +47,28 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 
 // Format configures how documents of one kind are checked, and what the errors say.
 type Format struct {
-	// Expected contains error texts that describe the valid values of a type, for example "must be a duration". If a
-	// type with its own UnmarshalJSON method has no entry, errors contain the error of this method.
+	// Expected describes the valid values of a type in errors, for example "must be a duration".
 	Expected map[reflect.Type]string
-	// Examples maps struct, list and map types to a valid value in YAML. Errors show this value. Values of a type with
-	// an example are checked part by part, even if the type has its own UnmarshalJSON method.
+	// Examples maps struct, list and map types to a valid value in YAML, for use in errors. Values of these types are
+	// checked part by part, despite an UnmarshalJSON method.
 	Examples map[reflect.Type]string
-	// Words contains an example for each field that is a string or a list of strings, by the name of the field. If the
-	// document has an object or a list in place of a string, the error shows the example.
+	// Words maps the name of a string field or string list to an example. Errors show the example for an object or a
+	// list in place of a string.
 	Words map[string]string
-	// Validators contains functions that check the values of a type without decoding them. A type needs such a function
-	// if decoding a short text, such as a number with a large exponent, could take minutes. The type must also be in
-	// Expected.
+	// Validators check values without decoding them, which could take minutes for a number with a large exponent. The
+	// type must also be in Expected.
 	Validators map[reflect.Type]func(value json.RawMessage) error
-	// Owners maps the name of a field to the paths of the objects that have this field. The error for a field in the
-	// wrong object lists these paths.
+	// Owners maps the name of a field to the paths of the objects with this field. Errors for misplaced fields list
+	// these paths.
 	Owners map[string][]string
-	// Hint explains an unknown field that is a frequent mistake. Errors show the explanation. The parameter path is the
-	// path of the object with the field, and the parameter name is the name of the field. For any other unknown field,
-	// Hint returns "". Hint may be nil.
+	// Hint explains a common mistake: an unknown field of the object at a path. It returns "" for other fields, and
+	// may be nil.
 	Hint func(path field.Path, name string) string
-	// FromNumber suggests a valid value if a document contains a number in place of a string, such as the number with a
-	// unit. It has one function for each type that needs this. The function returns "" if there is no valid value, or
-	// if the author may have meant another number: YAML reads 010 as 8. number is the number in JSON, and written is
-	// its text in the document.
+	// FromNumber suggests a valid string for a number, for example with a unit. It returns "" if unsure: YAML reads the
+	// written text 010 as the number 8.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
-	// Source returns the value at a path in the form in which the author wrote the value, for use in errors. Source is
-	// needed for documents that were converted to JSON. If Source is nil, errors show the value in JSON.
+	// Source returns the value at a path as its author wrote it, for use in errors about converted documents. If
+	// Source is nil, errors show JSON.
 	Source func(path field.Path, decoded any) any
 	// MayBeSecret reports whether the string field at a path may contain a password. Errors do not show the value of
 	// such a field. MayBeSecret may be nil.
@@ -84,8 +79,8 @@ type Format struct {
 	ignoresUnknown bool
 }
 
-// Decode decodes a JSON object. The parameter into is a pointer to the struct that receives the values. Field names are
-// case-sensitive. An error is one line with the name of each invalid field, its value and the expected value.
+// Decode decodes a JSON object into the struct to which into points. Field names are case-sensitive. The error is one
+// line that names the invalid fields.
 func (f Format) Decode(text []byte, into any) error {
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
@@ -93,8 +88,8 @@ func (f Format) Decode(text []byte, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// DecodeKnown is like Decode, but ignores unknown fields and the case of field names. DecodeKnown is faster than
-// Decode, because it checks the fields one by one only after decoding has failed.
+// DecodeKnown is like Decode, but ignores unknown fields and the case of field names. It is faster, because it checks
+// single fields only after decoding has failed.
 func (f Format) DecodeKnown(text []byte, into any) error {
 	if json.Unmarshal(text, into) == nil {
 		return nil
@@ -105,8 +100,8 @@ func (f Format) DecodeKnown(text []byte, into any) error {
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
 	}
-	// Package json accepts a field whose name differs from that of a known field only in case, and decodes its value.
-	// checkDocument does not. So the error of package json must come from such a value.
+	// checkDocument ignores fields whose names differ from known fields only in case, but package json decodes them.
+	// Only such a field can have failed.
 	return errors.New("a field whose name differs only in case from a known field has a value of the wrong type")
 }
 

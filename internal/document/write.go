@@ -9,10 +9,8 @@ import (
 	"path/filepath"
 )
 
-// WriteFile replaces the content of a file atomically: readers never see an incomplete file, and if WriteFile fails,
-// the file keeps its old content. An existing file keeps its permissions. Symbolic links are followed. With the usual
-// umask, every user can read a new file, so the text must not contain credentials. WriteFile writes to devices and
-// named pipes directly.
+// WriteFile atomically creates or replaces a regular file. It follows links and keeps permissions. Usually, every user
+// can read a new file, so the text must not contain credentials.
 func WriteFile(path string, text []byte) error { return named(path, writeFile(path, text)) }
 
 func writeFile(path string, text []byte) error {
@@ -48,8 +46,8 @@ func writeInPlace(path string, text []byte) error {
 	return errors.Join(err, file.Close())
 }
 
-// CheckWritable returns an error if WriteFile cannot write to the path. It does not check devices and named pipes,
-// because it would have to open them, and opening a named pipe blocks until another process reads from the pipe.
+// CheckWritable returns an error if WriteFile cannot write to the path. It skips devices and named pipes, because
+// opening a pipe waits for its reader.
 func CheckWritable(path string) error { return named(path, checkWritable(path)) }
 
 func checkWritable(path string) error {
@@ -90,11 +88,11 @@ func linked(path string) string {
 	return path
 }
 
-// createNextTo creates a temporary file in the directory of the path. The name cannot be guessed, and the file must not
-// exist yet. Otherwise, another user with write access to the directory could place a symbolic link there, and the text
-// would be written to the target of the link. os.CreateTemp is unsuitable, because only the owner can read its files.
+// createNextTo creates a temporary file in the directory of path. The files of os.CreateTemp are unsuitable, because
+// only their owner can read them.
 func createNextTo(path string) (*os.File, error) {
 	const mode = 0o666 // reduced by the umask of the process
+	// The random name and O_EXCL prevent another user from placing a symbolic link there and redirecting the text.
 	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%s.tmp", filepath.Base(path), rand.Text()))
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 }

@@ -13,19 +13,17 @@ import (
 
 // These limits apply to the events of every publisher. The limits keep keys, database rows and logs small.
 const (
-	// MaxBodyBytes is the maximum size of an encoded event or summary. This package encodes every event and summary in
-	// less than 2 KiB. The maximum is higher, because other publishers may add unknown fields.
+	// MaxBodyBytes is the maximum size of an encoded event or summary. This package writes less than 2 KiB, but other
+	// publishers may add unknown fields.
 	MaxBodyBytes = 64 << 10
-	// MaxIDBytes is the maximum length of an identifier. A SHA-512 hash in hexadecimal digits is exactly this long.
-	// UUIDs and generated identifiers are less than a third as long.
+	// MaxIDBytes is the maximum length of an identifier: that of a SHA-512 hash in hexadecimal digits.
 	MaxIDBytes = 128
 	// MaxPlateBytes is the maximum length of a plate in bytes. Real plates have about ten characters of up to three
-	// bytes each.
+	// bytes.
 	MaxPlateBytes = 32
 )
 
-// SyntaxError says why a body is not a valid event or summary. The error depends only on the body, so parsing the same
-// body again fails, too.
+// SyntaxError says why a body is not a valid event or summary. Parsing the same body again gives the same error.
 type SyntaxError struct {
 	// Kind is "entry event", "exit event" or "summary".
 	Kind string
@@ -57,7 +55,7 @@ const (
 //
 //	{"id":"…","vehicle_plate":"…","entry_date_time":"2006-01-02T15:04:05.999999999Z"}
 //
-// The instant is written in UTC. Its year in UTC must be from 0 to 9999.
+// The year of the instant in UTC must be from 0 to 9999.
 func AppendEntry(b []byte, e Entry) []byte {
 	b = appendHead(b, e.ID, e.Plate)
 	b = appendInstant(b, fieldEntryAt, e.At)
@@ -72,9 +70,8 @@ func AppendExit(b []byte, e Exit) []byte {
 	return append(b, '}')
 }
 
-// AppendSummary appends the wire format of a summary to b. The summary contains the times of the entry and the exit. It
-// contains the length of the visit twice: as a Go duration string in the field duration, and as the exact number of
-// seconds in the field duration_seconds.
+// AppendSummary appends the wire format of a summary to b. The length of the visit appears as a Go duration string and
+// in exact seconds.
 func AppendSummary(b []byte, s Summary) []byte {
 	b = appendHead(b, s.ID, s.Plate)
 	b = appendInstant(b, fieldEntryAt, s.EntryAt)
@@ -134,10 +131,10 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return b
 }
 
-// ParseEntry parses the wire format of an entry event. Fields may be in any order. Their names are case-sensitive.
-// Unknown fields are ignored. If a name occurs several times, the last value counts. The instant may have any form that
-// RFC 3339 permits, with any offset from UTC. A leap second is converted to the following second. The field At of the
-// result is in UTC. The result shares no memory with body. The error is a *SyntaxError.
+// ParseEntry parses an entry event. The error is a *SyntaxError. The result shares no memory with body.
+//
+//   - Field names are case-sensitive. Unknown fields are ignored. The last of several values for a name counts.
+//   - The instant may have any form of RFC 3339. It is converted to UTC, and a leap second to the second after it.
 func ParseEntry(body []byte) (Entry, error) {
 	v, err := entryShape.parse(body)
 	return Entry{ID: v.id, Plate: v.plate, At: v.entryAt}, err
@@ -149,8 +146,8 @@ func ParseExit(body []byte) (Exit, error) {
 	return Exit{ID: v.id, Plate: v.plate, At: v.exitAt}, err
 }
 
-// ParseSummary parses a summary. It follows the rules of ParseEntry. The exit must not be before the entry. The
-// duration fields may be missing. Their values are ignored, because the duration follows from the two instants.
+// ParseSummary parses a summary by the rules of ParseEntry. The exit must not be before the entry. The duration fields
+// are optional, and their values are ignored.
 func ParseSummary(body []byte) (Summary, error) {
 	v, err := summaryShape.parse(body)
 	if err == nil && v.exitAt.Before(v.entryAt) {
@@ -162,11 +159,10 @@ func ParseSummary(body []byte) (Summary, error) {
 	return Summary{ID: v.id, Plate: v.plate, EntryAt: v.entryAt, ExitAt: v.exitAt}, nil
 }
 
-// shape describes the fields of one kind of body, namely an entry event, an exit event or a summary.
+// shape describes the fields of one kind of body: an entry event, an exit event or a summary.
 type shape struct {
 	kind string
-	// fields contains the names of the required fields, in the order in which the encoder writes them. All required
-	// fields have string values.
+	// fields contains the names of the required fields in wire order. All of their values are strings.
 	fields []string
 	// derived contains the names of the fields that the encoder computes and the parser ignores.
 	derived []string
@@ -190,12 +186,10 @@ type values struct {
 	entryAt, exitAt time.Time
 }
 
-// texts contains the raw values of the required fields of a body, in the order in which the encoder writes the fields.
-// The value of a missing field is nil.
+// texts contains the raw values of the required fields of a body, in wire order. The value of a missing field is nil.
 type texts [maxFields][]byte
 
-// parse parses a body with the method scan, which is fast and supports nearly all bodies. If scan does not support the
-// body, or if a value is invalid, parse decodes the body with encoding/json instead.
+// parse tries scan, which is fast and supports nearly all bodies, before encoding/json.
 func (s *shape) parse(body []byte) (values, error) {
 	if len(body) > MaxBodyBytes {
 		return values{}, s.errorf("", "%d bytes are more than the maximum of %d", len(body), MaxBodyBytes)
@@ -304,24 +298,22 @@ func parseInstant(text []byte) (time.Time, bool) {
 	return t.UTC(), true
 }
 
-// parseUnusualInstant parses the instants that RFC 3339 permits but package time rejects: leap seconds, and instants
-// with a lower-case t or z. As in Unix time, a leap second is converted to the following second. A valid leap second is
-// the last second of a month in UTC, so the function accepts it only if the following second begins a month.
+// parseUnusualInstant parses what RFC 3339 permits but package time rejects: lower-case t or z, and leap seconds.
 func parseUnusualInstant(text []byte) (time.Time, bool) {
 	const second = len("2006-01-02T15:04:")
 	text = bytes.ToUpper(text)
 	if len(text) < second+len("05Z") || string(text[second:second+2]) != "60" {
 		return parseInstant(text)
 	}
+	// As in Unix time, a leap second becomes the second after it. That second must begin a month in UTC.
 	copy(text[second:], "59")
 	t, ok := parseInstant(text)
 	t = t.Add(time.Second)
 	return t, ok && t.Day() == 1 && t.Hour() == 0 && t.Minute() == 0 && t.Second() == 0
 }
 
-// isRFC3339 reports whether the text follows RFC 3339 strictly. Before the call, package time must have accepted the
-// text. Package time also accepts an hour of one digit, a comma before the fraction, an offset of 24 hours, and an
-// offset with 60 minutes.
+// isRFC3339 reports whether a text that package time accepts follows RFC 3339. Package time also accepts one-digit
+// hours, decimal commas, and offsets of 24 hours or 60 minutes.
 func isRFC3339(text []byte) bool {
 	const hour, fraction = len("2006-01-02T"), len("2006-01-02T15:04:05")
 	if text[hour+1] == ':' || text[fraction] == ',' {

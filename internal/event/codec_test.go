@@ -311,8 +311,6 @@ func exactSeconds(d time.Duration) json.Number {
 	return json.Number(strings.TrimRight(strings.TrimRight(string(whole)+"."+string(text), "0"), "."))
 }
 
-// acceptable reports whether a name is a valid identifier or plate. A valid name is UTF-8 text of 1 to limit bytes,
-// without control characters and without the replacement character U+FFFD.
 func acceptable(name string, limit int) bool {
 	return name != "" && len(name) <= limit && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, unicode.IsControl) && !strings.ContainsRune(name, utf8.RuneError)
@@ -340,8 +338,7 @@ func TestParse_EncodedEvent_ReturnsTheSameEvent(t *testing.T) {
 	})
 }
 
-// reference parses a body with encoding/json, and returns the values of the given fields. It returns false if the body
-// is invalid, or if a given field is missing or is not a string.
+// reference parses the given string fields of a body with encoding/json.
 func reference(body []byte, fields ...string) (map[string]string, bool) {
 	var members map[string]any
 	if len(body) > event.MaxBodyBytes || !utf8.Valid(body) || json.Unmarshal(body, &members) != nil {
@@ -361,8 +358,7 @@ func reference(body []byte, fields ...string) (map[string]string, bool) {
 // rfc3339 matches the syntax of RFC 3339. It does not check that the day exists in the month.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// referenceInstant parses an RFC 3339 instant with encoding/json. It accepts a leap second only at the end of a month
-// in UTC, and converts the leap second to the following second.
+// referenceInstant parses an RFC 3339 instant with package time. A leap second must end a month in UTC.
 func referenceInstant(text string) (time.Time, bool) {
 	if !rfc3339.MatchString(text) {
 		return time.Time{}, false

@@ -1,6 +1,5 @@
-// Package event defines the messages of a parking simulation: entry events, exit events and the summaries of
-// finished visits. It encodes and parses these messages. It also generates the identifiers of events, with
-// which the simulation counts each event exactly once.
+// Package event defines, encodes and parses the messages of a parking simulation: entry events, exit events and
+// summaries. It also generates the identifiers of events.
 package event
 
 import (
@@ -27,8 +26,8 @@ type Intent string
 const (
 	// IntentNone is the intent of entries, and of exits without the header HeaderIntent.
 	IntentNone Intent = ""
-	// IntentMatched is the intent of an exit that uses a plate from the pool of available plates. A visit of
-	// that plate is expected to exist.
+	// IntentMatched is the intent of an exit whose plate is from the pool of available plates. A visit of that plate
+	// is expected to exist.
 	IntentMatched Intent = "matched"
 	// IntentUnmatched is the intent of an exit whose plate has never entered. No visit of that plate is
 	// expected to exist.
@@ -60,8 +59,8 @@ type Summary struct {
 // Duration is the length of the visit.
 func (s Summary) Duration() time.Duration { return s.ExitAt.Sub(s.EntryAt) }
 
-// PartitionOf returns the partition of a plate, from 0 to partitions-1: the 32-bit FNV-1a hash of the plate modulo
-// the number of partitions. Both events of a visit are in the same partition.
+// PartitionOf returns the partition of a plate: its 32-bit FNV-1a hash modulo partitions. Both events of a visit are
+// in the same partition.
 func PartitionOf(plate string, partitions int) int {
 	if partitions <= 1 {
 		return 0

@@ -18,13 +18,14 @@ const MaxSeq = 1<<40 - 1
 // the bytes, and contain no dash.
 var runEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// ID is the identifier of a generated event, written <run>-<partition>-<seq>. A generator process draws a
-// random Run each time it starts. Seq counts the events with the same Run and Partition from 0, without gaps.
-// Therefore, the store needs only one bit per event to record whether the event took effect.
+// ID is the identifier of a generated event, written <run>-<partition>-<seq>. Seq has no gaps, so the store records
+// each processed event in one bit.
 type ID struct {
+	// Run is random. A generator draws a new Run each time it starts.
 	Run       string
 	Partition int
-	Seq       int64
+	// Seq counts the events with the same Run and Partition from 0.
+	Seq int64
 }
 
 // NewRun returns a random value for ID.Run: 64 bits, written as RunLength characters of [0-9a-v].

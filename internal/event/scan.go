@@ -2,9 +2,8 @@ package event
 
 import "bytes"
 
-// scan finds the required fields of a body quickly. It supports only simple bodies: a single object in which all fields
-// are known, no field occurs twice, and no string contains an escape. It returns false for every other body, whether
-// valid or not. The returned texts are slices of body. Their characters are not validated.
+// scan quickly finds the required fields of a simple body: an object of distinct, known fields without escapes.
+// Otherwise, it returns false. The texts are unchecked slices of body.
 func (s *shape) scan(body []byte) (texts, bool) {
 	if bytes.IndexByte(body, '\\') >= 0 {
 		return texts{}, false
@@ -56,8 +55,8 @@ func index(fields []string, name []byte, expected int) int {
 	return -1
 }
 
-// scanner reads JSON tokens. The field rest holds the bytes that are not yet consumed. Each method first skips
-// white space. After a method has returned false, the scanner must not be used any more.
+// scanner reads JSON tokens. Each method skips white space first. After a method has returned false, the scanner must
+// not be used.
 type scanner struct{ rest []byte }
 
 func (in *scanner) skipSpace() {
@@ -81,8 +80,8 @@ func (in *scanner) accept(c byte) bool {
 	return true
 }
 
-// str consumes a string without escapes and returns the bytes between its quotes. For an empty string, it returns an
-// empty slice, not nil, because nil stands for a missing field (see the type texts).
+// str consumes a string without escapes and returns the bytes between its quotes. An empty string gives an empty
+// slice, because nil stands for a missing field.
 func (in *scanner) str() ([]byte, bool) {
 	if !in.accept('"') {
 		return nil, false
@@ -96,8 +95,8 @@ func (in *scanner) str() ([]byte, bool) {
 	return text, true
 }
 
-// scalar consumes a string of printable ASCII characters without escapes, or a number. A number with an exponent is not
-// supported: scalar does not consume the exponent, so the method scan returns false at the next token.
+// scalar consumes a string of printable ASCII characters without escapes, or a number. An exponent is not consumed, so
+// scan fails at the next token.
 func (in *scanner) scalar() bool {
 	if text, ok := in.str(); ok {
 		return unprintable(text) < 0
@@ -113,8 +112,8 @@ func (in *scanner) atEnd() bool {
 	return len(in.rest) == 0
 }
 
-// numberLength returns the length of the number at the beginning of b. The length does not include an exponent. It is 0
-// if b does not begin with a number.
+// numberLength returns the length of the number at the beginning of b, without its exponent, or 0 if there is no
+// number.
 func numberLength(b []byte) int {
 	sign := 0
 	if len(b) > 0 && b[0] == '-' {

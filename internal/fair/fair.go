@@ -10,10 +10,8 @@ type Limits struct {
 	Total, PerTenant int
 }
 
-// Pool runs functions in goroutines. It limits how many functions run at the same time, in total and per tenant. Pool
-// prefers the tenants with the fewest running functions. So how long a tenant waits depends on the number of other
-// tenants, but not on the number of their functions. The functions of one tenant start in the order in which they were
-// added. Pool is safe for concurrent use.
+// Pool runs functions in goroutines. It prefers the tenants with the fewest running functions, so a tenant's wait does
+// not depend on the number of another tenant's functions. Pool is safe for concurrent use.
 type Pool struct {
 	limits Limits
 	active sync.WaitGroup
@@ -32,7 +30,8 @@ func New(l Limits) *Pool {
 	return &Pool{limits: l, running: map[string]int{}, waiting: map[string][]func(){}}
 }
 
-// Go runs a function for a tenant as soon as the limits allow it. Go does not block.
+// Go runs a function for a tenant as soon as the limits allow it. The functions of one tenant start in the order of the
+// calls. Go does not block.
 func (p *Pool) Go(tenant string, run func()) {
 	p.active.Add(1)
 	p.mu.Lock()
@@ -64,8 +63,7 @@ func (p *Pool) startNext() {
 	}
 }
 
-// start starts the first waiting function of a tenant, which is given by its index in p.order. If more functions of the
-// tenant wait, start moves the tenant to the end of p.order.
+// start starts the first waiting function of the tenant p.order[index].
 func (p *Pool) start(index int) {
 	tenant := p.order[index]
 	p.order = append(p.order[:index], p.order[index+1:]...)

@@ -20,39 +20,34 @@ type Account struct {
 	Action plan.FaultAction `json:"action"`
 	// AtSeconds is when the occurrence was due, in seconds since the start of the schedule.
 	AtSeconds float64 `json:"atSeconds"`
-	// Hit contains the names of the instances that were hit. HitOmitted is the number of further instances that were
-	// hit. The names of these further instances are omitted to limit the size of a report.
-	Hit        []string `json:"hit,omitempty"`
-	HitOmitted int      `json:"hitOmitted,omitempty"`
+	// Hit contains the names of the instances that were hit.
+	Hit []string `json:"hit,omitempty"`
+	// HitOmitted is the number of names that were left out of Hit, to limit the size of a report or a journal.
+	HitOmitted int `json:"hitOmitted,omitempty"`
 
-	// InjectedAt is when the fault took effect. HealedAt is when the fault ended: when a paused or isolated target was
-	// released, or when a killed target was running again. RecoveredAt is when latency and backlog had returned to the
-	// levels before the fault. Each time is zero until its event has happened.
-	InjectedAt  time.Time `json:"injectedAt,omitzero"`
-	HealedAt    time.Time `json:"healedAt,omitzero"`
+	// InjectedAt is when the fault took effect, or zero before that.
+	InjectedAt time.Time `json:"injectedAt,omitzero"`
+	// HealedAt is when a paused or isolated target was released, or when a killed target was running again. It is zero
+	// before that.
+	HealedAt time.Time `json:"healedAt,omitzero"`
+	// RecoveredAt is when latency and backlog had returned to the levels before the fault, or zero before that.
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
-	// RecoverySeconds is the recovery time: the time from HealedAt to RecoveredAt. For an action without a duration,
-	// such as a kill, the recovery time begins at InjectedAt, because the restart is part of the recovery. The time
-	// after HealedAt in which another fault was in effect is subtracted. RecoverySeconds is nil if the simulation has
-	// not recovered.
+	// RecoverySeconds is the recovery time, from HealedAt or, for an action without a duration, from InjectedAt. It
+	// excludes the time under other faults, and is nil without a recovery.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is a lower bound for the recovery time, if the simulation has not recovered. It stops growing
-	// while latency and backlog are normal, even if they have not been normal long enough to prove the recovery.
+	// UnrecoveredSeconds is a lower bound for the recovery time if the simulation has not recovered. It does not grow
+	// while latency and backlog are normal.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
-	// The fields from PeakLagSeconds to DuplicatesSuppressed cover the time from InjectedAt to RecoveredAt, or to the
-	// end of the run if the simulation has not recovered. They include the effects of other faults in this time. A nil
-	// field was not measured.
-	//
-	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakP99Seconds is the largest 99th
-	// percentile of the end-to-end latency in any row of the timeline.
-	//
-	// PeakBacklog is the largest number of events that waited at the same time. It is the larger of two numbers. The
-	// first counts messages that were ready in the event queues or waited for a retry. The second counts events that
-	// took effect later than in the row of the timeline in which they were due. Only the second number includes events
-	// that waited in a generator or a processor.
-	PeakLagSeconds float64  `json:"peakLagSeconds"`
-	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
+	// The fields PeakLagSeconds to DuplicatesSuppressed cover the time from InjectedAt to RecoveredAt or the end of the
+	// run, including effects of other faults. A nil field was not measured.
+
+	// PeakLagSeconds is the longest lag of a generator behind its schedule.
+	PeakLagSeconds float64 `json:"peakLagSeconds"`
+	// PeakBacklog is a lower bound for the largest number of events that waited at the same time in queues, generators
+	// and processors.
+	PeakBacklog *int64 `json:"peakBacklog,omitempty"`
+	// PeakP99Seconds is the largest 99th percentile of the end-to-end latency in any row of the timeline.
 	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
 	// Redeliveries counts the deliveries of messages that the broker had already delivered at least once.
 	// DuplicatesSuppressed counts the deliveries of events that had already taken effect.
@@ -62,9 +57,8 @@ type Account struct {
 	// caused the loss.
 	Lost *int64 `json:"lost,omitempty"`
 
-	// DisturbsUntil is the end of the disturbance by the fault, if the fault has ended and there is no Baseline: the
-	// recovery cannot be measured without a Baseline. The disturbance begins at InjectedAt. In all other cases,
-	// DisturbsUntil is zero. The disturbance then ends at RecoveredAt, or has no end if RecoveredAt is zero, too.
+	// DisturbsUntil is the estimated end of the disturbance by an ended fault without a Baseline, whose recovery cannot
+	// be measured. It is zero for every other fault.
 	DisturbsUntil time.Time `json:"-"`
 
 	Outcome Outcome `json:"outcome"`
@@ -92,8 +86,8 @@ const (
 	OutcomeNotRecovered Outcome = "NotRecovered"
 	// OutcomeNotInjected means that the fault could not be injected, or had no effect.
 	OutcomeNotInjected Outcome = "NotInjected"
-	// OutcomeAborted means that the fault did not end as planned. The simulation ended or was suspended first, or the
-	// fault ended early, for example because a paused container was restarted.
+	// OutcomeAborted means that the fault did not end as planned: the simulation ended or was suspended first, or the
+	// fault ended early.
 	OutcomeAborted Outcome = "Aborted"
 )
 
@@ -111,16 +105,15 @@ func Outcomes() []Outcome {
 type Run struct {
 	// Rows contains the rows of the timeline, the earliest first. If Rows is empty, no recovery can be measured.
 	Rows []timeline.Row
-	// End is when the generators stopped. While they are running, End is the time up to which the field Rows is
-	// complete. Later rows cannot prove a recovery, because they cover a time without load, or may be incomplete.
+	// End is when the generators stopped or, while they run, the time up to which Rows is complete. Later rows cannot
+	// prove a recovery: they may lack load or data.
 	End time.Time
 	// Ended is true if the run is over, so that every outcome is final. Aborted is true if the run was ended early.
 	Ended, Aborted bool
 	// Lost is the number of events that the run lost, or nil if the number is unknown.
 	Lost *int64
-	// History describes earlier occurrences whose records were removed. They get no Account. Only the intervals in
-	// which they disturbed the simulation are needed, because the Baseline of another occurrence must not include such
-	// an interval.
+	// History describes earlier occurrences whose records were removed. They get no Account, but the Baseline of
+	// another occurrence excludes the intervals in which they disturbed the simulation.
 	History History
 }
 
@@ -152,8 +145,8 @@ func Accounts(records []Record, run Run) []Account {
 // of the occurrence.
 func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	records = slices.Clone(records)
-	// Remove the monotonic clock readings, because some of the times have no such reading. If times with and without
-	// such readings were mixed, the lengths of the parts of an interval might not add up to the length of the interval.
+	// Remove the monotonic clock readings, which only some of the times have. Otherwise, the lengths of intervals might
+	// not add up.
 	for i := range records {
 		r := &records[i]
 		r.InjectedAt, r.HealedAt = r.InjectedAt.Round(0), r.HealedAt.Round(0)
@@ -246,15 +239,14 @@ func (a *Account) isSettled(r *Record, run Run) bool {
 	return r.IsFinal() && !r.InjectedAt.IsZero() && !run.End.Before(r.HealedAt) && (!a.RecoveredAt.IsZero() || a.Outcome == OutcomeNotInjected)
 }
 
-// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. A process may
-// measure a row up to rowShift late, so the effects can appear in rows that end up to rowShift before InjectedAt. The
-// effects end at RecoveredAt or, if RecoveredAt is zero, at DisturbsUntil.
+// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault.
 func (a *Account) Disturbs(from, to time.Time) bool {
 	row := measured{start: from, end: to}
 	return !a.InjectedAt.IsZero() && row.overlaps(a.disturbance())
 }
 
-// disturbance returns the interval in which rows of the timeline may show effects of the fault.
+// disturbance returns the interval in which rows of the timeline may show effects of the fault. After this interval,
+// the objectives for the time without faults apply again.
 func (a *Account) disturbance() interval {
 	return interval{a.InjectedAt.Add(-rowShift), cmp.Or(a.RecoveredAt, a.DisturbsUntil)}
 }
@@ -302,8 +294,7 @@ func (s *search) notRecovered(r *Record, found recovery) string {
 	return "Latency and backlog did not return to their previous level " + s.untilEnd(r) + ": " + found.violation + s.meanwhile(r)
 }
 
-// untilEnd returns a phrase that says how much time the simulation had for the recovery, such as "in the 2.50 s between
-// the end of the fault and the end of the run".
+// untilEnd returns a phrase such as "in the 2.50 s between the end of the fault and the end of the run".
 func (s *search) untilEnd(r *Record) string {
 	begin, left := "the fault", s.undisturbed(r, s.run.End)
 	if r.Action.Lasts() {
@@ -376,8 +367,8 @@ func (s *search) measure(a *Account) {
 // ID returns a text that identifies the occurrence within its simulation, such as "redis-crash/3".
 func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }
 
-// Worst returns the n worst accounts, in their original order. An account is worse if its outcome comes later in the
-// result of Outcomes or, for the same outcome, if the recovery took longer.
+// Worst returns the n worst accounts in their original order. The function Outcomes ranks the outcomes. If two outcomes
+// are equal, the longer recovery is worse.
 func Worst(accounts []Account, n int) []Account {
 	if len(accounts) <= n {
 		return accounts

@@ -19,18 +19,17 @@ func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 0, time.U
 
 func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(time.Second))) }
 
-// story describes an invented run. length is the duration of the run in seconds. rate is the number of entries per
-// second, and also the number of exits per second. Each event has a latency of 2 ms, or of outage.slow during an
-// outage. If outage.slow is 0, no event takes effect during the outage.
+// story describes an invented run, whose events have a latency of 2 ms outside the outages.
 type story struct {
-	length, rate int
-	outages      []outage
-	width        int64 // seconds that each row covers; 0 means 1
+	length  int // duration of the run in seconds
+	rate    int // entries per second, and also exits per second
+	outages []outage
+	width   int64 // seconds that each row covers; 0 means 1
 }
 
 type outage struct {
 	from, to int
-	slow     time.Duration
+	slow     time.Duration // latency of the events during the outage; 0 means that no event takes effect
 	backlog  int64
 }
 
@@ -61,8 +60,7 @@ func (s story) rows() []timeline.Row {
 
 func (s story) run() Run { return Run{Rows: s.rows(), End: second(float64(s.length)), Ended: true} }
 
-// record returns the Record of a pause. The parameters named from and to are the start and the end of the pause, in
-// seconds since the start of the run.
+// record returns the Record of a pause that begins and ends at the given seconds of the run.
 func record(name string, from, to float64) Record {
 	return Record{Occurrence: Occurrence{Fault: name, Action: plan.ActionPause, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
 }
@@ -126,8 +124,8 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			[]float64{1}, "",
 		},
 		"rows that are measured up to a second late": {
-			// The process takes each measurement 0.9 s late. So the row of second 19 covers the time from 19.9 s to
-			// 20.9 s. This row is slow because of the fault, although second 19 ends before the fault begins.
+			// The rows are recorded 0.9 s late. So the row of second 19 lasts until 20.9 s and shows the fault, which
+			// begins at 20.1 s.
 			story{length: 60, rate: 50, outages: []outage{{19, 22, slow, 0}}}.run(), []Record{record("a", 20.1, 22.5)}, []float64{0}, "",
 		},
 		"two events per second": {
@@ -216,9 +214,8 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		},
 		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "there is nothing to compare with"},
 		"a second fault before recovery from the first": {
-			// The simulation recovers from both faults at second 33, which is 11 s after the end of the first fault.
-			// The 3 s in which the second fault was in effect do not count, so the recovery from the first fault takes
-			// 8 s.
+			// The simulation recovers from both faults at second 33, which is 11 s after the first fault. The 3 s of
+			// the second fault do not count.
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 22), record("b", 25, 28)},
 			[]float64{8, 5}, "5.00 s after the end of the fault; meanwhile, the simulation was also recovering from fault a/0",
@@ -350,17 +347,16 @@ func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsIsALowerBound(t *te
 	for name, tt := range map[string]struct {
 		outages []outage
 		healed  float64
-		// wantRunning is the expected UnrecoveredSeconds while the run continues, and wantEnded is the value if the run
-		// ends at second 60. While the run continues, the rows after second 58 do not count, because they may be
-		// incomplete.
-		wantRunning, wantEnded float64
+		// wantRunning is the expected UnrecoveredSeconds while the run continues. Rows after second 58 may be
+		// incomplete, so they do not count.
+		wantRunning float64
+		wantEnded   float64 // the same if the run ends at second 60
 	}{
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
 		"latency is normal again":        {[]outage{{20, 56, slow, 0}}, 54, 2, 2},
 		"latency is still high":          {[]outage{{20, 60, slow, 0}}, 54, 4, 6},
-		// The fault ends at second 40. A recovery at second n is impossible if no event takes effect from n to n+5.
-		// While the run continues, the rows end at second 58, so the recovery is at second 54 or later, 14 s after the
-		// fault. If the run ends at second 60, the recovery is at second 56 or later, 16 s after the fault.
+		// Recovery needs 5 s with effects. The rows until second 58 rule out every second before 54, and the rows until
+		// second 60 every second before 56.
 		"nothing takes effect":        {[]outage{{20, 60, 0, 0}}, 40, 14, 16},
 		"the backlog is normal again": {[]outage{{20, 56, 2 * time.Millisecond, 700}}, 50, 4, 6},
 	} {
@@ -377,8 +373,8 @@ func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsIsALowerBound(t *te
 	}
 }
 
-// Two targets are killed at the same time and run again after 40 s. These 40 s must count as recovery time of each
-// kill, although the other kill is in effect as well.
+// Both targets are down for 40 s. Both recovery times must include these 40 s, although the other kill is in effect as
+// well.
 func TestFaultAccounts_TwoKillsAtOnce_BothRecoveryTimesIncludeTheDowntime(t *testing.T) {
 	run := story{length: 120, rate: 50, outages: []outage{{20, 62, 0, 0}}}.run()
 	a, b := record("a", 20, 60), record("b", 20, 60)
@@ -404,8 +400,8 @@ func TestFaultAccounts_EarlyFaultsLackABaseline_LaterFaultHasABaseline(t *testin
 	}
 }
 
-// The first fault begins at the start of the run, so it has no baseline. Undisturbed rows after the first fault can be
-// the baseline of the second fault.
+// The first fault begins at the start of the run, so it has no baseline. Undisturbed rows after this fault are a
+// baseline for the second.
 func TestFaultAccounts_NormalOperationBetweenFaults_IsBaselineOfSecondFault(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -434,8 +430,8 @@ func TestFaultAccounts_NormalOperationBetweenFaults_IsBaselineOfSecondFault(t *t
 	}
 }
 
-// The timeline no longer contains the time before the first fault, and the simulation was still disturbed when the
-// second fault began. So both faults use the saved baseline of the first fault.
+// Both faults use the saved baseline of the first: the timeline lacks the time before the first fault, and the second
+// begins before the recovery.
 func TestFaultAccounts_TimelineLacksTheBaseline_UsesTheBaselineOfThePreviousFault(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 100, to: 116, slow: time.Second}}}
@@ -526,8 +522,7 @@ func TestAccountDisturbs_IsTrueForRowsThatMayShowTheFault(t *testing.T) {
 		want     bool
 	}{
 		{recovered, 18, 19, false},
-		// A process may measure a row up to 1 s late. So a row that ends 0.9 s before the injection may already show
-		// the fault.
+		// This row ends 0.9 s before the injection, which is less than rowShift. So the row may already show the fault.
 		{recovered, 18, 19.1, true},
 		{recovered, 19, 20, true},
 		{recovered, 24, 25, true},
@@ -572,8 +567,8 @@ func TestFaultAccounts_RandomOutages_RecoveryIsAtTheEndOfTheOutage(t *testing.T)
 			if a.RecoverySeconds == nil {
 				t.Fatalf("occurrence %d: %s", i, a.Message)
 			}
-			// A row that is disturbed only for a part of its time still counts as disturbed. So the measured recovery
-			// time may be too long by up to the duration of a row.
+			// A row that is disturbed in part counts as disturbed. So the recovery time may be too long by up to one
+			// row.
 			if got := *a.RecoverySeconds; got < float64(want[i]) || got >= float64(want[i])+float64(s.width) {
 				t.Errorf("occurrence %d recovered after %g s, want %d s", i, got, want[i])
 			}
@@ -691,9 +686,8 @@ func TestFaultAccounts_PeakBacklog_IncludesEventsThatProcessorsHold(t *testing.T
 		events.EndToEnd = histogram.Merge(events.EndToEnd, late.Snapshot())
 	}
 	accounts := Accounts([]Record{record("a", 10, 11), record("b", 20, 26)}, run)
-	// When the second fault ends, 600 events wait: 50 entries and 50 exits for each of the 6 s of the fault. The
-	// measured peak may be lower, down to 450. It omits the 100 events with latencies below 1 s, and the histogram
-	// rounds some higher latencies down to less than 1 s.
+	// 600 events wait: 50 entries and 50 exits per second for 6 s. The peak omits the 100 events with a latency below 1
+	// s, and up to 50 that the histogram rounds down.
 	for i, want := range [][2]int64{{3, 3}, {450, 600}} {
 		if got := accounts[i].PeakBacklog; got == nil || *got < want[0] || *got > want[1] {
 			t.Errorf("%s: the peak backlog is %v, want %d to %d", accounts[i].ID(), *got, want[0], want[1])

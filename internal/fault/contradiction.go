@@ -7,23 +7,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// A process may measure a row up to rowShift late, and the clocks of the machines may differ. So a row near the start
-// or the end of a fault may contain work from before or after the fault. The function contradiction ignores a row that
-// begins less than settlesAfter after the start of the fault, or ends less than settlesUntil before the end of the
-// fault.
+// The function contradiction ignores rows near the start and end of a fault. They may contain work from outside the
+// fault, because rows are recorded late and clocks differ.
 const (
-	settlesAfter = rowShift + time.Second
-	settlesUntil = time.Second
+	ignoredAfterStart = rowShift + time.Second
+	ignoredBeforeEnd  = time.Second
 )
 
-// contradiction checks whether the timeline proves that a pause or an isolation had no effect, although the injector
-// reported that the fault took effect. It returns the proof as a text, or "" if there is no proof. A proof is possible
-// only if all instances of the target were hit, and the fault lasted several seconds.
+// contradiction returns why the timeline proves that a pause or an isolation had no effect, or "". A proof needs a
+// fault of several seconds on all instances.
 func (s *search) contradiction(r *Record) string {
 	if r.State != Healed || !r.Action.Lasts() || len(r.Hit) == 0 || len(r.Hit) != r.Of {
 		return ""
 	}
-	from, to := r.InjectedAt.Add(settlesAfter), r.HealedAt.Add(-settlesUntil)
+	from, to := r.InjectedAt.Add(ignoredAfterStart), r.HealedAt.Add(-ignoredBeforeEnd)
 	rows, busy := 0, 0
 	for i := range s.rows {
 		row := &s.rows[i]
@@ -41,8 +38,7 @@ func (s *search) contradiction(r *Record) string {
 	return fmt.Sprintf("%s worked in %d of %d measurements during the fault", r.Target, busy, rows)
 }
 
-// disproves reports whether m, a row of the timeline, contains work that is impossible while the target is paused or
-// isolated. Such work proves that the fault was not in effect.
+// disproves reports whether the row contains work that is impossible while the target is paused or isolated.
 func (m *measured) disproves(target plan.FaultTarget) bool {
 	switch target {
 	case plan.TargetRedis, plan.TargetProcessor:

@@ -18,19 +18,15 @@ type History struct {
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
 
-// Disturbance is the interval from the injection of a fault to the recovery, as Unix times in milliseconds. Without a
-// baseline, the interval ends at Account.DisturbsUntil. The field To is 0 if the fault never ended, or if the
-// simulation did not recover.
-//
-// Two successive disturbances are merged if no undisturbed row of the timeline fits between them. This limits the
-// number of disturbances. The merged disturbance ends with the later of the two. It has no end if either of them has
-// none.
+// Disturbance is the interval from the injection of a fault to the recovery or, without a baseline, to
+// Account.DisturbsUntil. A merged Disturbance covers several faults.
 type Disturbance struct {
-	From int64 `json:"from"`
-	To   int64 `json:"to,omitempty"`
+	From int64 `json:"from"` // Unix time in milliseconds
+	// To is a Unix time in milliseconds. It is 0 if the fault never ended, or if the simulation did not recover.
+	To int64 `json:"to,omitempty"`
 }
 
-// mergedWith returns a disturbance that covers d and later, which must not begin before d.
+// mergedWith returns a disturbance that covers both d and later. The disturbance later must not begin before d.
 func (d Disturbance) mergedWith(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {
@@ -48,8 +44,7 @@ func (d Disturbance) interval() interval {
 	return i
 }
 
-// Disturbs reports whether a row of the timeline may show the effects of a fault in the history. The row covers the
-// interval [from, to). Account.Disturbs does the same for a single fault.
+// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of a fault in the history.
 func (h *History) Disturbs(from, to time.Time) bool {
 	row := measured{start: from, end: to}
 	return slices.ContainsFunc(h.Disturbed, func(d Disturbance) bool { return row.overlaps(d.interval()) })
@@ -64,14 +59,14 @@ func (h *History) Occurrences() (n int64) {
 }
 
 // With returns a history that also contains the occurrences of the given records, so that the caller can remove the
-// records. An occurrence whose outcome is not final becomes NotRecovered, because its recovery cannot be measured
-// without the record.
+// records.
 func (h *History) With(records []Record, now time.Time) History {
 	accounts := Accounts(records, Run{})
 	disturbed := slices.Clone(h.Disturbed)
 	for i := range accounts {
 		a := &accounts[i]
 		if !a.Outcome.IsFinal() {
+			// Without the record, a recovery can no longer be measured.
 			a.Outcome = OutcomeNotRecovered
 		}
 		if a.InjectedAt.IsZero() {
@@ -87,8 +82,8 @@ func (h *History) With(records []Record, now time.Time) History {
 	return History{Totals: Totals(*h, accounts), Disturbed: mergeDisturbances(disturbed, now)}
 }
 
-// mergeDisturbances sorts disturbances by their beginning. It merges successive disturbances if no undisturbed row of
-// the timeline fits between them.
+// mergeDisturbances sorts disturbances by their beginning. To limit their number, it merges successive disturbances
+// without an undisturbed row of the timeline between them.
 func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 	slices.SortFunc(all, func(a, b Disturbance) int { return cmp.Compare(a.From, b.From) })
 	merged := all[:0]
@@ -103,7 +98,8 @@ func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 	return merged
 }
 
-// hasRowBetween reports whether a row of the timeline can lie completely between a and b. Older rows are wider.
+// hasRowBetween reports whether a row of the timeline can lie completely between a and b. The width of the row depends
+// on its age.
 func hasRowBetween(a, b interval, now time.Time) bool {
 	if a.to.IsZero() {
 		return false
@@ -130,12 +126,11 @@ func widthAt(age time.Duration) int64 {
 // the same number of occurrences.
 const keepLatest = 20
 
-// Removable returns the indexes of the records that may be removed, in the order in which to remove the records.
-// Records with the best outcomes come first. Records whose recovery has not been measured come last. Removable omits
-// the records that must be kept:
-//   - all records that are not final;
-//   - the latest final records of all faults together, up to the number keepLatest;
-//   - of the remaining records, an example of each outcome of each fault: the record with the longest recovery.
+// Removable returns the indexes of the records that may be removed, in the order of removal: measured recoveries first,
+// then better outcomes first. It omits these records:
+//   - records that are not final;
+//   - the latest final records, up to the number keepLatest;
+//   - of the other records, the longest recovery for each fault and outcome.
 func Removable(records []Record) []int {
 	type candidate struct {
 		index   int

@@ -12,8 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// past returns the record of an occurrence of a fault. The parameter at is the second at which the occurrence was due.
-// Record.Measured is set only for OutcomeRecovered and OutcomeAborted.
+// past returns the record of an occurrence of a fault that was due at the given second.
 func past(number int, at float64, outcome Outcome, recovery float64) Record {
 	r := record("f", at, at+1)
 	r.Number, r.Target = number, plan.TargetProcessor
@@ -162,8 +161,8 @@ func TestRemovable_KeepsTheWorstAndTheLatestOccurrences(t *testing.T) {
 	}
 }
 
-// An earlier fault caused a latency of 1 s during the 30 s before this fault. These 30 s are not part of the baseline,
-// although the record of the earlier fault was removed.
+// The 30 s before this fault have a high latency because of an earlier fault, whose record was removed. The baseline
+// must exclude these 30 s.
 func TestFaultAccounts_EarlierRecordRemoved_BaselineExcludesItsDisturbance(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 70, to: 100, slow: time.Second}, {from: 100, to: 110, slow: 1500 * time.Millisecond}}}

@@ -15,9 +15,8 @@ import (
 type Instance interface {
 	// Name identifies the instance, such as "processor".
 	Name() string
-	// Stop ends the instance, waits until it has ended, and starts it again in the background. The caller must call the
-	// returned function, which waits until the instance runs again. If crash is true, the instance ends without writing
-	// anything to disk. The parameter draw is a random number that determines which unwritten data is then lost.
+	// Stop ends the instance, and restarts it in the background. The caller must call started, which waits for the
+	// restart. A crash loses the unwritten data that draw selects.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
 	// Pause stops all activity of the instance. Isolate cuts the instance off from all others. Both last until the
 	// caller calls the returned function.
@@ -25,8 +24,8 @@ type Instance interface {
 	Isolate(context.Context) (release func() error, err error)
 }
 
-// startTimeout is the timeout for starting a stopped instance again. It is long, so that only an instance that never
-// starts exceeds it. The objective maxRecovery limits a slow start.
+// startTimeout is long, so that only an instance that never starts exceeds the timeout. The objective maxRecovery
+// limits a slow start.
 const startTimeout = 5 * time.Minute
 
 // Targets says which instances the faults of a simulation can hit.
@@ -96,11 +95,10 @@ func (i *Instances) chosen(r *Record) []Instance {
 	return list
 }
 
-// effect is the effect of a fault on one instance. The function release ends the effect. The function healed waits
-// until the instance runs again. Either function may be nil.
+// effect is the effect of a fault on one instance.
 type effect struct {
-	release func() error
-	healed  func(context.Context) error
+	release func() error                // ends the effect; may be nil
+	healed  func(context.Context) error // waits until the instance runs again; may be nil
 }
 
 func inject(ctx context.Context, o *Occurrence, instance Instance, number uint64) (e effect, err error) {

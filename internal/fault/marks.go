@@ -14,9 +14,8 @@ import (
 // maxMarked is the maximum number of instances that a mark in the timeline names.
 const maxMarked = 5
 
-// Marks returns the timeline marks of faults. Each fault that took effect has a mark for its injection, and a second
-// mark if the fault has ended. The marks are in chronological order. A process without a Runner has no other source of
-// these marks.
+// Marks returns the marks for the injections and the ends of faults, in chronological order. It serves processes
+// without a Runner, because a Runner adds these marks itself.
 func Marks(accounts []Account) []timeline.Mark {
 	var marks []timeline.Mark
 	for _, a := range Abridge(accounts, maxMarked) {

@@ -11,11 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Occurrences returns the planned occurrences of all faults, in the order in which they are due. The sequence
-// is infinite if a fault repeats and the plan has no duration.
-//
-// An occurrence depends only on the seed, its fault and its number. So an edit of one fault does not change the
-// occurrences of other faults. An occurrence is omitted if it would not end before the plan ends.
+// Occurrences returns the planned occurrences ordered by due time, possibly without end. Each depends only on the seed,
+// its fault and its number, so editing one fault leaves the others unchanged.
 func Occurrences(p *plan.Plan) iter.Seq[Occurrence] {
 	return func(yield func(Occurrence) bool) {
 		var upcoming []*series
@@ -46,10 +43,9 @@ type series struct {
 	// end is the duration of the plan, or 0 if the plan does not end.
 	end time.Duration
 
-	// The field next is the occurrence that is due next. The method advance computes it. The field base is the time at
-	// which this occurrence would be due without jitter.
+	// The field next is the occurrence that is due next.
 	next   Occurrence
-	base   time.Duration
+	base   time.Duration // when next would be due without jitter
 	number int
 }
 
@@ -59,7 +55,8 @@ func newSeries(p *plan.Plan, f *plan.Fault) *series {
 	return &series{fault: f, seed: p.Seed ^ name.Sum64(), end: p.Duration.D()}
 }
 
-// advance computes the next occurrence. It returns false if there are no more occurrences.
+// advance computes the next occurrence. It returns false if there are no more occurrences, or if the next would outlast
+// the plan.
 func (s *series) advance() bool {
 	f := s.fault
 	if s.number == 0 {
@@ -80,8 +77,8 @@ func (s *series) advance() bool {
 }
 
 func jitter(random *rand.Rand, maxShift time.Duration) time.Duration {
-	// Draw a number even if maxShift is 0. The number that follows in the random sequence selects the instances to hit,
-	// so it must not depend on the jitter.
+	// Draw a number even if maxShift is 0. The number that follows selects the instances to hit, so it must not depend
+	// on the jitter.
 	draw := random.Uint64()
 	if maxShift <= 0 {
 		return 0
@@ -89,8 +86,8 @@ func jitter(random *rand.Rand, maxShift time.Duration) time.Duration {
 	return time.Duration(draw%(2*uint64(maxShift)+1)) - maxShift
 }
 
-// Pick returns the indexes of the instances that the occurrence hits, in ascending order. The parameter n is the number
-// of instances of the target. If the plan asks for more than n instances, the occurrence hits all n.
+// Pick returns the indexes, in ascending order, of the instances to hit among n instances. If the plan asks for more
+// than n, Pick returns all.
 func (o *Occurrence) Pick(n int) []int {
 	random := rand.New(rand.NewPCG(o.Draw, 0))
 	picked := random.Perm(n)[:min(o.count(n), n)]

@@ -13,48 +13,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// This file determines from the timeline when the simulation has recovered from a fault. The time of the recovery is
-// the earliest time t, at or after the end of the fault, such that all of the following conditions hold for the period
-// of length steadyTime that begins at t:
-//
-//   - The end-to-end p99 of all events is at most twice the p99 before the fault, or at most latencySlack above the p99
-//     before the fault.
-//   - The queues hold at most twice as many messages as before the fault, plus the arrivals of a tenth of a second,
-//     plus backlogSlack. Messages that a processor holds do not count here. If such messages wait too long, they raise
-//     the p99.
-//   - At least one event of each type takes effect. This condition applies only to a type of which at least one event
-//     per second took effect before the fault.
-//
-// "Before the fault" means the baseline: the latest undisturbed measurements before the injection, of the total length
-// baselineTime. The time from the injection of another fault to the recovery from that fault is skipped, so the
-// baseline may consist of several parts. If the timeline no longer contains enough undisturbed measurements, the
-// saved baseline of the fault is used. If there is no saved baseline, the latest baseline of an earlier fault is used.
-//
-// If no earlier fault has a baseline, the recovery is unknown. The fault then counts as disturbing the simulation for
-// some time after the end of the fault: for as long as the fault lasted, but at least for rowShift. For example, a
-// fault that lasted 20 s counts until 20 s after its end. Without this limit, later faults would have no baseline.
-//
-// If the baseline contains fewer than minEvents events, it is extended up to the length maxTime. The period that begins
-// at t is extended in the same way if it contains fewer than minEvents events and meets the third condition. If the
-// period violates the third condition, it is not extended, because later events could hide the violation.
-//
-// The p99 is computed over all events in the period, so one slow event among hundreds does not matter. A row contains
-// the measurements of one interval of the timeline, usually one second. If the first row of the period has at least
-// minEvents events, this row alone must also meet the first condition.
-//
-// latencySlack is larger than the noise in the latencies of a busy machine, and smaller than the effect of a fault.
-// After the recovery, the objectives for the time without faults apply to latencies again. These objectives may be
-// stricter than the conditions above.
-//
-// The time t is either the end of the fault or the beginning of a row. Its error is therefore at most about the
-// duration of one row. A process may measure a row up to rowShift after the end of the row, so a row that ends less
-// than rowShift before an injection may already show the fault. Such a row counts as disturbed.
+// The recovery from a fault is the earliest time, not before its end, from which the timeline is normal for steadyTime:
+//  1. The end-to-end p99 is at most twice the p99 of the baseline, or latencySlack above it.
+//  2. The queues are not much longer than in the baseline (see violation).
+//  3. Events of each type take effect (see missing).
 const (
+	// rowShift is the maximum delay with which a process records a row. The row includes measurements from the delay,
+	// so a fault during the delay disturbs the row.
 	rowShift     = time.Second
 	steadyTime   = plan.SteadyTime
-	baselineTime = 30 * time.Second
-	maxTime      = 10 * time.Minute
+	baselineTime = 30 * time.Second // total length of the latest undisturbed rows before the injection
+	maxTime      = 10 * time.Minute // maximum length of a baseline or period that has fewer than minEvents events
 	minEvents    = plan.MinEvents
+	// latencySlack is larger than the noise in the latencies of a busy machine, and smaller than the effect of a fault.
 	latencySlack = 100 * time.Millisecond
 	backlogSlack = 10
 )
@@ -72,8 +43,8 @@ type measured struct {
 	// confirmed contains the number of entries and the number of exits that the broker confirmed.
 	confirmed [2]int64
 	lag       time.Duration
-	// backlog is the number of messages that are ready in the event queues or wait for a retry. If this row has no such
-	// measurement, the latest earlier measurement is used. If there is no earlier measurement, backlog is nil.
+	// backlog is the number of messages that are ready or wait for a retry, according to the latest measurement. It is
+	// nil before the first measurement.
 	backlog *int64
 	// late is the number of events that were due before this row of the timeline began, and took effect in this row or
 	// later.
@@ -104,14 +75,14 @@ type search struct {
 	// The field named disturbed contains the intervals in which the faults handled so far may affect measurements.
 	// Overlapping intervals are merged. The earliest interval comes first.
 	disturbed []interval
-	// The field named earlier contains those disturbances by earlier faults (run.History) that the field named
-	// disturbed does not contain yet.
+	// The field named earlier contains the disturbances in run.History that disturbUntil has not moved to the field
+	// disturbed yet.
 	earlier []Disturbance
-	// currentBaseline is the baseline of the current fault. A fault without its own baseline gets the latest baseline
-	// of an earlier fault. Without such a baseline, it is nil.
+	// currentBaseline is the baseline of the current fault or else the latest baseline of an earlier fault. It is nil
+	// if neither exists.
 	currentBaseline *Baseline
-	// cached is the latest result of a search for the recovery to currentBaseline. cachedFrom is the time at which that
-	// search began, or zero if nothing is cached.
+	// cached is the result of the latest call of find with currentBaseline. cachedFrom is the time that was passed to
+	// this call, or zero if nothing is cached.
 	cached     recovery
 	cachedFrom time.Time
 }
@@ -120,16 +91,15 @@ type search struct {
 type activity struct {
 	id       string
 	interval // when the occurrence was in effect
-	// The field recovered is the end of the disturbance: normally the time of the recovery. Without a baseline, the end
-	// is Account.DisturbsUntil. If the occurrence had no effect, the end is the time of the injection. The field is
-	// zero if the disturbance has no end, or if the occurrence has not been handled yet.
+	// The field recovered is the end of the disturbance, or the injection if the fault had no effect. It is zero if the
+	// end is unknown or not computed yet.
 	recovered time.Time
 }
 
 // recovery says when the simulation recovered from a fault, or that the simulation did not recover.
 type recovery struct {
-	// If the field ok is true, the field at is the time of the recovery. Otherwise, it is the time before which the
-	// simulation certainly did not recover.
+	// If ok is true, the field at is the time of the recovery. If ok is false, the measurements rule out a recovery
+	// before this time.
 	at time.Time
 	ok bool
 	// violation describes the latest abnormal measurement after the end of the fault. Without a violation, it is empty.
@@ -186,9 +156,8 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate computes the field late of each row from the latencies of the events. Queue lengths do not suffice, because
-// they omit the messages that processors hold. The result is a lower bound: it omits events that never took effect, and
-// may omit events whose latency is shorter than the interval of a row.
+// countLate counts late events by latency, because queue lengths omit messages in processors. The result is a lower
+// bound: it omits events without effect, and latencies shorter than a row.
 func countLate(rows []measured) {
 	changes := make([]int64, len(rows)+1) // changes[i] is the number of late events in row i, minus that in row i-1
 	for i := range rows {
@@ -210,9 +179,8 @@ func countLate(rows []measured) {
 	}
 }
 
-// undisturbed returns how long the simulation took to recover from a fault, without the time in which other faults were
-// in effect. The recovery lasts from r.recoversFrom() to recoveredAt. After a kill, the time until r.HealedAt always
-// counts, because the restart of the target is part of the recovery.
+// undisturbed returns how long the recovery took, without the time under other faults. The restart after a kill counts
+// in full, because it is part of the recovery.
 func (s *search) undisturbed(r *Record, recoveredAt time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -251,6 +219,7 @@ func latest(a, b time.Time) time.Time {
 }
 
 func (s *search) recovery(r *Record) recovery {
+	// Without either baseline, the latest baseline of an earlier fault remains the current baseline.
 	s.use(cmp.Or(s.baseline(r.InjectedAt), r.Baseline))
 	switch {
 	case r.HealedAt.IsZero():
@@ -260,8 +229,8 @@ func (s *search) recovery(r *Record) recovery {
 	case s.currentBaseline == nil:
 		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
-	// Reuse the result of the previous search if this fault ended between the start of that search and the time before
-	// which it ruled out a recovery. A new search would have the same result.
+	// The previous search found no recovery between cachedFrom and cached.at. If this fault ended between these times,
+	// a new search would have the same result.
 	isKnown := !s.cachedFrom.IsZero() && !r.HealedAt.Before(s.cachedFrom) && !s.cached.at.Before(r.HealedAt)
 	if !isKnown {
 		s.cached, s.cachedFrom = s.find(r.HealedAt, s.currentBaseline), r.HealedAt
@@ -281,8 +250,8 @@ func (s *search) use(b *Baseline) {
 	}
 }
 
-// baseline returns the measurements of normal operation before a fault that was injected at the given time. It returns
-// nil if too few events were measured while no other fault disturbed the simulation.
+// baseline returns the measurements of the latest undisturbed rows before a fault. It returns nil if fewer than
+// minEvents events were measured in these rows.
 func (s *search) baseline(before time.Time) *Baseline {
 	b := &Baseline{}
 	var all histogram.Snapshot
@@ -340,10 +309,8 @@ func (s *search) disturbUntil(injected time.Time) {
 	}
 }
 
-// disturbsUntil estimates when a fault without a baseline stops disturbing the simulation. Without a baseline, later
-// effects such as a backlog cannot be measured, but they usually last no longer than the fault itself. So the function
-// assumes that they last as long as the fault, but at least rowShift, because a process may measure a row up to
-// rowShift late.
+// disturbsUntil assumes that the effects of a fault without a baseline outlast it by its duration, at least by
+// rowShift. Without a limit, later faults would have no baseline either.
 func disturbsUntil(injected, healed time.Time) time.Time {
 	return healed.Add(max(healed.Sub(injected), rowShift))
 }
@@ -375,7 +342,8 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find returns the earliest recovery at or after the time from. It ignores rows that end after s.run.End.
+// find returns the earliest recovery at or after the time from. A recovery after that time begins with a row, so the
+// time is exact to about one row.
 func (s *search) find(from time.Time, b *Baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {
@@ -386,6 +354,7 @@ func (s *search) find(from time.Time, b *Baseline) recovery {
 		if !row.end.Add(rowShift).After(found.at) {
 			continue
 		}
+		// The first row of a period must have a normal p99 by itself if it has enough events.
 		if why := b.latencyViolation(row.endToEnd); why != "" && row.endToEnd.Count() >= minEvents {
 			found.violation, found.at = why, latest(found.at, row.end)
 			continue
@@ -403,8 +372,7 @@ func (s *search) find(from time.Time, b *Baseline) recovery {
 	return found
 }
 
-// unproven returns why normal measurements do not yet prove the recovery from a fault. Call it only if the fault has
-// ended and all measurements since then are normal.
+// unproven returns why the measurements since the end of the fault do not prove the recovery, although all are normal.
 func (s *search) unproven(r *Record) string { return s.tooLittleAfter(r.HealedAt) + s.meanwhile(r) }
 
 func (s *search) tooLittleAfter(healed time.Time) string {
@@ -427,9 +395,8 @@ func (s *search) tooLittleAfter(healed time.Time) string {
 	return "the run ended before 5 s of normal operation were measured after the fault"
 }
 
-// meanwhile returns the end of a sentence that explains why the simulation has not recovered from the fault of r. It
-// names the other faults that were in effect after this fault had ended, because they may be the reason. If there were
-// no such faults, meanwhile returns "".
+// meanwhile names the other faults that were in effect after the fault of r had ended, as the end of a sentence.
+// Without such faults, it returns "".
 func (s *search) meanwhile(r *Record) string {
 	var others []string
 	for _, a := range s.active {
@@ -447,9 +414,8 @@ func (s *search) meanwhile(r *Record) string {
 	}
 }
 
-// aftermath returns the end of a sentence that names other faults, which may have delayed the recovery from the fault
-// of r. They ended before the given time of that recovery, and the simulation had not recovered from them by the time
-// r.recoversFrom(). If there are no such faults, aftermath returns "".
+// aftermath names the other faults that may have delayed the recovery, because the simulation was still recovering from
+// them. The result ends a sentence, or is "".
 func (s *search) aftermath(r *Record, recovered time.Time) string {
 	var others []string
 	for _, a := range s.active {
@@ -476,9 +442,8 @@ func named(occurrences []string) string {
 	}
 }
 
-// window compares the measurements of a period with the baseline. The period begins at the given time, and row i is its
-// first row. complete is false if the measurements do not cover the whole period. why describes a measurement that is
-// not normal, or is empty if all measurements are normal.
+// window compares the period that begins at the given time, in row i, with the baseline. complete means that rows cover
+// the period; why describes a violation.
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -489,6 +454,7 @@ func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why st
 			backlog = nil // the previous row is not part of the period, so its backlog does not count
 		}
 	}
+	// Do not extend a period that lacks events of a type: later events could hide the violation.
 	isEnough := func(until time.Time) bool {
 		return all.Count() >= minEvents || b.missing(effects) != "" || until.Sub(at) > maxTime
 	}
@@ -529,6 +495,7 @@ func (b *Baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	if why := b.latencyViolation(all); why != "" {
 		return why
 	}
+	// Messages that processors hold do not count: if they wait too long, they raise the p99.
 	if b.Backlog != nil && backlog != nil {
 		arriving := (b.Rates[0] + b.Rates[1]) / 10
 		if limit := 2**b.Backlog + int64(arriving) + backlogSlack; *backlog > limit {
@@ -538,9 +505,8 @@ func (b *Baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	return ""
 }
 
-// missing returns the event type of which no event took effect in a period, although its rate was at least 1/s before
-// the fault. If no event type is missing, it returns "". The parameter effects contains the number of events of each
-// type that took effect in the period.
+// missing returns the event type without effects, although its rate was at least 1/s before the fault. It returns "" if
+// no type is missing.
 func (b *Baseline) missing(effects [2]uint64) string {
 	for t, name := range []string{"entry", "exit"} {
 		if b.Rates[t] >= 1 && effects[t] == 0 {

@@ -33,8 +33,8 @@ type Result struct {
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 }
 
-// Total summarizes all occurrences of one fault. If an edit changed the target or the action of the fault, the fault
-// has one Total for each combination of target and action.
+// Total summarizes all occurrences of one fault. A fault whose target or action was edited has one Total for each
+// combination.
 type Total struct {
 	Fault string `json:"fault"`
 	Result

@@ -21,9 +21,8 @@ import (
 )
 
 const (
-	// MaxLate is the maximum delay of an injection. It applies if no process injected faults when the occurrence was
-	// due, or if another fault had killed the target. An occurrence that exceeds MaxLate becomes NotInjected. The wait
-	// for a paused or isolated target is not limited, because such a fault always ends.
+	// MaxLate limits how long an injection waits for a process that injects faults, or for a target that another fault
+	// stopped. After that, the occurrence becomes NotInjected.
 	MaxLate = time.Minute
 	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
 	// some time.
@@ -34,8 +33,8 @@ const (
 	lastSaveTimeout = 5 * time.Second
 )
 
-// ErrHandedOver is the cause with which the context of a Runner ends if another process takes over the faults. The
-// Runner then leaves the faults in effect, and does not change their records.
+// ErrHandedOver is the cause with which the context of Runner.Run ends if another process takes over. Run then leaves
+// the faults and their records unchanged.
 var ErrHandedOver = errors.New("another process is taking over the faults")
 
 // These errors say why an occurrence was aborted. The field Record.Reason begins with the text of the error.
@@ -50,11 +49,11 @@ type Progress struct {
 	// Through is a time since the start of the schedule. Every occurrence that was due before this time counts as
 	// handled, and is not injected any more.
 	Through time.Duration `json:"through"`
-	// Last maps the name of each fault to the time at which its latest handled occurrence was due. Next maps the name
-	// of each fault to the lowest number that its next occurrence may have. Without Next, an occurrence in an edited
-	// plan could get the number of an earlier occurrence.
+	// Last maps the name of each fault to the time at which its latest handled occurrence was due.
 	Last map[string]time.Duration `json:"last,omitempty"`
-	Next map[string]int           `json:"next,omitempty"`
+	// Next maps the name of each fault to the lowest number that its next occurrence may have. So an edited plan does
+	// not reuse a number.
+	Next map[string]int `json:"next,omitempty"`
 	// Plan is a hash of the faults, the seed and the duration of the plan to which this progress belongs.
 	Plan string `json:"plan,omitempty"`
 }
@@ -103,8 +102,8 @@ func fingerprint(p *plan.Plan) string {
 
 // Journal stores what a Runner has done, so that another process can continue the injection of faults.
 type Journal interface {
-	// Save stores the progress and the record. A record replaces the earlier record of the same occurrence. If r is
-	// nil, Save stores only the progress. Save returns nil only after everything is stored durably.
+	// Save stores the progress and, unless r is nil, the record, which replaces an earlier record of the same
+	// occurrence. It returns nil only after both are durable.
 	Save(ctx context.Context, p Progress, r *Record) error
 }
 
@@ -121,9 +120,8 @@ type RunnerConfig struct {
 	Records  []Record
 	// History describes earlier occurrences whose records were removed.
 	History History
-	// Added is true if the simulation started without faults, and an edit added faults later. Run then omits the
-	// occurrences that were due before the call of Run, because the faults did not exist when these occurrences were
-	// due. Added has no effect if Progress.Plan is set.
+	// Added means that an edit added the first faults to a running simulation. Run then skips occurrences that are
+	// already overdue. Added has no effect if Progress.Plan is set.
 	Added bool
 }
 
@@ -136,8 +134,8 @@ type RunnerDependencies struct {
 	Logger *slog.Logger
 }
 
-// Runner injects each occurrence of a plan when the occurrence is due. It saves a record before it injects the fault.
-// So a process that takes over from a crashed process never injects the same occurrence a second time.
+// Runner injects the occurrences of a plan when they are due. Each record is saved before the injection, so that a
+// later process never repeats the injection.
 type Runner struct {
 	start     time.Time
 	exitAtEnd bool
@@ -153,13 +151,11 @@ type Runner struct {
 	records  []*Record
 	// interrupts contains, for each fault that is being injected or in effect, the means to end it early.
 	interrupts map[*Record]*interrupt
-	// The field wanted contains the faults that are due but must wait for another fault. The value is the list of
-	// instances that were chosen most recently for the fault.
+	// The field wanted maps each fault that waits for another fault to its most recently chosen instances.
 	wanted map[*Record][]Chosen
-	// The field settled contains the records that Settle has changed and that are not saved yet. Settle sends a value
-	// to the channel settling to wake the method saveSettled, which saves these records.
+	// The field settled contains the records that Settle has changed and saveSettled has not saved yet.
 	settled  []*Record
-	settling chan struct{}
+	settling chan struct{} // wakes saveSettled
 	// The method wake closes the channel changed and replaces it by a new one. Each waiting fault then checks again
 	// whether it can be injected.
 	changed chan struct{}
@@ -206,8 +202,8 @@ func (r *Runner) Records() []Record {
 // History returns what is known about earlier occurrences that Records does not contain.
 func (r *Runner) History() History { return r.history }
 
-// Settle returns the effect of each occurrence of a fault on the simulation, as measured so far. It saves the effects
-// that later measurements cannot change, because the resolution of the timeline decreases with age.
+// Settle returns the effect of each occurrence so far. It saves effects that can no longer change, because the timeline
+// loses detail with age.
 func (r *Runner) Settle(run Run) []Account {
 	run.History = r.history
 	accounts, baselines := measure(r.Records(), run)
@@ -254,9 +250,8 @@ func (r *Runner) saveSettled(ctx context.Context) {
 	}
 }
 
-// Update replaces the plan. Occurrences of the new plan that were due before the update are not injected. Faults in
-// effect continue, but end at once if the new plan is suspended. A fault with a duration ends with the new plan at the
-// latest.
+// Update replaces the plan. It skips the overdue occurrences of the new plan, and ends the faults in effect when the
+// new plan requires it (see limit).
 func (r *Runner) Update(p *plan.Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -267,8 +262,8 @@ func (r *Runner) Update(p *plan.Plan) {
 	async.Notify(r.updated)
 }
 
-// Run injects faults until ctx ends. Run then ends the faults that are in effect, and waits until these faults have
-// ended. Exception: if the cause of ctx is ErrHandedOver, Run leaves the faults in effect. Call Run only once.
+// Run injects faults until ctx ends. It then ends the active faults and waits for their end, unless the cause of ctx is
+// ErrHandedOver. Call Run only once.
 func (r *Runner) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
@@ -299,10 +294,7 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// adopt applies the progress of the faults (r.progress) to the current plan. It returns this plan, and whether the
-// progress has changed. In two cases, the occurrences that were due before now count as handled and are never injected:
-//   - the progress belonged to a plan with other faults, another seed or another duration;
-//   - there was no progress yet, and the faults were added while the simulation was running.
+// adopt makes r.progress match the current plan. It returns the plan, and whether r.progress has changed.
 func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -310,6 +302,7 @@ func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	if current == r.progress.Plan {
 		return r.plan, false
 	}
+	// The plan was edited, or gained its faults during the run: overdue occurrences count as handled.
 	if r.progress.Plan != "" || r.added {
 		r.progress.Through = max(r.progress.Through, time.Since(r.start))
 	}
@@ -330,8 +323,8 @@ func (r *Runner) unfinished() []*Record {
 	return list
 }
 
-// inEffect calls f while a fault is in effect. The context of f ends when the fault must end early: when ctx ends, when
-// the simulation is suspended, or when the schedule ends during the fault.
+// inEffect calls f with a context that ends when the fault must end early: when ctx ends, or when the simulation is
+// suspended, or when the schedule ends.
 func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Context, *Record)) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -372,8 +365,8 @@ func (r *Runner) limit(record *Record) {
 	}
 }
 
-// runPlan injects the occurrences of one plan. It returns true when there are no more occurrences. It returns
-// false when the plan has been replaced, or when ctx has ended.
+// runPlan injects the occurrences of one plan. It returns true after the last occurrence, and false if the plan is
+// replaced or ctx ends.
 func (r *Runner) runPlan(ctx context.Context, upcoming func() (Occurrence, bool), active *sync.WaitGroup) (ended bool) {
 	for {
 		o, ok := upcoming()
@@ -422,8 +415,7 @@ func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	return false
 }
 
-// begin adds a record for an occurrence that is due. If the simulation is suspended, the state of the record is
-// Aborted. If it is too late to inject the fault, the state is NotInjected.
+// begin adds a record for an occurrence that is due. The record is final if the occurrence cannot be injected.
 func (r *Runner) begin(o Occurrence) *Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -471,8 +463,8 @@ func overdue(o *Occurrence, p *plan.Plan, start, now time.Time) string {
 	return "the schedule ended before the fault could be injected"
 }
 
-// deadlineOf returns the time from which an occurrence can no longer be injected, because the fault would outlast the
-// schedule. It returns zero if the schedule does not end.
+// deadlineOf returns when it becomes too late for an occurrence, because the fault would outlast the schedule. It
+// returns zero if the schedule does not end.
 func deadlineOf(o *Occurrence, p *plan.Plan, start time.Time) time.Time {
 	end := endOf(p, start)
 	if end.IsZero() || o.For <= endTolerance {
@@ -514,8 +506,7 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 		return
 	}
 	known := r.copy(record)
-	// The previous process may have ended before it chose instances, for example while it waited for the end of another
-	// fault. It has then injected nothing, so inject the fault now.
+	// The previous process ended before it chose instances, so it has injected nothing.
 	if known.State == Injecting && len(known.Chosen) == 0 {
 		r.inject(ctx, record)
 		return
@@ -533,8 +524,8 @@ func (r *Runner) copy(record *Record) Record {
 	return *record
 }
 
-// choose selects the instances that a fault will hit, and stores them in the record of the occurrence. It waits while
-// another fault affects a selected instance, or was due earlier and will hit it. It then selects again.
+// choose selects the instances to hit, and stores them in the record. It waits and selects again as long as another
+// fault must end first.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
 	affected := "" // the end of an error text, which names the fault that caused the latest wait
@@ -563,8 +554,8 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 	}
 }
 
-// refusal returns why a fault can no longer be injected, or "" if it still can. It also returns the channel r.changed.
-// If the fault must wait for another fault, the method choose tries again when this channel is closed.
+// refusal returns why a fault can no longer be injected, or "". The channel closes when a waiting fault must check
+// again.
 func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -574,8 +565,8 @@ func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}
 	return overdue(&record.Occurrence, r.plan, r.start, time.Now()), r.changed
 }
 
-// await returns when changed is closed, when the timeout has passed, or when it is too late to inject the fault (see
-// deadlineOf). It returns an error if ctx ends first.
+// await returns when changed is closed, or when the timeout or the deadline of the injection has passed. It returns an
+// error if ctx ends first.
 func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struct{}, timeout time.Duration) error {
 	r.change(func() {
 		if deadline := deadlineOf(&record.Occurrence, r.plan, r.start); !deadline.IsZero() {
@@ -612,9 +603,8 @@ func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Recor
 	return nil
 }
 
-// blocker returns the record of a fault that must end before the fault of the given record can begin, or nil. Such a
-// fault affects a chosen instance, or was due earlier and may affect a chosen instance. If the choice of instances
-// failed or is incomplete, every fault that affects an instance of the same target blocks. The caller must hold r.mu.
+// blocker returns a fault that must end before the fault of the given record can begin, or nil. The caller must hold
+// r.mu.
 func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 	isEarlier := true
 	for _, other := range r.records {
@@ -623,11 +613,13 @@ func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 			isEarlier = false
 		case other.IsFinal():
 		case len(other.Chosen) > 0:
+			// The other fault may be the reason for an error or an incomplete choice.
 			absent := (err != nil || choice.Incomplete) && sameComponent(other.Target, record.Target)
 			if absent || sharesInstance(other.Chosen, choice.Instances) {
 				return other
 			}
 		case isEarlier && sameComponent(other.Target, record.Target):
+			// An earlier fault goes first, unless it is known to wait for other instances.
 			if !known || sharesInstance(wanted, choice.Instances) {
 				return other
 			}
@@ -654,8 +646,8 @@ func sharesInstance(a, b []Chosen) bool {
 	})
 }
 
-// observe records that a fault is in effect, waits until it has ended, and records the end. If err is not nil, observe
-// only records why the fault was not injected.
+// observe records the injection, waits until the fault has ended, and records the end. If err is not nil, it records
+// why the fault was not injected.
 func (r *Runner) observe(ctx context.Context, record *Record, injection Injection, err error) {
 	id := record.ID()
 	if err != nil && IsHandedOver(ctx) {

@@ -26,18 +26,18 @@ type target struct {
 	mu       sync.Mutex
 	injected []string
 	active   int
-	// The field err is the error that Inject returns. The field recovery is the time for which a fault without a
-	// duration, such as a kill, stays in effect.
+	// The field err is the error that Inject returns.
 	err      error
-	recovery time.Duration
+	recovery time.Duration // how long a fault without a duration, such as a kill, stays in effect
 	// ended is the error with which a fault ends: Injection.Healed returns it.
 	ended error
 	// If the field absent is not nil, Choose returns this error and no instances.
 	absent error
-	// If sameInstance is true, all faults hit the same instance. Otherwise, instances maps the names of faults to the
-	// instances that they hit. A fault that is not in the map hits an instance of its own.
+	// If sameInstance is true, all faults hit the same instance.
 	sameInstance bool
-	instances    map[string]string
+	// The field instances maps faults to the instances that they hit. A fault that is not in the map hits an instance
+	// of its own.
+	instances map[string]string
 	// If fails[f] is true, Choose returns an error for the fault named f.
 	fails map[string]bool
 }
@@ -237,9 +237,8 @@ func TestFaultRunner_FaultHadNoEffect_CountsAsNotInjected(t *testing.T) {
 	})
 }
 
-// Two faults never affect the same instance at the same time: the second fault waits. The wait ends at the end of the
-// schedule at the latest. If the first fault is a kill, and the killed instance does not start again, the wait ends
-// after MaxLate.
+// Two faults never affect one instance at once. The second waits until the end of the schedule at the latest, and at
+// most MaxLate for a killed instance.
 func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 	kill := func(at int) plan.Fault {
 		return plan.Fault{Name: "kill", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: seconds(at)}
@@ -301,9 +300,9 @@ func TestFaultRunner_WaitingFault_DoesNotDelayFaultsOfOtherInstances(t *testing.
 	})
 }
 
-// The second fault finds no ready pod, so it waits for the first fault. The third fault hits another instance than the
-// first fault, so the third fault does not wait.
-func TestFaultRunner_WaitingFaultFindsNoPod_OtherInstanceIsNotDelayed(t *testing.T) {
+// The second fault finds no ready pod, so it waits for the first. The third fault hits another instance, so it does not
+// wait.
+func TestFaultRunner_WaitingFaultFindsNoPod_FaultOfOtherInstanceDoesNotWait(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.instances = map[string]string{"first": "redis-0", "third": "redis-1"}
 		b.target.fails = map[string]bool{"second": true}
@@ -334,8 +333,8 @@ func TestFaultRunner_WaitingFaultWouldOutlastTheSchedule_IsNotInjected(t *testin
 	})
 }
 
-// The second fault waits for the first until 480 s, and would last until 780 s. At 500 s, the end of the schedule moves
-// from 1200 s to 600 s. The second fault must end with the schedule.
+// The second fault begins at 480 s and would last until 780 s. At 500 s, the schedule is shortened to 600 s; the fault
+// must end at 600 s.
 func TestFaultRunnerUpdate_ShorterScheduleEndsDuringAFault_FaultEndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
@@ -387,8 +386,8 @@ func (r *resumer) Resume(_ context.Context, record fault.Record, _ bool) (fault.
 	}}, nil
 }
 
-// The second fault waits for the first fault for longer than MaxLate. During this wait, the process that injects the
-// faults is replaced twice. The last process must still inject the second fault.
+// The second fault waits longer than MaxLate, and two processes end during the wait. The third process must still
+// inject the fault.
 func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_NewProcessInjectsTheFault(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		injector := &resumer{target: target{sameInstance: true}}
@@ -407,9 +406,8 @@ func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_NewProcessInjectsTheFault
 	})
 }
 
-// With a duration of 300 s, the occurrences at seconds 230 and 360 are omitted, because they would outlast the
-// schedule. An edit at second 250 raises the duration to 500 s. It adds only the occurrence at second 360, because
-// second 230 has passed.
+// The occurrences at seconds 230 and 360 would outlast the plan. At second 250, an edit lengthens the plan, which adds
+// only the occurrence at second 360.
 func TestFaultRunnerUpdate_LongerDuration_AddsOnlyFutureOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -586,8 +584,8 @@ func TestFaultRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.
 	})
 }
 
-// No injector was running when the simulation started, so no progress is stored. A Runner that starts later must still
-// create records for the occurrences that were due before.
+// No progress is stored, because no injector ran at the start. A late Runner must still create records for the overdue
+// occurrences.
 func TestFaultRunner_FirstStartIsLate_RecordsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 200, 5)}}

@@ -1,6 +1,5 @@
-// Package field provides validation errors that name a field of a document. The errors are worded like those of
-// the Kubernetes API server. Generators and processors use this package to validate their plan without
-// importing Kubernetes packages.
+// Package field provides validation errors that name a field, worded like those of the Kubernetes API server.
+// Generators and processors use the package without importing Kubernetes packages.
 package field
 
 import (
@@ -63,8 +62,8 @@ func (e Error) Error() string {
 // Raw is the text of a value, exactly as in the document. Errors show a Raw value without adding quotes.
 type Raw string
 
-// Invalid returns an error for an invalid value. The parameter detail describes the valid values. The error quotes the
-// value, unless the value may contain a password; see MayHoldPassword.
+// Invalid returns an error that quotes the value, unless the value may contain a password. detail describes the valid
+// values.
 func Invalid(path Path, value any, detail string) Error {
 	text, isText := value.(string)
 	if !isText {
@@ -81,8 +80,7 @@ func InvalidSecret(path Path, text, detail string) Error {
 	return Error{path, "Invalid value: " + withSpaceAdvice(text, detail)}
 }
 
-// withSpaceAdvice returns detail. If text begins or ends with white space, it appends the advice to remove the white
-// space.
+// withSpaceAdvice returns detail, followed by the advice to remove white space if text begins or ends with white space.
 func withSpaceAdvice(text, detail string) string {
 	if strings.TrimSpace(text) != text {
 		return detail + " (remove the white space around the value)"
@@ -90,14 +88,14 @@ func withSpaceAdvice(text, detail string) string {
 	return detail
 }
 
-// MayHoldPassword reports whether a text may contain a password. It returns true for URIs, for malformed URIs, for
-// assignments such as "password=a", and for texts of several words such as "--password a".
+// MayHoldPassword reports whether a text may contain a password. It returns true for URIs, even malformed ones, for
+// "password=a" and for "--password a".
 func MayHoldPassword(text string) bool {
 	return strings.ContainsAny(text, "@\\=") || strings.Contains(text, ":/") || len(strings.Fields(text)) > 1
 }
 
-// LooksLikeURI reports whether a text is probably a URI and not a path or an address. The URI may be malformed. A path
-// may contain "@", so "@" counts only after a colon, as in "redis:user@host".
+// LooksLikeURI reports whether a text is probably a URI, which may be malformed. A path may contain "@", so "@" counts
+// only after a colon.
 func LooksLikeURI(text string) bool {
 	text = text[len(filepath.VolumeName(text)):]
 	beforeAt, _, hasAt := strings.Cut(text, "@")
@@ -153,8 +151,8 @@ func show(value any) string {
 	return text
 }
 
-// Duration returns the text of a duration for a message, without trailing units that are zero: "1h1m", not "1h1m0s".
-// v1alpha1.NewDuration duplicates this code, because package v1alpha1 imports no other package of this project.
+// Duration returns the text of a duration without trailing zero units: "1h1m", not "1h1m0s". v1alpha1.NewDuration
+// duplicates this code, because package v1alpha1 imports nothing from this project.
 func Duration(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -180,8 +178,7 @@ func (l ErrorList) Err() error {
 // maxListed is the maximum number of errors in the text of an ErrorList.
 const maxListed = 20
 
-// String returns the errors on one line, separated by semicolons. If there are more than maxListed errors, String omits
-// the rest, and the line ends with the number of omitted errors.
+// String returns the errors on one line. The line shows at most maxListed errors, and the number of the others.
 func (l ErrorList) String() string {
 	listed := l[:min(len(l), maxListed)]
 	lines := make([]string, 0, len(listed)+1)

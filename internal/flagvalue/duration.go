@@ -7,8 +7,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Duration is the value of a flag: a duration, together with its text. Messages show the text, so that users recognize
-// what they wrote: 90s, not 1m30s. The zero value is that of a flag without a default.
+// Duration is a flag value that keeps the user's text, such as 90s, for messages. The zero value is that of a flag
+// without a default.
 type Duration struct {
 	time.Duration
 

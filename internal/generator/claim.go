@@ -13,25 +13,22 @@ import (
 )
 
 const (
-	// claimTime is how far in advance a generator claims plates of parked vehicles. It claims as many plates as its
-	// exits need in this time. This applies to a store whose effects are durable at once. For slower stores, see
-	// stockOf.
+	// claimTime is how far in advance a generator claims plates of parked vehicles. For stores whose effects are not
+	// durable at once, stockOf adds time.
 	claimTime = 500 * time.Millisecond
-	// maxHeld is the maximum number of plates that a generator holds in advance, in all partitions together, for a
-	// store whose effects are durable at once. Even beyond maxHeld, each partition may hold one plate. For slower
-	// stores, see stockOf.
+	// maxHeld limits the plates held in advance, in all partitions together; each partition may hold at least one.
+	// stockOf raises the limit for slower stores.
 	maxHeld = 1024
-	// emptyValid is how long the generator assumes that no plates are available, after the store has returned no plate.
-	// Otherwise, every attempt to get a plate would cost a round trip to the store.
+	// emptyValid is how long an answer without plates stays valid. Otherwise, every attempt to get a plate would cost a
+	// round trip to the store.
 	emptyValid = 10 * time.Millisecond
-	// drainedRetry is the minimum delay until the next claim if a claim has returned fewer plates than requested. The
-	// delay does not apply while a due exit waits for a plate.
+	// drainedRetry is the minimum delay after a claim that returned too few plates. The delay does not apply while a
+	// due exit waits for a plate.
 	drainedRetry = 100 * time.Millisecond
 )
 
-// claims contains the claimers of all partitions. A claimer claims plates in advance, and a plate is used only after
-// its claim is durable. A claimed plate is held until it is used. When the generator stops, the claimers release all
-// held plates.
+// claims contains the claimers of all partitions. Each claimer claims plates in advance, and releases the unused plates
+// when the generator stops.
 type claims struct {
 	claimers []*claimer
 	// claims.answered receives a value when the store has answered a claim.
@@ -56,8 +53,8 @@ type claimer struct {
 	wake chan struct{}
 
 	mu sync.Mutex
-	// claimer.held contains the plates that are claimed but not used yet. The plates of the oldest claim come first.
-	// claimer.latest is the plate that the latest call of claimer.pop returned.
+	// claimer.held contains the claimed but unused plates, oldest claim first. claimer.latest is the plate that
+	// claimer.pop returned last.
 	held   []claimed
 	latest claimed
 	// token identifies the latest claim.
@@ -77,22 +74,21 @@ type claimed struct {
 	token int64
 }
 
-// stock says how many plates a generator process claims in advance: as many as suffice for the time ahead, but at most
-// the number most.
+// stock determines how many plates a generator process claims in advance.
 type stock struct {
-	ahead time.Duration
-	most  float64
+	ahead time.Duration // claim as many plates as the exits need in this time
+	most  float64       // but at most this number of plates
 }
 
-// stockOf returns the stock for a store whose effects are durable after the given latency. A claimer claims more plates
-// when half of its plates are left. This half must last until the new claim is durable.
+// stockOf returns the stock for a store whose effects are durable after latency. Claimers claim again when half of the
+// stock is left. This half must last for the latency.
 func stockOf(latency time.Duration) stock {
 	ahead := claimTime + 2*latency
 	return stock{ahead: ahead, most: maxHeld * ahead.Seconds() / claimTime.Seconds()}
 }
 
-// newClaims returns the claimers of the generator process named run. The function exitRate returns the number of exits
-// per second that need a claimed plate; see Generator.matchedRate.
+// newClaims returns one claimer per partition. The function exitRate returns the number of exits per second that need a
+// claimed plate; see Generator.matchedRate.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), exitRate func() float64,
 ) *claims {
@@ -120,9 +116,8 @@ func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	return c
 }
 
-// next takes one of the claimed plates and returns it with its partition. Successive calls take plates from the
-// partitions in turn. If no claimed plate is left, next waits for the answers to claims. It returns false if no
-// partition has an available plate.
+// next takes a claimed plate from one of the partitions, in turn, and waits for claims if necessary. It returns false
+// if no partition has an available plate.
 func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	since := time.Now().Add(-emptyValid)
 	for {
@@ -187,8 +182,8 @@ func (c *claimer) emptySince(since time.Time) bool {
 	return false
 }
 
-// serve claims plates of parked vehicles until the channel stopping is closed. Then it releases the unused plates and
-// returns. If ctx ends during a call to the store, serve returns at once.
+// serve claims plates until stopping is closed, and then releases the unused plates. If ctx ends during a call to the
+// store, serve returns at once.
 func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	for {
 		limit, ok := c.await(stopping)
@@ -238,7 +233,7 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	retry := c.drainedAt.Add(drainedRetry).Sub(now)
 	idle := never
 	if c.steps.latency > 0 {
-		idle = drainedRetry // look again soon: a claim must begin early, because it takes long to become durable
+		idle = drainedRetry // check the need again soon: a claim takes long to become durable, so it must begin early
 	}
 	switch {
 	case c.wanted:
@@ -257,13 +252,8 @@ func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims up to limit plates. It adds the plates to the held plates only when the claims are durable. If a plate
-// were used earlier, the store could lose the claim after the exit was published, and the plate could be claimed a
-// second time. If a reply is lost, c.steps.run repeats the claims with the same tokens, so that the store returns the
-// same plates.
-//
-// A claim that returns no plates needs no durability. If durability takes long, claim then returns at once, so that the
-// claimer can soon try again.
+// claim claims up to limit plates. It holds the plates once the claims are durable: otherwise, a crash could undo the
+// claim of a used plate.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	next := store.Claim{
@@ -276,9 +266,11 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 		MaxStay:   maxStay,
 	}
 	var plates []claimed
+	// A repeated claim has the same token, so the store returns the same plates even if a reply was lost.
 	err := c.steps.run(ctx, c.partition, "claim plates", func(ctx context.Context) (err error) {
 		plates, err = c.claimAll(ctx, next)
 		if err == nil && len(plates) == 0 && c.steps.latency > 0 {
+			// Nothing must become durable, so do not wait: the claimer can soon try again.
 			return errNoEffect
 		}
 		return err
@@ -326,8 +318,7 @@ func (c *claimer) hold(plates []claimed, limit int, now time.Time) {
 	async.Notify(c.answered)
 }
 
-// releaseHeld releases all held plates in one step, so that a stopping generator waits only once until the effects are
-// durable.
+// releaseHeld releases all held plates in one step, so that a stopping generator waits for durability only once.
 func (c *claimer) releaseHeld(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -329,8 +329,8 @@ func TestClaims_HeldPlates_LastUntilTheNextClaimIsDurable(t *testing.T) {
 	}
 }
 
-// With plan.DurabilitySynced, it takes seconds until a claim of plates is durable. Exits must still be published on
-// time, even if they need more plates than one claim returns.
+// With plan.DurabilitySynced, a claim takes seconds to become durable. Exits must still be on time, even if they need
+// several claims.
 func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -397,7 +397,7 @@ func TestGeneratorMatchedRate_SlowDurability_LooksAhead(t *testing.T) {
 	}
 }
 
-func TestClaimer_EmptyPool_WaitsOnlyIfDurabilityIsFast(t *testing.T) {
+func TestClaimer_EmptyPoolAndSlowDurability_DoesNotWaitForDurability(t *testing.T) {
 	t.Parallel()
 	for latency, want := range map[time.Duration]int{0: 1, 4 * time.Second: 0} {
 		s := newFakeStore()
@@ -418,7 +418,7 @@ func TestClaimer_EmptyPool_WaitsOnlyIfDurabilityIsFast(t *testing.T) {
 	}
 }
 
-func TestClaimer_Stopped_WaitsOnceForAllReleases(t *testing.T) {
+func TestClaimer_ReleasesSeveralClaims_WaitsForDurabilityOnce(t *testing.T) {
 	t.Parallel()
 	s := newFakeStore()
 	c := &claimer{

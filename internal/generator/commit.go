@@ -13,10 +13,8 @@ const (
 	// commitBatch is the maximum number of events that the committer records in one operation, so that no
 	// operation blocks the store for long.
 	commitBatch = 512
-	// commitInterval is the time between two operations that record confirmed events in the store. The interval saves
-	// operations, because recording a hundred events costs about as much as recording one event. The plate of an entry
-	// becomes available to exits late by up to commitInterval, which is harmless, because exits use the plates of the
-	// earliest entries first. The first event after a pause is recorded at once.
+	// commitInterval is the time between two operations that record confirmed events: recording a hundred events costs
+	// about as much as recording one.
 	commitInterval = 100 * time.Millisecond
 )
 
@@ -40,8 +38,8 @@ func (c *committer) register(ctx context.Context) error {
 	})
 }
 
-// commit records confirmed events in the store until ctx ends. Once the channel stopping is closed, commit returns as
-// soon as every published event is recorded. If the store has lost durable data, commit returns an error.
+// commit records confirmed events until ctx ends or, once stopping is closed, until all events are recorded. It fails
+// if the store has lost durable data.
 func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error {
 	interval := time.NewTimer(0)
 	defer interval.Stop()
@@ -64,6 +62,8 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 			if err := c.confirmReady(ctx); err != nil {
 				return err
 			}
+			// Plates become available to exits later. This is harmless, because exits use the plates of the earliest
+			// entries first.
 			interval.Reset(commitInterval)
 		case <-stopping:
 			stopped, stopping = true, nil
@@ -88,9 +88,8 @@ func (c *committer) confirmReady(ctx context.Context) error {
 	return err
 }
 
-// confirmOnce records confirmed events in the store, in batches. It begins with the first event that is not durably
-// recorded yet, and ends before the first event that the broker has not confirmed. It skips events that the store has
-// already recorded. It returns the number of events that the store has now recorded.
+// confirmOnce records, in batches, the ready events that are not durably recorded. It returns the number of events that
+// the store has now recorded.
 func (c *committer) confirmOnce(ctx context.Context) (int64, error) {
 	durable, ready, _ := c.tracker.marks()
 	next := durable

@@ -31,8 +31,8 @@ func newCommitter(s Store) *committer {
 	}
 }
 
-// The store fails at random, and the broker confirms the events in a random order. The committer must still record each
-// event once, in the order of the sequence numbers.
+// The store fails at random, and the broker confirms in a random order. The committer must record each event once, in
+// sequence.
 func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -79,9 +79,8 @@ func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	})
 }
 
-// commitAll adds events to a tracker, and confirms them in the given order of sequence numbers. The slice crashes
-// contains indexes of the slice order: the store crashes before each of these events is confirmed. commitAll returns an
-// error if the store or the tracker ends in a wrong state.
+// commitAll adds events to a tracker and confirms them in the given order. For each index i in crashes, the store
+// crashes before event order[i] is confirmed.
 func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
 	c := newCommitter(s)
 	if err := c.register(ctx); err != nil {

@@ -7,30 +7,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// A curve is the rate at which one process generates events, as a function of the time since the start of the process.
-// The function is piecewise linear: it consists of pieces, in each of which the rate changes linearly.
+// A curve is the rate r(t) at which one process generates events, t after the start of the process. The function is
+// piecewise linear.
 //
-// Let r(t) be that rate: the rate of the schedule divided by the number of replicas that share the schedule. Then
-//
-//	N(t) = ∫ r(s) ds over s from 0 to t
-//
-// is the number of events that are due by the time t. Each event i has a target c(i), and is due at the time t
-// with N(t) = c(i). The difference between successive targets is x = c(i) - c(i-1). So the time between two
-// events is the time over which ∫ r(s) ds = x. For uniform arrivals, x = 1. For Poisson arrivals, x is
-// exponentially distributed with mean 1. (If the time axis of a Poisson process of rate 1 is transformed by N,
-// the result is a Poisson process of rate r.)
-//
-// In a piece that begins at s with the rate a and the slope b, N(s+d) = N(s) + a·d + b·d²/2. With y = c - N(s),
-// the solution of N(s+d) = c for d is
-//
-//	d = 2·y / (a + √(a² + 2·b·y))
-//
-// This form of the quadratic formula avoids cancellation and a division by a slope of 0. Each time is computed
-// from the beginning of its piece, so rounding errors do not accumulate.
-//
-// An edit of the schedule replaces the pieces after the time of the edit. N continues from the value that it
-// has at this time, so that the accumulated fraction of an event is preserved. Events that were due before the
-// edit keep their times.
+// N(t), the integral of r from 0 to t, is the number of events due by t. Each event is due when N(t) reaches the target
+// of the event.
 type curve struct {
 	// pieces are the linear pieces of the curve in chronological order. Each piece ends where the next one begins. The
 	// last piece has no end.
@@ -42,8 +23,10 @@ type curve struct {
 // never is a time value which means that something will not happen.
 const never = time.Duration(math.MaxInt64)
 
-// piece is a part of a curve, which is the rate over time. Within a piece, the rate changes linearly.
+// piece is a part of a curve in which the rate changes linearly.
 type piece struct {
+	// start is the time at which the piece begins. Calculations use the time since start, so that rounding errors do
+	// not accumulate.
 	start time.Duration
 	// rate is the rate of events at the time start, per second. slope is the change of the rate per second.
 	rate, slope float64
@@ -87,12 +70,14 @@ func (p piece) activeAt(t time.Duration) time.Duration {
 // the time.
 func (p piece) when(target float64) time.Duration {
 	y := target - p.due
+	// This d solves p.rate·d + p.slope·d²/2 = y. This form of the quadratic formula avoids cancellation, and a division
+	// by a slope of 0.
 	d := 2 * y / (p.rate + math.Sqrt(max(0, p.rate*p.rate+2*p.slope*y)))
 	return later(p.start, time.Duration(math.Round(min(d, maxSeconds)*float64(time.Second))))
 }
 
-// maxSeconds is the limit for a number of seconds that is converted to a time.Duration. It is 1 s less than the longest
-// time.Duration, because a calculation with float64 may round up.
+// maxSeconds limits the seconds that are converted to a time.Duration. It is 1 s below the maximum, because a float64
+// calculation may round up.
 const maxSeconds = float64(never/time.Second) - 1
 
 // later returns t+d, or the constant named never if the sum overflows.
@@ -103,7 +88,8 @@ func later(t, d time.Duration) time.Duration {
 	return t + d
 }
 
-// replace makes the curve follow the schedule s after the time t.
+// replace makes the curve follow the schedule s after the time t. N continues from N(t), so that the accumulated
+// fraction of an event is preserved.
 func (c *curve) replace(s plan.Schedule, w window, t time.Duration) {
 	c.cut(t)
 	c.end = w.end
@@ -136,7 +122,7 @@ func (c *curve) cut(t time.Duration) {
 	c.pieces = c.pieces[:n]
 }
 
-// add appends the part of a piece from start to stop that is not before the time t.
+// add appends a piece that ends at stop and has the given rate at start. It omits the part before the time t.
 func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	begin := max(start, t)
 	if begin >= stop {
@@ -154,8 +140,7 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	c.pieces = append(c.pieces, part)
 }
 
-// trim removes pieces from the beginning of the curve. It removes a piece that ends by the time t, if the number of due
-// events is still below the target at the end of the piece.
+// trim removes pieces that end by the time t, if fewer events than target are due at their end.
 func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {
@@ -173,8 +158,8 @@ func (c *curve) at(t time.Duration) piece {
 	return c.pieces[i]
 }
 
-// when returns the time at which the given number of events is due, or the constant named never if so many events never
-// become due.
+// when returns the time at which the given number of events is due. If so many events never become due, the result is
+// the constant never.
 func (c *curve) when(target float64) time.Duration {
 	i := 0
 	for i+1 < len(c.pieces) && (c.pieces[i].idle() || c.pieces[i+1].due < target) {

@@ -17,9 +17,8 @@ import (
 
 // fakeStore is a store whose server can crash.
 type fakeStore struct {
-	// Each call of the store first calls fakeStore.before, then takes effect, then calls fakeStore.after. If one of these
-	// functions returns an error, the call of the store fails. Both functions may be nil. The functions never run
-	// concurrently.
+	// Each call of the store calls the hook before, takes effect, and calls the hook after. An error of a hook fails
+	// the call. Both hooks may be nil, and never run concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.
@@ -64,8 +63,8 @@ func newFakeStore() *fakeStore {
 	return &fakeStore{live: empty, kept: empty.clone(), starved: map[string]int64{}, calls: map[string]int{}}
 }
 
-// clone copies the maps. The copy shares the slice elements with s. These elements never change. The slices of the copy
-// have no spare capacity, so an append to such a slice does not write to shared memory.
+// clone copies the maps but shares the slice elements, which never change. The slices have no spare capacity, so an
+// append copies the elements.
 func (s state) clone() state {
 	return state{
 		leased:    maps.Clone(s.leased),
@@ -102,8 +101,7 @@ func (s *fakeStore) lose() {
 	s.live, s.kept = empty.live, empty.kept
 }
 
-// call simulates a call of the store. It runs the hook s.before, then effect, then the hook s.after. If a hook returns
-// an error, call stops and returns the error.
+// call runs s.before, effect and s.after in this order. It stops at the first error.
 func (s *fakeStore) call(ctx context.Context, name string, effect func()) error {
 	if err := ctx.Err(); err != nil {
 		return err

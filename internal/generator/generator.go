@@ -39,8 +39,8 @@ type Config struct {
 	run string
 }
 
-// Dependencies are the dependencies of a generator. Publisher and Store are required. Several generators may share the
-// same Publisher, Store and Logger. Do not close a dependency before Run returns.
+// Dependencies are the dependencies of a generator. Publisher and Store are required, and several generators may share
+// them. Do not close a dependency before Run returns.
 type Dependencies struct {
 	Publisher broker.Publisher
 	Store     Store
@@ -156,9 +156,8 @@ func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	return p.Exit.MinStay.D(), p.MaxStay.D()
 }
 
-// leaseRate returns the rate for which the generator leases positions, in events per second. This is the current rate.
-// If a lease takes long to become durable, it is the highest rate of the schedule, because the rate may rise in that
-// time.
+// leaseRate returns the rate, in events per second, at which positions are leased. If a lease is not durable at once,
+// this is the peak rate, because the rate may rise meanwhile.
 func (g *Generator) leaseRate() float64 {
 	if g.steps.latency == 0 {
 		return g.pacer.rate(time.Now())
@@ -167,19 +166,20 @@ func (g *Generator) leaseRate() float64 {
 	return float64(schedule.PeakRate()) / float64(max(1, schedule.Replicas))
 }
 
-// matchedRate returns the number of matched exits per second, for which plates must be claimed. It uses the current
-// rate, or the rate after the latency of a claim if that is higher. So enough plates are claimed before the rate rises.
+// matchedRate returns the number of matched exits per second, now or after the latency of a claim, whichever is higher.
+// So claims precede a rise of the rate.
 func (g *Generator) matchedRate() float64 {
 	now := time.Now()
 	rate := max(g.pacer.rate(now), g.pacer.rate(now.Add(g.steps.latency)))
 	return rate * float64(g.plan.Load().Exit.MatchPercent) / sequence.Percent
 }
 
-// Update replaces the plan. Events that are already due or published do not change. The generator keeps the seed and
-// the number of partitions with which it started. With another seed, two parked vehicles could have the same plate.
-// With another number of partitions, the entry and the exit of a vehicle could be in different partitions.
+// Update replaces the plan. Events that are already due do not change, and the generator keeps its seed and its number
+// of partitions.
 func (g *Generator) Update(p *plan.Plan) {
 	if p.Seed != g.seed || p.Partitions != g.partitions {
+		// With another seed, two parked vehicles could have the same plate. With other partitions, the entry and the
+		// exit of a vehicle could be separated.
 		g.log.Warn("A running generator keeps its seed and partitions; create a new simulation to change them",
 			"seed", g.seed, "partitions", g.partitions)
 	}
@@ -187,14 +187,10 @@ func (g *Generator) Update(p *plan.Plan) {
 	g.pacer.update(g.pacing(p), time.Now())
 }
 
-// Run generates events until ctx ends or, if ExitAtEnd is set, until the schedule ends. Then Run waits until the broker
-// has confirmed every published event and the store has durably recorded these confirmations. Run also releases claimed
-// plates that were not used. All this must finish within ShutdownTimeout. If ctx was canceled with the cause
-// async.ErrKilled, Run skips it.
+// Run generates events until ctx ends or, if ExitAtEnd is set, the schedule ends. Run must be called only once.
 //
-// Run returns an error if the confirmations of some published events were not recorded in time. An audit counts these
-// events as indeterminate: neither as lost nor as duplicated. Run also returns an error if the publisher is closed, or
-// if the store has lost durable data. Run must be called only once.
+// Run then waits until all confirmations are durably recorded, but at most for ShutdownTimeout, and not if ctx was
+// killed. It fails if confirmations are missing, the publisher is closed, or the store has lost data.
 func (g *Generator) Run(ctx context.Context) error {
 	generating, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -243,6 +239,7 @@ func failure(ctx context.Context) error {
 func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	flushed := g.publisher.Flush(ctx)
 	helpers.Wait()
+	// An audit counts events without a recorded confirmation as indeterminate: neither as lost nor as duplicated.
 	if n := g.outstanding(); n > 0 {
 		unknown := fmt.Errorf("the generator did not stop within %s: %d published events of run %s may or may not be confirmed", g.shutdown, n, g.run)
 		if ctx.Err() != nil {
@@ -323,8 +320,7 @@ func (g *Generator) sleep(ctx context.Context, timer *time.Timer, wait time.Dura
 	}
 }
 
-// emit publishes the next event, which is due at the given time. It publishes nothing if the event is an exit that
-// needs a plate and no plate is available.
+// emit publishes the next event. It skips an exit that needs a plate if no plate is available.
 func (g *Generator) emit(ctx context.Context, due time.Time) error {
 	position, err := g.positions.next(ctx)
 	if err != nil {

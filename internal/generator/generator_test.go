@@ -25,8 +25,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The tests run complete generators with the fake clock of synctest.Test. The clock stands still while any goroutine
-// can run. When all goroutines are blocked, the clock advances to the next timer.
+// The tests use the fake clock of synctest.Test. The clock advances to the next timer only when all goroutines are
+// blocked.
 
 // testPlan returns a plan with the given rate of entries and the same rate of exits.
 func testPlan(rate int64, edits ...func(*plan.Plan)) *plan.Plan {

@@ -8,10 +8,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// A generator reserves the numbers of its events (the positions; see package sequence) in blocks. A block suffices for
-// leaseTime plus the latency of the store, but has at least leaseMin and at most leaseMax positions. Two blocks are
-// reserved in advance, because it may take two seconds until a reservation is durable.
 const (
+	// leaseTime is how long a block of positions lasts, in addition to the latency of the store. leaseMin and leaseMax
+	// limit the size of a block.
 	leaseTime = 2 * time.Second
 	leaseMin  = 128
 	leaseMax  = 1 << 17
@@ -20,16 +19,14 @@ const (
 // block is a range [first, end) of leased positions.
 type block struct{ first, end int64 }
 
-// leaser leases positions (see package sequence) before its generator needs them. All generators of the same type share
-// one sequence of positions. A lease reserves a block of positions for one generator. The leaser uses a block only
-// after the lease is durable. Otherwise, a restarted store that has lost the lease could lease the same positions to
-// another generator.
+// leaser leases blocks of positions, because all generators of the same type share one sequence of positions; see
+// package sequence.
 type leaser struct {
 	steps   *steps
 	counter store.Counter
 	// The function rate returns the current number of events per second. Each event needs a position.
 	rate   func() float64
-	blocks chan block
+	blocks chan block // buffers a block, because it may take two seconds until the next lease is durable
 	// current is the leased block from which positions are taken. Only the goroutine that calls the methods next and
 	// peek may access this field.
 	current block
@@ -57,6 +54,8 @@ func (l *leaser) run(ctx context.Context) {
 func (l *leaser) lease(ctx context.Context) (block, error) {
 	size := int(min(max(l.rate()*(leaseTime+l.steps.latency).Seconds(), leaseMin), leaseMax))
 	var first int64
+	// The method steps.run waits until the lease is durable. If a crash undid the lease, the store would lease the
+	// positions again.
 	err := l.steps.run(ctx, 0, "lease positions in the sequence of events", func(ctx context.Context) (err error) {
 		first, err = l.steps.store.Lease(ctx, l.counter, size)
 		return err

@@ -18,8 +18,8 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// The test repeatedly starts a new entry generator and a new exit generator, and edits their plan. Once, it kills both
-// generators, which can then no longer write to the store. The audit must count the same events as the generators.
+// The test edits, restarts and kills generators. A killed generator cannot write to the store, but the audit must count
+// the same events as the generators.
 func TestGeneratorRun_EditedRestartedAndKilled_AuditMatchesTheStatsOfTheGenerators(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -150,8 +150,8 @@ func process(s store.Store, d broker.Delivery) error {
 	return d.Settler.Ack()
 }
 
-// mortalStore is a store that rejects the writes of generators after a call of the method kill. It is enough that Mark
-// and CountStarved fail, because a generator calls Mark before every other write.
+// mortalStore is a store that rejects the writes of generators after kill. Only Mark and CountStarved must fail,
+// because Mark precedes every other write.
 type mortalStore struct {
 	Store
 	mu   sync.Mutex

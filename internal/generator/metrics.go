@@ -62,17 +62,14 @@ func newMetrics(t event.Type) *metrics {
 	return m
 }
 
-// register registers the metrics of a generator, including those that are computed from the pacer at each scrape. If r
-// is nil, register does nothing.
-//
-// The lag is a gauge, because it must rise even while publishing is blocked. A histogram changes only when an event is
-// published. The delays of published events are part of the histogram parking_event_end_to_end_seconds.
+// register registers the metrics of a generator. A nil Registerer means no metrics.
 func (m *metrics) register(r prometheus.Registerer, t event.Type, p *pacer) error {
 	if r == nil {
 		return nil
 	}
 	collectors := []prometheus.Collector{
 		m.confirm,
+		// The lag is a gauge, because a histogram would not change while publishing is blocked.
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: shared.Namespace,
 			Name:      "generator_lag_seconds",

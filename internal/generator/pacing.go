@@ -9,9 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// patience is how long overdue events are still published after the schedule has ended, was suspended, or has reached a
-// rate of 0. The last events need this time, because events are always published a little late. The time is short, so
-// that an overloaded simulation does not run much longer than its schedule.
+// patience is how long overdue events are published after the rate has become 0: every event is a little late. More
+// patience would prolong an overloaded simulation.
 const patience = time.Second
 
 // pacing is the part of a plan that determines when events of one type are due.
@@ -46,11 +45,8 @@ func exitPacing(p *plan.Plan) pacing {
 	}
 }
 
-// pacer decides when the next event is due. Only the schedule determines this, however fast the broker is (an open
-// model). An event that could not be published in time remains due. The pacer skips events that were due before it was
-// started.
-//
-// Only one goroutine may call the methods next and advance. All other methods may be called concurrently.
+// pacer decides when the next event is due, independently of the speed of the broker (an open model). Only one
+// goroutine may call next and advance. All other methods are safe for concurrent use.
 type pacer struct {
 	// pacer.edited receives a value when the time of the next event may have changed.
 	edited chan struct{}
@@ -61,8 +57,7 @@ type pacer struct {
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// The next event is due when the integral of the rate since epoch reaches target. The comment on the type curve
-	// calls the integral N(t), and the target c(i).
+	// The next event is due when the number of due events, N(t) in the comment on the type curve, reaches target.
 	target float64
 	// The function interval returns a random number from an exponential distribution with mean 1.
 	interval func() float64
@@ -79,6 +74,7 @@ func newPacer(p pacing) *pacer {
 	}
 }
 
+// start makes now time 0 of the curve. Events that were due earlier are skipped.
 func (p *pacer) start(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,15 +128,8 @@ func (p *pacer) reschedule(t time.Duration) {
 	p.curve.replace(p.pacing.schedule, w, t)
 }
 
-// next returns the time at which the next event is due, and the time to wait until then. The wait time is 0 or negative
-// if the event is already due. If the schedule has no further event, the results are:
-//
-//   - due: the zero time
-//   - wait: the time until the schedule ends, or the constant named never if the schedule has ended or has no end
-//   - over: true if the schedule has ended; a later update may prolong the schedule
-//
-// The wall clock reading of due is computed from now, so it is correct even if the wall clock was adjusted after the
-// start of the pacer. Processors compare it with the time at which the event takes effect.
+// next returns when the next event is due, and how long to wait. Without a further event, due is zero. The result over
+// says whether the schedule has ended.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,11 +140,13 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	at := p.curve.when(p.target)
 	switch {
 	case at < never:
-		return now.Add(at - t), at - t, false
+		// Compute due from now, not from the epoch: the wall clock may have been adjusted, and processors compare due
+		// with their wall clock.
+		return now.Add(at - t), at - t, false // the wait is negative if the event is overdue
 	case t < p.curve.end && p.curve.end < never:
-		return time.Time{}, p.curve.end - t, false
+		return time.Time{}, p.curve.end - t, false // wait until the schedule ends
 	}
-	return time.Time{}, never, t >= p.curve.end
+	return time.Time{}, never, t >= p.curve.end // an update of the plan may still prolong the schedule
 }
 
 // countMissed skips the overdue events and counts these events as missed. The parameter "due" is the total number of
@@ -175,6 +166,8 @@ func (p *pacer) advance() {
 	p.target += p.gap()
 }
 
+// gap returns the difference between the targets of two successive events. Exponential gaps with mean 1 produce Poisson
+// arrivals at the rate of the schedule.
 func (p *pacer) gap() float64 {
 	if p.pacing.schedule.Arrivals == plan.ArrivalsPoisson {
 		return p.interval()

@@ -15,8 +15,8 @@ import (
 // origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns the times at which events are due, up to the given time. The map edits contains the edited pacing,
-// by the time of the edit. All times are measured from origin.
+// arrivals returns when events are due, up to the given time. The map edits contains the new pacing by the time of the
+// edit. All times are measured from origin.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
@@ -157,8 +157,8 @@ func TestPacer_UniformArrivals_HaveEqualIntervals(t *testing.T) {
 
 func TestPacer_RateChangesBetweenTwoEvents_NewRateAppliesToTheRestOfTheInterval(t *testing.T) {
 	t.Parallel()
-	// When the rate changes from 1 to 10 events per second, 40 % of the interval to the next event has elapsed. At the
-	// new rate, the remaining 60 % take 60 ms.
+	// When the rate changes from 1 to 10 events per second, 60 % of the interval remains. At the new rate, the rest
+	// takes 60 ms.
 	due := arrivals(started(uniform(1)), 2*time.Second, map[time.Duration]pacing{1400 * time.Millisecond: uniform(10)})
 	want := []time.Duration{1000, 1460, 1560, 1660, 1760, 1860, 1960}
 	for i := range want {

@@ -17,7 +17,7 @@ type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// earliest is the earliest time that the event may contain. If the event is published before this time, it contains
+	// earliest is the minimum of the time that the event contains. If the event is published earlier, it contains
 	// earliest instead of the current time.
 	earliest time.Time
 }
@@ -66,8 +66,8 @@ const (
 	entryPrecision = time.Millisecond
 )
 
-// exits is the source of exits. The position of an exit determines whether the exit is matched or unmatched; see
-// package sequence. A matched exit has a claimed plate. An unmatched exit has a plate that has never entered.
+// exits is the source of exits. A matched exit has a claimed plate, and an unmatched exit has a plate that has never
+// entered.
 type exits struct {
 	sequence   *sequence.Sequence
 	partitions int
@@ -96,8 +96,8 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	serving.Wait()
 }
 
-// report regularly counts the available plates, for the metrics, and tells the store how many exits have found no
-// available plate. It reports for the last time when the given channel is closed.
+// report regularly counts the available plates and reports the starved exits to the store, for the last time when
+// stopping is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()
@@ -124,8 +124,8 @@ func (e *exits) reportPool(ctx context.Context) {
 	e.metrics.pool.Set(float64(plates))
 }
 
-// reportStarved tells the store how many exits have found no available plate since this process started. Each report
-// contains the total, not the change since the last report, so a lost report does no harm.
+// reportStarved reports how many exits found no plate since the start of this process. Each report contains the total,
+// so a lost report does no harm.
 func (e *exits) reportStarved(ctx context.Context) {
 	total := e.starvedDraws.Load()
 	if total == 0 {

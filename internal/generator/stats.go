@@ -16,10 +16,12 @@ type Stats struct {
 	// Due counts the events that have become due according to the schedule. Each of these events was published, was
 	// skipped (see Starved and Missed), or is overdue.
 	Due int64
-	// Published counts the events that the publisher has accepted. Confirmed counts the events that the broker
-	// has confirmed. Matched counts the confirmed exits that were meant to match an entry. Unmatched counts all other
-	// confirmed exits.
-	Published, Confirmed, Matched, Unmatched int64
+	// Published counts the events that the publisher has accepted.
+	Published int64
+	// Confirmed counts the events that the broker has confirmed.
+	Confirmed int64
+	// Matched counts the confirmed exits that were meant to match an entry. Unmatched counts the other confirmed exits.
+	Matched, Unmatched int64
 	// Outstanding counts the published events whose confirmation is not yet durably recorded in the store.
 	Outstanding int64
 	// Starved counts the exits that needed the plate of a parked vehicle, but were not published, because no such plate
@@ -71,8 +73,8 @@ func (g *Generator) Stats() Stats {
 	return s
 }
 
-// Totals returns all measurements so far as a row of the timeline. The lag in the row is the longest lag of the current
-// and the previous second. Totals may be called at any time.
+// Totals returns all measurements so far as a row of the timeline. The lag in the row is the longest of the current and
+// the previous second.
 func (g *Generator) Totals() timeline.Row {
 	s, now := g.Stats(), time.Now()
 	g.lags.observe(now, s.Lag)
@@ -97,8 +99,8 @@ func perSecond(n float64, d time.Duration) float64 {
 	return n / d.Seconds()
 }
 
-// lags holds the longest lag of the current second, and of the previous second. A row of the timeline contains the
-// longer of both, because the row is measured at the beginning of a second.
+// lags holds the longest lags of the current and the previous second. A row needs both, because a second has just begun
+// when the row is measured.
 type lags struct {
 	mu           sync.Mutex
 	second       int64 // the current second, as a Unix time

@@ -25,8 +25,8 @@ const (
 	lastBackoff  = time.Second
 )
 
-// steps executes operations in the store, called steps. It repeats a step until the effects of the step are durable,
-// which means that they survive a crash of the store's server.
+// steps executes operations in the store. It repeats each step until its effects are durable: they then survive a crash
+// of the store's server.
 type steps struct {
 	store Store
 	log   *slog.Logger
@@ -43,8 +43,8 @@ func (e finalError) Unwrap() error { return e.error }
 // durable.
 var errNoEffect = errors.New("the operation had no effect")
 
-// run calls step, an idempotent operation on a partition of the store, until the effects of the operation are durable.
-// Logs and errors contain its name. run returns an error only if ctx ends or step returns a finalError.
+// run repeats step until its effects are durable, so step must be idempotent. run fails only if ctx ends or step
+// returns a finalError.
 func (s *steps) run(ctx context.Context, partition int, name string, step func(context.Context) error) error {
 	failed := false
 	retry := backoff.Backoff{First: firstBackoff, Last: lastBackoff}

@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxOutstanding is the maximum number of events per partition that are published but not yet durably recorded as
-// confirmed. An audit examines up to store.MaxOutstanding of these events. The difference of 1024 is a safety margin.
+// maxOutstanding limits the events per partition that are published but not durably recorded. An audit examines up to
+// store.MaxOutstanding; the difference is a safety margin.
 const maxOutstanding = store.MaxOutstanding - 1024
 
 // record is what a generator remembers about a published event, until the store has durably recorded the confirm of the
@@ -25,22 +25,20 @@ type record struct {
 	confirmed bool
 }
 
-// tracker numbers the events of one partition and tracks their confirms, which arrive in any order. Three
-// watermarks divide the sequence numbers:
-//
-//	[0, durable)     the store has durably recorded the confirms of these events; the tracker has dropped the records
-//	[durable, ready) the broker has confirmed all of these events; the confirms are ready to be recorded in the store
-//	[ready, next)    the broker has not confirmed the first of these events
-//
-// Only one goroutine may add events. Only one goroutine may read confirmed events and increase the durable watermark.
-// Any goroutine may call the method confirm.
+// tracker numbers the events of one partition and tracks their confirms. One goroutine adds events, one reads confirmed
+// events and advances durable, and any may call confirm.
 type tracker struct {
 	// tracker.moved receives a value when further confirms are ready to be recorded in the store. tracker.room receives a
 	// value when further events may be added.
 	moved, room chan struct{}
 
-	mu                   sync.Mutex
-	durable, ready, next int64
+	mu sync.Mutex
+	// The store has durably recorded the confirms of all events before durable.
+	durable int64
+	// The broker has confirmed all events before ready.
+	ready int64
+	// next is the sequence number of the next event.
+	next int64
 	// ring contains the records of the events from durable to next. The index of a record is its sequence number modulo
 	// len(ring), which is a power of two.
 	ring []record
@@ -117,8 +115,8 @@ func (t *tracker) marks() (durable, ready, next int64) {
 	return t.durable, t.ready, t.next
 }
 
-// confirmed appends to the given slice the events with sequence numbers in [from, to). The broker must have confirmed
-// all of them, and the tracker must still hold their records (see advanceDurable).
+// confirmed appends the events in [from, to). All of them must be confirmed, and their records not yet dropped; see
+// advanceDurable.
 func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Published {
 	t.mu.Lock()
 	defer t.mu.Unlock()

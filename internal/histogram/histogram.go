@@ -1,14 +1,9 @@
-// Package histogram counts durations in exponential buckets, merges counts exactly and estimates quantiles.
+// Package histogram counts durations in the buckets of Prometheus native histograms with schema 3, merges counts
+// exactly and estimates quantiles.
 //
-// The buckets are those of a Prometheus native histogram with schema 3: bucket i holds the durations in the
-// interval (2^((i-1)/8), 2^(i/8)] seconds, so that each bound is 9 % above the previous bound. The specification is
-// https://prometheus.io/docs/specs/native_histograms/.
-//
-// All histograms use schema 3. Therefore, adding histograms of different processes or different seconds loses no
-// precision. A quantile in a report equals the quantile that PromQL computes from the same observations.
-//
-// The HdrHistogram libraries are not suitable. Their buckets have other bounds, so their counts could not be compared
-// with the counts that Prometheus scrapes.
+// Bucket i holds durations in (2^((i-1)/8), 2^(i/8)] seconds; each bound is 9 % above the previous one. See
+// https://prometheus.io/docs/specs/native_histograms/. Because of these buckets, which HdrHistogram libraries lack,
+// reports show the same quantiles as PromQL.
 package histogram
 
 import (
@@ -20,10 +15,9 @@ import (
 const (
 	// perOctave is the number of buckets for each power of two. With schema n, this number is 2^n.
 	perOctave = 8
-	// The constants first and last are the indexes of the outermost buckets. The bucket with the index first counts all
-	// durations up to 2^-30 s (0.93 ns). The bucket with the index last counts all durations above 2^(199/8) s (356
-	// days).
-	first   = -30 * perOctave
+	// The bucket with the index first counts all durations up to 2^-30 s (0.93 ns).
+	first = -30 * perOctave
+	// The bucket with the index last counts all durations above 2^(199/8) s (356 days).
 	last    = 25 * perOctave
 	buckets = last - first + 1
 )

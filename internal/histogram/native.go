@@ -9,14 +9,14 @@ import (
 // schema is the schema of the Prometheus native histograms whose buckets this package uses.
 const schema = 3
 
-// FromNative converts a Prometheus native histogram of durations in seconds to a snapshot. If the histogram has no
-// native buckets, or a schema other than 3, the snapshot is empty. Durations in the zero bucket count in the
-// bucket of the shortest durations.
+// FromNative converts a Prometheus histogram of durations in seconds to a snapshot. The snapshot is empty if the
+// histogram lacks native buckets of schema 3.
 func FromNative(h *dto.Histogram) Snapshot {
 	var s Snapshot
 	if h.GetSchema() != schema {
 		return s
 	}
+	// The zero bucket counts the durations closest to 0.
 	s.add(first, h.GetZeroCount())
 	index, count := 0, int64(0)
 	deltas := h.GetPositiveDelta()

@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// Snapshot holds the counts of a histogram at one instant, or the growth of the counts between two instants. The zero
-// value is empty. A Snapshot is immutable. Methods that change counts return a new Snapshot.
+// Snapshot holds the counts of a histogram at one instant, or their growth between two instants. The zero value is
+// empty. A Snapshot is immutable.
 type Snapshot struct {
-	// The slice counts contains the counts of consecutive buckets. The field offset is the index of the first of these
-	// buckets. The first and the last count are never 0.
+	// counts contains the counts of consecutive buckets, from index offset. The first and the last count are never 0.
 	offset int
 	counts []uint64
 	total  uint64
@@ -49,9 +48,8 @@ func Merge(snapshots ...Snapshot) Snapshot {
 	return merged
 }
 
-// Since returns the durations that were observed after the given earlier snapshot was taken. Both snapshots
-// must be of the same histogram. If the count of a bucket has decreased, which is impossible in one histogram,
-// Since treats the count as unchanged.
+// Since returns the durations observed after an earlier snapshot of the same histogram. A count that has decreased is
+// treated as unchanged.
 func (s Snapshot) Since(earlier Snapshot) Snapshot {
 	diff := Snapshot{sum: s.sum - earlier.sum}
 	for i, n := range s.counts {
@@ -80,9 +78,8 @@ func (s Snapshot) Mean() time.Duration {
 	return time.Duration(float64(s.sum) / float64(s.total))
 }
 
-// Quantile estimates the q-quantile of the durations, for q in [0, 1]. For example, 0.5 gives the median. Like
-// histogram_quantile in PromQL, it interpolates exponentially inside a bucket. The upper bound of a bucket is 9 %
-// above the lower bound, so the estimate is within 9 % of the true value. It is 0 if the snapshot is empty.
+// Quantile estimates the q-quantile of the durations within 9 %, by exponential interpolation as in PromQL. q is from
+// 0 to 1. An empty snapshot gives 0.
 func (s Snapshot) Quantile(q float64) time.Duration {
 	if s.total == 0 {
 		return 0
@@ -90,13 +87,12 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 	return s.at(min(max(q, 0), 1) * float64(s.total))
 }
 
-// Range returns bounds of the q-quantile of all durations, of which some were not measured. The parameter named missing
-// is the number of these. The lower bound assumes that each of them is 0. The upper bound assumes that each of them is
-// longer than every measured duration. It is math.MaxInt64 if the quantile may be one of them. If nothing was measured,
-// the bounds are 0 and math.MaxInt64.
+// Range returns bounds of the q-quantile if the given number of durations was not measured. The upper bound is
+// math.MaxInt64 if the quantile may be a missing duration.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)
+	// The lower bound assumes that missing durations are 0, the upper bound that they exceed all measured ones.
 	if below := rank - float64(missing); below > 0 {
 		lowest = s.at(below)
 	}
@@ -106,8 +102,8 @@ func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duratio
 	return lowest, highest
 }
 
-// at estimates the duration with the given rank. The shortest duration has rank 1. The longest has rank n, where n is
-// the number of durations. The rank must be in (0, n]. The snapshot must not be empty.
+// at estimates the duration with a rank from 0, exclusive, to s.total. The shortest duration has rank 1. The snapshot
+// must not be empty.
 func (s Snapshot) at(rank float64) time.Duration {
 	var below float64
 	for i, n := range s.counts {

@@ -9,16 +9,12 @@ import (
 	"strings"
 )
 
-// Guard protects a server on a user's machine from web sites that the user visits. Such a site can make the browser send
-// requests to the server. Guard rejects, with the status 403,
+// Guard protects a server on a user's machine from web sites that the user visits. It rejects, with status 403,
 //
-//   - requests whose Host header is not an IP address, localhost, a name below localhost, or one of the given names. A
-//     site can make its own name resolve to this machine, and then read all responses (DNS rebinding). This attack
-//     is impossible with an IP address.
-//   - requests that a browser sends on behalf of another site or another port, unless the user follows a link. Browsers
-//     prevent other origins from reading responses, but not from sending requests.
-//
-// The second rule does not affect programs other than browsers.
+//   - requests whose host is not an IP address, localhost, a name below localhost, or a given name. A site can make its
+//     own name resolve to this machine (DNS rebinding).
+//   - requests that a browser sends for another site or port, except followed links. Browsers let a site send requests,
+//     even if the site may not read the responses.
 func Guard(names []string, h http.Handler) http.Handler {
 	var known []string
 	for _, name := range names {
@@ -38,13 +34,13 @@ func Guard(names []string, h http.Handler) http.Handler {
 	})
 }
 
-// isSameOrigin reports whether a request comes from a page of this server, from the user, or from a program other than
-// a browser. Old browsers do not send the header Sec-Fetch-Site, so isSameOrigin also compares the header Origin, if
-// present, with the header Host.
+// isSameOrigin reports whether a request comes from a page of this server, its user, or a program other than a
+// browser.
 func isSameOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		return false
 	}
+	// Old browsers do not send Sec-Fetch-Site.
 	origin := r.Header.Get("Origin")
 	u, err := url.Parse(origin)
 	return origin == "" || err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)

@@ -107,8 +107,6 @@ func TestHTTPServer_TooManyConnections_WaitUntilOthersClose(t *testing.T) {
 	}
 }
 
-// testConnectionLimit opens as many connections as the limit, and checks that the server serves all of them. It then
-// opens another connection, and checks that the server does not serve it until one of the others is closed.
 func testConnectionLimit(t *testing.T, address string, limit int) {
 	t.Helper()
 	var open []net.Conn

@@ -26,20 +26,18 @@ const (
 
 // limits contains the upper bounds of the memory and the time that clients can occupy.
 type limits struct {
-	// connections is the maximum number of open connections. Further connections, even for /healthz, wait until an open
-	// connection closes. Therefore the maximum is well above the 2000 connections that 1000 processors open to a
-	// summary API.
+	// connections is the maximum number of open connections, well above the 2000 that 1000 processors open to a
+	// summary API. Further connections wait, even for /healthz.
 	connections int
 	// headerBytes is the maximum size of the headers of a request.
 	headerBytes int
-	// header and body limit how long a client may take to send the headers and the body of a request. A handler can set
-	// its own deadline for the body.
+	// header and body limit the time to receive the headers and the body of a request. A handler can set another
+	// deadline for the body.
 	header, body time.Duration
 	// The field idle is the maximum time for which a connection stays open between two requests.
 	idle time.Duration
-	// Each connection has a random maximum age. The field age is the mean of these maximum ages. When a connection has
-	// exceeded its maximum age, the server closes the connection after the next response. The client then opens a new
-	// connection. If a Service has several pods, the new connections also reach pods that started recently.
+	// The field age is the mean of the random maximum ages of connections. When an old connection closes, its client
+	// reconnects, perhaps to a pod that started recently.
 	age time.Duration
 	// shutdown is how long Serve waits for requests in progress after its context has ended.
 	shutdown time.Duration
@@ -89,9 +87,7 @@ type Route struct {
 	Handler http.Handler
 }
 
-// Handler serves /metrics, /healthz, /readyz and the routes in the options. /healthz always returns 200.
-// /readyz returns 200 if all checks pass. Otherwise, it returns 503 and one line per failed check. Handler
-// panics if two routes conflict.
+// Handler serves /metrics, /healthz, /readyz and the given routes. It panics if two routes conflict.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
@@ -148,11 +144,8 @@ type Server struct {
 	shutdown time.Duration // how long Serve waits for requests in progress
 }
 
-// Listen opens the address, which has the form host:port or :port. The server answers requests only after Serve is
-// called. So a process can fail early if the address is already in use.
-//
-// The server limits the number of connections, the size of headers, and the time in which a client must send a request.
-// The handler must limit the size of request bodies and the time for sending its response.
+// Listen opens the address host:port or :port, at which Serve answers requests. The handler must limit the size of
+// request bodies and the time for sending its response.
 func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logger) (*Server, error) {
 	return listen(ctx, address, h, log, defaultLimits())
 }
@@ -176,10 +169,10 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	}}, nil
 }
 
-// withBodyTimeout limits the time for receiving the body of a request. Otherwise, a client that never sends its body
-// would occupy a connection forever, even if the handler ignores the body, because package net/http then reads it.
-// http.Server.ReadTimeout is not used, because it would also end long responses such as server-sent events.
+// withBodyTimeout limits the time for receiving the body of a request, which package net/http reads even if the
+// handler ignores it.
 func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
+	// http.Server.ReadTimeout is unsuitable, because it would also end long responses such as server-sent events.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != http.NoBody {
 			// SetReadDeadline fails only in tests whose ResponseWriter has no connection.
@@ -192,16 +185,15 @@ func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
 // closingTime is the context key of the time after which a connection is closed.
 type closingTime struct{}
 
-// withClosingTime adds to the context of a new connection the time after which the connection is closed. This time is
-// between 0.5 and 1.5 times l.age in the future. It is random, so that connections that were opened together are not
-// closed together.
+// withClosingTime adds the closing time of a new connection to its context: a random time, so that connections that
+// opened together do not close together.
 func (l limits) withClosingTime(ctx context.Context, _ net.Conn) context.Context {
 	age := l.age/2 + rand.N(l.age)
 	return context.WithValue(ctx, closingTime{}, time.Now().Add(age))
 }
 
-// closingOld makes the server close an old connection after the next response. The response contains "Connection:
-// close", so the client sends no further request on this connection, and no request fails.
+// closingOld closes an old connection after the next response. The header "Connection: close" tells the client to send
+// no further request, which would fail.
 func closingOld(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if at, ok := r.Context().Value(closingTime{}).(time.Time); ok && time.Now().After(at) {

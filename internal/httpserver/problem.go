@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// Problem responds with a problem document (RFC 9457), a JSON object that programs can read. detail is a sentence for
-// people. To add headers, the caller sets them before it calls Problem.
+// Problem responds with a problem document (RFC 9457), a JSON object. detail is a sentence for people. The caller sets
+// additional headers before the call.
 func Problem(w http.ResponseWriter, status int, detail string) {
 	body, err := json.Marshal(struct {
 		Type   string `json:"type"`

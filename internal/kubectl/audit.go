@@ -30,8 +30,8 @@ type Audit struct {
 	Notes []string
 }
 
-// Audit returns the audit of a simulation. For a complete simulation, Audit reads the report. For a running simulation,
-// Audit reads live data from a pod. If the report or the live data cannot be read, Audit uses the status.
+// Audit returns the audit of a simulation, from its report or, while it runs, from a pod. If neither can be read, Audit
+// uses the status.
 func (p *Plugin) Audit(ctx context.Context, name string) (*Audit, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -91,8 +91,7 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 	return a, nil
 }
 
-// evaluate adds the verdict of a running simulation. This verdict is never PASS, because events may still be lost. The
-// caller provides the measurements that are not in the ledger.
+// evaluate adds the verdict of a running simulation, which is never PASS, because events may still be lost.
 func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
 	e.Report, e.Objectives, e.Running, e.InFlight = a.Ledger, a.Objectives, true, ledger.Unknown
 	a.Verdict = ledger.Evaluate(e)
@@ -102,8 +101,8 @@ func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
 	a.Notes = append(a.Notes, "the simulation is not complete: its numbers were read while they changed, so they may not add up; lost events are named once it is complete")
 }
 
-// objectivesOf returns the objectives that can be checked before the simulation is complete. It omits objectives that
-// depend on faults, because the audit of a running simulation does not read when faults were injected.
+// objectivesOf omits the objectives that depend on faults, because the audit of a running simulation does not read when
+// faults were injected.
 func objectivesOf(sim *v1alpha1.ParkingSimulation) plan.Objectives {
 	resolved, errs := manifest.Resolve(sim)
 	if len(errs) > 0 {
@@ -123,8 +122,8 @@ func depthsOf(q *view.Queues) broker.Depths {
 	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
 }
 
-// auditOfStatus returns an audit with the data in the status. The parameter missing names the data that cannot be read,
-// and the parameter reason says why.
+// auditOfStatus returns an audit with the data in the status. The parameter missing is a text such as "the report
+// cannot be read", and reason is the cause.
 func auditOfStatus(sim *v1alpha1.ParkingSimulation, missing string, reason error) (*Audit, error) {
 	l := sim.Status.Ledger
 	if l == nil {

@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// nameArgs returns a check of the number of arguments of a command. The arguments are names of simulations. If the
-// parameter named most is 0, there is no upper limit.
+// nameArgs requires from least to most arguments that are valid names of simulations. If most is 0, the number is
+// unlimited.
 func nameArgs(least, most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
@@ -36,8 +36,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// CompleteNames returns a function that completes the names of simulations in a shell. It completes at most maxArgs
-// arguments, or any number if maxArgs is 0. If the cluster does not respond, it offers no names.
+// CompleteNames completes the names of simulations in a shell, for at most maxArgs arguments. If maxArgs is 0, the
+// number is unlimited.
 func (p *Plugin) CompleteNames(maxArgs int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const directive = cobra.ShellCompDirectiveNoFileComp

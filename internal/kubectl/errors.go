@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// InputError is an error that the user can fix. The cause is on the command line, in the kubeconfig, or in a
-// Kubernetes object or role. The message says where.
+// InputError is an error that the user can fix on the command line, in the kubeconfig, or in a Kubernetes object or
+// role.
 type InputError struct {
 	err error
 }
@@ -60,8 +60,8 @@ func (r rule) String() string {
 	return fmt.Sprintf("{apiGroups: [%q], resources: [%q], verbs: [%s]}", r.group, r.resource, verbs)
 }
 
-// explain adds two texts to an error of the API server: what the plugin was doing, and what the user can do. The
-// parameter named needed is the RBAC rule that allows the request.
+// explain adds to an error of the API server what the plugin was doing and what the user can do. The parameter needed
+// is the RBAC rule for the request.
 func (c *cluster) explain(err error, doing string, needed rule) error {
 	var unreachable *url.Error
 	var network net.Error
@@ -86,9 +86,8 @@ func (c *cluster) explain(err error, doing string, needed rule) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// isMissingRight returns true if the user's roles do not allow the request. It examines the text of the error for two
-// reasons. First, admission also uses the status code 403, for example if a quota is exceeded. Second, an error of port
-// forwarding has no status code.
+// isMissingRight reports whether the user lacks a permission. It reads the text of err, because admission also uses
+// 403, and errors of port forwarding have no status code.
 func isMissingRight(err error) bool {
 	text := err.Error()
 	return (apierrors.IsForbidden(err) || strings.Contains(text, " is forbidden: ")) && strings.Contains(text, " cannot ")

@@ -17,18 +17,16 @@ import (
 )
 
 const (
-	// recoveryInterval is the minimum time between two reads of the timeline while the simulation is recovering from
-	// a fault. The actual interval grows with the time since the end of the fault.
+	// recoveryInterval is the minimum time between two reads of the timeline during a recovery. The interval grows with
+	// the time since the fault ended.
 	recoveryInterval = 5 * time.Second
-	// baselineTime is how far before the first fault a read of the timeline begins. Package fault compares the
-	// measurements after a fault with those of up to 10 minutes before the fault. The eleventh minute is a margin,
-	// because one row of the timeline may cover many seconds.
+	// baselineTime is the 10 minutes before a fault that package fault uses as a baseline, plus a margin, because a row
+	// may cover many seconds.
 	baselineTime = 11 * time.Minute
 )
 
-// liveFaults computes how faults affect a running simulation. The pods that serve live data do not know about faults.
-// So liveFaults reads the operator's records of faults from a ConfigMap, with the permissions of the user. It reads
-// from the timeline whether the simulation has recovered from a fault.
+// liveFaults computes how faults affect a running simulation. It reads faults from the operator's ConfigMap, because
+// pods do not know them, and recoveries from the timeline.
 type liveFaults struct {
 	// read returns the records of a simulation's faults. rows returns the rows of its timeline in an interval.
 	read func(context.Context, *v1alpha1.ParkingSimulation) (faultRecords, error)
@@ -75,9 +73,8 @@ func (c *cluster) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulat
 	return content, nil
 }
 
-// accounts returns the effect of each fault so far, and whether the simulation has recovered from the fault. It reads
-// the records and the timeline again only if the last read is too old. If a read fails, it uses the latest successful
-// read.
+// accounts returns the effect of each fault so far. It caches the records and the timeline, and uses the latest
+// successful read if a read fails.
 func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if sim.Status.Faults == nil || sim.Status.StartTime == nil {
 		return nil
@@ -99,7 +96,7 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	return accounts
 }
 
-// latest returns the latest result of liveFaults.accounts. It reads no data.
+// latest returns the latest result of liveFaults.accounts. It does not read the records or the timeline again.
 func (f *liveFaults) latest() []fault.Account {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -132,8 +129,8 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	return fault.Accounts(f.records.Records, run)
 }
 
-// unmeasured reports whether the timeline must be read again, because the recovery time of a fault is not known yet. It
-// also returns the start of the interval to read.
+// unmeasured returns the time from which to read the timeline. It returns false if no recovery is in progress or the
+// latest read is recent.
 func (f *liveFaults) unmeasured(accounts []fault.Account) (from time.Time, ok bool) {
 	i := slices.IndexFunc(accounts, func(a fault.Account) bool { return a.Outcome == fault.OutcomeRecovering })
 	if i < 0 {

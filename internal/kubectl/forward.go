@@ -64,8 +64,8 @@ func (c *cluster) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, erro
 // create.
 func forwardRule() rule { return onCore("pods/portforward", "get,create") }
 
-// dialer returns a dialer for a pod. The dialer uses WebSockets. If the API server, or a proxy in front of the API
-// server, does not support WebSockets, the dialer uses SPDY.
+// dialer returns a dialer that uses WebSockets, or SPDY if the API server or a proxy in front of it does not support
+// WebSockets.
 func (c *cluster) dialer(pod *corev1.Pod) (httpstream.Dialer, error) {
 	config := rest.CopyConfig(c.config)
 	config.APIPath, config.GroupVersion = "/api", &corev1.SchemeGroupVersion
@@ -110,7 +110,7 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to the pod: %w", err)
 	}
-	_ = failure.Close() // closes only the write side of the stream, which the client does not use
+	_ = failure.Close() // closes only the write side: this client writes nothing to the stream
 	headers.Set(corev1.StreamType, corev1.StreamTypeData)
 	data, err := t.connection.CreateStream(headers)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package kubectl is the kubectl plugin. Its commands read and change the simulations in a cluster with the
-// permissions of the user. They connect only to the API server, never to the servers of a simulation.
+// Package kubectl is the kubectl plugin. It reads and changes simulations with the permissions of the user, and
+// connects only to the API server.
 package kubectl
 
 import (
@@ -43,11 +43,7 @@ type Plugin struct {
 	overrides clientcmd.ConfigOverrides
 }
 
-// New returns a plugin. It adds to the root command those kubectl flags that select the cluster, the user and the
-// namespace.
-//
-// Package clientcmd defines these flags. Package genericclioptions defines them too, but it depends on kustomize,
-// which would make the binary 30 MB larger.
+// New returns a plugin. It adds to root the kubectl flags that select the cluster, the user and the namespace.
 func New(root *cobra.Command, o Options) *Plugin {
 	p := &Plugin{Options: o, rules: clientcmd.NewDefaultClientConfigLoadingRules()}
 	flags := root.PersistentFlags()
@@ -55,12 +51,13 @@ func New(root *cobra.Command, o Options) *Plugin {
 	_ = root.MarkPersistentFlagFilename(clientcmd.RecommendedConfigPathFlag) // cannot fail, because the flag exists
 	names := clientcmd.RecommendedConfigOverrideFlags("")
 	names.ClusterOverrideFlags.APIServer.ShortName = "s"
+	// Package genericclioptions has the same flags, but depends on kustomize, which would make the binary 30 MB larger.
 	clientcmd.BindOverrideFlags(&p.overrides, flags, names)
 	return p
 }
 
-// DiscardLogs discards the logs of the client libraries, which otherwise go to stderr. The commands report all errors
-// that matter. It sets global variables that the libraries read without a lock, so call it before using a client.
+// DiscardLogs silences the client libraries; the commands report all errors that matter. Call it before using a client,
+// because the libraries read the loggers without a lock.
 func DiscardLogs() {
 	klog.SetLogger(logr.Discard())
 	log.SetLogger(logr.Discard())

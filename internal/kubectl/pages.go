@@ -22,15 +22,16 @@ import (
 )
 
 const (
-	// podAttempts is the maximum number of pods that are tried for one request. podTimeout is the maximum time without
-	// data from a pod. There is no timeout for a whole response, because the connection to the cluster may be slow.
+	// podAttempts is the maximum number of pods that one request tries.
 	podAttempts = 3
-	podTimeout  = 4 * time.Second
+	// podTimeout is the maximum time without data from a pod. A whole response has no timeout, because the connection
+	// may be slow.
+	podTimeout = 4 * time.Second
 	// podTimelineTimeout replaces podTimeout in requests for a timeline. It is longer, because a pod may first have to
 	// finish reading a timeline for another request.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
-	// avoidTime is how long the other pods are tried first after a pod has failed.
+	// For avoidTime after a failure, a pod is tried only after the other pods.
 	avoidTime = 15 * time.Second
 	// maxAnswer is the maximum size of a response in bytes. The largest responses are timelines of a few megabytes.
 	maxAnswer = 64 << 20
@@ -45,8 +46,8 @@ type podAccess struct {
 	connected func(pod string)
 }
 
-// pages reads the live data of a simulation from the pods that serve its live page. It keeps a tunnel to one of these
-// pods, and switches to another pod if this pod fails. It is safe for concurrent use.
+// pages reads live data through a tunnel to one pod of a simulation, and switches to another pod if the pod fails. It
+// is safe for concurrent use.
 type pages struct {
 	podAccess
 
@@ -64,10 +65,10 @@ type pages struct {
 	failed map[string]time.Time
 }
 
-// newPages returns a reader of live data, which the caller must close. The HTTP transport requests compressed responses
-// (its default), to reduce the load on the API server, through which all data passes.
+// newPages returns a reader of live data that the caller must close.
 func newPages(a podAccess) *pages {
 	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, maxAnswer: maxAnswer, failed: map[string]time.Time{}}
+	// All data passes through the API server, so keep the default of requesting compressed responses.
 	p.client.Transport = &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
 		IdleConnTimeout: time.Minute,
@@ -229,9 +230,8 @@ type candidate struct {
 	rank int // pods are tried in ascending order of their rank
 }
 
-// candidates returns the running pods that serve the live page, in the order in which to try them: pods that have
-// failed recently come last, and within both groups, ready pods come first. Pods that are not ready are tried too.
-// While a server is down, no processor is ready, but processors may still show earlier data.
+// candidates returns the running pods that serve the live page, in the order in which to try them. Pods that are not
+// ready may still show earlier data.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {

@@ -392,8 +392,8 @@ func TestOpenTunnel_Forbidden_ErrorNamesTheMissingRule(t *testing.T) {
 	}
 }
 
-// runningSource is a view.Source of a simulation with one row per second and four latency histograms per row. It has rows
-// for a given number of past seconds, and for the next ten minutes, because a test may take that long.
+// runningSource is a view.Source with one row per second, for some past seconds and the next ten minutes, because a
+// test may take that long.
 type runningSource struct{ rows []timeline.Row }
 
 func newRunningSource(seconds int) *runningSource {
@@ -452,8 +452,8 @@ func (c countingConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// On a busy machine, a client may request an interval of the timeline long after the interval has ended. The client
-// must still receive the rows of this interval.
+// On a busy machine, a request may arrive long after its interval has ended. The client must still receive the rows of
+// this interval.
 func TestSourceTimeline_IntervalHasEndedBeforeTheRequest_ReturnsItsRows(t *testing.T) {
 	t.Parallel()
 	pod := view.New(view.Config{}, view.Dependencies{Source: newRunningSource(300), Logger: slog.New(slog.DiscardHandler)})

@@ -137,8 +137,8 @@ func (c *cluster) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulation
 	}
 }
 
-// leftBehind returns a message that says which data the operator could not remove, according to the Kubernetes events
-// about the simulation. It returns "" if all data was removed.
+// leftBehind returns a message from Kubernetes events about data that the operator could not remove, or "" if all data
+// was removed.
 func (c *cluster) leftBehind(ctx context.Context, sim *v1alpha1.ParkingSimulation) (string, error) {
 	list := &corev1.EventList{}
 	if err := c.List(ctx, list, client.InNamespace(sim.Namespace), client.MatchingFields{"involvedObject.uid": string(sim.UID)}); err != nil {

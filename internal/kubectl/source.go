@@ -28,16 +28,14 @@ const (
 	// recentTime is the age up to which a row counts as recent. Recent rows stay in memory, because the live page
 	// requests them repeatedly.
 	recentTime = 3 * time.Minute
-	// newestTime is the age up to which most requests for recent rows of the timeline read the rows from a pod. They
-	// take older rows from memory.
+	// Most requests for recent rows read only the rows of the last newestTime from a pod. Older rows come from memory.
 	newestTime = 10 * time.Second
 	// One in fullUpdateEvery requests for recent rows reads all recent rows from a pod, to find rows that arrived late.
 	fullUpdateEvery = 15
 )
 
-// source implements view.Source for a simulation in the cluster. It reads measurements from the pods, and the verdict
-// from the status. Once there is a report, source reads the ledger and the faults from the report. If no pod responds,
-// source also reads the measurements from the report.
+// source implements view.Source from the pods and the status of a simulation. A report provides the ledger, the faults
+// and, if no pod responds, the measurements.
 type source struct {
 	// The function get reads the simulation from the cluster. The function read reads its report.
 	get  func(context.Context) (*v1alpha1.ParkingSimulation, error)
@@ -69,8 +67,8 @@ func (c *cluster) source(sim *v1alpha1.ParkingSimulation, connected func(pod str
 	}
 }
 
-// simulation returns the ParkingSimulation. It reads the object again if the last read was more than objectInterval
-// ago. If this read fails, simulation returns the result of the last successful read.
+// simulation returns the ParkingSimulation, which it reads again after objectInterval. If this read fails, simulation
+// returns the last object.
 func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,16 +100,14 @@ func (s *source) reread(ctx context.Context) *v1alpha1.ParkingSimulation {
 	return s.simulation(ctx)
 }
 
-// now returns the time according to the clock of the pods, because rows of the timeline have the time of the pods. The
-// clock of this machine may differ.
+// now returns the time of the pods' clock, which the rows of the timeline use.
 func (s *source) now() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return time.Now().Add(s.ahead)
 }
 
-// setClock records how far the clock of the pods is ahead of the clock of this machine. The parameter named at is the
-// current time by the clock of a pod. If the parameter is the zero time, setClock does nothing.
+// setClock sets s.ahead from the current time of a pod. It ignores the zero time.
 func (s *source) setClock(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,8 +116,8 @@ func (s *source) setClock(at time.Time) {
 	}
 }
 
-// report returns the simulation's report. It returns nil if there is no report yet, if the report cannot be read, or if
-// another simulation with the same name has replaced the simulation.
+// report returns the simulation's report. It returns nil if no report can be read, or if another simulation has
+// replaced sim.
 func (s *source) report(ctx context.Context, sim *v1alpha1.ParkingSimulation) *report.Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,9 +184,8 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict sets the verdict of the state. If the simulation is complete, addVerdict copies the verdict and the number
-// of unmeasured events from the status. If the status says that a running simulation is certain to fail, addVerdict
-// sets the verdict FAIL, unless the state already has a verdict.
+// addVerdict adds the verdict in the status to a state. While the simulation runs, only FAIL can be certain, and a
+// verdict in the state takes precedence.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {
@@ -211,8 +206,8 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	if err != nil {
 		return nil, err
 	}
-	// Omit failures of pods before the creation of the simulation, because these failures belong to a deleted
-	// simulation with the same name. Also omit failures after the completion of the simulation.
+	// Omit failures before the creation, which belong to a deleted simulation with the same name, and failures after
+	// the completion.
 	sim := s.simulation(ctx)
 	until := time.Now().Add(time.Hour) // a margin, because the clocks of the pods may be ahead
 	if t := sim.Status.CompletionTime; t != nil {
@@ -222,7 +217,7 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return timeline.AddMarks(rows, from, to, fault.Marks(s.accounts(ctx, sim))...), nil
 }
 
-// accounts returns the faults in the report. Without a report, it returns the latest accounts that the method State has
+// accounts returns the faults in the report. Without a report, it returns the faults that the latest call of State has
 // computed.
 func (s *source) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if d := s.report(ctx, sim); d != nil {
@@ -267,8 +262,8 @@ func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row,
 	return answer.Rows, err
 }
 
-// update returns recent rows. It usually requests only the newest rows from a pod, and takes the older rows from
-// memory. If each request read all recent rows, an open live page would put too much load on the API server.
+// update returns recent rows, mostly from memory. If each request read all recent rows from a pod, an open live page
+// would overload the API server.
 func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	newest := s.now().Add(-newestTime)
 	s.mu.Lock()

@@ -51,8 +51,7 @@ func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"rows": within(d.rows, from, time.Now().Add(time.Hour))})
 }
 
-// newSource returns the source of a simulation whose pod serves data and whose report is d. If data is nil, there is no
-// pod. If d is nil, there is no report.
+// newSource returns the source of a simulation. If data is nil, there is no pod; if d is nil, there is no report.
 func newSource(t *testing.T, sim *v1alpha1.ParkingSimulation, data *liveData, d *report.Document) *source {
 	t.Helper()
 	pods := &fakePods{}
@@ -436,8 +435,7 @@ func TestWatchPods_Forbidden_ReportsTheErrorOnce(t *testing.T) {
 	<-done
 }
 
-// The first watch of the pods ends before the pod is deleted. The pod is deleted at once, so no later watch reports the
-// deletion.
+// No watch reports the deletion: the first watch ends before the deletion, and the next watch begins after it.
 func TestWatchPods_PodDeletedBetweenWatches_CountsAsPodFailure(t *testing.T) {
 	t.Parallel()
 	pod := newPod("processor-0", 8085, corev1.ConditionTrue)

@@ -240,7 +240,7 @@ func (c *cluster) podsOf(ctx context.Context, namespace, name string) ([]corev1.
 type details struct {
 	pods    []corev1.Pod
 	podsErr error
-	// The field checks contains the checks in the simulation's report. It is nil if there is no report.
+	// checks are the checks in the simulation's report, or nil if there is no report.
 	checks    []ledger.Check
 	checksErr error
 }
@@ -315,8 +315,8 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// writeServers writes a table of the servers. The source of a server is the object or the URL that says how to reach
-// the server, or "managed" if the operator runs the server. The state is the reason of the server's condition.
+// writeServers writes a table of the servers. The source is an object, a URL or "managed"; the state is the reason of
+// the server's condition.
 func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nSERVER\tSOURCE\tSTATE\n")
 	for _, server := range []struct{ name, source, condition string }{
@@ -454,8 +454,8 @@ func writeReportedObjectives(w io.Writer, checks []ledger.Check) {
 	}
 }
 
-// writeObjectives writes each objective of the spec, and the measured values that the status contains. If the
-// simulation has a report that cannot be read, the parameter reportErr says why. Otherwise, reportErr is nil.
+// writeObjectives writes each objective of the spec, and the measured values that the status contains. It also writes
+// reportErr, the error of reading the report, unless it is nil.
 func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation, reportErr error) {
 	fmt.Fprint(w, "\nOBJECTIVE\tBOUND\tMEASURED\n")
 	for _, o := range objectivesInStatus(sim) {
@@ -466,14 +466,15 @@ func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation, reportErr err
 	}
 }
 
-// objective is one objective of a simulation. Its name is the name of the check in the verdict. If bound is empty, the
-// simulation does not have this objective. If measured is empty, the status does not contain the measured value.
+// objective is an objective of a simulation, or a measured value without an objective.
 type objective struct {
-	name, bound, measured string
+	name     string // the name of the check in the verdict
+	bound    string // "" if the simulation does not have this objective
+	measured string // "" if the status does not contain the measured value
 }
 
-// objectivesInStatus returns the objectives of a simulation, together with all measured values in the status. It
-// includes values without an objective, such as the latencies of the whole run.
+// objectivesInStatus returns the objectives of a simulation, and also measured values without an objective, such as the
+// latencies of the whole run.
 func objectivesInStatus(sim *v1alpha1.ParkingSimulation) []objective {
 	spec := &sim.Spec.Objectives
 	var all []objective

@@ -42,8 +42,8 @@ func hostile() *v1alpha1.ParkingSimulation {
 	return sim
 }
 
-// checkClean fails the test if a text contains control characters other than line breaks, or a line that begins with
-// the word READY. The inputs of the tests try to fake such a line.
+// checkClean rejects control characters other than line breaks, and lines that begin with READY, which the inputs of
+// the tests try to fake.
 func checkClean(t *testing.T, what, text string) {
 	t.Helper()
 	if cleaned := string(terminal.CleanLines([]byte(text))); cleaned != text || strings.Contains(text, "\nREADY") || strings.Contains(text, "\t") {
@@ -95,7 +95,7 @@ func allObjectives() *v1alpha1.ParkingSimulation {
 	return sim
 }
 
-func TestObjectivesInStatus_EqualTheObjectivesOfTheVerdict(t *testing.T) {
+func TestObjectivesInStatus_AllObjectives_MatchTheChecksOfTheVerdict(t *testing.T) {
 	t.Parallel()
 	sim := allObjectives()
 	resolved, errs := manifest.Resolve(sim)

@@ -50,8 +50,7 @@ func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 	return cmd
 }
 
-// suspend sets spec.suspend of a simulation with a patch, and returns the changed simulation. A patch does not require
-// permission to read the simulation, and does not conflict with other changes.
+// suspend uses a patch, which requires no permission to read the simulation and does not conflict with other changes.
 func (c *cluster) suspend(ctx context.Context, name string, suspend bool) (*v1alpha1.ParkingSimulation, error) {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Namespace, sim.Name = c.namespace, name

@@ -40,10 +40,9 @@ const (
 	// topInterval is the time between two updates of the table. topTimeout is the timeout for reading one simulation.
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
-	// topWindow is the period that the rates and latencies in the table cover. reportDelay is how late a process may
-	// write a row. If the newest rows are missing, a rate covers only the rest of the period, because the missing rows
-	// would make the rate too low; see secondsOf.
-	topWindow   = 10 * time.Second
+	// topWindow is the period that the rates and latencies in the table cover.
+	topWindow = 10 * time.Second
+	// reportDelay is the maximum delay with which a process stores a row.
 	reportDelay = 2 * time.Second
 	// topConcurrency is the maximum number of simulations that are read at the same time.
 	topConcurrency = 8
@@ -235,8 +234,8 @@ func (m *meter) simulations(ctx context.Context) ([]v1alpha1.ParkingSimulation, 
 	return list.Items, nil
 }
 
-// measureOne returns the row of one simulation. For a running simulation, measureOne reads live data from a pod. If the
-// simulation is not running, or if no pod can be read, measureOne uses the status.
+// measureOne returns the row of one simulation, from a pod while the simulation runs. If it does not run, or no pod can
+// be read, the row comes from the status.
 func (m *meter) measureOne(ctx context.Context, sim *v1alpha1.ParkingSimulation) TopRow {
 	row := rowOfStatus(sim)
 	if sim.Status.CompletionTime != nil || sim.Status.StartTime == nil || sim.DeletionTimestamp != nil {
@@ -294,17 +293,16 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	return nil
 }
 
-// secondsOf returns the number of seconds in the interval [from, to) for which the timeline is complete. It omits the
-// time before the start of the simulation, and the last seconds, whose rows may still be missing. It includes seconds
-// without a row, because processes store no row if nothing happened.
+// secondsOf returns the number of seconds in [from, to) for which the timeline is complete. Seconds without a row
+// count, because processes store no row if nothing happened.
 func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
-	end := to.Add(-reportDelay)
+	end := to.Add(-reportDelay) // later rows may still be missing
 	if n := len(rows); n > 0 {
 		if newest := rows[n-1].End(); newest.After(end) {
 			end = newest
 		}
 		if oldest := rows[0].Start(); oldest.Before(from) {
-			// The oldest row counts all events since its own start, so the period must begin then.
+			// The oldest row also counts events from before the period, so extend the period to the start of this row.
 			from = oldest
 		}
 	}
@@ -381,8 +379,8 @@ func (m *meter) lines(rows []TopRow, f topFlags, columns int) []string {
 	return topLines(rows, f, columns)
 }
 
-// topLines renders rows as a table, with the notes of the rows below the table. If the lines are wider than the given
-// number of columns, topLines wraps the notes, and moves the columns of the table closer together.
+// topLines renders rows as a table, with the notes below. If the table is wider than columns, its columns move closer
+// together.
 func topLines(rows []TopRow, f topFlags, columns int) []string {
 	rows = terminal.Cleaned(rows)
 	lines := tableLines(rows, f, tablePadding)

@@ -44,8 +44,8 @@ func TestTopMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 		At: time.Unix(now, 0), Entry: view.Generator{Rate: 40}, Ledger: &ledger.Report{Outstanding: 7},
 		Queues: view.Queues{Ready: new(int64(3)), Retrying: new(int64(1))},
 	}}
-	// The rate must depend only on the last 10 rows, which cover one second and count 40 events each. Each older row
-	// counts 1000 events.
+	// The rate must depend only on the last 10 rows. Each of these rows covers one second and counts 40 events. Each
+	// older row counts 1000 events.
 	for ago := int64(60); ago > 0; ago-- {
 		published := int64(1000)
 		if ago <= 10 {

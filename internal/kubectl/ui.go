@@ -31,9 +31,8 @@ This needs the rights of parkingsimulation-viewer-role, and this rule of parking
 // second.
 const pageInterval = time.Second
 
-// timelineTimeout is the timeout for reading the timeline from a pod. It is long, because the size of the timeline may
-// be several megabytes, and the connection to the cluster may be slow. If the pod sends nothing for podTimelineTimeout,
-// the read fails earlier.
+// timelineTimeout is long, because a timeline may have several megabytes and the connection may be slow.
+// podTimelineTimeout ends a read earlier if a pod sends nothing.
 const timelineTimeout = 5 * time.Minute
 
 type uiFlags struct {
@@ -95,9 +94,8 @@ func (p *Plugin) ui(ctx context.Context, c *cluster, name string, f uiFlags) err
 	return server.Serve(ctx)
 }
 
-// tryPage reads the state once. It returns an error if the page cannot work, for example because the user lacks a
-// permission or no pod serves the page. It returns no error if a server of the simulation is down, because the user
-// may want to watch the recovery.
+// tryPage returns an error if the page cannot work, for example because the user lacks a permission. It tolerates an
+// outage of a server, whose recovery the user may watch.
 func (p *Plugin) tryPage(ctx context.Context, live *source) error {
 	_, err := live.State(ctx)
 	if answer, ok := errors.AsType[*answerError](err); ok {

@@ -20,9 +20,8 @@ import (
 // rewatchInterval is the delay before the next watch after the API server has ended a watch.
 const rewatchInterval = time.Second
 
-// watchSimulations calls the function show with each simulation of a namespace, and again after each change of a
-// simulation. It returns when ctx ends or when the function show returns an error. If namespace is "", it watches all
-// namespaces. If name is "", it watches all simulations.
+// watchSimulations calls show with each simulation, and again after each change, until ctx ends or show fails. An empty
+// namespace or name selects all.
 func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, show func(sim *v1alpha1.ParkingSimulation, deleted bool) error) error {
 	options := []client.ListOption{client.InNamespace(namespace)}
 	if name != "" {
@@ -51,9 +50,8 @@ func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, 
 // podsRetryInterval is the delay after a failed attempt to watch the pods.
 const podsRetryInterval = 10 * time.Second
 
-// watchPods adds the failures of a simulation's pods to failures until ctx ends. A deleted pod counts as failed at the
-// time that now() returns. That time is too late if the pod was deleted while the watch was interrupted. If the pods
-// cannot be watched, watchPods retries. It calls failed() with the first error only.
+// watchPods adds the failures of a simulation's pods to failures until ctx ends. If the pods cannot be watched, it
+// retries, and reports only the first error.
 func (c *cluster) watchPods(
 	ctx context.Context, simulation types.NamespacedName, failures *podfailure.Tracker, now func() time.Time, failed func(error),
 ) {
@@ -63,7 +61,7 @@ func (c *cluster) watchPods(
 			switch pod, ok := e.Object.(*corev1.Pod); {
 			case !ok: // a Status object, with which the API server ends the watch
 			case e.Type == watch.Deleted:
-				failures.ObserveDeleted(simulation, pod, now())
+				failures.ObserveDeleted(simulation, pod, now()) // after an interrupted watch, now() is too late
 			default:
 				failures.Observe(simulation, pod)
 			}
@@ -83,15 +81,8 @@ func (c *cluster) watchPods(
 // objects contains the objects that a watch has reported, except those that it has reported as deleted.
 type objects map[types.UID]client.Object
 
-// watch passes each event of the selected objects to the function handle, beginning with one event for each existing
-// object. It keeps the map known up to date.
-//
-// When the API server ends a watch, this method starts another, which does not report the deletions in between. So the
-// method first passes a Deleted event for each known object that no longer exists.
-//
-// watch returns when ctx ends, when handle returns an error, or when the objects cannot be watched. In the last case,
-// the error begins with the text in doing. If the user lacks the permission, the error also names the RBAC rule that
-// grants it.
+// watch calls handle for each existing object and each change, and keeps known up to date. It returns when ctx ends,
+// handle fails, or the API server rejects a watch.
 func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,
@@ -106,6 +97,7 @@ func (c *cluster) watch(
 		return handle(e)
 	}
 	for {
+		// Report the deletions since the API server ended the last watch, because the next watch does not report them.
 		for _, object := range c.missing(ctx, list, known, options...) {
 			if err := observe(watch.Event{Type: watch.Deleted, Object: object}); err != nil {
 				return err
@@ -129,8 +121,8 @@ func (c *cluster) watch(
 	}
 }
 
-// missing returns the known objects that no longer exist. If the objects cannot be listed, missing returns nil: either
-// the next watch fails for the same reason, or the next call of missing finds these objects.
+// missing returns the known objects that no longer exist. If the list fails, it returns nil: the next watch also fails,
+// or the next call finds the objects.
 func (c *cluster) missing(ctx context.Context, list client.ObjectList, known objects, options ...client.ListOption) objects {
 	if len(known) == 0 {
 		return nil

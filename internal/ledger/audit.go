@@ -16,23 +16,20 @@ const DefaultNamed = 100
 
 // Options configures an audit. The zero value suits a simulation that is still running.
 type Options struct {
-	// AtRest means that the generators have stopped and no event is in flight. A confirmed event that has not taken
-	// effect counts as lost if AtRest is true, and as outstanding if AtRest is false.
+	// AtRest means that the generators have stopped and no event is in flight. A confirmed event without effect counts
+	// as lost if AtRest is true, and otherwise as outstanding.
 	AtRest bool
 	// Named is the maximum number of lost events whose identifiers the report contains. 0 means DefaultNamed.
 	Named int
 }
 
-// Audit reads the whole ledger. When an event takes effect, the store sets a bit for the event and increments a
-// counter. Report.TakenTwice is the sum of the counters minus the number of set bits. Audit reads the counters first.
-// Events that take effect during the audit can therefore make TakenTwice too small, but never too large.
+// Audit reads the whole ledger.
 func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
 	return NewAuditor(l).Audit(ctx, o)
 }
 
-// Auditor audits one simulation repeatedly. It does not read the leading chunks of the ledger again if all of their
-// events are confirmed and have taken effect. So it does not notice if the store loses these chunks. For the final
-// audit, use the function Audit or a new Auditor. An Auditor is not safe for concurrent use.
+// Auditor audits one simulation repeatedly; it is not safe for concurrent use. It never rereads complete chunks and so
+// overlooks their loss: use the function Audit for the final audit.
 type Auditor struct {
 	ledger   store.Ledger
 	complete map[runKey]completeChunks
@@ -43,12 +40,11 @@ type runKey struct {
 	partition int
 }
 
-// completeChunks describes the complete chunks at the start of the bitmaps of one generator process in one partition. A
-// chunk is complete if all of its events are confirmed and have taken effect. The field chunks is the number of these
-// chunks. The field matched counts their exits with the intent "matched".
+// completeChunks describes the leading chunks of one generator process and partition whose events are all confirmed and
+// have taken effect.
 type completeChunks struct {
-	chunks  int64
-	matched int64
+	chunks  int64 // the number of these chunks
+	matched int64 // the number of their exits with the intent "matched"
 }
 
 // NewAuditor returns an Auditor. Its first audit reads the whole ledger.
@@ -61,6 +57,8 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 	if o.Named == 0 {
 		o.Named = DefaultNamed
 	}
+	// Read the counters before the bitmaps. Then events that take effect in between can make TakenTwice too small, but
+	// never too large.
 	counts, err := a.ledger.Counts(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("read the counters of the ledger: %w", err)
@@ -127,9 +125,8 @@ type tallied struct {
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the events of a chunk that took effect. The first result is for the sequence numbers below the
-// watermark. The second result is for the range [watermark, watermark+store.MaxOutstanding), beyond which no event is
-// published.
+// tally counts the events of a chunk that took effect, below the watermark and beyond. No event is published beyond
+// watermark+store.MaxOutstanding.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding
@@ -152,8 +149,8 @@ func countBits(c store.Chunk, from, to int64) tallied {
 	return t
 }
 
-// byteMask returns a mask for one byte of a bitmap. The mask selects the bits with an index in [from, to). The
-// parameter first is the index of the most significant bit of the byte.
+// byteMask returns a mask that selects the bits with an index in [from, to) in one byte. The most significant bit has
+// the index first.
 func byteMask(first, from, to int64) byte {
 	mask := byte(0xff)
 	if from > first {
@@ -176,8 +173,8 @@ type account struct {
 	named                                                  []string
 }
 
-// side counts the events of one type that took effect. The events in below precede the watermark of their generator, so
-// the broker has confirmed them. The other events are in beyond.
+// side counts the events of one type that took effect: below the watermark, where the broker has confirmed all events,
+// and beyond.
 type side struct {
 	below, beyond tallied
 }
@@ -214,8 +211,7 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	}
 }
 
-// nameLost records the identifiers of lost events. An event is lost if it is one of the first n events of the chunk and
-// its bit in c.Seen is not set.
+// nameLost records the identifiers of those of the first n events of the chunk that did not take effect.
 func (r *account) nameLost(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return

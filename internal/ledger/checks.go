@@ -20,8 +20,8 @@ type Check struct {
 	// Want describes the condition. Got is the measured value as text, or empty if nothing was measured.
 	Want string `json:"want"`
 	Got  string `json:"got,omitempty"`
-	// Message is one sentence that says why the check did not pass. Message is empty if the check passed, or if another
-	// sentence in Verdict.Reasons says why this check was not made.
+	// Message says why the check did not pass. It is empty if the check passed, or if another sentence in
+	// Verdict.Reasons says why.
 	Message string `json:"message,omitempty"`
 }
 
@@ -39,8 +39,8 @@ const (
 // CheckOutcome says whether a check passed.
 type CheckOutcome string
 
-// These are the outcomes of a check. A verdict is PASS if all checks that it covers have passed. If Evidence.LedgerOnly
-// is true, the verdict covers only the checks whose data is in the store and the queues.
+// These are the outcomes of a check. A verdict is PASS if all checks that it covers have passed; see
+// Evidence.LedgerOnly.
 const (
 	Passed      CheckOutcome = "passed"
 	Failed      CheckOutcome = "failed"
@@ -55,16 +55,16 @@ type check struct {
 	find func(Evidence) finding
 	// certain is true if a violation of the condition is permanent, so that a running simulation is certain to fail.
 	certain bool
-	// since returns when the last violation of the condition began, if it lasted until the end of the simulation. It
-	// returns the zero time if the timeline does not show it. The field since may be nil.
+	// since returns the beginning of the violation that lasted until the end, or zero if the timeline shows none. The
+	// field since may be nil.
 	since func(*Evidence) time.Time
 	// onlyAtRest means that the check is made only when no event is in flight. Otherwise, the numbers that it compares
 	// could differ.
 	onlyAtRest bool
-	// withoutLedger means that the check is made even if the ledger cannot be read. despiteLoss means that the check is
-	// made even if the store has lost data. Other checks are not made after a loss, because the loss alone could make
-	// them fail.
-	withoutLedger, despiteLoss bool
+	// withoutLedger means that the check is made even if the ledger cannot be read.
+	withoutLedger bool
+	// despiteLoss means that the check is made even after a loss of data. The loss alone could make other checks fail.
+	despiteLoss bool
 	// beyondLedger means that the store and the queues do not contain all data that the check needs.
 	beyondLedger bool
 }
@@ -75,9 +75,7 @@ type finding struct {
 	want, got, message string
 }
 
-// These are the names of checks. The suffix SuffixWithoutFaults is appended to the name of a check that covers only the
-// time without faults. The suffix SuffixUnderFaults is appended to the name of a check that covers only the time under
-// faults.
+// These are the names of checks. A check that covers only a part of the time has one of the suffixes.
 const (
 	CheckRunLength     = "run length"
 	CheckReadable      = "ledger readable"
@@ -113,7 +111,7 @@ func ConcernsFault(name string) bool {
 	return strings.HasPrefix(name, checkFault) || name == CheckRecovery
 }
 
-// checks returns all checks. If the failure of a check can cause others to fail, it comes before them.
+// checks returns all checks, ordered from causes to consequences (see Verdict.Checks).
 func checks(e *Evidence) []check {
 	list := []check{
 		// Fail if the run was ended early, because the other checks then cover only a part of the run.
@@ -132,8 +130,8 @@ func checks(e *Evidence) []check {
 		// Each exit must be processed with the intent with which it was published. The intent says whether the
 		// generator expects that the exit finds a visit.
 		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},
-		// An exit with the intent "matched" must find a visit, because the broker confirmed the entry of its plate
-		// before the exit was published. An exit that overtakes its entry is retried.
+		// An exit with the intent "matched" must find a visit: the broker confirmed the entry before the exit was
+		// published, and an early exit is retried.
 		{name: CheckUnexpected, kind: Objective, find: nothingUnexpected, certain: true},
 		// A dead letter is an error, because every message can be processed.
 		{name: CheckDeadLetters, kind: Invariant, find: nothingDeadLettered, certain: true},
@@ -184,8 +182,8 @@ func (e *Evidence) faultNames() []string {
 	return names
 }
 
-// makeChecks evaluates a list of checks. It returns the results of the checks that apply to the evidence, and the names
-// of the checks that the verdict does not cover.
+// makeChecks evaluates the checks that apply to the evidence. The result uncovered contains the names of the checks
+// that the verdict does not cover.
 func makeChecks(e Evidence, list []check) (made []Check, uncovered []string) {
 	made = []Check{}
 	for _, c := range list {
@@ -318,10 +316,8 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// MissingMatched is the number of confirmed exits that were published with the intent "matched", minus the number
-	// of confirmed exits that were processed with this intent. MissingUnmatched is the same difference for the intent
-	// "unmatched". Exits in flight only increase these differences, so a negative difference proves that an intent has
-	// changed. The term for MissingEntries is always 0, because entries have no intent.
+	// Each number is a difference: confirmed minus processed. Events in flight only increase it, so a negative number
+	// proves a changed intent. MissingEntries is never negative.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with an intent (matched or unmatched) other than the one that was published")
 }
@@ -389,8 +385,8 @@ func entriesOnSchedule(e Evidence) finding { return onSchedule(&e, "entries", e.
 
 func exitsOnSchedule(e Evidence) finding { return onSchedule(&e, "exits", e.Exits) }
 
-// maxMissed is the maximum share of the due events that generators may miss. On a busy machine, a generator is a little
-// late at the end of its schedule, and misses some events.
+// maxMissed is the maximum share of due events that generators may miss. On a busy machine, a generator misses some
+// events at the end of its schedule.
 const maxMissed = 0.1
 
 func onSchedule(e *Evidence, what string, s *Schedule) finding {

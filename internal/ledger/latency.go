@@ -10,11 +10,12 @@ import (
 
 // Latencies says how long a simulation took to process its events.
 type Latencies struct {
-	// Processing contains the durations of all attempts to process an event, including failed attempts. EndToEnd
-	// contains, for each event, the time from when the event was due until the event took effect.
-	Processing, EndToEnd histogram.Snapshot
-	// Unmeasured counts the generated events that took effect but have no end-to-end latency. Either their processor
-	// was killed before it stored its latest measurements, or the clocks of two machines differed by more than 1 s.
+	// Processing contains the durations of all attempts to process an event, including failed attempts.
+	Processing histogram.Snapshot
+	// EndToEnd contains, for each event, the time from when the event was due until the event took effect.
+	EndToEnd histogram.Snapshot
+	// Unmeasured counts the generated events that took effect without a measured latency: their processor was killed,
+	// or the clocks of two machines differed by more than 1 s.
 	Unmeasured uint64
 	// Err is the error that occurred when the timeline was read. If Err is set, all events count as unmeasured.
 	Err error
@@ -30,9 +31,8 @@ func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
 	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // one hour more: other clocks may be fast
 }
 
-// LatenciesOf computes the latencies of a simulation from all rows of its timeline. The parameter err is the error of
-// reading the timeline. The parameter r is the report on the ledger. Read the ledger before the timeline. Otherwise,
-// events that took effect in between would count as unmeasured.
+// LatenciesOf computes latencies from the whole timeline; err is the error of reading it. Read the ledger for r first,
+// or events in between count as unmeasured.
 func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	total := timeline.Sum(rows...)
 	l := latenciesOf(&total)

@@ -16,9 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// drawModel draws a random history of events that contains at most two errors. The ledger shows each error, and no
-// error hides another. For example, drawModel never swaps the intents (matched or unmatched) of two exits, because no
-// ledger can show this.
+// drawModel draws a history with at most two errors, which never hide each other. It omits errors that no ledger can
+// show, such as two exits that swap their intents.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
 	faults := rapid.IntRange(0, 2).Draw(t, "faults")

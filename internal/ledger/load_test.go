@@ -21,8 +21,8 @@ func loadRows() []timeline.Row {
 	return rows
 }
 
-// loadEvidence returns evidence with the same objectives for the whole run, for the time without faults, and for the
-// time under faults. A fault disturbs the run from second 200 to second 270.
+// loadEvidence returns evidence with the same objectives for all phases. A fault disturbs the run from second 200 to
+// second 270.
 func loadEvidence(rows []timeline.Row) Evidence {
 	o := plan.PhaseObjectives{MaxLag: plan.Duration(5 * time.Second), MinAchievedPercent: 99}
 	s := plan.Schedule{Rate: 100, Replicas: 1, Arrivals: plan.ArrivalsPoisson}
@@ -238,9 +238,8 @@ func TestEvaluate_OneOfThreeGeneratorsIsDead_AchievedRateIsLowAndThereIsNoLag(t 
 func TestEvaluate_RunEndsInTheMiddleOfASecond_EmptyLastRowIsNotReportedAsLag(t *testing.T) {
 	t.Parallel()
 	s := plan.Schedule{Rate: 100, Replicas: 1}
-	// The generators stop 0.9 s after the beginning of second 600, but publish no events in this second. The plan
-	// contains 90 events of each type in this time. The audit ignores these events, because generators do not stop at
-	// exactly the same time.
+	// The generators stop 0.9 s after second 600 begins, without publishing in this second. The audit ignores its 90
+	// due events, because generators stop at slightly different times.
 	e := loadEvidence(append(loadRows(), timeline.Row{Second: at(600).Unix()}))
 	e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}, Exit: plan.Exit{Schedule: s}}, at(0), at(600).Add(900*time.Millisecond), 0)
 	e.Objectives = plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(500 * time.Millisecond)}}

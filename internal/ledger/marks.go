@@ -13,12 +13,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// minMeasured is the number of latencies that a process must have measured before their p99 is compared with an
-// objective. With fewer latencies, the p99 is the longest latency.
+// minMeasured is the number of latencies from which on the p99 is compared with an objective. With fewer latencies, the
+// p99 is the longest latency.
 const minMeasured = 100
 
-// ObjectiveMarker creates a mark in the timeline when a check fails for the first time. The subject of the mark is the
-// name of the check. An ObjectiveMarker is safe for concurrent use.
+// ObjectiveMarker creates a mark in the timeline when a check fails for the first time. It is safe for concurrent use.
 type ObjectiveMarker struct {
 	mark func(timeline.Mark)
 
@@ -40,8 +39,8 @@ func (m *ObjectiveMarker) Failed(at time.Time, failed []Check) {
 	}
 }
 
-// Measured compares the measurements of one process with the objectives. It creates a timeline.Mark for each missed
-// objective that has no mark yet. The parameter totals contains everything that the process has measured so far.
+// Measured adds a mark for each objective that one process misses, unless a mark exists. The parameter totals contains
+// all measurements of the process so far.
 func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *timeline.Row) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -86,9 +85,8 @@ func markOf(at time.Time, c *Check) timeline.Mark {
 	}
 }
 
-// MissingMarks returns a mark for each missed objective of a finished simulation that has no mark in e.Timeline, in
-// chronological order. Each mark has the time at which the last violation began. If the timeline does not show this
-// time, the mark has the time end, at which the simulation ended.
+// MissingMarks returns chronological marks for the missed objectives without a mark in e.Timeline. Each marks the
+// beginning of the last violation, or end if that is unknown.
 func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
 	marked := map[string]bool{}
 	for _, m := range timeline.MarksOf(e.Timeline) {

@@ -15,12 +15,10 @@ import (
 type modelEvent struct {
 	// intent is the intent that the generator published. arrived is the intent that the processor read.
 	intent, arrived event.Intent
-	// taken counts how often the event took effect. met is true if the exit found its visit. posted counts how often
-	// the summary of the visit was counted as stored.
-	taken        int
-	met          bool
-	posted       int
-	deadLettered bool
+	taken           int  // how often the event took effect
+	met             bool // the exit found its visit
+	posted          int  // how often the summary of the visit was counted as stored
+	deadLettered    bool
 }
 
 // modelRun is the history of one generator process in one partition. The events at indexes below watermark are
@@ -137,8 +135,7 @@ func setBit(bitmap []byte, bit int64) []byte {
 	return bitmap
 }
 
-// sound reports whether the history contains no error. For example, every confirmed event must have taken effect
-// exactly once. The result must be independent of the audit that the test checks.
+// sound reports whether the history contains no error. The result must not depend on the audit that the test checks.
 func (m *model) sound() bool {
 	for _, run := range m.runs {
 		for seq, e := range run.events {

@@ -21,11 +21,11 @@ type phase struct {
 	// suffix is the end of the names of the checks for this phase.
 	suffix     string
 	objectives func(*plan.Objectives) plan.PhaseObjectives
-	// covers reports whether a row of the timeline belongs to the phase. If a fault disturbed the simulation at any
-	// time in the interval of a row, the row belongs to the time under faults.
+	// covers reports whether a row belongs to the phase. A row that a fault disturbed even in part belongs to the time
+	// under faults.
 	covers func(e *Evidence, row *timeline.Row) bool
-	// unmeasured reports whether the phase includes the events without a measured latency. If there were faults, only
-	// the time under faults includes them, because measurements are usually lost when a fault kills a processor.
+	// unmeasured reports whether the phase includes events without a latency. In a run with faults, the time without
+	// faults excludes these events: most are due to killed processors.
 	unmeasured func(e *Evidence) bool
 	// absent is the message to show if no row of the timeline belongs to the phase. It is empty for the whole run, to
 	// which all rows belong.
@@ -67,13 +67,13 @@ func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 		slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
 }
 
-// isInterruptedUnderFault reports whether the run was interrupted during a fault, or shortly after a fault from which
-// the simulation had not recovered. Overdue events then prove nothing, because the generators may not have had the time
-// to catch up.
+// isInterruptedUnderFault reports whether the run was interrupted during a fault, or soon after but before the
+// recovery. Overdue events then prove nothing: generators may not have caught up yet.
 func (e *Evidence) isInterruptedUnderFault() bool {
 	return !e.Interrupted.IsZero() && slices.ContainsFunc(e.Faults, func(a fault.Account) bool {
 		const least = 10 * time.Second
-		catchUp := max(least, a.HealedAt.Sub(a.InjectedAt)) // after a longer fault, more events are overdue
+		// After a longer fault, generators need more time to publish the overdue events.
+		catchUp := max(least, a.HealedAt.Sub(a.InjectedAt))
 		return a.Disturbs(e.Interrupted, e.Interrupted) && (a.HealedAt.IsZero() || e.Interrupted.Sub(a.HealedAt) < catchUp)
 	})
 }
@@ -93,8 +93,7 @@ func (p phase) checks() []check {
 			}
 			return find(name, p.objectives(&e.Objectives), m)
 		}
-		// Phases other than the whole run depend on the times of the faults, which are not in the store. Only the whole
-		// run has no suffix.
+		// A phase with a suffix depends on the times of the faults, which are not in the store.
 		return check{
 			name: name, kind: Objective, beyondLedger: p.suffix != "",
 			find:  func(e Evidence) finding { return findIn(&e, p.measure(&e)) },
@@ -102,9 +101,8 @@ func (p phase) checks() []check {
 		}
 	}
 	lag := objective(CheckLag, func(what string, o plan.PhaseObjectives, m measured) finding { return m.lag(what, o.MaxLag) })
-	// The longest lag of the whole run never decreases, so a violation is permanent. The longest lag of another phase
-	// can decrease: when the simulation recovers from a fault, rows move between the time with faults and the time
-	// without.
+	// The lag of the whole run never decreases, so a violation is permanent. In other phases, a recovery can move rows
+	// out of the phase.
 	lag.certain = p.suffix == ""
 	achieved := objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
 		return m.achieved(what, o.MinAchievedPercent)
@@ -129,9 +127,8 @@ func (p phase) checks() []check {
 	}
 }
 
-// since returns when the current violation of an objective in this phase began, or the zero time if the objective is
-// met. It evaluates the objective after each row, over all rows of the phase so far. The violation begins at the end of
-// the first row from which on each evaluation fails.
+// since returns when the objective, evaluated after each row over all rows so far, began to be violated for good. It
+// returns zero if the objective is met.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
@@ -193,15 +190,13 @@ func (p phase) measure(e *Evidence) measured {
 	return m
 }
 
-// counted returns how many events the generators counted as due, and how many of these events were never published.
-// Events that were due while no generator ran are not included.
+// counted returns the demand that generators counted. It omits events that were due while no generator ran.
 func counted(e *timeline.Events) demand {
 	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
 }
 
-// demand counts the events of a type that were due in the rows for which covers returns true. It also counts those of
-// them that were never published. If the plan is known, both numbers include events that were due while no generator
-// ran.
+// demand calls Load.demand with the rows of the timeline. If the plan is known, it adds rows for the times without a
+// recorded row.
 func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
 	rows := e.Timeline
 	if e.Load != nil {
@@ -425,8 +420,8 @@ type recoveries struct {
 	measurable      bool
 }
 
-// unknown returns a text that names the occurrences with an unknown recovery time. The text contains the reason for
-// only one of these occurrences, because most of the reasons are similar.
+// unknown names the occurrences with an unknown recovery time. It gives only one reason, because most reasons are
+// similar.
 func (r *recoveries) unknown() string {
 	names := joinFirst(r.unmeasured, ", ")
 	switch {
@@ -486,7 +481,7 @@ func joinFirst(texts []string, separator string) string {
 }
 
 func notAborted(e Evidence) finding {
-	// AbortOnFailure may be false although the run was aborted, because the user can change it later.
+	// Make the check for every aborted run, even if the user has set AbortOnFailure to false since then.
 	if !e.Objectives.AbortOnFailure && e.Aborted == "" {
 		return finding{}
 	}

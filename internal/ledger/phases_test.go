@@ -17,8 +17,8 @@ func at(second int) time.Time {
 	return time.Date(2026, time.May, 17, 12, 0, second, 0, time.UTC)
 }
 
-// phaseRows returns a timeline of 100 s. From second 40 to second 60, latencies and lags are longer, and only 60 of 100
-// due events per second are published.
+// phaseRows returns a timeline of 100 s. From second 40 to 60, latencies and lags are longer, and only 60 % of the due
+// events are published.
 func phaseRows() []timeline.Row {
 	var rows []timeline.Row
 	for i := range 100 {
@@ -156,9 +156,8 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 	}
 }
 
-// The command "parking audit" reads only the store and the queues. The verdict of this command does not cover the
-// checks that need other data. For example, the objectives under faults and without faults need the times of the
-// faults.
+// The command "parking audit" reads only the store and the queues. Its verdict does not cover checks that need, for
+// example, the times of faults.
 func TestEvaluate_LedgerOnly_NamesTheChecksThatAreNotCovered(t *testing.T) {
 	t.Parallel()
 	ms := func(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Millisecond) }

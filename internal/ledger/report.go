@@ -2,21 +2,21 @@ package ledger
 
 import "time"
 
-// Report is the result of an audit. It says what the generators published, what took effect, and how the two differ. A
-// number comes either from a counter of the ledger or from its bitmaps, which have one bit for each event that took
-// effect. The two sides of a comparison are always obtained independently.
+// Report says what the generators published, what took effect, and how the two differ. Both sides of a comparison come
+// from independent sources: counters and bitmaps.
 type Report struct {
-	// EntriesConfirmed, ExitsMatchedConfirmed and ExitsUnmatchedConfirmed count the published events that the broker
-	// has confirmed. An exit counts as matched if its generator expected that the exit finds a visit.
-	EntriesConfirmed        int64 `json:"entriesConfirmed"`
-	EntriesRecorded         int64 `json:"entriesRecorded"`
-	ExitsMatchedConfirmed   int64 `json:"exitsMatchedConfirmed"`
+	// EntriesConfirmed counts the published entries that the broker has confirmed.
+	EntriesConfirmed int64 `json:"entriesConfirmed"`
+	EntriesRecorded  int64 `json:"entriesRecorded"`
+	// ExitsMatchedConfirmed counts the confirmed exits whose generator expected a visit.
+	ExitsMatchedConfirmed int64 `json:"exitsMatchedConfirmed"`
+	// ExitsUnmatchedConfirmed counts the confirmed exits whose generator expected no visit.
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
-	// Matched, UnmatchedExpected and UnmatchedUnexpected count exits that generators published. Matched: the exit found
-	// its visit. UnmatchedExpected: the exit found no visit, as the generator had expected. UnmatchedUnexpected: the
-	// exit found no visit, although the generator had expected a visit.
-	Matched             int64 `json:"matched"`
-	UnmatchedExpected   int64 `json:"unmatchedExpected"`
+	// Matched counts the generated exits that found their visit.
+	Matched int64 `json:"matched"`
+	// UnmatchedExpected counts the exits that found no visit, as their generator had expected.
+	UnmatchedExpected int64 `json:"unmatchedExpected"`
+	// UnmatchedUnexpected counts the exits that found no visit, although their generator had expected a visit.
 	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`
 	// SummariesStored counts the summaries that the summary API has accepted, including those for exits of external
 	// publishers.
@@ -35,36 +35,38 @@ type Report struct {
 
 	// AtRest means that the generators had stopped and no event was in flight when the ledger was read.
 	AtRest bool `json:"atRest"`
-	// Outstanding counts the confirmed events that have not taken effect yet. If AtRest is true, no event is in flight,
-	// so these events count as Lost, and Outstanding is 0.
+	// Outstanding counts the confirmed events that have not taken effect yet. It is 0 if AtRest is true, because the
+	// events then count as Lost.
 	Outstanding int64 `json:"outstanding"`
 	// TakenTwice counts the effects of events that had already taken effect. For example, an event that takes effect
 	// three times adds 2.
 	TakenTwice int64 `json:"takenTwice"`
-	// Uncounted counts the events that took effect, but are missing from the counters of the ledger. It is determined
-	// only if no event is in flight. If AtRest is false, Uncounted is 0.
+	// Uncounted counts the events that took effect, but are missing from the counters of the ledger. It is 0 if AtRest
+	// is false.
 	Uncounted int64 `json:"uncounted"`
 	// Outbox counts the summaries that the summary API has not accepted yet.
 	Outbox int64 `json:"outbox"`
 
-	// The fields IndeterminateEntries to IndeterminateUnmatched split Indeterminate into entries, exits that were
-	// published as matched, and exits that were published as unmatched. The fields MissingEntries to MissingUnmatched
-	// split Lost in the same way, or Outstanding if AtRest is false. MissingMatched can be negative if exits that were
-	// published as unmatched were received as matched. MissingUnmatched can be negative in the opposite case.
+	// IndeterminateEntries, IndeterminateMatched and IndeterminateUnmatched split Indeterminate by event type and, for
+	// exits, by the published intent.
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`
-	MissingEntries         int64 `json:"missingEntries"`
-	MissingMatched         int64 `json:"missingMatched"`
-	MissingUnmatched       int64 `json:"missingUnmatched"`
+	// MissingEntries, MissingMatched and MissingUnmatched split Lost or Outstanding likewise. A negative number means
+	// that exits were processed with another intent than published.
+	MissingEntries   int64 `json:"missingEntries"`
+	MissingMatched   int64 `json:"missingMatched"`
+	MissingUnmatched int64 `json:"missingUnmatched"`
 
-	// ExternalEntries, ExternalMatched and EntryNotFound count the events of external publishers: entries, exits that
-	// found a visit, and exits that found no visit. SummariesStored, DuplicatesSuppressed, DeadLettered and Outbox
-	// count the events of all publishers. The other fields above count only the events of the simulation's own
-	// generators.
+	// SummariesStored, DuplicatesSuppressed, DeadLettered and Outbox include external publishers. Except for the next
+	// three fields, no other field does.
+
+	// ExternalEntries counts the entries of external publishers.
 	ExternalEntries int64 `json:"externalEntries"`
+	// ExternalMatched counts the exits of external publishers that found a visit.
 	ExternalMatched int64 `json:"externalMatched"`
-	EntryNotFound   int64 `json:"entryNotFound"`
+	// EntryNotFound counts the exits of external publishers that found no visit.
+	EntryNotFound int64 `json:"entryNotFound"`
 
 	// Runs counts the generator processes with at least one record in the store. ForgottenRuns counts lost records
 	// instead of processes. A process has one record per partition.
@@ -73,11 +75,11 @@ type Report struct {
 	// Partitions is the number of partitions with which the simulation was started, or 0 if the store does not contain
 	// this number.
 	Partitions int `json:"partitions,omitempty"`
-	// DataLostAt is when a process noticed that the store had lost durable data. DataLostAt is nil if no process
-	// noticed a loss. After a loss, the counts in this report are incomplete.
+	// DataLostAt is when a process noticed that the store had lost durable data, or nil. After a loss, the counts in
+	// this report are incomplete.
 	DataLostAt *time.Time `json:"dataLostAt,omitempty"`
-	// LostEvents contains the identifiers of the first lost events that the audit finds. The identifiers are grouped by
-	// partition and generator process. Within a group, they are sorted by sequence number.
+	// LostEvents identifies the first lost events that the audit finds, grouped by partition and generator process, and
+	// sorted by sequence number within a group.
 	LostEvents []string `json:"lostEvents,omitempty"`
 }
 
@@ -86,8 +88,8 @@ func (r *Report) Generated() int64 {
 	return r.EntriesRecorded + r.Matched + r.UnmatchedExpected + r.UnmatchedUnexpected
 }
 
-// External returns the number of events of external publishers that took effect. An exit also takes effect if its last
-// attempt finds no visit.
+// External returns the number of events of external publishers that took effect. This includes exits that found no
+// visit in their last attempt.
 func (r *Report) External() int64 { return r.ExternalEntries + r.ExternalMatched + r.EntryNotFound }
 
 // Processed returns the number of events that took effect, including those of external publishers.

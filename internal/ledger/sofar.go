@@ -11,13 +11,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// ForeseesFromTimeline reports whether the timeline of a running simulation with this plan can show that the simulation
-// will fail. If it cannot, the timeline need not be read before the end of the simulation.
+// ForeseesFromTimeline reports whether the timeline of a running simulation can show that the simulation will fail.
+// Otherwise, the timeline need not be read before the end.
 func ForeseesFromTimeline(p *plan.Plan) bool { return len(p.Faults) > 0 || p.Objectives.MaxLag > 0 }
 
-// EvidenceSoFar returns the evidence about a running simulation. The parameter r is the latest audit of the ledger. The
-// parameter rows is the timeline, and err is the error of reading it. The parameter faults contains the accounts of the
-// faults so far. The result does not contain the depths of the queues: they are Unknown until the caller sets them.
+// EvidenceSoFar returns the evidence about a running simulation. err is the error of reading the rows. The depths of
+// the queues are Unknown until the caller sets them.
 func EvidenceSoFar(p *plan.Plan, r *Report, rows []timeline.Row, err error, faults []fault.Account) Evidence {
 	e := Evidence{
 		Report: *r, Objectives: p.Objectives, Planned: p.Faults, Running: true, InFlight: Unknown,
@@ -32,14 +31,13 @@ func EvidenceSoFar(p *plan.Plan, r *Report, rows []timeline.Row, err error, faul
 const (
 	// lateTime is the age at which a row of the timeline is unlikely to change any more.
 	lateTime = 5 * time.Minute
-	// rereadTime is the interval at which the whole timeline is read again. This finds old rows that have changed: a
-	// process that could not reach the store writes its rows late, and the store merges old rows.
+	// rereadTime is the interval at which the whole timeline is read again, because old rows can change: processes
+	// write late, and the store merges rows.
 	rereadTime = 10 * time.Minute
 )
 
-// TimelineReader reads the timeline of one simulation repeatedly. A TimelineReader remembers the rows that are unlikely
-// to change, and reads only the later rows from the store. For a final verdict, use ReadTimeline instead. A
-// TimelineReader is not safe for concurrent use.
+// TimelineReader reads the timeline repeatedly, except rows that are unlikely to change; use ReadTimeline for a final
+// verdict. A TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
 	// settled contains the rows that are unlikely to change. Most calls of Read do not read them again.
@@ -69,8 +67,7 @@ func (t *TimelineReader) Read(ctx context.Context) ([]timeline.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The store merges old rows into rows that cover a longer time. Such a row can overlap rows that were read before.
-	// Replace the overlapped rows with the row from the store.
+	// The store merges old rows into wider rows. A wider row replaces the earlier rows that it overlaps.
 	kept := t.settled
 	for len(kept) > 0 && len(later) > 0 && kept[len(kept)-1].End().After(later[0].Start()) {
 		kept = kept[:len(kept)-1]

@@ -23,17 +23,16 @@ const (
 // Verdict says whether a simulation met all conditions that apply to the simulation.
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
-	// Reasons contains the messages of the checks that did not pass, and then the sentences in Evidence.Unchecked. It
-	// omits a message that only repeats Evidence.Aborted. If the verdict does not cover some checks, the last reason
-	// names them, even if the outcome is PASS. Reasons is never nil.
+	// Reasons contains the messages of the checks that did not pass, then Evidence.Unchecked, then the checks that the
+	// verdict does not cover. It is never nil.
 	Reasons []string `json:"reasons"`
 	// Checks contains all checks that apply, ordered from causes to consequences: a check comes before the checks that
 	// its failure can make fail.
 	Checks []Check `json:"checks"`
 }
 
-// Evidence holds everything on which a verdict is based. If the field that a check needs is nil, the check does not
-// apply. If the field is set but contains no data, the check does not pass.
+// Evidence is what a verdict is based on. A check does not apply if the field that it needs is nil, and does not pass
+// if the field contains no data.
 type Evidence struct {
 	// Report is the result of the audit, which reads the ledger. Report is ignored if ReportErr is set.
 	Report Report
@@ -61,14 +60,13 @@ type Evidence struct {
 	// Aborted describes the failure because of which AbortOnFailure ended the run early. It is empty if the run was not
 	// ended in this way.
 	Aborted string
-	// Interrupted is the time at which someone ended the run before the end of its schedule. Interrupted is zero if the
-	// run was not interrupted. The verdict does not cover the events and faults that were due after this time.
+	// Interrupted is when someone ended the run before the end of its schedule, or zero. The verdict does not cover
+	// later events and faults.
 	Interrupted time.Time
 	// Entries and Exits say how many events were due by the schedule, and how many of these events were missed.
 	Entries, Exits *Schedule
-	// Load describes the events that were due according to the plan. Load is nil if these events are unknown, for
-	// example because the rates were edited during the run. If Load is nil, only the events that a generator has
-	// counted as due are treated as due.
+	// Load describes the planned events. If they are unknown, for example after an edit of the rates, Load is nil, and
+	// only events that a generator counted are due.
 	Load *Load
 	// Summaries is the number of summaries that the summary API stores. Summaries is nil if the API cannot count the
 	// summaries of one simulation.
@@ -76,8 +74,8 @@ type Evidence struct {
 	// Unchecked contains one sentence for each optional condition that could not be checked. The verdict can be PASS
 	// although these conditions were not checked.
 	Unchecked []string
-	// LedgerOnly means that only the store and the queues were read. The verdict lists checks that need other data,
-	// such as the checks of faults, as not measured. It can still be PASS.
+	// LedgerOnly means that only the store and the queues were read. The verdict can be PASS although checks that need
+	// other data are not measured.
 	LedgerOnly bool
 	// Failures contains the errors that kept the simulation from running as planned. If there is an error, the verdict
 	// is FAIL.
@@ -86,10 +84,13 @@ type Evidence struct {
 
 // Schedule says how well the events of one type kept to their schedule.
 type Schedule struct {
-	// Due counts the events that were due by the schedule. Missed counts the due events that were never published,
-	// because they were skipped as too late or because no generator ran. Starved counts the due exits for which no
-	// plate was available. Missed does not include Starved.
-	Due, Missed, Starved int64
+	// Due counts the events that were due by the schedule.
+	Due int64
+	// Missed counts the due events that were skipped as too late, or were due while no generator ran. It excludes
+	// Starved.
+	Missed int64
+	// Starved counts the due exits for which no plate was available.
+	Starved int64
 	// Gap is the longest time in which events were due while no generator ran.
 	Gap time.Duration
 }
@@ -128,7 +129,7 @@ func Evaluate(e Evidence) Verdict {
 // notCovered is the beginning of a reason that lists the checks that were not made.
 const notCovered = "not checked, because the store does not contain the data: "
 
-// IsCaveat reports whether a reason names what was not checked, and is not a cause of the verdict.
+// IsCaveat reports whether a reason only names what was not checked. Every other reason is a cause of the outcome FAIL.
 func (v *Verdict) IsCaveat(reason string) bool {
 	return v.Outcome == Pass || strings.HasPrefix(reason, notCovered)
 }

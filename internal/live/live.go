@@ -1,6 +1,7 @@
-// Package live reports the state of a running simulation whose components are separate processes. The package reads the
-// counts of all components from the store, so any process that can reach the store can serve the live page. The package
-// reports failures that are already certain. It reports no final verdict, because only the operator knows when a
+// Package live reports the state of a running simulation whose components are separate processes. It reads all counts
+// from the store, so any process can serve the live page.
+//
+// The package reports failures that are already certain, but no final verdict, because only the operator knows when a
 // simulation is complete.
 package live
 
@@ -21,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// lagTime is the period before the call of State for which State reports the longest lag of a generator.
+// lagTime is how far back State looks for the longest lag of a generator.
 const lagTime = 5 * time.Second
 
 // Store contains the methods of a store that a Source calls.
@@ -59,8 +60,8 @@ func (s *Source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }
 
-// State implements view.Source. It audits the ledger and reads the timeline. The first call reads the whole ledger and
-// the whole timeline. Later calls skip the parts that cannot have changed.
+// State implements view.Source. The first call reads the whole ledger and timeline; later calls skip the parts that
+// cannot have changed.
 func (s *Source) State(ctx context.Context) (view.State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,8 +133,8 @@ func clockOf(p *plan.Plan, now time.Time) clock {
 	return c
 }
 
-// rate returns the current rate of a schedule in events per second. The parameter named after is the time from the
-// start of the simulation to the start of the schedule.
+// rate returns the current rate of a schedule in events per second. The parameter after is the time from the start of
+// the simulation to the start of the schedule.
 func (c clock) rate(s plan.Schedule, after time.Duration) float64 {
 	if !c.runs {
 		return 0

@@ -12,8 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// Error messages show an example of the object or list that is expected. So there must be a valid example for
-// each type of object and list in the spec.
+// If a value has the wrong type, the error shows an example of the expected object or list.
 func TestExamples_CoverAllTypesInTheSpec(t *testing.T) {
 	t.Parallel()
 	found := map[reflect.Type]bool{

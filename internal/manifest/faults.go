@@ -69,7 +69,7 @@ func (c *checks) isolation(path field.Path, f *v1alpha1.Fault, s *v1alpha1.Parki
 	switch f.Target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader:
 		if m := s.RabbitMQ.Managed; m != nil && *m.Replicas > 1 {
-			c.Invalid(path, string(f.Action), "is not possible for one of several RabbitMQ nodes, because an isolation does not cut the connections between nodes: "+
+			c.Invalid(path, string(f.Action), "is not possible for RabbitMQ with several nodes, because an isolation does not cut the connections between nodes: "+
 				"use Pause, or set rabbitmq.managed.replicas to 1")
 		}
 	case v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:
@@ -107,8 +107,7 @@ func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSp
 	return ""
 }
 
-// FaultsOf converts the faults of a spec to faults of a plan. If the field pods of a fault is invalid, Instances and
-// Percent of the converted fault are 0.
+// FaultsOf converts the faults of a spec. If the field pods is invalid, Instances and Percent are 0.
 func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	var faults []plan.Fault
 	for i := range s.Faults {
@@ -123,12 +122,11 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	return faults
 }
 
-// faults warns about faults that cannot be injected as declared, and about faults whose recovery cannot be measured. If
-// a warning applies only in Kubernetes, its text says so, because "parking simulate" also prints the warnings. The
-// method does not warn about a suspended simulation, because no faults are injected into such a simulation.
+// faults warns about faults that cannot be injected as declared, or whose recovery cannot be measured. Warnings for
+// Kubernetes say so, because "parking simulate" also prints them.
 func (w *warner) faults() {
 	if w.spec.Suspend {
-		return
+		return // no faults are injected
 	}
 	for i := range w.spec.Faults {
 		f := &w.spec.Faults[i]
@@ -151,8 +149,8 @@ func (w *warner) faults() {
 	}
 }
 
-// contention warns if another fault may delay the fault f too much. While a fault pauses or isolates a target, all
-// other faults of the same target must wait.
+// contention warns if another fault may delay f too much. During a pause or isolation of a target, all other faults of
+// the target must wait.
 func (w *warner) contention(f *plan.Fault) {
 	for i := range w.plan.Faults {
 		other := &w.plan.Faults[i]
@@ -167,15 +165,10 @@ func (w *warner) contention(f *plan.Fault) {
 	}
 }
 
-// waits reports whether the fault f would come too late, because it must wait for the end of the fault blocker (the
-// result until). f comes too late if its next occurrence is already due at that time, or if f would outlast the
-// simulation.
+// waits reports whether f comes too late because it must wait for blocker, which ends at until. Too late means that f's
+// next occurrence is already due, or that f would outlast the simulation.
 //
-// For example, blocker lasts from 10 s to 40 s, and f is due at 15 s and at 35 s. The occurrence at 15 s must wait
-// until 40 s. This is too late, because the occurrence at 35 s is already due.
-//
-// The method ignores jitter. It considers one occurrence of each fault: the first of f that is due at or after the
-// first of blocker, and the last of blocker that is due at or before that one.
+// waits ignores jitter. It compares f's first occurrence at or after blocker.At with blocker's last occurrence by then.
 func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, blocker.At
 	if due < begin && f.Every > 0 {
@@ -191,16 +184,13 @@ func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate boo
 	return until, isDuring && takesPlace && isLate
 }
 
-// unmeasuredTime is the length of the period before a fault whose events may be missing from the baseline of the fault.
-// The baseline consists of the rows of the timeline before the fault. A process may measure a row up to 1 s late. So a
-// row of 1 s that ends less than 1 s before the fault may already show the fault. The baseline omits such rows, which
-// begin up to 2 s before the fault.
+// unmeasuredTime is the time before a fault that its baseline may omit. A row of 1 s is measured up to 1 s late, so it
+// may already show the fault.
 const unmeasuredTime = 2 * time.Second
 
-// baseline warns if a fault may occur before enough events are measured for its baseline. Events in the last
-// unmeasuredTime before the fault may be measured too late, so they do not count. If they are measured in time, the
-// warning can be wrong.
+// baseline warns if there may be too few events before a fault to measure its recovery.
 func (w *warner) baseline(f *plan.Fault) {
+	// Events in the unmeasuredTime do not count. If they are measured in time, the warning may be wrong.
 	isEnough := func(occurs time.Duration) bool {
 		before := occurs - unmeasuredTime
 		var due int64
@@ -248,8 +238,7 @@ func (w *warner) recovery(f *plan.Fault) {
 		f.Name, *v1alpha1.NewDuration(last), *w.spec.Duration, plan.SteadyTime, remedy)
 }
 
-// eviction warns if a fault evicts several pods at once, because their PodDisruptionBudget allows only one eviction at
-// a time.
+// eviction warns if a fault evicts several pods at once. A PodDisruptionBudget allows only one eviction at a time.
 func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 	if f.Action != v1alpha1.FaultActionEvict || pods < 2 || !hasDisruptionBudget(f.Target) {
 		return
@@ -303,7 +292,7 @@ func (w *warner) dataLoss(f *v1alpha1.Fault) {
 	}
 }
 
-// hasDisruptionBudget reports whether the operator creates a PodDisruptionBudget for the target if it has several pods.
+// hasDisruptionBudget reports whether a target that has several pods also has a PodDisruptionBudget.
 func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
 	switch target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor:
@@ -313,9 +302,8 @@ func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
 	return false
 }
 
-// maxProbedPause is the longest pause during which the kubelet certainly does not restart the container. The kubelet
-// probes the components of a simulation every 20 s, and restarts a container after three failures in a row. The third
-// failure occurs 40 to 60 s after the beginning of a pause.
+// maxProbedPause is the longest pause that causes no restart. The kubelet probes every 20 s and restarts a container at
+// the third failure, 40 to 60 s after the pause begins.
 const maxProbedPause = 40 * time.Second
 
 // pause warns if the kubelet may restart the target during a pause, because the liveness probe of the target fails.
@@ -327,17 +315,16 @@ func (w *warner) pause(f *v1alpha1.Fault) {
 		"the fault is Aborted, and the verdict will be FAIL; set \"for\" to 40s or less", f.Name, f.Target, *f.For)
 }
 
-// isProbed reports whether the target has a liveness probe that fails while the target is paused. RabbitMQ has no
-// liveness probe. The liveness probe of Redis without TLS only opens a connection. This probe succeeds during a pause,
-// because the kernel accepts connections for a paused process.
+// isProbed reports whether the target has a liveness probe that fails during a pause.
 func (w *warner) isProbed(target v1alpha1.FaultTarget) bool {
 	switch target {
 	case v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:
 		return true
 	case v1alpha1.FaultTargetRedis:
 		m := w.spec.Redis.ManagedOrDefault()
+		// Without TLS, the probe only opens a connection, which the kernel accepts for a paused process.
 		return m != nil && m.TLS != nil
-	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader:
+	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader: // no liveness probe
 	}
 	return false
 }

@@ -14,9 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// owners returns a map from the names of fields to the paths of the objects that have a field with this name. The map
-// contains the fields of the spec outside of lists, the names of resources such as cpu, and the fields that people most
-// often set in a pod or a container.
+// owners maps field names to the objects that have such a field, so that errors about unknown fields can name these
+// objects.
 func owners() map[string][]string {
 	all := document.Owners("spec", reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
 	for _, owner := range all["limits"] {
@@ -39,8 +38,7 @@ func owners() map[string][]string {
 	return all
 }
 
-// services maps the path of each object with the field secretRef to the kind of server that the Secret describes. The
-// kind determines the keys of the Secret.
+// services maps the objects with a secretRef to the server that the Secret describes.
 var services = map[field.Path]binding.Service{
 	"spec.rabbitmq":                    binding.RabbitMQ(),
 	"spec.redis":                       binding.Redis(),
@@ -48,11 +46,10 @@ var services = map[field.Path]binding.Service{
 	"spec.summaryAPI.managed.database": binding.PostgreSQL(),
 }
 
-// frequentMistakes contains unknown fields that people often write by mistake, each with a hint for the error message.
-// Without a hint, the error lists the objects that have such a field (see owners), which would not help in these cases.
+// frequentMistakes contains hints for unknown fields. They replace the list of owners, which would not help.
 var frequentMistakes = []struct {
-	// parent is the path of the object that contains the unknown field. A parent that begins with a dot is only the end
-	// of this path. [] stands for any index.
+	// parent is the path of the object with the unknown field. A parent with a leading dot is the end of a path. []
+	// stands for any index.
 	parent string
 	names  []string
 	hint   string
@@ -75,8 +72,7 @@ var frequentMistakes = []struct {
 	{".faults[]", []string{"replicas"}, `did you mean "pods"?`},
 }
 
-// hint returns a hint for the error about an unknown field in the object at the given path. It returns "" if there is
-// no hint for this field.
+// hint returns a hint for the error about an unknown field, or "" if there is none.
 func hint(path field.Path, name string) string {
 	parent := string(path)
 	if list, _, isItem := strings.Cut(parent, "["); isItem && strings.HasSuffix(parent, "]") {

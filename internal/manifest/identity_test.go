@@ -9,8 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The queues and keys of all partitions must be removed even if the number of partitions in a stored simulation is
-// invalid.
+// If the number of partitions is unknown, all queues and keys that may exist must be removed.
 func TestIdentity_NumberOfPartitionsIsInvalid_HasTheMaximumNumberOfPartitions(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]int{

@@ -1,6 +1,5 @@
-// Package manifest turns the manifest of a ParkingSimulation into a plan. It parses the manifest strictly, sets
-// defaults, validates the result, derives the plan, and warns of settings that are valid but probably mistakes.
-// It accesses neither a cluster nor a server.
+// Package manifest turns the manifest of a ParkingSimulation into a plan: it parses, defaults and validates the
+// manifest, and warns of probable mistakes. It accesses neither a cluster nor a server.
 package manifest
 
 import (
@@ -28,8 +27,7 @@ import (
 )
 
 var (
-	// format describes the fields of a manifest. patchFormat describes the fields of the pod spec in a pod
-	// template.
+	// format describes the fields of a manifest, patchFormat those of a pod spec in a pod template.
 	format = document.Format{
 		Expected:    expected,
 		Examples:    examples,
@@ -142,10 +140,10 @@ func oneOf[T ~string](values ...T) string {
 	return "must be one of " + strings.Join(quoted, ", ")
 }
 
-// withUnit adds the unit s to a number without a unit, because its author probably means seconds. It returns "" if the
-// resulting duration is invalid for the field. It also returns "" if the number was written with leading zeros, because
-// YAML may have read the number as octal.
+// withUnit adds the unit s, because the author of a bare number probably means seconds. It returns "" if the duration
+// would be invalid.
 func withUnit(path field.Path, number, written string) string {
+	// YAML may have read the number as octal.
 	if leadingZeros.MatchString(written) {
 		return ""
 	}
@@ -158,9 +156,8 @@ func withUnit(path field.Path, number, written string) string {
 	return string(d)
 }
 
-// Read reads one ParkingSimulation in YAML or JSON, of at most 1 MiB. It sets defaults, and applies the same
-// rules as the API server does when an object is created. The error is one line that contains each invalid
-// field, its value and a description of valid values.
+// Read reads a ParkingSimulation of at most 1 MiB in YAML or JSON, with the API server's defaults and rules for new
+// objects. Errors are one line.
 func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 	text, err := document.ReadAll(r, "the manifest")
 	if err != nil {
@@ -201,8 +198,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	// A number such as 010, which YAML reads as 8, is an error. Check this only if there are no other errors, so that
-	// no number is reported twice.
+	// YAML reads 010 as 8. Check this last, so that no number is reported twice.
 	if len(faults) == 0 {
 		faults = notDecimal("", original.root())
 	}
@@ -234,8 +230,8 @@ func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 	return sim, nil
 }
 
-// checkKind rejects documents that are not a ParkingSimulation. It must run before the fields are checked.
-// Otherwise, the error would list all fields of the other kind of document as unknown.
+// checkKind rejects other kinds of documents. Call it before checking the fields, so that the error does not list all
+// fields as unknown.
 func checkKind(text []byte, format *document.Format) error {
 	if err := document.CheckObject(text); err != nil {
 		return fmt.Errorf("%w: %s", err, beginning())

@@ -15,8 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// normalize checks the names and types of the fields in a manifest. Then it treats the spec as the API server does: it
-// removes fields whose value is null, rejects empty strings, and rejects numbers that have a fraction or an exponent.
+// normalize checks field names and types, and treats the spec as the API server does.
 func normalize(text []byte, format *document.Format) ([]byte, error) {
 	if err := format.Check("", text, reflect.TypeFor[v1alpha1.ParkingSimulation]()).Err(); err != nil {
 		return nil, err
@@ -39,6 +38,7 @@ func normalize(text []byte, format *document.Format) ([]byte, error) {
 	return json.Marshal(object)
 }
 
+// normalize removes null values, and rejects empty strings and numbers with a fraction or an exponent.
 func (c *checks) normalize(path field.Path, object map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		at := memberPath(path, name)
@@ -65,8 +65,7 @@ func (c *checks) normalize(path field.Path, object map[string]any) {
 	}
 }
 
-// expectedForFraction returns a description of the valid values of a field that accepts only integers and strings. The
-// description is part of the error for a number with a fraction or an exponent.
+// expectedForFraction describes the valid values of a field that accepts only integers and strings, for errors.
 func expectedForFraction(name, number string) string {
 	switch name {
 	case "cpu":

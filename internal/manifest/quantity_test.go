@@ -14,9 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest"
 )
 
-// Decoding one of the texts below as a resource.Quantity takes minutes or gigabytes of memory. The API server does not
-// reject the texts, because it stores the pod templates of a ParkingSimulation without decoding the quantities. So the
-// operator must reject the texts without decoding them.
+// Decoding one of these texts as a resource.Quantity takes minutes or gigabytes of memory. The API server accepts the
+// texts, because it does not decode pod templates.
 func TestReadManifest_QuantityInTemplateIsExpensiveToDecode_IsRejected(t *testing.T) {
 	t.Parallel()
 	nines := strings.Repeat("9", 40)
@@ -50,9 +49,8 @@ func TestReadManifest_QuantityInTemplateIsExpensiveToDecode_IsRejected(t *testin
 	}
 }
 
-// quantityFields maps the path of each quantity in the type t to a format string. The format string is a JSON document
-// with only this quantity set, such as {"storage": {"size": %s}}. quantityFields is recursive: the first call has the
-// path "" and the format string "%s".
+// quantityFields maps the path of each quantity in t to a JSON document with only this quantity, such as {"size": %s}.
+// Start with "" and "%s".
 func quantityFields(path string, t reflect.Type, format string) map[string]string {
 	fields := map[string]string{}
 	add := func(path string, t reflect.Type, value string) {

@@ -23,9 +23,8 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// The samples that rehearse faults run in memory, with the fake clock of synctest.Test. soak.yaml takes hours, so only
-// its first 15 minutes run: each of its faults occurs once in that time. node-loss.yaml does not run here, because it
-// needs several RabbitMQ nodes.
+// Only the first 15 minutes of soak.yaml run: each of its faults occurs once by then. node-loss.yaml is missing,
+// because it needs several RabbitMQ nodes.
 func TestRehearsalSamples_InMemory_Pass(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"demo", "rehearsal", "soak"} {

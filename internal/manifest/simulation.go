@@ -12,22 +12,18 @@ import (
 type Resolved struct {
 	// Simulation is a copy of the simulation, with defaults set.
 	Simulation *v1alpha1.ParkingSimulation
-	// Plan is derived from the spec and status.startTime. The caller must set Plan.RabbitMQ, Plan.Redis and
-	// Plan.SummaryAPI, because their values depend on where the plan is used. Resolve sets only the URL of an external
-	// summary API.
+	// Plan is derived from the spec and status.startTime. The caller must set RabbitMQ, Redis and SummaryAPI; only the
+	// URL of an external summary API is already set.
 	Plan *plan.Plan
 	// Warnings contains one sentence for each setting that is valid but probably a mistake.
 	Warnings []string
 }
 
-// Resolve copies a simulation, sets defaults in the copy, validates the copy, and derives the plan and the warnings. If
-// the simulation is invalid, Resolve returns nil and the errors.
-//
-// Call Resolve once per version of a simulation, and pass its result to all functions that need it.
+// Resolve sets defaults in a copy of the simulation and validates it. If it is invalid, Resolve returns nil and the
+// errors. Call Resolve once per version, and pass on its result.
 func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) { return resolve(sim, nil) }
 
-// resolve is like Resolve, but its errors quote the values from the original document. source returns these values; see
-// plan.Checks.
+// resolve is like Resolve, but its errors quote values from source; see plan.Checks.
 func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) (*Resolved, field.ErrorList) {
 	sim = sim.DeepCopy()
 	sim.Default()
@@ -38,8 +34,8 @@ func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) 
 	return &Resolved{Simulation: sim, Plan: p, Warnings: warnings(sim, p)}, nil
 }
 
-// Identity returns a plan with only those fields that identify the queues and keys of a simulation. Unlike Resolve,
-// Identity accepts an invalid spec, so that the queues and keys can be removed. Defaults must be set.
+// Identity returns a plan with only the fields that identify queues and keys. It accepts an invalid spec, so that both
+// can be removed. Defaults must be set.
 func Identity(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	p := &plan.Plan{
 		Simulation: ID(sim), Owner: string(sim.UID), Partitions: int(*sim.Spec.RabbitMQ.Partitions), QueueType: plan.QueueTypeQuorum,
@@ -93,8 +89,8 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	return p
 }
 
-// ID returns the identifier of a simulation on shared servers: <namespace>.<name>. The identifier is unique, because a
-// namespace cannot contain a dot. An empty namespace stands for the namespace "default".
+// ID returns the identifier of a simulation on shared servers: <namespace>.<name>. It is unique, because a namespace
+// cannot contain a dot.
 func ID(sim *v1alpha1.ParkingSimulation) string {
 	namespace := sim.Namespace
 	if namespace == "" {

@@ -194,7 +194,7 @@ func TestResolve_ProbableMistakes_ReturnsWarnings(t *testing.T) {
 		"maxStay just above minStay":       {"exit: {minStay: 120s}, plates: {maxStay: 2m0.5s}", []string{"plates.maxStay, 2m0.5s, is only slightly longer than exit.minStay, 120s: some plates may be forgotten before an exit can use them, and exits without a plate will not be published, but counted as starved; set plates.maxStay to 2m1s or more"}},
 		"maxStay well above minStay":       {"plates: {maxStay: 2501ms}", nil},
 		"a short maxStay without matches":  {"exit: {matchPercent: 0}, plates: {maxStay: 2001ms}", nil},
-		"a tiny drainTimeout":              {"duration: 10m, drainTimeout: 1ms", []string{"drainTimeout is 1ms: in Kubernetes, it takes longer than this until the generators have stopped and the queues are empty, so the verdict will be FAIL; set drainTimeout to 10s or more, such as 5m"}},
+		"a tiny drainTimeout":              {"duration: 10m, drainTimeout: 1ms", []string{"drainTimeout is 1ms: in Kubernetes, stopping the generators and emptying the queues takes longer, so the verdict will be FAIL; set drainTimeout to 10s or more, such as 5m"}},
 		"a short drainTimeout":             {"duration: 10m, drainTimeout: 10s", nil},
 		"a drainTimeout without effect":    {"drainTimeout: 1ms", nil},
 		"a latency that nothing reaches":   {"duration: 10m, objectives: {endToEndP99: 1ns, underFaults: {processingP99: 999ns}}, faults: [{name: a, target: Redis, action: Kill, at: 1m}]", []string{"objectives.endToEndP99 is 1ns: no simulation is that fast, so the verdict will be FAIL; raise it, for example to 1s", "objectives.underFaults.processingP99 is 999ns: no simulation is that fast, so the verdict will be FAIL; raise it, for example to 5ms"}},

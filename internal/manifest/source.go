@@ -15,8 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// source is a document as its author wrote it. Decoded values do not show how they were written: YAML decodes 1.10 as
-// 1.1, and the word "no" as false.
+// source is a document as its author wrote it. After decoding, YAML's 1.10 is 1.1, and "no" is false.
 type source struct {
 	root func() *yamlv3.Node // returns the document, which the first call parses
 	// members caches the results of membersOf, so that a large object with many errors is scanned only once.
@@ -44,24 +43,20 @@ func newSource(text []byte) *source {
 	})}
 }
 
-// written returns the value at a path for an error message, in the form in which the document contains it. It hides the
-// contents of objects and lists, because they may contain a password.
-//
-// The result is a field.Raw, which errors show without quotes. In three cases, the result is the decoded value instead:
-//
-//   - The document has no value at the path.
-//   - The value is null or a string.
-//   - The value may be a password. field.Invalid hides a password in a string, but not in a field.Raw.
+// written returns the value at a path as the document contains it. If the text adds nothing or may be a password,
+// written returns the decoded value.
 func (s *source) written(path field.Path, value any) any {
 	node := s.find(s.root(), "", path)
 	if node == nil {
 		return value
 	}
+	// Hide the contents of objects and lists, because they may contain a password.
 	if _, isText := value.(string); isText && node.Kind == yamlv3.MappingNode {
 		return collection("{", node, "}")
 	} else if isText && node.Kind == yamlv3.SequenceNode {
 		return collection("[", node, "]")
 	}
+	// field.Invalid hides a password in a string, but not in a field.Raw.
 	if node.Kind != yamlv3.ScalarNode || node.Style != 0 || node.ShortTag() == "!!null" || field.MayHoldPassword(node.Value) {
 		return value
 	}
@@ -78,7 +73,7 @@ func collection(left string, node *yamlv3.Node, right string) field.Raw {
 	return field.Raw(left + "…" + right)
 }
 
-// find returns the node at a path, or nil. It searches the given node, whose path is at, and the tree below it.
+// find returns the node at path, or nil. It searches only node and the tree below node. at is the path of node.
 func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	if node.Kind == yamlv3.AliasNode {
 		node = node.Alias
@@ -97,9 +92,8 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	return nil
 }
 
-// membersOf returns the members of an object or the items of a list by their paths. A path ends with .name for a field
-// of a struct, and with [name] for a key of a map. It depends on the Go type which of the two is used, and a source
-// does not know this type. So the result contains each member under both paths.
+// membersOf returns the children of node by path. The Go type is unknown, so each member has the path of a struct field
+// and of a map value.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]
@@ -148,8 +142,8 @@ func memberPath(object field.Path, name string) field.Path {
 	return object.Child(name)
 }
 
-// unrepresentable finds the first number that JSON cannot represent, such as .inf. It returns the path and the text of
-// the number, or empty strings if JSON can represent all numbers.
+// unrepresentable returns the path and text of the first number that JSON cannot represent, such as .inf. Both are
+// empty if there is none.
 func (s *source) unrepresentable() (field.Path, string) { return unrepresentableIn("", s.root()) }
 
 func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) {
@@ -170,18 +164,17 @@ var (
 	leadingZeros = regexp.MustCompile(`^([-+]?)0+([1-9]\d*)$`)
 )
 
-// notDecimal returns an error for each number in the tree that is not decimal or has leading zeros. YAML may read such
-// a number differently than the author means: 0200 is octal, which is 128. File modes are allowed, because they are
-// usually octal.
+// notDecimal returns an error for each number that YAML may read differently than the author means: 0200 is octal,
+// which is 128.
 func notDecimal(path field.Path, node *yamlv3.Node) field.ErrorList {
 	if tag := node.ShortTag(); node.Kind == yamlv3.ScalarNode && (tag == "!!int" || tag == "!!float") && !decimal.MatchString(node.Value) {
 		number, err := yaml.YAMLToJSON([]byte(node.Value))
 		if err != nil || isFileMode(path) {
-			return nil
+			return nil // file modes are usually octal
 		}
 		expected := fmt.Sprintf("must be a decimal number: YAML reads it as %[1]s: write %[1]s", number)
 		if without := leadingZeros.ReplaceAllString(node.Value, "$1$2"); without != node.Value && without != string(number) {
-			expected += fmt.Sprintf(", or %s without leading zeros", without)
+			expected += fmt.Sprintf(" or %s", without)
 		}
 		return field.ErrorList{field.Invalid(path, field.Raw(node.Value), expected)}
 	}
@@ -197,8 +190,8 @@ func isFileMode(path field.Path) bool {
 	return strings.HasSuffix(string(path), ".mode") || strings.HasSuffix(string(path), ".defaultMode")
 }
 
-// hasBinary reports whether the document contains a value with the tag !!binary. Errors about such a document must not
-// be shown, because they may quote the decoded value, and the value may be a password.
+// hasBinary reports whether a value has the tag !!binary. Errors about such a document must not be shown: they may
+// quote a decoded password.
 func (s *source) hasBinary() bool { return hasBinary(s.root()) }
 
 func hasBinary(node *yamlv3.Node) bool {

@@ -9,9 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest"
 )
 
-// BenchmarkRead_ManyErrors measures how the time to report an error grows with the number of errors. Its result
-// "many/few" compares the time per error with many errors to that with few errors. A value near 1 means that the time
-// per error does not grow.
+// BenchmarkRead_ManyErrors shows that the time per error does not grow with the number of errors: "many/few" should be
+// near 1.
 func BenchmarkRead_ManyErrors(b *testing.B) {
 	const few, many = 100, 10_000
 	perError := func(errors int) float64 {

@@ -16,20 +16,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// pod contains the names of the containers that the operator creates in pods of one kind, the main container first. A
-// template for such pods need not set the images of these containers. All other containers need an image.
+// pod contains the names of the containers that the operator creates in a pod, the main container first. Only these
+// need no image in a template.
 type pod []string
 
-// These are the kinds of pods for which the spec can have a template. The container "agent" exists only in the pods of
-// a component that is the target of a fault.
+// The container "agent" exists only in the pods of a component that is the target of a fault.
 var (
 	parkingPod  = pod{"parking", "agent"}
 	rabbitMQPod = pod{"rabbitmq", "agent"}
 	redisPod    = pod{"redis", "exporter", "agent"}
 )
 
-// podPatch contains the fields of a pod spec whose values are checked in a template. For all other fields of a pod
-// spec, only the names and types are checked.
+// podPatch contains the fields of a pod spec whose values are checked in a template. For other fields, only names and
+// types are checked.
 type podPatch struct {
 	RestartPolicy  string              `json:"restartPolicy"`
 	DNSPolicy      string              `json:"dnsPolicy"`
@@ -69,8 +68,8 @@ type resourcesPatch struct {
 	Requests map[string]*v1alpha1.Quantity `json:"requests"`
 }
 
-// maxPodAnnotations is the maximum size of the annotations of a template, in bytes. It is 1 KiB less than the API
-// server allows, because the operator adds annotations to the pods. The CRD enforces the same maximum.
+// maxPodAnnotations is the maximum size of a template's annotations in bytes, as in the CRD. It leaves 1 KiB for the
+// annotations that the operator adds.
 const maxPodAnnotations = apivalidation.TotalAnnotationSizeLimitB - 1<<10
 
 // template checks the metadata and the pod spec of a pod template.
@@ -115,9 +114,8 @@ func (c *checks) podSpec(path field.Path, patch []byte, of pod) {
 	c.containers(path.Child("initContainers"), p.InitContainers, nil, names)
 }
 
-// checkQuantity checks the JSON text of a resource.Quantity. It parses the text as a v1alpha1.Quantity, whose pattern
-// limits the number of digits and the exponent. Decoding a resource.Quantity would be dangerous: even for a short text
-// such as "1e-2147483640", it takes minutes and gigabytes of memory.
+// checkQuantity checks a resource.Quantity without decoding it. Even for a short text such as "1e-2147483640", decoding
+// takes minutes and gigabytes of memory.
 func checkQuantity(value json.RawMessage) error {
 	var text string
 	if json.Unmarshal(value, &text) != nil {
@@ -127,8 +125,8 @@ func checkQuantity(value json.RawMessage) error {
 	return err
 }
 
-// containers checks the containers in a template. The parameter own contains the names of the containers that the
-// operator creates. To find duplicate names, containers adds each name and its path to the map names.
+// containers checks the containers in a template. own contains the names of the operator's containers. names maps the
+// names so far to their paths, to find duplicates.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)

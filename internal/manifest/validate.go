@@ -22,9 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// validate checks a simulation in which defaults are set. It applies the same rules as the API server, except the rules
-// that compare two versions of an object. It also checks the fields of pod templates, which the API server does not
-// check.
+// validate applies the API server's rules, except those that compare two versions. Unlike the API server, it also
+// checks pod templates. Defaults must be set.
 func validate(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) field.ErrorList {
 	c := checks{plan.Checks{Source: source}}
 	c.metadata("metadata", &sim.ObjectMeta)
@@ -39,8 +38,8 @@ func validate(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any)
 // checks collects the errors of a simulation. The embedded plan.Checks validates the values that also occur in plans.
 type checks struct{ plan.Checks }
 
-// types adds an error for each value in the spec that has the wrong type. An object in the cluster can have
-// such values only if it was stored under another version of the CRD.
+// types reports values of the wrong type. An object has such values only if it was stored under another version of the
+// CRD.
 func (c *checks) types(path field.Path, spec []byte) {
 	faults := format.Check(path, spec, reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
 	if len(faults) == 0 {
@@ -313,8 +312,7 @@ func (c *checks) required(path field.Path, remedy string) {
 	c.Add(field.Required(path, remedy))
 }
 
-// atMostOne checks that at most one of several fields is set. The keys of the map are the names of the fields. A value
-// is true if the field is set.
+// atMostOne checks that at most one field is set. The keys of the map are the names of the fields.
 func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(set)) {
@@ -472,14 +470,14 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 }
 
-// completeResources checks resource requirements that are complete, unlike those in pod templates, which are merged
-// with others. It checks two more rules than c.resources: a request for a resource that cannot be overcommitted
-// requires a limit (see isReserved), and huge pages require cpu or memory.
+// completeResources checks the requirements of a container that the operator creates. Unlike a patch in a pod template,
+// they must be complete.
 func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
 	}
 	c.resources(path, r)
+	// Resources that cannot be overcommitted need a limit.
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		if _, limited := r.Limits[name]; isReserved(name) && !limited {
 			c.required(path.Child("limits").Key(name), "the limit must equal the request, because "+name+" cannot be overcommitted: set only the limit, which is then also the request")
@@ -579,8 +577,8 @@ func annotations[V ~string](c *checks, path field.Path, values map[string]V, lim
 	}
 }
 
-// qualifiedName adds an error if the key of a label or an annotation is invalid. form is the key, in lower case for
-// annotations, because the API server ignores the case of their keys.
+// qualifiedName checks the key of a label or an annotation. form is the key, in lower case for annotations, whose case
+// the API server ignores.
 func (c *checks) qualifiedName(path field.Path, key, form, kind string) {
 	if len(validation.IsQualifiedName(form)) > 0 {
 		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be the key of %s, such as "team" or "example.com/team"`, kind)))

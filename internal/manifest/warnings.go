@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// warnings returns one sentence for each setting of a valid simulation that is probably a mistake. The sentences omit
-// the prefix "spec." of field paths. Durations and quantities of the manifest appear as the author wrote them.
+// warnings returns one sentence for each valid setting that is probably a mistake. Field paths omit "spec.". Durations
+// and quantities appear as the author wrote them.
 func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) []string {
 	w := warner{spec: &sim.Spec, plan: p}
 	w.rates()
@@ -57,14 +57,13 @@ func (w *warner) rates() {
 		"not be published, but counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 }
 
-// durations warns if the simulation ends before its first entry, its first exit, or the end of its last stage. With
-// random arrivals, the time of the first event is unknown. Then durations does not warn about the first entry, and
-// warns about the first exit only if the exits begin at or after the end of the simulation.
+// durations warns if the simulation ends before its first entry, its first exit, or the end of its last stage.
 func (w *warner) durations() {
 	end, exit := w.plan.Duration.D(), &w.plan.Exit
 	if end == 0 {
 		return
 	}
+	// Check the time of the first event only for uniform arrivals, because the times of random arrivals are unknown.
 	if w.plan.Entry.Publishes() && w.plan.Entry.Arrivals == plan.ArrivalsUniform && w.plan.Entry.Events(end) == 0 {
 		w.warn("the simulation ends after %s, before the first entry is due: no entry will be published; raise the duration or the rate of the entries", *w.spec.Duration)
 	}
@@ -88,8 +87,8 @@ func (w *warner) durations() {
 	}
 }
 
-// stays warns if plates.maxStay is only slightly longer than exit.minStay. A vehicle can exit only in the period from
-// minStay to maxStay after its entry. If this period is short, it may end before a generator publishes the next exit.
+// stays warns if plates.maxStay is only slightly longer than exit.minStay. A vehicle can exit only between these times,
+// and no exit may be published in a short period.
 func (w *warner) stays() {
 	exit := &w.plan.Exit
 	if exit.Publishes() && exit.MatchPercent > 0 && w.plan.MaxStay.D() <= w.plan.ExitDelay() {
@@ -99,14 +98,14 @@ func (w *warner) stays() {
 	}
 }
 
-// leastDrain is the time that a simulation in Kubernetes usually needs to drain, even if few events are in progress:
-// the pods of the generators end, and then the operator polls the queues every few seconds.
+// leastDrain is the time to drain even a few events: the generators must end, and then the operator polls the queues
+// every few seconds.
 const leastDrain = 10 * time.Second
 
 // drain warns if drainTimeout is shorter than the time that a simulation usually needs to drain.
 func (w *warner) drain() {
 	if w.plan.Duration > 0 && w.plan.DrainTimeout.D() < leastDrain {
-		w.warn("drainTimeout is %s: in Kubernetes, it takes longer than this until the generators have stopped and the queues are empty, so the verdict will be FAIL; "+
+		w.warn("drainTimeout is %s: in Kubernetes, stopping the generators and emptying the queues takes longer, so the verdict will be FAIL; "+
 			"set drainTimeout to %s or more, such as 5m", *w.spec.DrainTimeout, *v1alpha1.NewDuration(leastDrain))
 	}
 }
@@ -206,8 +205,7 @@ const (
 	mostStorage         = "64Ti"
 )
 
-// sizes warns if the size of a volume, or an amount of memory or CPU, is suspiciously small or large. The usual cause
-// is a missing or a wrong unit.
+// sizes warns about amounts that are suspiciously small or large. The usual cause is a missing or wrong unit.
 func (w *warner) sizes() {
 	s := w.spec
 	w.amounts("entry", s.Entry.Resources, s.Entry.Template, parkingPod, leastMemory)
@@ -240,9 +238,8 @@ func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 	}
 }
 
-// amounts warns about suspicious CPU and memory values of the pods of one component or server. The values come from r,
-// the resources of the main container, and from the pod template t. leastMemory is the least memory with which the main
-// container usually works.
+// amounts warns about suspicious CPU and memory values in the resources r and in the pod template t. leastMemory is for
+// the main container.
 func (w *warner) amounts(path string, r *v1alpha1.ResourceRequirements, t *v1alpha1.PodTemplate, of pod, leastMemory string) {
 	if r != nil {
 		w.resources(path+".resources", r, leastMemory)

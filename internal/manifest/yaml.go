@@ -83,14 +83,13 @@ func splitYAML(text []byte) ([]yamlDocument, error) {
 	return documents, nil
 }
 
-// documentToJSON converts a YAML document to JSON. It returns nil if the document is empty. It returns an error if a
-// second document follows, after a line "..." or after the closing brace of the first document.
+// documentToJSON returns nil if the document is empty. It returns an error if a second document follows.
 func documentToJSON(text []byte) ([]byte, error) {
 	converted, err := yaml.YAMLToJSONStrict(text)
 	if err != nil {
 		return nil, err
 	}
-	// YAMLToJSONStrict ignores everything after the first document, so look for a second document here.
+	// YAMLToJSONStrict ignores what follows the first document: after a line "...", or after its closing brace.
 	decoder := yamlv2.NewDecoder(bytes.NewReader(text))
 	var document, following any
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
@@ -117,7 +116,7 @@ func wholeNumbers(text []byte) []byte {
 	copied := 0
 	for {
 		token, err := decoder.Token()
-		if err != nil { // the error is io.EOF, because the text is valid JSON
+		if err != nil { // the end of the text: valid JSON causes no other error
 			return append(result, text[copied:]...)
 		}
 		number, isNumber := token.(json.Number)
@@ -144,9 +143,8 @@ var (
 	yamlDirective = regexp.MustCompile(`\A\s*%[A-Z]`)
 	// conflictMarker matches a line that Git adds to a file with a merge conflict.
 	conflictMarker = regexp.MustCompile(`(?m)^(<{7}|={7}|>{7})( |\r?$)`)
-	// templateExpression matches the start of a template expression of Helm, ERB or envsubst. It matches $NAME and
-	// $(NAME) only if they are the whole value, because $ can have other meanings inside a longer value. For example,
-	// Kubernetes replaces $(NAME) in the command of a container.
+	// templateExpression matches the start of an expression of Helm, ERB or envsubst. $NAME and $(NAME) must be the
+	// whole value, because Kubernetes replaces $(NAME) inside commands.
 	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)
 	// missingSpace matches a field of a ParkingSimulation without a space after its colon. The capturing group is the
 	// name of the field.
@@ -156,8 +154,8 @@ var (
 	duplicateKey = regexp.MustCompile(`^line (\d+): key (.*) already set in map$`)
 )
 
-// yamlError converts an error of the YAML parser to a message of one line. The message contains line numbers of the
-// file, and advice on frequent mistakes. It quotes no value that may be a password.
+// yamlError converts an error of the YAML parser to one line, with line numbers of the file and advice, but without any
+// possible password.
 func (d yamlDocument) yamlError(err error) error {
 	if errors.Is(err, errSeveralDocuments) {
 		return err
@@ -187,8 +185,7 @@ func (d yamlDocument) yamlError(err error) error {
 	return fmt.Errorf("not valid YAML: %s", strings.Join(lines, "; "))
 }
 
-// withoutValue rewrites an error text of the YAML parser, so that the text does not quote a part of the document that
-// may be a password. It also explains the error about text after the end of the document.
+// withoutValue rewords an error of the YAML parser so that it quotes no possible password.
 func withoutValue(text string) string {
 	if duplicate := duplicateKey.FindStringSubmatch(text); duplicate != nil {
 		key, err := strconv.Unquote(duplicate[2])
@@ -214,8 +211,8 @@ func withoutValue(text string) string {
 	return text
 }
 
-// withUnrendered adds advice to an error if the manifest contains a template expression: the user should render the
-// manifest first. A template expression alone is not an error, because it may be valid, for example in an annotation.
+// withUnrendered advises rendering the manifest if it contains a template expression. Only invalid manifests get this
+// advice, because an expression is valid in an annotation, for example.
 func withUnrendered(err error, manifest []byte) error {
 	at := templateExpression.FindIndex(manifest)
 	if at == nil {
@@ -262,8 +259,8 @@ var (
 	jsonComment = regexp.MustCompile(`(?m)^\s*(//|/\*)|[,{\[]\s*(//|/\*)`)
 )
 
-// withUnusualCharacters searches an invalid manifest for a likely cause of err: a comment in JSON, an invisible
-// character, or a typographic quotation mark or dash. It adds the line number of one match, and the remedy, to err.
+// withUnusualCharacters adds a likely cause to err: a comment in JSON, an invisible character, or a typographic
+// quotation mark or dash.
 func withUnusualCharacters(err error, manifest []byte) error {
 	manifest = bytes.TrimPrefix(manifest, []byte("\xef\xbb\xbf")) // a byte order mark is allowed
 	if at := jsonComment.FindIndex(manifest); at != nil && bytes.HasPrefix(bytes.TrimSpace(manifest), []byte("{")) {

@@ -25,9 +25,8 @@ func Register(r prometheus.Registerer, component string, collectors ...prometheu
 	return nil
 }
 
-// Latency returns the options for a histogram of durations in seconds. The histogram has native buckets with a
-// growth factor of 1.1. It also has classic buckets from 50 µs to 30 s, for Prometheus servers that do not
-// scrape native histograms.
+// Latency returns the options for a histogram of durations in seconds. Its classic buckets are for Prometheus
+// servers that do not scrape native histograms.
 func Latency(name, help string) prometheus.HistogramOpts {
 	return prometheus.HistogramOpts{
 		Namespace: Namespace,

@@ -17,9 +17,8 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// Filter returns an HTTP filter that serves metrics only to authorized clients. A client must send a bearer
-// token that the API server accepts, and RBAC must allow the token's user to get the path of the request. A
-// ClusterRole can grant this permission with a non-resource URL.
+// Filter returns a filter that admits only clients with a valid bearer token whose user may get the path of the
+// request. A ClusterRole grants this with a non-resource URL.
 func Filter(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(authenticationv1.AddToScheme(scheme), authorizationv1.AddToScheme(scheme)); err != nil {

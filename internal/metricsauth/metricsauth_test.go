@@ -11,8 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// reviewer is a fake API server for token reviews and access reviews. It accepts the tokens "prometheus" and "tenant",
-// and allows only the user "prometheus" to read the metrics.
+// reviewer is a fake API server that accepts the tokens "prometheus" and "tenant". Only the user "prometheus" may read
+// the metrics.
 type reviewer struct{ client.Writer }
 
 func (reviewer) Create(_ context.Context, o client.Object, _ ...client.CreateOption) error {

@@ -15,17 +15,16 @@ import (
 )
 
 const (
-	// restObservations is how many consecutive observations must show no change before a simulation counts as at rest,
-	// which means that all of its events are processed. If confirmed events have not taken effect, missingObservations
-	// applies instead: a processor may hold these events while it waits for a server.
-	restObservations    = 2
+	// restObservations is how many consecutive observations without a change show that a simulation is at rest.
+	restObservations = 2
+	// missingObservations replaces restObservations while confirmed events have not taken effect: a processor may hold
+	// them until a server recovers.
 	missingObservations = 5
-	// concludeAttempts is how many times the observer tries to read all data for the final audit. An attempt can fail,
-	// for example while the summary API is restarting. After the last attempt, the audit says which data is missing.
+	// concludeAttempts is the maximum number of attempts to read all data for the final audit. An attempt fails, for
+	// example, while the summary API restarts.
 	concludeAttempts = 5
-	// giveUpObservations is the minimum number of observations between the end of the generators and a timeout. With
-	// fewer observations, a simulation could count as timed out although its events were processed while the operator
-	// was down.
+	// giveUpObservations is the minimum number of observations before a timeout. Events may be processed while the
+	// operator is down, and a restarted operator must notice.
 	giveUpObservations = missingObservations + concludeAttempts
 )
 
@@ -36,15 +35,14 @@ type Observation struct {
 	Depths broker.Depths
 	// DeadReasons contains the reasons why messages were dead-lettered, with the number of messages for each reason.
 	DeadReasons []broker.ReasonCount
-	// StoreErr is the error of reading Redis, and BrokerErr is the error of reading RabbitMQ. If either is set,
-	// the fields above are incomplete.
+	// StoreErr and BrokerErr are the errors of reading Redis and RabbitMQ. If either is set, the fields above are
+	// incomplete.
 	StoreErr, BrokerErr error
-	// StoreUnusable and BrokerUnusable say why the simulation cannot write to Redis or to RabbitMQ. They do not make
-	// the observation incomplete. StoreUnusable is set only if Target.ProbeStore is true, and BrokerUnusable only if
-	// Target.ProbeBroker is true. Both are nil after the generators have stopped.
+	// StoreUnusable and BrokerUnusable say why the simulation cannot write to a server. They are nil without
+	// Target.ProbeStore or Target.ProbeBroker, and after the generators have stopped.
 	StoreUnusable, BrokerUnusable error
-	// Timeline contains the measurements so far. It is nil if the field Timeline of the Target is false, or if the
-	// timeline could not be read.
+	// Timeline contains the measurements so far. It is nil without Target.Timeline, or if the timeline could not be
+	// read.
 	Timeline []timeline.Row
 	// Rest is the result of the final audit. It is nil before this audit.
 	Rest *Rest
@@ -58,8 +56,7 @@ func (o *Observation) Err() error {
 	return o.BrokerErr
 }
 
-// Rest is the result of the final audit. The audit is made when no event is in flight any more, or when the deadline
-// has passed.
+// Rest is the result of the final audit, which takes place when the simulation is at rest or its deadline has passed.
 type Rest struct {
 	Report ledger.Report
 	// Err is the error of reading the ledger. If Err is set, Report is not valid.
@@ -87,8 +84,8 @@ type pendingMarks struct {
 	all []timeline.Mark
 	// marker appends a mark to the field "all" when a check fails for the first time.
 	marker *ledger.ObjectiveMarker
-	// process is the name under which timeline.Record stores the marks. A retry uses the same name, so that no mark is
-	// stored twice. After a success, process gets a new name.
+	// process is the name under which timeline.Record stores the marks. A retry keeps the name, so that no mark is
+	// stored twice.
 	process string
 }
 
@@ -111,18 +108,17 @@ type simulation struct {
 
 	// Only the goroutine that is handling the simulation uses the fields below.
 
-	// The clients broker and store are nil until they have been opened. auditor and reader are nil until store has been
-	// opened.
+	// broker and store are nil until opened. auditor and reader are nil until store is opened.
 	broker  broker.Broker
 	store   store.Store
 	auditor *ledger.Auditor
 	reader  *ledger.TimelineReader
 	// failures is the number of consecutive observations with an error.
 	failures int
-	// The field unchanged is the number of consecutive observations with empty queues and the same report. The field
-	// named last is the report of the latest observation without an error.
+	// The field unchanged counts the consecutive observations with empty queues and the same report.
 	unchanged int
-	last      ledger.Report
+	// The field last is the report of the latest observation without an error.
+	last ledger.Report
 	// The field drained counts the observations since the generators stopped.
 	drained int
 	// attempts is how many times the final audit has been attempted so far.
@@ -140,8 +136,8 @@ type probe struct {
 	failures int
 }
 
-// interval returns the time until the next check. The interval is short after the first failure, so that a recovery is
-// noticed soon. The interval grows with each further failure, because a server logs each rejected request.
+// interval returns the time until the next check: short after the first failure, to notice a recovery soon, then
+// longer, because servers log each rejected request.
 func (p *probe) interval() time.Duration {
 	if p.failures == 0 {
 		return probeInterval
@@ -149,9 +145,8 @@ func (p *probe) interval() time.Duration {
 	return min(time.Duration(p.failures)*pollInterval, probeInterval)
 }
 
-// repeat checks whether the simulation can write to a server, unless the latest check was made recently. It returns the
-// result of the latest check. readErr is the error of reading from the server. If there is one, repeat makes no check
-// and returns nil, because the observation already contains readErr.
+// repeat returns the latest result of check, and calls check if a call is due. It returns nil if readErr, which the
+// observation also contains, is set.
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:
@@ -167,8 +162,6 @@ func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check 
 	return p.err
 }
 
-// probe checks whether the simulation can write to its servers. It skips a server if the target does not request the
-// check (see ProbeBroker and ProbeStore in the type Target), or if the client of the server does not support the check.
 func (s *simulation) probe(ctx context.Context, now *Observation) {
 	if client, ok := s.broker.(interface {
 		Probe(ctx context.Context) error
@@ -220,8 +213,7 @@ func (s *simulation) close() error {
 	return errors.Join(errs...)
 }
 
-// observe reads the ledger and the queues. If all events of the simulation are processed, or if the deadline has
-// passed, observe also makes the final audit.
+// observe reads the ledger and the queues. At rest, or after the deadline, it also makes the final audit.
 func (o *Observer) observe(ctx context.Context, s *simulation, draining *Draining) *Observation {
 	now := &Observation{At: time.Now()}
 	defer func() { s.countFailure(now) }()
@@ -289,9 +281,8 @@ func within[T any](ctx context.Context, read func(context.Context) (T, error)) (
 	return read(ctx)
 }
 
-// readDeadLetters returns the reasons why messages were dead-lettered. It reads the dead-letter queue only if the
-// length of the queue has changed. Before the final audit, it reads the queue at most once per updateInterval. If the
-// queue is not read, or cannot be read, readDeadLetters returns the reasons from the last successful read.
+// readDeadLetters returns the reasons why messages were dead-lettered, as of the last successful read. Before the
+// final audit, reads are at least updateInterval apart.
 func (s *simulation) readDeadLetters(ctx context.Context, now *Observation) []broker.ReasonCount {
 	isDue := now.Rest != nil || now.At.Sub(s.letters.at) >= updateInterval
 	if dead := now.Depths.Dead; dead != s.letters.count && isDue {
@@ -320,8 +311,6 @@ func isEmpty(o *Observation) bool {
 	return o.Depths.Ready+o.Depths.Retry == 0 && !held
 }
 
-// needed returns after how many consecutive observations without a change the simulation counts as at rest, which means
-// that no event is in flight.
 func needed(r ledger.Report) int {
 	if r.Outstanding > 0 {
 		return missingObservations
@@ -329,14 +318,12 @@ func needed(r ledger.Report) int {
 	return restObservations
 }
 
-// conclude makes the final audit when no event is in flight any more, and stores the result in now.Rest. In this audit,
-// every confirmed event that has not taken effect counts as lost.
-//
-// If some data cannot be read, conclude does not set now.Rest, and the next observation calls conclude again. From
-// attempt number concludeAttempts on, an incomplete timeline and an unknown number of summaries are accepted.
+// conclude makes the final audit of a simulation at rest. It leaves now.Rest nil if some data cannot be read; the next
+// observation retries.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := o.measure(ctx, s, now, draining)
+	// The last attempt accepts an incomplete timeline and an unknown number of summaries.
 	if !rest.isComplete() && s.attempts < concludeAttempts {
 		return
 	}
@@ -370,8 +357,8 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 	now.Rest.TimedOut = true
 }
 
-// measure reads the timeline, and the number of summaries in the summary API. The result also contains the errors of
-// these reads. The caller adds the report on the ledger.
+// measure returns a Rest without Report and Err. It includes the errors of reading the timeline and the number of
+// summaries.
 func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation, draining Draining) *Rest {
 	rest := &Rest{}
 	var err error

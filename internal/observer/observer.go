@@ -31,21 +31,20 @@ const (
 	// updateInterval is the minimum time between two updates if only numbers have changed. It limits how often the
 	// status is written.
 	updateInterval = 15 * time.Second
-	// probeInterval is the interval between two checks of whether the simulation can write to a server. After the first
-	// failed checks, the interval is shorter; see probe.interval.
+	// probeInterval is the maximum time between two checks of whether the simulation can write to a server (see
+	// probe.interval).
 	probeInterval = 30 * time.Second
 	// readTimeout is the timeout of a request to a server.
 	readTimeout = 8 * time.Second
-	// failureDelay is how much each consecutive failure, except the first failure, adds to the time between two
-	// observations. This time is at most maxInterval. Without the delay, simulations whose servers do not respond would
-	// keep the workers busy.
+	// failureDelay is added to the time between observations for each consecutive failure except the first.
+	// Simulations with unresponsive servers would otherwise occupy all workers.
 	failureDelay = 5 * time.Second
-	maxInterval  = 30 * time.Second
+	// maxInterval is the maximum time between two observations.
+	maxInterval = 30 * time.Second
 )
 
-// limits bounds the number of simulations that are observed at the same time, in total and for each namespace (tenant).
-// If servers do not respond, an observation waits for up to half a minute. This wait needs little CPU time, so Total is
-// large. PerTenant is smaller, so that one namespace does not delay the observations of other namespaces.
+// limits bounds the concurrent observations, in total and per namespace. Total is large, because an observation needs
+// little CPU, but may wait half a minute for servers.
 var limits = fair.Limits{Total: 128, PerTenant: 16}
 
 // Servers opens clients of a simulation's servers. A client connects when it is used for the first time.
@@ -76,16 +75,16 @@ type Target struct {
 type Draining struct {
 	// SummariesPod is the pod of the summary API. The IP address is "" if the operator does not run the summary API.
 	SummariesPod podhttp.Server
-	// SummariesDown is true if the operator runs the summary API, but no pod of the summary API is running. In this case,
-	// it is unknown whether the summary API has stored all summaries.
+	// SummariesDown means that the operator runs the summary API, but no pod of it is running. The number of stored
+	// summaries is then unknown.
 	SummariesDown bool
-	// Deadline is when the observer stops waiting for the remaining events and makes the final audit with the data that it
-	// has. If Deadline is zero, the observer waits without a limit.
+	// Deadline is when the observer makes the final audit even if some events are not processed. If zero, the observer
+	// waits without a limit.
 	Deadline time.Time
 }
 
-// Observer observes the tracked simulations. If a server does not respond, only observations in the same namespace are
-// delayed. An Observer is a manager.Runnable and safe for concurrent use.
+// Observer observes the tracked simulations. A slow server delays only observations in the same namespace. An Observer
+// is a manager.Runnable and safe for concurrent use.
 type Observer struct {
 	servers   Servers
 	summaries SummaryCounter
@@ -96,8 +95,8 @@ type Observer struct {
 
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
-	// toClose contains simulations whose connections must be closed, because the simulation is no longer tracked or its
-	// target has changed. A worker closes these connections when it next handles the key of the simulation.
+	// toClose contains simulations that are no longer tracked or have a new target. The next worker for the key closes
+	// their connections.
 	toClose map[types.NamespacedName][]*simulation
 	// The field handled contains the keys of the simulations that a worker is handling.
 	handled map[types.NamespacedName]bool
@@ -117,9 +116,8 @@ func New(d Dependencies) *Observer {
 	}
 }
 
-// Track starts the observation of a simulation, or changes its target. If the target changes, the observer opens new
-// connections. The parameter draining must be nil until the generators have stopped. Once it is not nil, the observer
-// waits until all events are processed, and then makes the final audit.
+// Track starts the observation of a simulation, or changes its target. draining must be nil until the generators have
+// stopped. Once set, it leads to the final audit.
 func (o *Observer) Track(key types.NamespacedName, target Target, draining *Draining) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -138,8 +136,8 @@ func (o *Observer) Track(key types.NamespacedName, target Target, draining *Drai
 	o.queue.Add(key)
 }
 
-// Untrack stops the observation of a simulation and discards its observations. When Untrack returns, an observation may
-// still be in progress. To find out whether that observation has ended, call IsClosed.
+// Untrack stops the observation of a simulation and discards its observations. An observation may still be in progress
+// until IsClosed returns true.
 func (o *Observer) Untrack(key types.NamespacedName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -168,8 +166,7 @@ func (o *Observer) Latest(key types.NamespacedName) *Observation {
 	return nil
 }
 
-// Timeline returns the timeline that was last read. It may be newer than the result of Latest. It is nil if the field
-// Timeline of the Target is false.
+// Timeline returns the timeline that was last read, which may be newer than Latest. It is nil without Target.Timeline.
 func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -179,8 +176,8 @@ func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	return nil
 }
 
-// MarkFailed records in the timeline of a simulation that the given checks have failed and cannot pass any more.
-// Repeated calls add only one mark for each check. The next observation stores the marks.
+// MarkFailed records in the timeline that checks have failed and cannot pass any more. Each check gets one mark, which
+// the next observation stores.
 func (o *Observer) MarkFailed(key types.NamespacedName, at time.Time, failed []ledger.Check) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -189,8 +186,8 @@ func (o *Observer) MarkFailed(key types.NamespacedName, at time.Time, failed []l
 	}
 }
 
-// Updates returns a channel on which the Observer sends the key of a simulation whenever the observation of the
-// simulation has changed. The caller must receive from the channel while Start is running.
+// Updates returns a channel with the keys of simulations whose observation has changed. The caller must receive from
+// the channel while Start is running.
 func (o *Observer) Updates() <-chan event.TypedGenericEvent[types.NamespacedName] { return o.updates }
 
 // NeedLeaderElection returns true, because observations are needed only to write the status, and only the leader writes
@@ -228,9 +225,8 @@ func (o *Observer) handle(ctx context.Context, key types.NamespacedName) {
 	o.queue.AddAfter(key, interval(draining != nil && observed.Rest == nil, s.failures))
 }
 
-// current returns the simulation to observe, or nil if the simulation is no longer tracked. draining is nil until the
-// generators have stopped. replaced contains former simulations with the same key, whose connections the caller must
-// close.
+// current returns the simulation to observe, or nil if it is no longer tracked. The caller must close the connections
+// of the replaced simulations.
 func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Draining, replaced []*simulation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -251,8 +247,7 @@ func (o *Observer) done(key types.NamespacedName) {
 	o.queue.Done(key)
 }
 
-// interval returns the time until the next observation. This time is shorter while the simulation is draining, and
-// longer after several consecutive failures. Random jitter spreads the observations of many simulations over time.
+// interval returns the time until the next observation. Jitter spreads the observations of many simulations.
 func interval(draining bool, failures int) time.Duration {
 	next := pollInterval
 	if draining {
@@ -264,9 +259,8 @@ func interval(draining bool, failures int) time.Duration {
 	return next + rand.N(next/10)
 }
 
-// isNews reports whether the caller must send an update: after the first observation, if an error has changed, or if
-// the final audit has been made. If only numbers have changed, isNews returns true at most once per updateInterval. If
-// isNews returns true, it also stores the observation as the latest one.
+// isNews reports whether an update is due, and if so, stores the observation as the latest one. Changed numbers alone
+// are news at most once per updateInterval.
 func (o *Observer) isNews(s *simulation, now *Observation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -44,8 +44,8 @@ func (c *HTTPClient) CountSummaries(ctx context.Context, pod podhttp.Server) (in
 	return held, nil
 }
 
-// DatabaseFailure returns why the summary API in a pod cannot use its database, in one line of at most 500 bytes. It
-// returns "" if the pod does not answer, or can use its database.
+// DatabaseFailure returns why the summary API in a pod cannot use its database, in at most 500 bytes. It returns "" if
+// the pod reports no failure or does not answer.
 func (c *HTTPClient) DatabaseFailure(ctx context.Context, pod podhttp.Server) string {
 	status, text, err := c.client.GetFrom(ctx, pod, c.port, "/readyz")
 	if err != nil || status != http.StatusServiceUnavailable {
@@ -62,8 +62,8 @@ func (c *HTTPClient) DatabaseFailure(ctx context.Context, pod podhttp.Server) st
 	return ""
 }
 
-// printable replaces control characters in a text before it is shown on a terminal. The text may come from a malicious
-// program, because the author of a simulation can replace the summary API.
+// printable replaces control characters, which a terminal would interpret. The text may be malicious, because the
+// author of a simulation can replace the summary API.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -1,6 +1,5 @@
-// Package outage logs when a dependency of this process, such as a server, fails and when it works again. It logs one
-// line at the start of an outage, at most one line every 30 s while failures are reported, and one line at the end of
-// the outage. Neither more goroutines that notice the outage nor more retries cause more lines.
+// Package outage logs when a dependency fails and when it works again, with reminders at most every 30 s. More failures
+// do not cause more lines.
 package outage
 
 import (
@@ -13,11 +12,11 @@ import (
 const (
 	// reminder is the minimum time between two warnings about the same outage.
 	reminder = 30 * time.Second
-	// quiet is how long all parts of a dependency must work before an outage ends. Without this delay, a part that
-	// alternately works and fails would end the outage with each success.
+	// quiet is how long all parts must work before an outage ends. Otherwise, a part that alternately works and fails
+	// would end the outage repeatedly.
 	quiet = 5 * time.Second
-	// stale is the age at which a failure no longer counts. A broken part that is in use fails many times a minute. So
-	// after a minute without a failure, the part works again, or is no longer in use.
+	// stale is the age at which a failure no longer counts. A broken part that is in use fails more often, so the part
+	// works again or is unused.
 	stale = time.Minute
 )
 
@@ -34,27 +33,25 @@ type Log struct {
 	faults map[string]time.Time
 	// beganAt is the time at which the outage began. loggedAt is the time of the latest warning about the outage.
 	beganAt, loggedAt time.Time
-	// recoveredAt is the time since which no part of the dependency counts as failed. It is zero while a part counts as
-	// failed, and while there is no outage.
+	// recoveredAt is the time since which no part counts as failed. It is zero while a part counts as failed, and
+	// without an outage.
 	recoveredAt time.Time
 	// generation counts the calls of Fault. The timer that ends an outage does nothing if Fault was called after the
 	// start of the timer.
 	generation int
-	// expiry calls the method Fine when the latest failure of any part is one minute old (the constant stale). Without
-	// this timer, an outage of an unused dependency would never end.
+	// expiry calls the method Fine when no part has failed for the duration stale. Without this timer, an outage of an
+	// unused dependency would never end.
 	expiry *time.Timer
 }
 
-// New returns a Log. At the start of an outage, the Log writes the message isDown and the error at level warn. It
-// repeats them at most every 30 s while failures are reported. At the end of the outage, it writes the message isUp at
-// level info.
+// New returns a Log. The Log writes isDown and the error at level warn when an outage begins, repeats them at most
+// every 30 s, and writes isUp at level info at the end.
 func New(logger *slog.Logger, isDown, isUp string) *Log {
 	return &Log{logger: logger, isDown: isDown, isUp: isUp, faults: map[string]time.Time{}}
 }
 
-// Fault records that a part of the dependency has failed. A part is anything that can fail independently, for example
-// one operation on one node. A part counts as failed until the method Fine is called with this part, or until the
-// latest failure of the part is one minute old (the constant stale).
+// Fault records the failure of a part, such as one operation on one node. The part counts as failed until Fine is
+// called for it or the failure is stale.
 func (l *Log) Fault(part string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,8 +78,8 @@ func (l *Log) Fault(part string, err error) {
 	l.logger.Warn(l.isDown, attrs...)
 }
 
-// Fine records that the given parts of the dependency work. If no part counts as failed any more, the outage ends 5 s
-// later (the constant quiet), unless a part fails within these 5 s.
+// Fine records that the given parts work. The outage ends when no part counts as failed, and none fails for the
+// duration quiet.
 func (l *Log) Fine(parts ...string) {
 	if !l.isOutage.Load() {
 		return
@@ -106,8 +103,8 @@ func (l *Log) Fine(parts ...string) {
 	time.AfterFunc(quiet, func() { l.endUnlessFault(generation) })
 }
 
-// endUnlessFault ends the outage. The timer that Fine starts calls it. It does nothing if Fault was called in the
-// meantime, because then l.generation differs from the given generation.
+// endUnlessFault ends the outage, unless Fault was called after Fine had started the timer: l.generation then differs
+// from the given generation.
 func (l *Log) endUnlessFault(generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

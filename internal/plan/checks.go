@@ -18,8 +18,8 @@ import (
 const (
 	// MaxRate is the maximum rate of a schedule, in events per second.
 	MaxRate = 1_000_000
-	// MaxStages is the maximum number of stages of a schedule. The API server estimates the cost of the CRD's rules for
-	// stages from this number, and rejects a CRD whose rules are too expensive.
+	// MaxStages is the maximum number of stages of a schedule. The API server estimates the cost of the CRD's rules
+	// from this number, and rejects a CRD whose rules are too expensive.
 	MaxStages = 100
 	// MaxGenerators is the maximum number of generator processes that share a schedule.
 	MaxGenerators = 64
@@ -53,8 +53,8 @@ const (
 	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f.]*:[0-9A-Fa-f:.]*[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
 	// URLLongHostPattern matches URLs whose host has more than 253 characters. A dot at the end does not count.
 	URLLongHostPattern = `^[^/]*//[^/?:]{253}([^/?:.]|[.][^/?:])`
-	// URLNumericHostPattern matches URLs whose host ends with a number. Such a URL is valid only if it also matches
-	// URLIPv4Pattern, because programs disagree on whether hosts such as 127.1 and 0x7f000001 are IP addresses.
+	// URLNumericHostPattern matches URLs whose host ends with a number. They must also match URLIPv4Pattern, because
+	// programs disagree on hosts such as 127.1.
 	URLNumericHostPattern = `^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)`
 	// URLIPv4Pattern matches URLs whose host is an IPv4 address.
 	URLIPv4Pattern = `^[^/]*//((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(:[0-9]*)?([/?]|$)`
@@ -66,12 +66,11 @@ const (
 // keys.
 var simulationName = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,126}[A-Za-z0-9])?$`)
 
-// Checks collects the errors of a plan or a manifest. Its methods check values that occur both in plans and in
-// manifests, and add an error for each invalid value. The zero value of Checks is ready to use.
+// Checks collects the errors of a plan or a manifest. The zero value is ready to use.
 type Checks struct {
 	Errors field.ErrorList
-	// Source returns the value at a path as it is written in the document, for error messages. The parameter decoded is
-	// the decoded value. If Source is nil, errors show the decoded value.
+	// Source returns the value at a path as the document contains it, for errors. If Source is nil, errors show the
+	// decoded value.
 	Source func(path field.Path, decoded any) any
 }
 
@@ -127,8 +126,8 @@ func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example s
 	c.DurationUpTo(MaxDuration, path, d, zeroAllowed, example)
 }
 
-// DurationUpTo is like the method Duration, but with a limit other than MaxDuration. The limit must be a whole number
-// of hours, because the error shows it in hours.
+// DurationUpTo is like Duration, but with another limit. The limit must be a whole number of hours, because the error
+// shows hours.
 func (c *Checks) DurationUpTo(limit time.Duration, path field.Path, d Length, zeroAllowed bool, example string) {
 	message := "must be a duration above 0s and up to %dh, such as %q"
 	if zeroAllowed {
@@ -139,8 +138,8 @@ func (c *Checks) DurationUpTo(limit time.Duration, path field.Path, d Length, ze
 	}
 }
 
-// Stay checks that minStay is less than maxStay. Otherwise, every visit would expire before the vehicle may leave. The
-// parameter maxStayName is the name of the field that contains maxStay, for errors.
+// Stay checks that minStay is less than maxStay, because otherwise every visit would expire before its exit.
+// maxStayName is the field with maxStay, for errors.
 func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName string) {
 	if minStay.Value >= maxStay.Value {
 		c.Invalid(path, minStay.Text, "must be less than %s, which is %s, or every vehicle is forgotten before it may leave: "+
@@ -148,8 +147,7 @@ func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName stri
 	}
 }
 
-// Capacity checks that there are enough plates for vehicles that enter at the given rate and stay for maxStay. Vehicles
-// that are parked at the same time need different plates.
+// Capacity checks that there are enough plates. Vehicles that are parked at the same time need different plates.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
 	if rate > MaxRate || maxStay.Value > MaxDuration { // other checks report this, and the product below could overflow
 		return
@@ -169,9 +167,8 @@ var (
 	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
-// HTTPURL checks that a text is an absolute http or https URL without credentials. The parameter instead says where to
-// put credentials: it ends the error about a URL with credentials. No error quotes the text, because the text may
-// contain a password in an unexpected place.
+// HTTPURL checks that a text is an absolute http or https URL without credentials. instead says where credentials
+// belong. No error quotes the text, which may contain a password.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: "+instead))

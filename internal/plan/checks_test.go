@@ -8,8 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// API servers that are built with older versions of Go accept any text in brackets as the host of a URL. So the
-// patterns in the CRD must themselves reject invalid hosts.
+// Older API servers accept any text in brackets as the host of a URL, so the patterns in the CRD must reject invalid
+// hosts.
 func TestURLPatterns_AcceptExactlyTheHostsThatDNSAndGoAccept(t *testing.T) {
 	t.Parallel()
 	syntax, long := regexp.MustCompile(plan.URLPattern), regexp.MustCompile(plan.URLLongHostPattern)

@@ -34,8 +34,7 @@ func TestPlanDoc_ListsEveryField(t *testing.T) {
 	}
 }
 
-// rows returns the rows of the table of fields in docs/plan.md. Each row has three elements: the whole line, the path
-// of a field, and the effect of an edit of the field.
+// rows returns each row of the table of fields: the whole line, the path of the field, and the effect of an edit.
 func rows(page string) [][]string {
 	return regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| (rejected|at once|next start) \\|$").FindAllStringSubmatch(page, -1)
 }

@@ -6,8 +6,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The names of a simulation's queues, and of the exchange that marks its owner, consist of the name of its main
-// exchange and a suffix. None of these names may be a name of another simulation.
+// Queues, and the exchange that marks the owner, have the name of the main exchange with a suffix.
 func TestExchange_NoNameCollidesWithAnotherSimulation(t *testing.T) {
 	t.Parallel()
 	suffixes := []string{".dead", ".entry.0", ".exit.0", ".retry.entry.0", ".retry.exit.0"}

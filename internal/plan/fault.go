@@ -16,15 +16,15 @@ type Fault struct {
 	Name   string      `json:"name"`
 	Target FaultTarget `json:"target"`
 	Action FaultAction `json:"action"`
-	// Instances is the number of instances that the fault hits. If it is 0, Percent applies: the percentage of
-	// instances that the fault hits, rounded up to a whole instance.
+	// Instances is the number of instances that the fault hits. If it is 0, Percent applies.
 	Instances int `json:"instances,omitempty"`
-	Percent   int `json:"percent,omitempty"`
+	// Percent is the percentage of instances that the fault hits, rounded up to a whole instance.
+	Percent int `json:"percent,omitempty"`
 	// At is the time of the first occurrence of the fault, measured from the start of the schedule.
 	At Duration `json:"at"`
-	// Every is the interval between occurrences. If it is 0, the fault occurs only once. Jitter is the maximum of the
-	// random time by which each occurrence is moved in either direction.
-	Every  Duration `json:"every,omitzero"`
+	// Every is the interval between occurrences. If it is 0, the fault occurs once.
+	Every Duration `json:"every,omitzero"`
+	// Jitter is the maximum random time by which an occurrence is moved in either direction.
 	Jitter Duration `json:"jitter,omitzero"`
 	// For is the duration of a fault with the action Pause or Isolate.
 	For Duration `json:"for,omitzero"`

@@ -36,8 +36,8 @@ func (c *Checks) FaultTarget(path field.Path, target FaultTarget) {
 		string(TargetProcessor), string(TargetEntryGenerator), string(TargetExitGenerator))
 }
 
-// FaultLeader rejects the target RabbitMQLeader for classic queues, because classic queues have no leader. The
-// parameter queueTypeName is the name of the field with the queue type, for errors.
+// FaultLeader rejects the target RabbitMQLeader for classic queues, which have no leader. queueTypeName is the field
+// with the queue type, for errors.
 func (c *Checks) FaultLeader(path field.Path, target FaultTarget, queueType QueueType, queueTypeName string) {
 	if target == TargetRabbitMQLeader && queueType == QueueTypeClassic {
 		c.Invalid(path, string(target), "requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or %s to Quorum", queueTypeName)
@@ -71,8 +71,8 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		name, text := "at", t.At.Text
-		// Name the field to lower. A lower "at" makes the fault valid only if "for" plus twice "jitter" is less than
-		// "duration", because "at" must be at least "jitter".
+		// Name the field to lower. "at" must not be lower than "jitter", so a lower "at" cannot help if "for" plus
+		// twice "jitter" is "duration" or more.
 		switch {
 		case t.For.Value >= t.Simulation.Value:
 			name, text = "for", t.For.Text
@@ -135,8 +135,7 @@ func (c *checks) fault(path field.Path, f *Fault, p *Plan) {
 	}
 }
 
-// unlessZero returns d, or an unset Length if d is 0. In a plan, a duration of 0 means that the field is not set.
-// FaultTimes expects an empty text for such a field.
+// unlessZero returns an unset Length if d is 0, because FaultTimes recognizes an unset field by its empty text.
 func unlessZero(d Length) Length {
 	if d.Value == 0 {
 		return Length{}

@@ -16,9 +16,8 @@ var format = document.Format{Expected: map[reflect.Type]string{
 	reflect.TypeFor[time.Time](): `must be a date and time such as "2006-01-02T15:04:05Z"`,
 }}
 
-// Read reads a plan file and validates the plan. The file must contain one JSON object with the fields of Plan, and
-// have at most 1 MiB. Unknown fields, duplicate fields and invalid values are errors. The error is one line with the
-// name of the file. For each invalid field, the error describes the valid values.
+// Read reads and validates a plan file: a JSON object with the fields of Plan, at most 1 MiB. Unknown and duplicate
+// fields are errors.
 func Read(path string) (*Plan, error) {
 	text, err := document.ReadFile(path)
 	if err != nil {

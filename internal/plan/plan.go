@@ -1,6 +1,6 @@
-// Package plan defines the plan of a simulation. The plan contains the values that the processes of the simulation need
-// at run time. The operator writes the plan to a ConfigMap, which each process sees as a file. When the file is edited,
-// running processes apply the changes that need no restart. Package manifest derives a plan from a ParkingSimulation.
+// Package plan defines the plan of a simulation: the values that its processes need at run time. The operator writes
+// the plan to a ConfigMap. Running processes apply the changes that need no restart. Package manifest derives a plan
+// from a ParkingSimulation.
 package plan
 
 import (
@@ -10,14 +10,13 @@ import (
 	"time"
 )
 
-// Plan contains everything that a generator, a processor or an audit must know about its simulation. In a cluster, a
-// plan contains no secrets, but the paths of the directories in which secrets are mounted.
+// Plan is everything that a process must know about its simulation. In a cluster, a plan contains no secrets, only the
+// directories of mounted Secrets.
 type Plan struct {
 	// Simulation identifies the simulation on shared brokers and stores. Its form is <namespace>.<name>.
 	Simulation string `json:"simulation"`
-	// Owner distinguishes the simulation from others that have the same name and use the same RabbitMQ or Redis. The
-	// operator sets Owner to the UID of the ParkingSimulation. If Owner is empty, the simulation does not check to whom
-	// the queues and the data belong.
+	// Owner distinguishes simulations of the same name on shared servers. The operator sets the UID. If Owner is empty,
+	// the owner of existing data is not checked.
 	Owner string `json:"owner,omitempty"`
 	// Seed determines which plates are used and which exits have a matching entry.
 	Seed uint64 `json:"seed"`
@@ -72,11 +71,12 @@ const (
 	DurabilitySynced Durability = "Synced"
 )
 
-// Latency returns how long an effect takes at most to become durable in normal operation. For DurabilityWritten, this
-// takes milliseconds, and the result is 0. For DurabilitySynced, a server with appendfsync everysec flushes its file
-// once a second. An effect may have to wait for two flushes, and for a replica, which confirms once a second.
+// Latency returns the longest time until an effect is durable in normal operation. The few milliseconds of
+// DurabilityWritten count as 0.
 func (d Durability) Latency() time.Duration {
 	if d == DurabilitySynced {
+		// With appendfsync everysec, a server flushes its file once a second. An effect may wait for two flushes, and
+		// for a replica, which confirms once a second.
 		return 4 * time.Second
 	}
 	return 0
@@ -97,8 +97,8 @@ type Schedule struct {
 	// Rate is the rate at the start of the schedule, in events per second.
 	Rate     int64    `json:"rate"`
 	Arrivals Arrivals `json:"arrivals"`
-	// Stages are periods in which the rate changes linearly. The first stage begins at Rate. Every other stage
-	// begins at the rate at which the previous stage ends. After the last stage, the rate stays constant.
+	// Stages are periods in which the rate changes linearly. The first begins at Rate, every other at the final rate of
+	// the previous stage. After the last stage, the rate is constant.
 	Stages []Stage `json:"stages,omitempty"`
 	// Replicas is the number of processes that share the schedule.
 	Replicas int `json:"replicas"`
@@ -190,10 +190,10 @@ type Exit struct {
 // can an exit use the plate.
 const confirmTime = 500 * time.Millisecond
 
-// ExitDelay returns how much later than the entries the exits start: when the first vehicles may leave. It contains the
-// latency of the store three times, because three operations must become durable one after the other: the previous
-// record of confirmations, the previous claim of plates, and the claim of the plate itself.
+// ExitDelay returns the time from the start of the entries to the start of the exits.
 func (p *Plan) ExitDelay() time.Duration {
+	// Three operations become durable one after the other: the previous record of confirmations, the previous claim of
+	// plates, and the claim of the plate itself.
 	return p.Exit.MinStay.D() + confirmTime + 3*p.Durability.Latency()
 }
 
@@ -207,10 +207,10 @@ type Processor struct {
 type Objectives struct {
 	// The embedded PhaseObjectives apply to the whole run.
 	PhaseObjectives
-	// WithoutFaults contains objectives for the time in which no fault disturbs the simulation. UnderFaults contains
-	// objectives for all other time of the run.
+	// WithoutFaults applies to the time in which no fault disturbs the simulation.
 	WithoutFaults PhaseObjectives `json:"withoutFaults,omitzero"`
-	UnderFaults   PhaseObjectives `json:"underFaults,omitzero"`
+	// UnderFaults applies to all other time of the run.
+	UnderFaults PhaseObjectives `json:"underFaults,omitzero"`
 	// MaxRecovery is the maximum time that the simulation may need to recover from a fault.
 	MaxRecovery   Duration `json:"maxRecovery,omitzero"`
 	MaxLost       int64    `json:"maxLost"`
@@ -230,16 +230,14 @@ type PhaseObjectives struct {
 	MinAchievedPercent int `json:"minAchievedPercent,omitempty"`
 }
 
-// BindingRef says where a process finds the address and the credentials of a server: in a URI, or in the files of a
-// directory. The process reads the files each time it connects, so that credentials can be rotated without a restart.
-// If both fields are empty, the process uses an in-memory implementation instead of a server.
+// BindingRef says where a process finds the address and credentials of a server. If both fields are empty, the process
+// uses an in-memory implementation.
 type BindingRef struct {
-	// URI contains one or more URIs of the server, separated by commas. If URI comes from the command line, URI may
-	// contain a password. In the plans that the operator writes, URI is empty.
+	// URI contains one or more URIs, separated by commas. It may contain a password from the command line. The operator
+	// leaves it empty.
 	URI string `json:"uri,omitempty"`
-	// SecretDir is a directory that contains a file for each key of a Service Binding. The keys are uri, or host
-	// and port; username and password; ca.crt, tls.crt and tls.key. If URI is set as well, the process takes the
-	// address from URI, and the credentials from the directory.
+	// SecretDir contains a file for each key of a binding; see docs/operations.md. The process reads the files at each
+	// connection attempt. URI overrides the address.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
@@ -250,25 +248,20 @@ type SummaryAPI struct {
 	// External means that the API is a program of the user. The program receives one POST request per summary, with a
 	// JSON object as the body.
 	External bool `json:"external,omitempty"`
-	// SecretDir is a directory with the credentials for an external API. The directory contains either a file named
-	// token, or two files named username and password. It may also contain a file named ca.crt.
+	// SecretDir is a directory with the credentials for an external API: the file token, or username and password. The
+	// file ca.crt is optional.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
 // Exchange returns the name of the simulation's direct exchange. The queues, and the exchange that marks the owner,
 // have this name with a suffix such as .entry.0, .retry.entry.0 or .owner.
-//
-// If the simulation's name ends in .retry or .owner and contains an earlier dot, Exchange appends a dash. Without the
-// dash, queues of two simulations could have the same name: both the entry queue of default.a.retry and the retry queue
-// for entries of default.a would be called parking.default.a.retry.entry.0. The dash causes no new collision, because
-// no simulation's name ends in a dash.
-//
-// A name such as default.retry needs no dash: only a simulation called default could have queues of the same names. In
-// a cluster, the name of every simulation contains a dot. Outside a cluster, "parking simulate" does not start if one
-// of its queues already exists.
 func (p *Plan) Exchange() string {
 	name := "parking." + p.Simulation
+	// default.retry needs no dash: it could collide only with a simulation called default. In a cluster, every name has
+	// a dot; elsewhere, "parking simulate" rejects existing queues.
 	_, own, _ := strings.Cut(p.Simulation, ".")
+	// Without a dash, default.a.retry and the retry queues of default.a would share names such as
+	// parking.default.a.retry.entry.0. No simulation's name ends in a dash.
 	if strings.HasSuffix(own, ".retry") || strings.HasSuffix(own, ".owner") {
 		name += "-"
 	}

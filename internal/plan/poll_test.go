@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// While a file is being overwritten in place, it is incomplete for a moment. So an error that does not occur again in the
-// next read must not be logged.
+// A file that is overwritten in place is incomplete for a moment, so the first error must not be logged.
 func TestPollPlan_InvalidFile_IsLoggedAtTheSecondRead(t *testing.T) {
 	t.Parallel()
 	running := &Plan{

@@ -6,12 +6,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Validate checks the fields that must be valid in every process that uses the plan. The error is one line that
-// describes the valid values of each invalid field.
+// Validate checks the fields that must be valid in every process. The error is one line.
 func (p *Plan) Validate() error { return p.validate(nil) }
 
-// validate is like Validate, but its errors show each duration as it is written in the plan file. The map texts
-// contains the strings in the plan file, by path. It is nil if the plan is not from a file.
+// validate is like Validate, but its errors show durations as in texts, which maps paths to the strings in the plan
+// file. texts may be nil.
 func (p *Plan) validate(texts map[field.Path]string) error {
 	c := checks{texts: texts}
 	if !simulationName.MatchString(p.Simulation) {

@@ -12,20 +12,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-// pollInterval is the time between two reads of the plan file. Polling works on every file system, and also with the
-// symbolic links through which the kubelet updates a ConfigMap volume. Reading a small file takes only microseconds.
+// pollInterval is the time between two reads of the plan file. Polling is cheap, and works on every file system and
+// with the kubelet's symbolic links.
 const pollInterval = 200 * time.Millisecond
 
-// Watch polls the plan file until ctx ends. If an edit changes a field that takes effect in a running process, Watch
-// calls apply with the new plan within a second. It never calls apply concurrently. running is the plan that the
-// process already uses.
+// Watch polls the plan file until ctx ends. It calls apply, never concurrently, within a second of a change that a
+// running process can apply. running is the plan in use.
 //
-// If the file cannot be read, is invalid, or changes a field that must not change while the simulation runs, Watch logs
-// an error and keeps the previous plan. It ignores an error in a single read, because the file may have been incomplete
-// while it was being overwritten.
-//
-// Some fields, such as the bindings of servers, take effect only when the process starts. If an edit changes such a
-// field, and a process with the given role uses the field, Watch logs a warning.
+// Watch warns about changes of fields that the role uses only at its start. If the file is invalid or changes a fixed
+// field, Watch logs an error and keeps the previous plan.
 func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -47,10 +42,9 @@ type watcher struct {
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
-	// text is the content of the file at the last read. fault is the error that was logged last. suspicion is the error
-	// of the last read, which is logged if it occurs again. A valid plan clears both.
+	// text is the content of the file at the last read. A valid plan clears fault and suspicion.
 	text             []byte
-	fault, suspicion string
+	fault, suspicion string // the last logged error, and the error of the last read
 }
 
 func (w *watcher) poll() {
@@ -101,8 +95,8 @@ func (w *watcher) change(next *Plan) error {
 	return nil
 }
 
-// report logs an error if the error occurs in two consecutive reads. It ignores an error in a single read, because the
-// file may have been incomplete while it was being overwritten. An error that persists is logged only once.
+// report logs an error at its second consecutive occurrence, and only once. A file that is being overwritten may be
+// incomplete for one read.
 func (w *watcher) report(err error) {
 	switch fault := err.Error(); fault {
 	case w.fault:
@@ -123,8 +117,8 @@ func (p *Plan) successor(text []byte) (*Plan, error) {
 	return next, p.canBecome(next)
 }
 
-// canBecome returns an error if the plan next changes a field that must not change while the simulation runs. After
-// such a change, processes could no longer find the events and visits of the simulation.
+// canBecome returns an error if a fixed field changes. After such a change, processes could not find the events and
+// visits of the simulation.
 func (p *Plan) canBecome(next *Plan) error {
 	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {

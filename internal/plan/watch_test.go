@@ -166,8 +166,7 @@ func TestWatchPlan_EditWithoutEffect_IsIgnored(t *testing.T) {
 	}
 }
 
-// The kubelet writes each version of a ConfigMap to a new directory. Then the kubelet replaces the symbolic link
-// ..data, which points to the directory of the current version.
+// The kubelet writes each version of a ConfigMap to a new directory, and then replaces the symbolic link ..data to it.
 func TestWatchPlan_ConfigMapVolume_AppliesEachVersion(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

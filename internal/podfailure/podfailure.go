@@ -1,7 +1,7 @@
 // Package podfailure finds out from the status of pods which processes of a simulation failed, and when.
 //
-// A killed process cannot report its own failure. Kubernetes reports the failure, but keeps only the latest failure of
-// each container, and no failures of deleted pods. Therefore a Tracker remembers the failures that it has observed.
+// Kubernetes keeps only the latest failure of a container, and none of deleted pods. Therefore, a Tracker remembers
+// the failures that it has observed.
 package podfailure
 
 import (
@@ -37,9 +37,8 @@ func (t *Tracker) Observe(simulation types.NamespacedName, pods ...*corev1.Pod) 
 	}
 }
 
-// ObserveDeleted records the failures of a pod that was deleted from the API server at the given time. If a container
-// was still running, the pod was deleted without a grace period. Kubernetes kills the processes of such a pod, which
-// counts as a failure.
+// ObserveDeleted records the failures of a pod that was deleted at the given time. A container that still ran has
+// failed: Kubernetes killed it without a grace period.
 func (t *Tracker) ObserveDeleted(simulation types.NamespacedName, pod *corev1.Pod, at time.Time) {
 	t.Observe(simulation, pod)
 	_, _, isLost := lossOf(pod)
@@ -83,9 +82,8 @@ func (t *Tracker) add(simulation types.NamespacedName, marks ...timeline.Mark) {
 	}
 }
 
-// marksOf returns one mark for each failure of a container in the status of a pod, and one mark if Kubernetes ended the
-// pod. It ignores container failures after the end of the pod, or after the request to delete the pod, because the end
-// of the pod caused these failures.
+// marksOf returns a mark for each failure of a container, and one if Kubernetes ended the pod. Failures after the end
+// or the deletion request of the pod do not count.
 func marksOf(pod *corev1.Pod) []timeline.Mark {
 	var marks []timeline.Mark
 	stop := deletedAt(pod)
@@ -98,7 +96,7 @@ func marksOf(pod *corev1.Pod) []timeline.Mark {
 	for i := range pod.Status.ContainerStatuses {
 		s := &pod.Status.ContainerStatuses[i]
 		for _, ended := range []*corev1.ContainerStateTerminated{s.LastTerminationState.Terminated, s.State.Terminated} {
-			// Skip a container if the kubelet does not know what happened to it. FinishedAt is then zero.
+			// FinishedAt is zero if the kubelet does not know how the container ended. Skip such a container.
 			if ended == nil || !hasFailed(ended) || ended.FinishedAt.IsZero() {
 				continue
 			}
@@ -160,8 +158,8 @@ func lossOf(pod *corev1.Pod) (at time.Time, reason string, isLost bool) {
 			return c.LastTransitionTime.Time, cmp.Or(c.Reason, pod.Status.Reason), true
 		}
 	}
-	// A pod status with a reason means that the kubelet has ended or rejected the pod. A rejected pod has no container
-	// statuses.
+	// A reason in the status means that the kubelet ended or rejected the pod. A rejected pod, which has no container
+	// statuses, never ran and does not count.
 	if at = notReadySince(pod); pod.Status.Reason != "" && len(pod.Status.ContainerStatuses) > 0 && !at.IsZero() {
 		return at, pod.Status.Reason, true
 	}
@@ -179,8 +177,8 @@ func notReadySince(pod *corev1.Pod) time.Time {
 	return time.Time{}
 }
 
-// deletedAt returns the time at which the deletion of a pod was requested, or the zero time if the pod is not being
-// deleted. The deletion timestamp is later: it is the end of the grace period.
+// deletedAt returns when the deletion of a pod was requested, or the zero time. The deletion timestamp is later: it is
+// the end of the grace period.
 func deletedAt(pod *corev1.Pod) time.Time {
 	if pod.DeletionTimestamp == nil {
 		return time.Time{}

@@ -1,8 +1,6 @@
-// Package podhttp sends HTTP requests to pods of simulations.
-//
-// The author of a simulation may run any program in its pods. Such a program could redirect the operator to an address
-// that pods cannot reach, or send an endless response. Therefore, the client follows no redirects, and limits the size
-// of responses.
+// Package podhttp sends HTTP requests to pods of simulations, which may run any program. Redirects could lead to
+// addresses that pods cannot reach, and responses could be endless, so the client follows no redirects and limits
+// responses.
 package podhttp
 
 import (
@@ -37,8 +35,8 @@ func New() *Client {
 type Server struct {
 	// IP is the IP address of the pod.
 	IP string
-	// CA contains the CA certificates, in PEM, that the client trusts, and Host is the host name that the certificate
-	// of the server is valid for. If Host is empty, the server does not use TLS.
+	// CA contains the CA certificates, in PEM, for the server's certificate, which is valid for Host. If Host is
+	// empty, the server does not use TLS.
 	CA, Host string
 }
 
@@ -53,8 +51,8 @@ func (c *Client) GetFrom(ctx context.Context, s Server, port int, path string) (
 	return c.over(&tls.Config{RootCAs: roots, ServerName: s.Host, MinVersion: tls.VersionTLS12}).Get(ctx, "https://"+address)
 }
 
-// GetUnverified is like Get, but accepts every certificate, so the response may come from any program. It is for requests
-// without secrets, and for callers to whom a false response does limited harm.
+// GetUnverified is like Get, but accepts every certificate, so any program may have sent the response. Requests must
+// contain no secret, and false responses must do little harm.
 func (c *Client) GetUnverified(ctx context.Context, url string) (status int, body []byte, err error) {
 	return c.over(&tls.Config{InsecureSkipVerify: true}).Get(ctx, url) //nolint:gosec // the request contains no secret
 }

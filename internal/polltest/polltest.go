@@ -7,14 +7,13 @@ import (
 )
 
 const (
-	// timeout is how long a test waits for a condition before it fails. On a busy machine, RabbitMQ may need more than a
-	// minute to start or to answer a command.
+	// timeout is long, because RabbitMQ may need more than a minute to start or to answer on a busy machine.
 	timeout = 5 * time.Minute
-	// minPause and maxPause limit the pause between two checks. A pause is restFactor times as long as the check before
-	// it, so a check that starts a process or asks a server leaves the CPU to whatever the test waits for.
+	// The pause after a check is restFactor times as long as the check, within these limits. So an expensive check leaves
+	// CPU time to what the test waits for.
+	restFactor = 4
 	minPause   = time.Millisecond
 	maxPause   = time.Second
-	restFactor = 4
 )
 
 // Until waits until holds() returns true. After five minutes, it fails the test. The error message contains what, a

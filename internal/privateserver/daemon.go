@@ -18,8 +18,8 @@ type daemon struct {
 	stopSignal syscall.Signal
 }
 
-// Start starts a server that was stopped or killed. The server has the same data as before. Start returns when
-// clients can connect. If the server is running, Start does nothing.
+// Start starts a stopped or killed server with its former data, and returns when clients can connect. Start does
+// nothing if the server is running.
 func (d *daemon) Start(ctx context.Context) error {
 	if d.process.running() {
 		return nil
@@ -47,9 +47,8 @@ func (d *daemon) Stop(ctx context.Context) error {
 	}
 }
 
-// Kill sends SIGKILL to the server and its child processes, which has the effect of a crash. It returns when
-// they have ended. Messages that RabbitMQ has confirmed survive, unless their queue was declared a few seconds
-// before; see SyncQueues.
+// Kill simulates a crash with SIGKILL and returns when all processes of the server have ended. RabbitMQ can lose
+// confirmed messages of queues that are a few seconds old; see SyncQueues.
 func (d *daemon) Kill() error { return d.process.kill() }
 
 // Restart stops the server and starts it again.

@@ -24,8 +24,8 @@ type directory struct {
 	ours  bool // true if the directory is temporary; close then removes it
 }
 
-// openDirectory creates and locks the directory at the path dir. If dir is empty, it creates and locks a temporary
-// directory. If root is not empty, the server is started with chroot, and the directory must be below root.
+// openDirectory creates and locks dir, or a temporary directory if dir is empty. If root is not empty, the server
+// runs in this chroot, which must contain dir.
 func openDirectory(root, dir string) (*directory, error) {
 	f := &directory{root: root, host: dir, ours: dir == ""}
 	if err := f.make(); err != nil {
@@ -85,8 +85,8 @@ func (f *directory) tail(pattern string) string {
 	return strings.Join(all[max(0, len(all)-maxLines):], "\n")
 }
 
-// errors returns the first errors in a RabbitMQ log. It omits other errors, because these are usually consequences of
-// the first errors. Of each error, it returns only the first lines.
+// errors returns the first lines of the first errors in a RabbitMQ log. Later errors are usually consequences of the
+// first ones.
 func (f *directory) errors(pattern string) string {
 	const maxErrors, maxLines = 30, 3
 	var found []string

@@ -21,9 +21,8 @@ func (e *NotInstalledError) Error() string {
 	return fmt.Sprintf("%s is not in %s: %s", e.Program, e.Where, e.Remedy)
 }
 
-// FindProgram returns the absolute path of a program within the root directory. It searches the given directories,
-// relative to root. If root is "", it also searches the directories in PATH. The parameter remedy is the field Remedy
-// of the error if the program is not found.
+// FindProgram returns the path of a program within root. It searches the directories below root, and PATH if root is
+// empty. If the program is missing, the error is a *NotInstalledError with the remedy.
 func FindProgram(root, name, remedy string, directories ...string) (string, error) {
 	for _, dir := range directories {
 		path := filepath.Join(dir, name)

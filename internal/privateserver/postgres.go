@@ -23,9 +23,8 @@ const (
 	// postgresUser is the superuser of the database. If this process runs as root, the server runs under the account of
 	// this name.
 	postgresUser = "postgres"
-	// mountScript mounts a volume of $1 MiB over the data directory $2, keeps the content of that directory, and runs the
-	// rest of the arguments as the user postgres. It runs in its own mount namespace, so that only the server sees the
-	// volume.
+	// mountScript mounts a tmpfs of $1 MiB over the data directory $2, keeps the content, and runs the other arguments
+	// as postgres. A private mount namespace hides the tmpfs from other processes.
 	mountScript = `set -e
 size=$1 data=$2
 shift 2
@@ -46,9 +45,8 @@ type PostgresOptions struct {
 	HBA []string
 	// Files contains additional files for the data directory, by name. Settings can refer to them by name.
 	Files map[string]string
-	// VolumeMiB is the size of the volume with the data, in MiB. The volume of a primary holds the tables, but not the
-	// write-ahead log. 0 means that the size is not limited. Only root can set VolumeMiB. If VolumeMiB is set, the data
-	// is lost when the server stops.
+	// VolumeMiB limits the size of the tables, but not of a primary's write-ahead log. 0 means no limit. Only root can
+	// set a limit. A server with a limit loses its data when it stops.
 	VolumeMiB int
 }
 
@@ -66,10 +64,9 @@ type Postgres struct {
 	version   string
 }
 
-// StartPostgres starts a new server in a temporary directory. It returns when clients can connect. ctx limits only the
-// start. If PostgreSQL is not installed, the error wraps a *NotInstalledError. The caller must call Close.
+// StartPostgres starts a new server and returns when clients can connect. ctx limits only the start.
 //
-// If this process runs as root, the server runs as the user postgres.
+// The error wraps a *NotInstalledError if PostgreSQL is missing. The caller must call Close.
 func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 	directories, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil {

@@ -43,8 +43,8 @@ type process struct {
 	err    error         // the error of Wait; valid after the channel named exited is closed
 }
 
-// start starts the program. The kernel kills the child when the thread that started it ends; see
-// childAttributes. Therefore, a goroutine that is locked to its thread starts the child and then waits for it.
+// start starts the program in a goroutine that is locked to its thread. The kernel would kill the child if the
+// thread ended; see childAttributes.
 func (c command) start() (*process, error) {
 	p := &process{exited: make(chan struct{})}
 	started := make(chan error, 1)
@@ -89,8 +89,8 @@ func (p *process) signal(sig syscall.Signal) error {
 	return syscall.Kill(p.pid, sig)
 }
 
-// signalTree sends a signal to the child, its process group and all its descendants. Some descendants are not
-// in the process group, such as the helper processes of an Erlang node.
+// signalTree signals the child, its process group and all descendants. Some descendants, such as helpers of an
+// Erlang node, are not in the group.
 func (p *process) signalTree(sig syscall.Signal) error {
 	if !p.running() {
 		return nil
@@ -103,8 +103,8 @@ func (p *process) signalTree(sig syscall.Signal) error {
 	return err
 }
 
-// kill sends SIGKILL to the child and all its descendants, and returns when all of them have ended. A server cannot
-// start again while one of its processes still holds memory or files. kill does nothing if the child has already ended.
+// kill kills the child and all descendants, unless the child has ended, and waits for their end. A server cannot start
+// while one of them still holds memory or files.
 func (p *process) kill() error {
 	if !p.running() {
 		return nil
@@ -166,15 +166,14 @@ func Descendants(pid int) []int {
 	return found
 }
 
-// readParent reads the ID of a process and the ID of its parent from /proc/<pid>/stat. The second field of that
-// file is the name of the process in parentheses. The name may itself contain parentheses. So the other fields
-// begin after the last closing parenthesis.
+// readParent reads the IDs of a process and its parent from /proc/<pid>/stat.
 func readParent(path string) (pid, parent int, ok bool) {
 	stat, err := os.ReadFile(path)
 	if err != nil {
 		return 0, 0, false
 	}
 	text := string(stat)
+	// The process name before the last parenthesis may itself contain parentheses.
 	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 	if len(fields) < 2 {
 		return 0, 0, false

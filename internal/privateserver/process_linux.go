@@ -2,9 +2,8 @@ package privateserver
 
 import "syscall"
 
-// childAttributes puts a child process into its own process group, so that Ctrl-C reaches only the parent. It also
-// makes the kernel kill the child when the thread that started the child ends. If user is not nil, the child runs as
-// that user.
+// childAttributes makes the kernel kill the child when the thread that started it ends. Ctrl-C reaches only the
+// parent. A nil user means the user of this process.
 func childAttributes(root string, user *owner) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: root, Credential: user.credential()}
 }

@@ -30,28 +30,24 @@ const (
 
 // RabbitMQOptions configures a RabbitMQ node. For most callers, the zero value is sufficient.
 type RabbitMQOptions struct {
-	// Root is a root directory in which another Linux system is installed. The default is the value of the environment
-	// variable PARKING_RABBITMQ_ROOT. If Root is not empty, RabbitMQ is started with chroot, which only the user root
-	// can do. If Root is empty, the RabbitMQ of this system is used.
+	// Root is the root directory of another Linux system. RabbitMQ runs in this chroot, which only the user root can
+	// start. The default is PARKING_RABBITMQ_ROOT; if both are empty, this system is used.
 	Root string
 	// Environment contains additional environment variables for the node, such as
 	// RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
 	Environment []string
-	// LogSize is the RabbitMQ setting wal_max_size_bytes: the size at which the write-ahead log of the quorum queues is
-	// flushed to segment files. The default is that of RabbitMQ, 512 MiB. Do not set LogSize in tests that delete many
-	// queues: the segment writer of RabbitMQ 3.10 may crash if the directory of a queue no longer exists. After such a
-	// crash, the quorum queues of the node may stop working.
+	// LogSize is the setting wal_max_size_bytes; 0 means the default, 512 MiB. Do not set LogSize if many queues are
+	// deleted: the segment writer of RabbitMQ 3.10, and then quorum queues, may fail.
 	LogSize int
 	// Plugins are the names of the plugins to enable.
 	Plugins []string
 	// Config contains lines for rabbitmq.conf, such as "channel_max = 8".
 	Config []string
-	// Files contains files for the working directory of the node, by name. The lines of Config can refer to them by
-	// their names, even if the node is started with chroot.
+	// Files contains files for the working directory of the node, by name. Config can refer to them by name, even
+	// with chroot.
 	Files map[string][]byte
-	// Join is a running node whose cluster the new node joins. If it is nil, the new node forms its own cluster. Both
-	// nodes have the same users and passwords, and use the port mapper (epmd) of the running node. Close the new node
-	// first, because epmd ends with the running node.
+	// Join is a running node whose cluster, users and epmd the new node uses; nil means a new cluster. Close the new
+	// node first: epmd ends with Join.
 	Join *RabbitMQ
 }
 
@@ -62,8 +58,8 @@ type RabbitMQ struct {
 	directory *directory
 	programs  rabbitMQPrograms
 	options   RabbitMQOptions
-	// ports contains the ports of AMQP and of the Erlang distribution. If Join is not set, the slice also contains the
-	// port of epmd. If Join is set, the node uses the epmd of the node in Join.
+	// ports are those of AMQP, of the Erlang distribution and, without Join, of epmd. A node with Join uses the epmd
+	// of that node.
 	ports    []port.Port
 	user     string
 	password string
@@ -93,9 +89,10 @@ func findRabbitMQ(root string) (rabbitMQPrograms, error) {
 	return found, err
 }
 
-// StartRabbitMQ starts a new node. It returns when clients can connect. The node stores its data in dir, or in a
-// temporary directory if dir is empty. If ctx ends after StartRabbitMQ has returned, the node continues to run. If
-// RabbitMQ is not installed, the error wraps a *NotInstalledError. The caller must call Close.
+// StartRabbitMQ starts a new node and returns when clients can connect. ctx limits only the start. If dir is empty,
+// the node's data is in a temporary directory.
+//
+// The error wraps a *NotInstalledError if RabbitMQ is missing. The caller must call Close.
 func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_RABBITMQ_ROOT")
@@ -156,8 +153,8 @@ func (r *RabbitMQ) epmdPort() port.Port {
 // Node returns the name of the Erlang node, such as parking-23456@localhost.
 func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
 
-// configure writes the configuration of the node. Only the lines of the option Config are written to rabbitmq.conf. The
-// other settings are in the Erlang format, which loads faster and allows all characters in a password.
+// configure writes the node's configuration. rabbitmq.conf has only Config. All else is in the Erlang format, which
+// loads faster and allows all characters in a password.
 func (r *RabbitMQ) configure() error {
 	advanced := fmt.Sprintf(`[
  {rabbit, [
@@ -237,8 +234,8 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_ALLOW_INPUT=1",
 		// Erlang's schedulers must not busy-wait when they are idle, because many processes share the cores.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
-		// The command line tools are Erlang nodes, so each tool listens on a port. These settings make the tools listen
-		// on loopback, above the ephemeral port range, where no outgoing connection can already use the port.
+		// The command line tools are Erlang nodes, which listen on ports. Above the ephemeral port range, no
+		// outgoing connection can already use their ports.
 		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CTL_DIST_PORT_MIN=61000",
 		"RABBITMQ_CTL_DIST_PORT_MAX=65000",
@@ -252,8 +249,8 @@ func (r *RabbitMQ) command(path string, args []string, output io.Writer) command
 	}
 }
 
-// startEpmd starts the Erlang port mapper (epmd) as a child process. By default, a node starts epmd as a daemon, which
-// would continue to run after this process has ended.
+// startEpmd starts the Erlang port mapper (epmd) as a child. A node would start epmd as a daemon, which would
+// outlive this process.
 func (r *RabbitMQ) startEpmd(ctx context.Context) error {
 	args := []string{"-port", r.epmdPort().String(), "-address", "127.0.0.1"}
 	var err error
@@ -320,8 +317,8 @@ func (r *RabbitMQ) Ctl(args ...string) (string, error) { return r.run(r.programs
 // output.
 func (r *RabbitMQ) Queues(args ...string) (string, error) { return r.run(r.programs.queues, args) }
 
-// Run runs a program with the same environment as rabbitmqctl; see Ctl. It returns the output, including that of
-// processes that the program leaves in the background. If the program fails, the error contains the output.
+// Run runs a program in the environment of rabbitmqctl; see Ctl. The output includes that of processes left in the
+// background. An error contains the output.
 func (r *RabbitMQ) Run(path string, args ...string) (string, error) { return r.run(path, args) }
 
 func (r *RabbitMQ) run(path string, args []string) (string, error) {
@@ -345,10 +342,8 @@ func (r *RabbitMQ) run(path string, args []string) (string, error) {
 	return printed, nil
 }
 
-// SyncQueues makes the node write its list of quorum queues to disk. Otherwise, the node writes the list some seconds
-// after a queue was declared. If RabbitMQ 3.10 is killed before the node writes the list, the queue loses confirmed
-// messages and can no longer elect a leader. So a test must call SyncQueues before it kills a node on which it has just
-// declared queues.
+// SyncQueues makes the node save its list of quorum queues. Without it, a kill within seconds after a queue was
+// declared can make RabbitMQ 3.10 lose confirmed messages.
 func (r *RabbitMQ) SyncQueues() error {
 	_, err := r.Ctl("eval", "ok = dets:sync(ra_directory_reverse).")
 	return err

@@ -18,9 +18,8 @@ import (
 
 // RedisOptions configures a Redis server. For most callers, the zero value is sufficient.
 type RedisOptions struct {
-	// Root is a root directory in which another Linux system is installed. If it is set, the server is started
-	// with chroot, which only the user root can do. The default is the value of PARKING_REDIS_ROOT. If that is
-	// not set either, the server of this system is used.
+	// Root is the root directory of another Linux system. Redis runs in this chroot, which only the user root can
+	// start. The default is PARKING_REDIS_ROOT; if both are empty, this system is used.
 	Root string
 	// Server is the name of the program to run. The default is the value of PARKING_REDIS_SERVER. If that is
 	// not set either, the default is redis-server.
@@ -32,8 +31,8 @@ type RedisOptions struct {
 	Sentinel bool
 	// Config contains additional lines for redis.conf, such as "maxmemory 1mb".
 	Config []string
-	// Files contains files for the working directory of the server, by name. The lines of Config can refer to them by
-	// their names, even if the server is started with chroot.
+	// Files contains files for the working directory of the server, by name. Config can refer to them by name, even
+	// with chroot.
 	Files map[string][]byte
 }
 
@@ -51,9 +50,10 @@ type Redis struct {
 	version   string
 }
 
-// StartRedis starts a new server. It returns when clients can connect. The server stores its data in dir, or in
-// a temporary directory if dir is empty. ctx limits only the start. If the program is not installed, the error
-// wraps a *NotInstalledError. The caller must call Close.
+// StartRedis starts a new server and returns when clients can connect. ctx limits only the start. If dir is empty,
+// the server's data is in a temporary directory.
+//
+// The error wraps a *NotInstalledError if the program is missing. The caller must call Close.
 func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_REDIS_ROOT")
@@ -141,10 +141,9 @@ func (r *Redis) start(ctx context.Context) error {
 	return nil
 }
 
-// connect checks that clients can connect, and reads the version of the server. It fails while the server is
-// loading its data. First, it dials the port without the client library, because that library logs and retries
-// failed connections.
+// connect checks that clients can connect, and reads the server's version. It fails while the server loads its data.
 func (r *Redis) connect(ctx context.Context) error {
+	// Try without the client library first, because the library logs and retries failed connections.
 	if err := r.ports[0].Dial(ctx); err != nil {
 		return err
 	}

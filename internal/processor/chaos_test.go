@@ -54,8 +54,8 @@ func (c *chaos) linger(ctx context.Context) {
 	}
 }
 
-// chaoticBroker is a fake broker that can lose the session of a queue at any time. After such a loss, the broker
-// delivers all unsettled messages of the queue again, even if the processor is still processing the first delivery.
+// chaoticBroker is a fake broker that can lose the session of a queue at any time. It then redelivers all unsettled
+// messages, even those still being processed.
 type chaoticBroker struct {
 	*chaos
 	mu     sync.Mutex
@@ -196,9 +196,9 @@ type chaoticSettler struct {
 	msg             broker.Message
 }
 
-// settle first calls the function then, which may copy the message to another queue. Next, it removes the message from
-// s.queue. Sometimes, settle loses the session before the removal, so that the message stays in s.queue.
-func (s *chaoticSettler) settle(then func()) error {
+// settle calls move, then removes the message from s.queue. Sometimes the session is lost in between, so the message
+// is delivered again.
+func (s *chaoticSettler) settle(move func()) error {
 	b := s.broker
 	lost := b.strikes()
 	b.mu.Lock()
@@ -206,7 +206,7 @@ func (s *chaoticSettler) settle(then func()) error {
 	if _, unsettled := s.queue.unsettled[s.number]; !unsettled || s.session != s.queue.session {
 		return broker.ErrSessionLost
 	}
-	then()
+	move()
 	if lost {
 		s.queue.loseSession()
 		return broker.ErrSessionLost
@@ -280,8 +280,8 @@ func (s *chaoticStore) crash() {
 	s.crashes++
 }
 
-// take runs a step in the store and adds it to s.history. At random, it returns ErrUnavailable instead: before the
-// step, or after the step has taken effect, as if the reply were lost.
+// take runs a step and adds it to s.history. At random, it returns ErrUnavailable before the step, or after it, as if
+// the reply were lost.
 func take[R any](ctx context.Context, s *chaoticStore, step func(context.Context, *memory.Store) (R, error)) (R, error) {
 	var none R
 	s.linger(ctx)
@@ -347,11 +347,10 @@ func (s *chaoticStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) 
 	return ctx.Err()
 }
 
-// chaoticAPI is a fake summary API. Sometimes it stores a summary and still returns an error. If rejects(plate) returns
-// true, the API permanently rejects the summaries of that plate.
+// chaoticAPI is a fake summary API. Sometimes it stores a summary and still returns an error.
 type chaoticAPI struct {
 	*chaos
-	rejects func(plate string) bool
+	rejects func(plate string) bool // reports whether the API permanently rejects the summaries of a plate
 
 	mu        sync.Mutex
 	summaries map[string]event.Summary

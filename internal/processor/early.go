@@ -2,6 +2,6 @@
 
 package processor
 
-// acknowledgeEarly makes a processor acknowledge each message before the message has taken effect. The build tag
-// parking_earlyack sets it to true. The tests in test/faults use this to show that they would detect lost events.
+// acknowledgeEarly makes a processor acknowledge messages before they take effect. The build tag parking_earlyack
+// sets it, so that test/faults can show that its tests detect lost events.
 const acknowledgeEarly = false

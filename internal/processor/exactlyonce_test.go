@@ -26,14 +26,13 @@ type scenario struct {
 	seed        uint64
 	partitions  int
 	concurrency int
-	// plates is the number of vehicles that enter, half of which also exit. It is also the number of other vehicles,
-	// which exit without an entry. There are also some events of external publishers.
+	// plates is the number of vehicles that enter, and of others that only exit. Every second vehicle that enters
+	// also exits.
 	plates int
 	// chance is the probability, in percent, with which the fake broker, store and summary API inject faults.
-	chance int
-	// The field restarts is the number of restarts of the processor: kills and graceful stops alternate. The field
-	// crashes is the number of crashes of the store.
-	restarts, crashes int
+	chance   int
+	restarts int // of the processor: kills and graceful stops alternate
+	crashes  int // of the store
 }
 
 func TestProcessorRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
@@ -63,13 +62,13 @@ type published struct {
 	exits    [][]store.Published
 	// matched is the number of generated exits that have an entry.
 	matched int64
-	// Both maps contain summaries by event ID. p.summaries contains the summaries that the API must have at the end:
-	// one for each generated exit that matches an entry, except the exit of rejectedPlate. p.maybe contains the
-	// summaries that can be missing from the API: one for each external exit that has an entry. An external exit is an
-	// exit event of an external publisher. It gets no summary if it uses up its attempts before its entry is processed.
-	summaries, maybe map[string]event.Summary
-	externalExits    int
-	deadLetters      int
+	// summaries contains the summaries that the API must have at the end, by event ID.
+	summaries map[string]event.Summary
+	// maybe contains the summaries of external exits with an entry. The API lacks such a summary if the exit uses up
+	// its attempts before its entry is processed.
+	maybe         map[string]event.Summary
+	externalExits int
+	deadLetters   int
 }
 
 type delivered struct {
@@ -136,8 +135,8 @@ func (p *published) exit(plate string, intent event.Intent) {
 	}
 }
 
-// exitBeforeEntry publishes an entry, and an exit of the same plate that is dated before the entry. The processor must
-// dead-letter the exit. p.exits does not contain the exit, because it never takes effect.
+// exitBeforeEntry publishes an entry, and an exit that is dated before the entry. p.exits does not contain the exit,
+// because the processor must dead-letter it.
 func (p *published) exitBeforeEntry(plate string) {
 	p.entry(plate)
 	partition := event.PartitionOf(plate, len(p.exits))
@@ -149,9 +148,8 @@ func (p *published) exitBeforeEntry(plate string) {
 	p.deadLetters++
 }
 
-// external publishes the events of an external publisher: n entries, an exit for each entry, and n exits without an
-// entry. All events go to the queues of partition 0, because external publishers use only the routing keys entry.0 and
-// exit.0.
+// external publishes external events: n entries with exits, and n exits without entries. All go to partition 0, because
+// external publishers use only the routing keys entry.0 and exit.0.
 func (p *published) external(n int) {
 	for i := range n {
 		plate, in, out := fmt.Sprintf("EXTERNAL-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)
@@ -179,8 +177,8 @@ func (p *published) poison() {
 	}
 }
 
-// run publishes all events in random order, some events twice. It injects faults while a processor processes the
-// events. Once all messages are settled, run returns the inconsistencies that it finds.
+// run publishes all events in random order, some twice, and injects faults during processing. The result lists the
+// inconsistencies at the end.
 func (sc scenario) run(ctx context.Context) (problems []string) {
 	c := newChaos(sc.seed, sc.chance)
 	queues := newChaoticBroker(c, sc.partitions)
@@ -226,8 +224,8 @@ func (sc scenario) run(ctx context.Context) (problems []string) {
 	return append(problems, p.audit(ctx, queues, state, api)...)
 }
 
-// process runs a processor until the queues are empty, or for at most the duration d. If the parameter kill is true,
-// the processor ends without settling its deliveries.
+// process runs a processor until the queues are empty, or for at most the duration d. If kill is true, the processor
+// ends without settling its deliveries.
 func (sc scenario) process(ctx context.Context, queues *chaoticBroker, state *chaoticStore, api *chaoticAPI, kill bool, d time.Duration) error {
 	config := Config{Partitions: sc.partitions, Concurrency: sc.concurrency, DrainTimeout: time.Hour}
 	if kill {
@@ -330,9 +328,8 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	// The API can hold more summaries of external exits than the ledger counts, because a crash of the store can undo
-	// an exit and its entry after the API has stored the summary. If the exit then uses up its attempts before the
-	// entry is processed again, it does not count as matched.
+	// The API may hold more than the ledger counts: a crash can undo a posted exit and its entry, and the exit may then
+	// use up its attempts.
 	if held < got.ExternalMatched {
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}

@@ -67,7 +67,7 @@ type ExitEventProcessor struct {
 	outages    *outage.Log // logs outages of the summary API
 }
 
-// partPost is the name of the posting of summaries in the log of outages.
+// partPost identifies the posting of summaries in the outage log.
 const partPost = "post"
 
 // NewExitEventProcessor returns an ExitEventProcessor for a simulation with the given number of partitions.
@@ -78,9 +78,8 @@ func NewExitEventProcessor(s ExitStore, poster Poster, partitions int, log *slog
 	}
 }
 
-// ProcessMessage implements Handler. It parses an exit and matches the exit with its entry. If the exit ends a visit,
-// ProcessMessage posts the summary of the visit. ProcessMessage also posts the summary if an earlier attempt ended the
-// visit but could not post the summary.
+// ProcessMessage implements Handler. It matches an exit with its entry and posts the summary of the visit, even if an
+// earlier attempt ended the visit.
 func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
 	exit, err := parse(&msg, event.ParseExit)
 	if err != nil {
@@ -117,9 +116,8 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 	return done, nil
 }
 
-// postSummary posts a summary and removes it from the outbox, the list of summaries that the API has not accepted yet.
-// Two deliveries of the same exit may post the same summary concurrently. Only the delivery that removes it counts as
-// matched. The other counts as a duplicate.
+// postSummary posts a summary and removes it from the outbox. If two deliveries of an exit post it concurrently, only
+// the one that removes it counts as matched.
 func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
 	err := p.poster.Post(ctx, s)
 	switch {
@@ -143,14 +141,13 @@ func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s e
 	return OutcomeMatched, nil
 }
 
-// parse parses the event in the body of a message. It ignores all message properties, including the content type. Every
-// failure is permanent, because another attempt would read the same body. The parameter decode is a function that must
-// reject a body of more than event.MaxBodyBytes without parsing the body.
+// parse parses the body of a message, and ignores all message properties, including the content type. decode must
+// reject a body longer than event.MaxBodyBytes without parsing it.
 func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) (E, error)) (E, error) {
 	var none E
 	e, err := decode(msg.Body)
 	if err != nil {
-		return none, Permanent(StageParse, "", err)
+		return none, Permanent(StageParse, "", err) // another attempt would read the same body
 	}
 	return e, nil
 }

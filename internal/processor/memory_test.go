@@ -41,8 +41,8 @@ func (k *keeper) Post(_ context.Context, s event.Summary) error {
 	return nil
 }
 
-// newInMemory returns a system with events in its queues. For each visit there are three events: an entry, its
-// exit, and an unmatched exit. Half of the matched exits are published before their entries.
+// newInMemory returns a system with three queued events per visit: an entry, its exit and an unmatched exit. Half of
+// the matched exits precede their entries.
 func newInMemory(t testing.TB, visits int) *inMemory {
 	t.Helper()
 	b, err := brokermemory.New(brokermemory.Config{Partitions: memoryPartitions, RetryDelay: time.Millisecond, Window: 1 << 20, Limit: 1 << 20})
@@ -102,8 +102,8 @@ func (m *inMemory) left(t testing.TB) int64 {
 	return d.Ready + d.Retry
 }
 
-// expectBalance checks that the ledger balances. Call expectBalance when all messages are settled. If the parameter
-// duplicates is false, expectBalance also checks that the ledger counts no duplicates.
+// expectBalance checks that the ledger balances. If duplicates is false, expectBalance also checks that the ledger
+// counts no duplicates. Call expectBalance when all messages are settled.
 func (m *inMemory) expectBalance(t *testing.T, duplicates bool) {
 	t.Helper()
 	want := ledger.Report{AtRest: true}

@@ -98,20 +98,16 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	m.measured.processing.Observe(took)
 }
 
-// clockDifference is the maximum tolerated difference between the clocks of two machines. If an event seems to take
-// effect before it was due, by more than clockDifference, its latency is unknown.
+// clockDifference is the maximum tolerated difference between the clocks of two machines. If an event precedes its due
+// time by more, its latency is unknown.
 const clockDifference = time.Second
 
-// recordEffect records an event that took effect at the given time. The parameter scheduled is the time at which the
-// event was due. If it is zero, the latency is unknown and is not recorded. If the event took effect before it was due,
-// the latency counts as 0, or is not recorded if the difference exceeds clockDifference.
-//
-// Call recordEffect once per event, when the effect is durable. Before that, the store may lose the effect, and the
-// event is then processed again.
+// recordEffect records a durable effect. An effect that is not durable may be lost, and its event processed again.
+// scheduled is the due time, or zero if unknown.
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() && at.Sub(scheduled) >= -clockDifference {
-		late := max(at.Sub(scheduled), 0)
+		late := max(at.Sub(scheduled), 0) // the clocks may differ
 		m.endToEnd.Observe(late.Seconds())
 		m.measured.endToEnd.Observe(late)
 	}
@@ -141,10 +137,9 @@ type TypeStats struct {
 	// took effect.
 	Redeliveries, Effects uint64
 	// Processing is the distribution of the durations of all calls of ProcessMessage, whatever their outcome.
-	// EndToEnd is the distribution of the end-to-end latencies, each from when an event was due until it took
-	// effect.
 	Processing histogram.Snapshot
-	EndToEnd   histogram.Snapshot
+	// EndToEnd is the distribution of the times between the due time of an event and its effect.
+	EndToEnd histogram.Snapshot
 }
 
 // Processing returns the distribution of the durations of all calls of ProcessMessage. It includes entries and
@@ -153,8 +148,8 @@ func (s Stats) Processing() histogram.Snapshot {
 	return histogram.Merge(s.Entry.Processing, s.Exit.Processing)
 }
 
-// EndToEnd returns the distribution of the end-to-end latencies, each from when an event was due until it took
-// effect. It includes entries and exits.
+// EndToEnd returns the distribution of the times between the due time of an event and its effect. It includes entries
+// and exits.
 func (s Stats) EndToEnd() histogram.Snapshot {
 	return histogram.Merge(s.Entry.EndToEnd, s.Exit.EndToEnd)
 }

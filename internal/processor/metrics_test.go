@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// series returns the values of all series of a metric. The key of a series is the list of label values, ordered by
-// label name. The value of a histogram is the number of its observations.
+// series returns the values of a metric by label values, which are ordered by label name. The value of a histogram is
+// its number of observations.
 func series(t *testing.T, reg prometheus.Gatherer, name string) map[string]uint64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -149,7 +149,7 @@ func TestRecordEffect_UnknownLatencyIsOmitted_NegativeLatencyCountsAsZero(t *tes
 	}
 }
 
-func TestInFlight_CountsHeldAndWaitingDeliveries(t *testing.T) {
+func TestInFlight_CountsDeliveriesThatAreProcessedOrWaitForAWorker(t *testing.T) {
 	t.Parallel()
 	entered, leave := make(chan struct{}), make(chan struct{})
 	r := newRig(t, 3, handlerFunc(func(context.Context, broker.Message) (Completion, error) {

@@ -6,12 +6,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// These constants limit how often an exit that finds no visit is retried before the result is final. With a retry
-// delay of 500 ms a generated exit waits 5 minutes for its entry, which certainly exists. An external exit waits 3
-// seconds, because its entry may not exist.
+// These constants limit the number of attempts to find the visit of an exit. The retry delay is usually 500 ms.
 const (
-	generatedAttempts = 600
-	externalAttempts  = 6
+	generatedAttempts = 600 // 5 minutes: the entry certainly exists
+	externalAttempts  = 6   // 3 seconds: the entry may not exist
 )
 
 // entryOrigin returns the store.Origin of the entry with the identifier id. partition is the partition of its plate.
@@ -22,8 +20,7 @@ func entryOrigin(msg *broker.Message, id string, partition int) store.Origin {
 	return store.Origin{ID: id, Partition: partition}
 }
 
-// exitOrigin returns the origin of an exit and its intent. The intent says whether the generator expects the exit
-// to find a visit. An external exit has no intent.
+// exitOrigin returns the origin and the intent of an exit. An exit without a valid intent counts as external.
 func exitOrigin(msg *broker.Message, id string, partition int) (store.Origin, event.Intent) {
 	if msg.Intent != event.IntentMatched && msg.Intent != event.IntentUnmatched {
 		return store.Origin{ID: id, Partition: partition}, event.IntentNone
@@ -35,7 +32,8 @@ func exitOrigin(msg *broker.Message, id string, partition int) (store.Origin, ev
 	return origin, msg.Intent
 }
 
-// generatedID parses the identifier of a generated event. It returns false for an event of an external publisher.
+// generatedID parses the identifier of a generated event. An event is external if its message lacks our AppID or has an
+// ID other than id, or if id has another form or partition.
 func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool) {
 	if msg.AppID != event.AppID || (msg.ID != "" && msg.ID != id) {
 		return event.ID{}, false

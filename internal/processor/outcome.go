@@ -17,8 +17,8 @@ const (
 	outcomeNone Outcome = iota
 	// OutcomeRecorded means that an entry was recorded as a parked vehicle.
 	OutcomeRecorded
-	// OutcomeMatched means that an exit ended a visit and the summary API accepted the summary. Earlier calls of
-	// ProcessMessage in which the API did not accept the summary count as failed.
+	// OutcomeMatched means that an exit ended a visit and that the summary API accepted its summary. Earlier calls
+	// whose summary was not accepted count as OutcomeFailed.
 	OutcomeMatched
 	// OutcomeUnmatchedExpected means that an exit found no visit, as its generator intended.
 	OutcomeUnmatchedExpected
@@ -29,9 +29,8 @@ const (
 	OutcomeEntryNotFound
 	// OutcomeEarly means that no parked vehicle has the plate of the exit yet. The processor retries the exit.
 	OutcomeEarly
-	// OutcomeDuplicate means that the event had taken effect before, so this call of ProcessMessage changed nothing.
-	// If two deliveries of an exit post the same summary, the one that removes the summary from the outbox counts as
-	// matched and the other as a duplicate.
+	// OutcomeDuplicate means that the event had already taken effect. A concurrent delivery that loses the race to
+	// settle a summary is a duplicate, too.
 	OutcomeDuplicate
 	// OutcomeFailed means that the call of ProcessMessage returned an error, transient or permanent. If the call
 	// panics or returns an invalid result, that counts as an error.

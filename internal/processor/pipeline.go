@@ -88,8 +88,8 @@ func (p *pipeline) processAll(ctx context.Context, all []work) {
 	}
 }
 
-// process processes the message of a delivery, and retries until the processing succeeds or fails permanently. Then it
-// settles the delivery. If ctx ends first, process requeues the delivery.
+// process retries until the message is processed or fails permanently, and then settles the delivery. If ctx ends
+// first, process requeues the delivery.
 func (p *pipeline) process(ctx context.Context, w *work) {
 	d := &w.delivery
 	if d.Redelivered {
@@ -165,8 +165,8 @@ func (p *pipeline) check(done *Completion) *Failure {
 	return nil
 }
 
-// deadLetter counts a message as dead-lettered. Once the count is durable, deadLetter moves the message to the
-// dead-letter queue. It returns false if the message must be processed again, or if ctx has ended.
+// deadLetter counts a message durably, then moves it to the dead-letter queue. It returns false if the message must
+// be processed again, or if ctx has ended.
 func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) bool {
 	switch err := p.countDeadLetter(ctx, d, done, f); {
 	case errors.Is(err, store.ErrRolledBack):
@@ -180,9 +180,8 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 	return true
 }
 
-// countDeadLetter counts a dead letter in the store, and waits until the count is durable. If the message had an effect
-// before its processing failed, countDeadLetter also waits until the effect is durable. It returns store.ErrRolledBack
-// if the store may have lost the count or the effect. It returns other errors only if ctx has ended.
+// countDeadLetter counts a dead letter, and waits until the count and any earlier effect are durable. An error is
+// store.ErrRolledBack or means that ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
@@ -215,8 +214,8 @@ func (p *pipeline) untilAnswered(ctx context.Context, call func() error) error {
 	}
 }
 
-// transfer settles a delivery by moving its message to another queue. It retries until the delivery is settled or its
-// session has ended. If ctx ends first, transfer requeues the delivery.
+// transfer moves a message to another queue, and retries until the delivery is settled or the session ends. If ctx
+// ends first, transfer requeues the delivery.
 func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(context.Context) error) {
 	retry := newBackoff()
 	for {
@@ -240,13 +239,11 @@ func (p *pipeline) requeue(ctx context.Context, d *broker.Delivery) {
 	p.flight.end(1)
 }
 
-// recordSettled records the result of settling a delivery. A failure is harmless if the delivery is already settled. It
-// is also harmless if the session has ended, because the broker then delivers the message again. recordSettled counts
-// harmless failures like all other failures, but logs them only at debug level.
+// recordSettled counts and logs a failure to settle a delivery. A nil error is no failure.
 func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err error) {
 	switch {
 	case err == nil:
-	case isOver(err):
+	case isOver(err): // harmless: the delivery is settled, or the broker delivers the message again
 		p.metrics.recordFailure(StageSettle)
 		p.log.LogAttrs(ctx, slog.LevelDebug, "Failed to settle a delivery; if the message is still unsettled, the broker delivers it again",
 			slog.String("id", d.Message.ID), slog.Any("error", err))
@@ -255,9 +252,7 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 	}
 }
 
-// fail counts and logs a failure. It logs an outage of the store or of the summary API only at debug level, because
-// each outage also has its own log lines. If the reason for a dead letter may quote the message, fail logs the reason
-// only at debug level. The header of the dead letter always contains the reason.
+// fail counts and logs a failure.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {
@@ -268,7 +263,7 @@ func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	if f.permanent {
 		about.message = "Message dead-lettered; its header " + event.HeaderReason + " contains the reason"
 		if !f.Stage.quotesNoMessage() {
-			detail = ""
+			detail = "" // it may contain a plate, which may be logged only at debug level
 		}
 		p.log.LogAttrs(ctx, slog.LevelDebug, "Message rejected", slog.String("stage", string(f.Stage)),
 			slog.String("id", f.EventID), slog.Any("error", f.Err))
@@ -276,6 +271,7 @@ func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	switch {
 	case f.Stage == StagePanic:
 		about.level = slog.LevelError
+	// Outages of the store and of the summary API have their own log lines.
 	case errors.Is(f.Err, store.ErrUnavailable), f.Stage == StagePost && !f.permanent:
 		about.level = slog.LevelDebug
 	}

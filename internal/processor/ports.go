@@ -10,14 +10,11 @@ import (
 
 // Handler processes the messages of one event type. Its method must be safe for concurrent use.
 type Handler interface {
-	// ProcessMessage applies the effect of one message. It may be called again with the same message, after a failure
-	// or a redelivery, and must not apply the effect twice.
+	// ProcessMessage applies the effect of one message, at most once even if the call is repeated. Errors come from
+	// Transient or Permanent; any other error counts as a transient failure of the store.
 	//
-	// The handler creates its errors with Transient or Permanent. Any other error counts as a transient failure of the
-	// store.
-	//
-	// If an error is permanent and the handler has called the store, the message may have had an effect. The completion
-	// must then contain Partition and Mark, so that the effect becomes durable before the message is dead-lettered.
+	// With a permanent error, Completion must still contain Partition and Mark if the store was called, because any
+	// effect must be durable before the message is dead-lettered.
 	ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error)
 }
 
@@ -25,11 +22,11 @@ type Handler interface {
 // settled.
 type Completion struct {
 	Outcome Outcome
-	// Partition is the partition of the store in which the event took effect. Mark identifies the server process of
-	// this partition before the effect, so that Durability.WaitDurable can detect a restart. Mark is zero if the
-	// handler did not call the store.
+	// Partition is the partition of the store in which the event took effect.
 	Partition int
-	Mark      store.Mark
+	// Mark identifies the server process of the partition before the effect, for WaitDurable. It is zero if the handler
+	// did not call the store.
+	Mark store.Mark
 }
 
 // Consumer receives the messages of queues. See broker.Consumer.
@@ -50,8 +47,7 @@ type ExitStore interface {
 	SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error)
 }
 
-// Marker returns the mark of a partition, which identifies the current server process of the store. The caller later
-// passes the mark to Durability.WaitDurable, which detects whether the store has restarted since then.
+// Marker returns the store.Mark of a partition, which Durability.WaitDurable needs to detect a restart of the store.
 type Marker interface {
 	Mark(ctx context.Context, partition int) (store.Mark, error)
 }
@@ -67,12 +63,14 @@ type DeadLetters interface {
 	RecordDeadLetter(ctx context.Context, partition int, key string) error
 }
 
-// Poster posts summaries to the summary API. Post returns nil if the API accepts the summary or has accepted it
-// before. Post has its own timeout, so it returns even if the API does not respond.
+// Poster posts summaries to the summary API. Post returns nil if the API accepts the summary or did so before. Post
+// has its own timeout.
 //
-// If the error has a method Permanent() bool that returns true, the API will never accept the summary. All other
-// errors are retried. If the error has a method RetryAfter() time.Duration, the result of this method is the
-// minimum delay before the retry.
+// If the error has a method Permanent() bool that returns true, the API will never accept the summary. Other errors are
+// retried.
+//
+// If the error has a method RetryAfter() time.Duration, its result is the minimum delay before the retry, up to
+// maxRetryAfter.
 type Poster interface {
 	Post(ctx context.Context, s event.Summary) error
 }

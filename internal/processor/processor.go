@@ -21,19 +21,17 @@ const (
 	// period of a pod (30 s) for the rest of the shutdown.
 	DefaultDrainTimeout = 20 * time.Second
 
-	// prefetchFactor is the number of deliveries per worker that may be unsettled at a time. One of them is being
-	// processed; the others are being transferred or wait for durability. For example, the factor 8 suffices for 256
-	// workers at 5,000 events/s if this wait takes at most 400 ms.
+	// prefetchFactor is the number of unsettled deliveries per worker, unless Config.Latency is high. It suffices for
+	// 256 workers at 5,000 events/s if effects are durable within prefetchWait.
 	prefetchFactor = 8
-	// maxPrefetch limits the number of unsettled deliveries, and so the memory that they use: half a gigabyte if
-	// all bodies have the maximum size, a few megabytes for generated events.
+	// maxPrefetch limits the memory of unsettled deliveries: half a gigabyte if all bodies have the maximum size, a
+	// few megabytes for generated events.
 	maxPrefetch = 8192
 	// prefetchWait is the longest wait for durability for which prefetchFactor suffices. A longer wait needs a larger
 	// prefetch count.
 	prefetchWait = 400 * time.Millisecond
-	// maxGrown limits the prefetch count that a high Config.Latency leads to, added up over all queues. If all bodies
-	// have the maximum size, these deliveries use 384 MiB, three quarters of the default memory limit of a processor
-	// pod.
+	// maxGrown limits the sum of the prefetch counts if Config.Latency is high. With bodies of the maximum size, so
+	// many deliveries use 384 MiB, 3/4 of a pod's default memory limit.
 	maxGrown = 6144
 )
 
@@ -51,8 +49,8 @@ type Config struct {
 	// Latency is how long it may take until an effect is durable, or 0 if this time is negligible. See
 	// plan.Durability.Latency.
 	Latency time.Duration
-	// DrainTimeout limits how long Run takes to settle its deliveries after its context ends. If the context's
-	// cause is async.ErrKilled, Run does not wait for the deliveries. 0 means DefaultDrainTimeout.
+	// DrainTimeout limits how long Run settles deliveries after its context ends; 0 means DefaultDrainTimeout. If the
+	// context's cause is async.ErrKilled, Run does not wait.
 	DrainTimeout time.Duration
 }
 
@@ -119,11 +117,8 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 	return p, nil
 }
 
-// prefetch returns the number of deliveries of a queue that may be unsettled at a time. It is large enough to keep
-// all workers busy while finished deliveries wait until their effects are durable.
-//
-// If this wait takes longer than prefetchWait, the number grows in proportion, until all queues together have maxGrown
-// deliveries.
+// prefetch returns the maximum number of unsettled deliveries of a queue. A longer c.Latency needs more of them to
+// keep all workers busy.
 func (c Config) prefetch() int {
 	usual := max(min(c.Concurrency*prefetchFactor, maxPrefetch), c.Concurrency)
 	queues := c.Partitions * len(event.Types())
@@ -144,8 +139,8 @@ func (p *Processor) Totals() timeline.Row {
 	return timeline.Row{Entry: s.Entry.events(), Exit: s.Exit.events()}
 }
 
-// InFlight returns the number of deliveries that are received but not settled. The number may omit a delivery that
-// a worker is just receiving. InFlight may be called at any time.
+// InFlight returns the number of received, unsettled deliveries, perhaps without one that a worker is just receiving.
+// InFlight may be called at any time.
 func (p *Processor) InFlight() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,11 +151,8 @@ func (p *Processor) InFlight() int64 {
 	return n
 }
 
-// Run consumes the queues until ctx ends or the consumer fails. Then it finishes and settles all deliveries. It must be
-// called only once.
-//
-// Run returns nil if ctx has ended and all deliveries are settled. The error contains ErrUnfinished if the drain
-// timeout expires first, and the error of the consumer if the consumer fails.
+// Run consumes the queues until ctx ends or the consumer fails, then settles all deliveries. Call Run only once. The
+// error contains ErrUnfinished if the drain timeout expires; the end of ctx is not an error.
 func (p *Processor) Run(ctx context.Context) error {
 	consuming, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -187,8 +179,8 @@ func (p *Processor) Run(ctx context.Context) error {
 	return p.result(ctx, consuming)
 }
 
-// consume consumes every queue until the context named consuming ends. It returns when all deliveries are processed. If
-// the Go channel with the deliveries of one queue is closed earlier, consume stops consuming all queues.
+// consume consumes every queue until the context consuming ends, and processes deliveries until the context working
+// ends. If the consumption of a queue fails, consume calls stop.
 func (p *Processor) consume(consuming, working context.Context, stop context.CancelCauseFunc) {
 	var consumers sync.WaitGroup
 	defer consumers.Wait()

@@ -13,11 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// BenchmarkRecorder_CPUTimePerEvent measures the CPU cost of recording a timeline in memory. Each iteration processes
-// the same number of events without a recorder, with one, and without one again. The metric "with/without" is the CPU
-// time with a recorder, divided by the mean of the runs without one. The mean cancels a steady change of the machine's
-// speed. The metric "again/without" compares the two runs without a recorder, and shows the noise. All results are
-// medians.
+// BenchmarkRecorder_CPUTimePerEvent measures the CPU cost of recording a timeline in memory. All results are medians.
 func BenchmarkRecorder_CPUTimePerEvent(b *testing.B) {
 	const events = 500_000
 	p, process := startPipeline(b)
@@ -37,8 +33,9 @@ func BenchmarkRecorder_CPUTimePerEvent(b *testing.B) {
 	var ratios, noise, costs []float64
 	for b.Loop() {
 		before, with, after := cpuTimeOf(b, plain), cpuTimeOf(b, recorded), cpuTimeOf(b, plain)
+		// The mean of the runs without a recorder cancels a steady change of the machine's speed.
 		ratios = append(ratios, 2*float64(with)/float64(before+after))
-		noise = append(noise, float64(after)/float64(before))
+		noise = append(noise, float64(after)/float64(before)) // both runs are without a recorder
 		costs = append(costs, float64(before.Nanoseconds())/events)
 	}
 	b.ReportMetric(report.Median(ratios), "with/without")

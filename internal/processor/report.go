@@ -13,8 +13,8 @@ import (
 // reportInterval is the minimum interval between two log lines about the same kind of problem.
 const reportInterval = time.Second
 
-// problem identifies a kind of problem. All occurrences of the same kind are counted and logged together, so that
-// frequent failures do not flood the log. Each kind has its own log line, so the number of kinds must be small.
+// problem identifies a kind of problem, which has its own log line. The number of kinds must be small, so that
+// frequent failures do not flood the log.
 type problem struct {
 	level     slog.Level
 	message   string
@@ -57,8 +57,8 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// report counts an occurrence of a problem. The parameter detail describes the occurrence. The detail must not quote
-// the body of a message, because plates may be logged only at debug level.
+// report counts an occurrence of a problem. detail must not quote the body of a message, because plates may be logged
+// only at debug level.
 func (r *reporter) report(p problem, detail string) {
 	r.mu.Lock()
 	o, open := r.open[p]
@@ -74,8 +74,8 @@ func (r *reporter) report(p problem, detail string) {
 	}
 }
 
-// flush logs the occurrences that have not been logged yet. If a problem has no unlogged occurrence, flush forgets the
-// problem, so that the next occurrence is logged at once.
+// flush logs the new occurrences. It forgets a problem without new occurrences, so that the next occurrence of this
+// problem is logged at once.
 func (r *reporter) flush() {
 	r.mu.Lock()
 	due := make(map[problem]occurrences)
@@ -104,8 +104,8 @@ func (r *reporter) write(p problem, o occurrences) {
 	r.log.LogAttrs(context.Background(), p.level, p.message, attrs...)
 }
 
-// reportPanic logs the first panic of a handler, with the stack. Call reportPanic in the deferred function that calls
-// recover: there, the stack still shows where the panic occurred.
+// reportPanic logs the first panic, with the stack. Call it in the deferred function that recovers: there, the stack
+// still shows the origin.
 func (r *reporter) reportPanic(t event.Type, value any) {
 	r.panicked.Do(func() {
 		r.log.Error("A handler panicked; its message is dead-lettered and processing continues",

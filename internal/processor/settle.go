@@ -41,8 +41,7 @@ func decide(o Outcome, f *Failure) action {
 	}
 }
 
-// deadLetterKey returns the key by which a dead letter is counted once, even if it is delivered several times. The
-// key is the identifier of the event, or a digest of the body if the identifier is unknown.
+// deadLetterKey returns the key by which all deliveries of a dead letter are counted once.
 func deadLetterKey(f *Failure, body []byte) string {
 	if f.EventID != "" {
 		return f.EventID
@@ -54,18 +53,16 @@ func deadLetterKey(f *Failure, body []byte) string {
 // work is a delivery that is being processed, and the state of its processing.
 type work struct {
 	delivery broker.Delivery
-	// mark identifies the server process of the store. The handler reads it before it applies the event. With the mark,
-	// WaitDurable detects a restart that may have undone the effect. The field is set before the delivery is pushed to
-	// a settler.
+	// mark identifies the server process of the store before the effect, so that WaitDurable detects a restart. It is
+	// set before the work is pushed to a settler.
 	mark store.Mark
-	// effectAt is the time at which this process made the event take effect, or zero if it did not. If the event is
-	// processed again as a duplicate, effectAt does not change, because the store has kept the effect.
+	// effectAt is when this process made the event take effect, or zero. A later duplicate keeps effectAt, because
+	// the store has kept the effect.
 	effectAt time.Time
 }
 
-// settler acknowledges the finished deliveries of one event type and partition, in batches. While it waits until the
-// effects of one batch are durable, it collects the next batch. The prefetch limit of the consumer also limits the size
-// of a batch.
+// settler acknowledges the finished deliveries of one event type and partition in batches. While one batch waits for
+// durability, settler collects the next. The prefetch count limits the size.
 type settler struct {
 	pipeline  *pipeline
 	partition int
@@ -128,9 +125,8 @@ func (s *settler) nextBatch() []work {
 	return batch
 }
 
-// settle settles the deliveries of a batch. The mark of a delivery identifies the process of the store's server. The
-// marks in a batch differ only if the server restarted or failed over in the middle of the batch. settle handles the
-// deliveries of each mark separately, because WaitDurable accepts only one mark.
+// settle settles a batch, in one group per mark because WaitDurable accepts one mark. Marks differ only if the store
+// restarted or failed over during the batch.
 func (s *settler) settle(ctx context.Context, batch []work) {
 	for len(batch) > 0 {
 		n := groupByMark(batch)
@@ -152,9 +148,8 @@ func groupByMark(batch []work) int {
 	return n
 }
 
-// settleSince acknowledges the deliveries of a batch once their effects are durable. The parameter mark identifies the
-// server process of the store before these effects. If the store may have lost the effects, settleSince processes the
-// deliveries again. If ctx ends first, settleSince requeues the deliveries.
+// settleSince acknowledges deliveries once their effects are durable. If the store has restarted since mark was read,
+// the effects may be lost, so the messages are processed again.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)
@@ -179,8 +174,8 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work
 	}
 }
 
-// isOver reports whether an error means that a delivery cannot be settled any more. Either the delivery is already
-// settled, or its session has ended and the broker delivers the message again.
+// isOver reports whether a delivery cannot be settled any more: it is already settled, or its session has ended and the
+// broker delivers the message again.
 func isOver(err error) bool {
 	return errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrClosed) || errors.Is(err, broker.ErrSettled)
 }

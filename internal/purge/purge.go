@@ -38,10 +38,11 @@ func (f Foreign) String() string {
 	return ""
 }
 
-// RemoveQueues deletes the queues of a simulation. Call it before RemoveKeys, because a processor that still receives
-// messages would create keys again. Give each call its own timeout, because one of the servers may not respond.
+// RemoveQueues deletes the queues of a simulation. The result reports queues of another simulation of the same name,
+// which stay.
 //
-// RemoveQueues keeps queues that belong to another simulation of the same name. This is not an error.
+// Call it before RemoveKeys, because a processor that still receives messages creates keys again. Use separate
+// timeouts, because a server may not respond.
 func RemoveQueues(ctx context.Context, simulation string, queues Queues) (Foreign, error) {
 	isForeign, err := remove(ctx, queues.Delete, broker.ErrOtherOwner, "queues", simulation)
 	return Foreign{Queues: isForeign}, err

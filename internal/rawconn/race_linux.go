@@ -4,9 +4,8 @@ package rawconn
 
 import "syscall"
 
-// The race detector reports false races unless it knows that bytes are written to a connection before they are read.
-// The functions of package syscall tell it about reads and writes, but raw system calls do not. So the functions below
-// call package syscall in a way that has no other effect.
+// The race detector must see each write before its read, or it reports false races. It sees calls of package syscall,
+// but not raw system calls.
 
 // sending tells the race detector that a write follows. The detector records every call of syscall.Write, even one that
 // fails.

@@ -209,8 +209,8 @@ func provoked(t *testing.T, wrap func(net.Conn) net.Conn, provoke func(client, s
 	return string(text)
 }
 
-// BenchmarkConn_RareMessages_CPUTime measures the CPU time per message if a message arrives every 2 ms, while the
-// process is idle. It reports ratios: the cost with this package, divided by the cost with package net in the same run.
+// BenchmarkConn_RareMessages_CPUTime measures the CPU time of messages that arrive every 2 ms in an idle process. It
+// reports the cost divided by that of package net in the same run.
 func BenchmarkConn_RareMessages_CPUTime(b *testing.B) {
 	measure := func(wrap func(net.Conn) net.Conn, messages int) pingtest.Cost {
 		client, server := pair(b, wrap)

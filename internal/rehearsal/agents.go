@@ -20,11 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// command makes the agents of the chosen pods inject a fault. If the fault has a duration, the returned time is when it
-// was in effect in all pods. Otherwise, it is when the fault hit the first pod.
-//
-// If a fault with a duration cannot be injected, command ends it in all pods, because an agent that did not answer may
-// have injected it. If another operator takes over, command leaves the fault to that operator.
+// command makes agents inject a fault. The result at is when the fault hit the first pod or, for a fault with a
+// duration, was in effect in all pods.
 func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -44,6 +41,8 @@ func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err er
 	if err == nil && a.Action.Lasts() {
 		err = i.verify(ctx, a, commanded)
 	}
+	// An agent that did not answer may have injected the fault. So end the fault in all pods, unless another operator
+	// takes over.
 	if err != nil && a.Action.Lasts() && !fault.IsHandedOver(ctx) {
 		_, healErr := forEachPod(commanded, func(c *fault.Chosen) (time.Time, error) { return i.end(ctx, a.Record, c) })
 		err = errors.Join(err, healErr)
@@ -51,8 +50,8 @@ func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err er
 	return at, err
 }
 
-// commandAll sends a command to the agents in the given pods, one after the other. It returns when the fault was in
-// effect in all pods or, for a fault without a duration, when the fault hit the first pod.
+// commandAll sends a command to the agents in the given pods, one after the other. For the result at, see the method
+// command.
 func (i *injector) commandAll(ctx context.Context, agents *agent.Client, a attempt, commanded []fault.Chosen, command agent.Command) (at time.Time, err error) {
 	for n := range commanded {
 		f, err := i.commandOne(ctx, agents, a, &commanded[n], command)
@@ -129,9 +128,8 @@ func (i *injector) isolated(ctx context.Context, a attempt) ([]netip.Addr, error
 	return addresses, nil
 }
 
-// commanded returns the pods whose agents inject the fault. For an isolation of clients, these are the pods of all
-// servers of the simulation, because their agents reject the connections of the clients. For every other fault, these
-// are the pods that the fault hits.
+// commanded returns the pods whose agents inject the fault: the hit pods or, for an isolation of clients, all servers,
+// because they reject the connections of clients.
 func (i *injector) commanded(ctx context.Context, r fault.Record) ([]fault.Chosen, error) {
 	if hitsItself(&r) {
 		return r.Chosen, nil
@@ -149,8 +147,8 @@ func (i *injector) commanded(ctx context.Context, r fault.Record) ([]fault.Chose
 	return commanded, nil
 }
 
-// hitsItself reports whether the pods that a fault hits contain the agents that inject it. Only an isolation of clients
-// is different: the agents of the servers inject it.
+// hitsItself reports whether the agents in the hit pods inject the fault. For an isolation of clients, the agents of
+// the servers inject it.
 func hitsItself(r *fault.Record) bool {
 	return r.Action != plan.ActionIsolate || slices.Contains(resources.Servers(), resources.ComponentOf(r.Target))
 }
@@ -175,9 +173,8 @@ func agentOf(pod *corev1.Pod) string {
 	return net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.AgentPort))
 }
 
-// untilEnded waits until all agents have ended a fault, and returns when the last agent ended it. The agents end the
-// fault by themselves at the time named timer. If ctx ends earlier, untilEnded tells all agents to end the fault,
-// unless another operator takes over.
+// untilEnded returns when the last agent ended a fault; agents do so at the time timer. If ctx ends first, untilEnded
+// ends the fault, unless another operator takes over.
 func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Time) (time.Time, error) {
 	commanded, err := i.commanded(context.WithoutCancel(ctx), r)
 	for ; err != nil; commanded, err = i.commanded(context.WithoutCancel(ctx), r) {
@@ -214,13 +211,8 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 	return at, err
 }
 
-// keepCut keeps an isolation of clients in effect until the given time or until ctx ends, even if the pods of the
-// servers are replaced. The parameter commanded contains the servers whose agents have injected the fault. keepCut
-// commands each agent that does not know the fault, such as that of a new pod, to inject it for the remaining time.
-// Before keepCut returns, it ends the fault in these agents, unless another operator takes over.
-//
-// keepCut returns an error if its last check found a server that the clients might still reach. It ignores the checks
-// in the last second of the isolation, because agents may end the fault that early (see earlyTolerance).
+// keepCut keeps an isolation of clients in effect even if server pods are replaced. It returns an error if clients
+// might still reach a server at the last check.
 func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
 	cut := map[string]fault.Chosen{}
 	for wait(ctx) == nil && time.Now().Before(until) {
@@ -237,6 +229,7 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 			}
 			failures = append(failures, err)
 		}
+		// Agents may end the isolation up to earlyTolerance early, so checks in that time do not count.
 		if ctx.Err() == nil && time.Until(until) > earlyTolerance {
 			uncut = errors.Join(failures...)
 		}
@@ -250,9 +243,8 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 	return uncut
 }
 
-// ensureCut makes sure that the agent of a server rejects the isolated clients. If the agent does not know the fault,
-// for example because the pod is new, ensureCut commands it to inject the fault, and again is true. ensureCut returns
-// an error if the clients may still reach the server.
+// ensureCut makes sure that a server rejects the isolated clients, or returns an error. again is true if ensureCut
+// commanded the agent, for example in a new pod.
 func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.Chosen, isCommanded bool, until time.Time) (again bool, err error) {
 	pod, err := i.podOf(ctx, server)
 	if errors.Is(err, errReplaced) {
@@ -289,8 +281,7 @@ func (i *injector) cutAgain(ctx context.Context, r fault.Record, pod *corev1.Pod
 	return err
 }
 
-// forEachPod calls f for all pods at the same time, and waits for all calls. Each call returns a time. The result is
-// the latest of these times, and the errors of all calls.
+// forEachPod calls f for all pods at the same time. It returns the latest time and all errors.
 func forEachPod(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (last time.Time, err error) {
 	times, errs := make([]time.Time, len(pods)), make([]error, len(pods))
 	var calls sync.WaitGroup
@@ -304,12 +295,8 @@ func forEachPod(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (
 	return last, errors.Join(errs...)
 }
 
-// hasEnded reports whether a fault has ended in one pod, and when. The parameter timer is the time at which the agent
-// ends the fault by itself. If the agent cannot be reached, the fault counts as ended when Timeouts.Evidence has passed
-// after that time.
-//
-// hasEnded returns an error if the fault has ended early, for example because the agent was stopped, or because
-// Kubernetes restarted a paused container.
+// hasEnded reports whether and when a fault has ended in one pod. The agent ends the fault at the time timer; an
+// earlier end is an error.
 func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen, timer time.Time) (at time.Time, ended bool, err error) {
 	pod, err := i.podOf(ctx, c)
 	var f agent.Fault
@@ -326,15 +313,16 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 		return time.Time{}, false, nil
 	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the agent that injected the fault has stopped
 		if !hitsItself(&r) {
-			// A fault isolates clients from a server, and the agent of this server has stopped. The method keepCut
-			// makes the server's new agent inject the fault again, so the isolation lasts until its planned end.
+			// The method keepCut makes the new agent of the server continue the isolation until the planned end.
 			return timer, now.After(timer), nil
 		}
-		// The fault ended when its agent stopped. That time is unknown, so use the latest possible time: the planned
-		// end of the fault, or the current time if the planned end has not been reached.
+		// The fault ended when its agent stopped, at an unknown time. Use the latest possible time: the planned end or,
+		// before that, the current time.
 		at := slices.MinFunc([]time.Time{now, timer}, time.Time.Compare)
 		return at, true, early(c, at.Sub(timer.Add(-r.For)), r.For)
 	}
+	// Without an answer from the agent, the fault counts as ended when Timeouts.Evidence has passed after the time
+	// timer.
 	return timer, now.After(timer.Add(i.timeouts.Evidence)), nil
 }
 

@@ -28,10 +28,10 @@ const healPoll = 500 * time.Millisecond
 type injector struct {
 	client client.Client
 	core   rest.Interface
-	// The field pods sends two kinds of HTTP requests: requests that check whether a fault has an effect, and requests
-	// that ask RabbitMQ nodes which queues they lead. The function clientPort returns the port at which the pods of a
-	// component answer clients.
-	pods       *podhttp.Client
+	// The field pods sends HTTP requests to pods, to check whether a fault has an effect, and to ask RabbitMQ nodes
+	// which queues they lead.
+	pods *podhttp.Client
+	// clientPort returns the port at which the pods of a component answer clients.
 	clientPort func(*plan.Plan, resources.Component) int32
 	// The function target returns the current Target of the simulation, which Rehearsals.Track may replace. The
 	// function records returns the current records of the simulation's faults.
@@ -40,9 +40,9 @@ type injector struct {
 	timeouts Timeouts
 
 	mu sync.Mutex
-	// The field reached is the client for the agents of the simulation. It is nil until the first request to an agent.
-	// The field credentials contains the credentials with which this client was created.
-	reached     *agent.Client
+	// The field reached is the client for the agents of the simulation, or nil before the first request.
+	reached *agent.Client
+	// The field credentials contains the credentials with which the client was created.
 	credentials resources.AgentCredentials
 }
 
@@ -96,9 +96,8 @@ func (i *injector) inject(ctx context.Context, a attempt) (fault.Injection, erro
 	return i.injection(a.Record, at), nil
 }
 
-// remove deletes or evicts the chosen pods, and returns the time at which the first pod was hit. A resumed attempt may
-// find that a chosen pod is terminating, missing, or replaced by a pod with another UID. Then an earlier process of the
-// operator has hit the pod, at an unknown time. remove uses the time at which the pod was chosen instead.
+// remove deletes or evicts the chosen pods, and returns when the first was hit. If an earlier process hit this pod,
+// remove uses the time of the choice.
 func (i *injector) remove(ctx context.Context, a attempt) (first time.Time, err error) {
 	var hit []string
 	for n := range a.Chosen {

@@ -19,8 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// maxBytes is the maximum size of a journal, because a ConfigMap cannot be larger than 1 MiB. A larger journal is
-// reduced to three quarters of maxBytes, so that this is rarely necessary.
+// maxBytes is the maximum size of a journal, because a ConfigMap holds at most 1 MiB. A larger journal shrinks to three
+// quarters of maxBytes, so that this is rare.
 const maxBytes = 900 << 10
 
 // fieldManager is the field manager with which the journal's ConfigMap is applied.
@@ -44,9 +44,8 @@ type journal struct {
 	target func() Target
 	// changed is called after each save of a record whose state has changed.
 	changed func(*fault.Record)
-	// The journal calls failed(nil) after each successful save, and failed(err) after the second and each further
-	// failure in a row. The first failure does not count, because a concurrent write to the ConfigMap may have caused
-	// it.
+	// The function failed gets nil after each success, and an error from the second failure in a row on. A concurrent
+	// write may have caused the first failure.
 	failed   func(error)
 	failures int
 
@@ -169,10 +168,8 @@ func putRecord(records []fault.Record, r fault.Record) []fault.Record {
 	return append(records, r)
 }
 
-// marshal returns the content as JSON, and the IDs of the records that it has removed. If the JSON is larger than
-// maxBytes, marshal removes the names of hit instances, beginning with the earliest faults. It does so only in records
-// whose effect has already been measured, which do not need the names any more. If that is not enough, marshal also
-// moves records to the history, in the order of fault.Removable.
+// marshal returns the content as JSON. If the JSON exceeds maxBytes, marshal removes instance names that are not needed
+// any more, and then moves records to the history.
 func (e *entries) marshal() (text string, removed []string, err error) {
 	encoded, err := json.Marshal(e)
 	if err != nil || len(encoded) <= maxBytes {

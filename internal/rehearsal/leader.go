@@ -20,8 +20,8 @@ const (
 	leadsQueue = "\nrabbitmq_detailed_queue_messages{"
 )
 
-// leaderOf returns the pod of the RabbitMQ node that is the leader of the most queues. If several nodes lead
-// equally many queues, it returns the first of them.
+// leaderOf returns the pod of the RabbitMQ node that leads the most queues. Of several such nodes, it returns the
+// first.
 func (i *injector) leaderOf(ctx context.Context, pods []*corev1.Pod) (*corev1.Pod, error) {
 	if len(pods) == 1 {
 		return pods[0], nil

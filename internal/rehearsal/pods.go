@@ -23,9 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Choose implements fault.Injector. It selects pods by index, unless the target is the RabbitMQ leader. In a
-// StatefulSet, the index of a pod does not depend on which other pods are running. An occurrence of a fault therefore
-// selects the same pods of a StatefulSet in every run.
+// Choose implements fault.Injector. It selects pods by index, so that an occurrence selects the same pods of a
+// StatefulSet in every run, whichever pods are running.
 func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault.Choice, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)
@@ -55,8 +54,8 @@ func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault
 	return choice, nil
 }
 
-// byIndex returns a list of n elements, in which each pod is at its index. The index of a pod of a StatefulSet is its
-// ordinal. All other pods get the remaining indexes in their order. An element without a pod is nil.
+// byIndex puts each pod of a StatefulSet at its ordinal in a list of length n, and other pods at free indexes. Elements
+// without a pod are nil.
 func byIndex(pods []*corev1.Pod, n int) []*corev1.Pod {
 	indexed := make([]*corev1.Pod, n)
 	var others []*corev1.Pod
@@ -81,8 +80,8 @@ func chosen(pod *corev1.Pod) fault.Chosen {
 	return fault.Chosen{Name: pod.Name, ID: string(pod.UID), Processes: processesOf(pod)}
 }
 
-// processesOf returns a text that changes when a container of the pod starts again. The container of the agent does not
-// count. The text contains no start times, because the clocks of nodes differ.
+// processesOf returns a text that changes when a container other than the agent restarts. It contains no start times,
+// because the clocks of nodes differ.
 func processesOf(pod *corev1.Pod) string {
 	hash := fnv.New64a()
 	for _, s := range pod.Status.ContainerStatuses {
@@ -93,8 +92,8 @@ func processesOf(pod *corev1.Pod) string {
 	return strconv.FormatUint(hash.Sum64(), 16)
 }
 
-// podsOf returns the pods of a component in a stable order. The pods of a StatefulSet are sorted by their
-// ordinal. The pods of a Deployment have random names, so they are sorted by age.
+// podsOf returns the pods of a component in a stable order: by ordinal, or by age if a Deployment gave them random
+// names.
 func (i *injector) podsOf(ctx context.Context, c resources.Component) ([]*corev1.Pod, error) {
 	sim := i.target().Simulation
 	list := &corev1.PodList{}
@@ -116,8 +115,8 @@ func (i *injector) podsOf(ctx context.Context, c resources.Component) ([]*corev1
 	return pods, nil
 }
 
-// isMade reports whether a pod was created for the workload with the given name. The labels of a pod do not
-// prove that, because anyone who can create pods can give them the labels of a simulation.
+// isMade reports whether a pod was created for the workload with the given name. Labels prove nothing: anyone who can
+// create pods can set them.
 func isMade(pod *corev1.Pod, workload string) bool {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
@@ -161,8 +160,8 @@ func (i *injector) evict(ctx context.Context, c *fault.Chosen) (time.Time, error
 	return at, nil
 }
 
-// evictFurther evicts a pod after other pods of the same component were evicted. A disruption budget may forbid the
-// eviction until those pods have been replaced, so evictFurther retries for up to Timeouts.Evidence.
+// evictFurther retries an eviction for up to Timeouts.Evidence: a disruption budget may forbid the eviction until the
+// pods that were evicted before have been replaced.
 func (i *injector) evictFurther(ctx context.Context, c *fault.Chosen) (time.Time, error) {
 	deadline := time.Now().Add(i.timeouts.Evidence)
 	for {
@@ -173,8 +172,7 @@ func (i *injector) evictFurther(ctx context.Context, c *fault.Chosen) (time.Time
 	}
 }
 
-// untilReady waits until every chosen pod has been replaced or restarted, and all pods of the component are ready
-// again. A pod that another fault pauses or isolates counts as ready.
+// untilReady waits until all chosen pods have been replaced or restarted, and all pods are ready (see isHealed).
 func (i *injector) untilReady(ctx context.Context, r fault.Record) (time.Time, error) {
 	component := resources.ComponentOf(r.Target)
 	for {
@@ -188,8 +186,8 @@ func (i *injector) untilReady(ctx context.Context, r fault.Record) (time.Time, e
 	}
 }
 
-// isHealed reports whether every chosen pod has been replaced or restarted, and whether at least the wanted number of
-// pods are ready. A pod that another fault pauses or isolates counts as ready.
+// isHealed reports whether all chosen pods were replaced or restarted and enough pods are ready. A pod that another
+// fault pauses or isolates counts as ready.
 func (i *injector) isHealed(pods []*corev1.Pod, r *fault.Record, want int) bool {
 	ready := 0
 	for _, pod := range pods {
@@ -206,10 +204,8 @@ func (i *injector) isHealed(pods []*corev1.Pod, r *fault.Record, want int) bool 
 	return ready >= want
 }
 
-// untilKilled waits until every given pod shows that the fault has killed its target: the kubelet reports that a
-// container other than the agent has ended, or the pod was replaced. If the timeout expires first, untilKilled returns
-// an error, even if the agent has reported success. If ctx ends first, it returns nil, and the fault counts as
-// injected.
+// untilKilled waits until the kubelet reports that each pod was killed or replaced, or returns an error after
+// Timeouts.Evidence. If ctx ends first, the fault counts as injected.
 func (i *injector) untilKilled(ctx context.Context, killed []fault.Chosen) error {
 	deadline := time.Now().Add(i.timeouts.Evidence)
 	for n := range killed {

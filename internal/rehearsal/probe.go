@@ -19,9 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// An agent may report that a pause or an isolation is in effect although it is not. To check the report, the code in
-// this file sends each target a request whose answer can prove that the fault has no effect. A missing answer proves
-// nothing: for example, a network policy may reject the request.
+// The requests in this file check the reports of agents: an answer proves that a pause or an isolation has no effect. A
+// missing answer proves nothing.
 
 // verify returns an error if the target of a pause or an isolation works as if there were no fault.
 func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chosen) error {
@@ -62,8 +61,8 @@ func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Ch
 	return err == nil
 }
 
-// probe looks for evidence that a fault has no effect on a pod, such as an answer of a paused server. It returns the
-// evidence, or "" if it finds no evidence.
+// probe returns evidence that a fault has no effect on a pod, such as an answer of a paused server. Without evidence,
+// it returns "".
 func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) string {
 	component := resources.ComponentOf(r.Target)
 	port := i.clientPort(i.target().Plan, component)
@@ -83,21 +82,19 @@ func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) 
 	return ""
 }
 
-// get sends an HTTP request to a port of a pod. It does not verify the certificate: the request contains no secret, and
-// a false response has limited effects. At worst, a fault of this simulation gets a wrong outcome, or leaderOf selects
-// another RabbitMQ node of this simulation. The author of the simulation could cause the same, because they can run any
-// program in the pod.
+// get sends an HTTP request to a port of a pod.
 func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32, path string) (status int, body []byte, err error) {
 	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port)))
 	if resources.TLSOf(i.target().Simulation, c) != nil {
+		// The certificate need not be verified, because the request contains no secret. A false response affects only
+		// this simulation, and its author could cause the same.
 		return i.pods.GetUnverified(ctx, "https://"+address+path)
 	}
 	return i.pods.Get(ctx, "http://"+address+path)
 }
 
-// stillReaches returns a text that says which servers a processor or generator still reaches. It calls the readiness
-// endpoint of the pod, which sends a request to each server. It returns "" if the answer proves nothing, for example
-// because another program, such as a proxy, has answered.
+// stillReaches returns which servers a processor or generator still reaches, according to its readiness endpoint. It
+// returns "" if the answer proves nothing, for example from a proxy.
 func (i *injector) stillReaches(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32) string {
 	status, body, err := i.get(ctx, c, pod, port, "/readyz")
 	if err != nil {
@@ -141,9 +138,8 @@ func replies(ctx context.Context, address, greeting string) bool {
 	return n > 0
 }
 
-// cutNothing reports whether the isolation of a processor or generator affected no connection. This happens if the
-// servers see client addresses other than those of the pods. cutNothing returns false if the number of affected
-// connections is unknown, because an agent does not answer, or is too old to count connections.
+// cutNothing reports whether an isolation affected no connection, for example because servers see addresses other than
+// those of the pods. It returns false if this is unknown.
 func (i *injector) cutNothing(ctx context.Context, r *fault.Record, commanded []fault.Chosen) bool {
 	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()

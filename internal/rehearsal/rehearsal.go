@@ -1,10 +1,8 @@
-// Package rehearsal injects the faults of simulations into their pods, and stores the records of the faults in
-// the cluster.
+// Package rehearsal injects the faults of simulations into their pods, and stores the records of the faults in the
+// cluster.
 //
-// Each tracked simulation has its own fault.Runner. The injector of the Runner deletes and evicts pods through
-// the Kubernetes API. To kill, pause and isolate processes, it sends commands to agents in the pods. The
-// journal of the Runner is a ConfigMap, which is written before each injection. So if another operator pod
-// becomes the leader, it can continue where the previous leader stopped.
+// Each tracked simulation has its own fault.Runner, which deletes pods through the Kubernetes API, and commands agents
+// in the pods. The journal is a ConfigMap that is written before each injection, so that the next leader can continue.
 package rehearsal
 
 import (
@@ -35,9 +33,8 @@ type Target struct {
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began.
 	Start time.Time
-	// FaultsEdited is true if the faults have just been edited. It matters only when Track sees a simulation for the
-	// first time and there is no journal: the simulation then ran without faults before the edit. Occurrences that are
-	// already due are not injected in this case.
+	// FaultsEdited means that the faults have just been edited. The first Track of a simulation without a journal then
+	// skips overdue occurrences, because the edit added the first faults.
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
 	// needs an agent.
@@ -86,9 +83,8 @@ type Dependencies struct {
 
 // Timeouts contains the time limits of the steps with which the operator injects and ends a fault.
 type Timeouts struct {
-	// Evidence is how long the operator waits for evidence: for a pod status that shows that the pod was killed, for a
-	// disruption budget that allows the next eviction, and for an agent to answer that its timer has ended a fault. The
-	// default is one minute, which is long enough for a busy kubelet.
+	// Evidence is how long the operator waits for a pod status, a disruption budget or an agent. The default of one
+	// minute suffices for a busy kubelet.
 	Evidence time.Duration
 	// Probe is the timeout of a request that checks whether a fault has an effect. The default is 3 s.
 	Probe time.Duration
@@ -232,8 +228,8 @@ func (r *Rehearsals) Records(key types.NamespacedName) (records []fault.Record, 
 	return records, records != nil
 }
 
-// History returns a summary of the older fault occurrences of a tracked simulation. Records does not return these
-// occurrences, because their records were removed to limit the size of the journal.
+// History summarizes the older occurrences of a simulation's faults, whose records were removed to limit the size of
+// the journal.
 func (r *Rehearsals) History(key types.NamespacedName) fault.History {
 	if tracked := r.find(key); tracked != nil {
 		if runner := tracked.current(); runner != nil {
@@ -243,9 +239,8 @@ func (r *Rehearsals) History(key types.NamespacedName) fault.History {
 	return fault.History{}
 }
 
-// Settle derives the accounts (effects and recovery) of a simulation's faults from the measurements so far. It saves
-// the accounts that are final, and returns all accounts. It returns nil until the journal, the saved records of faults,
-// is loaded.
+// Settle returns the accounts of a simulation's faults so far, and saves those that are final. It returns nil until the
+// journal is loaded.
 func (r *Rehearsals) Settle(key types.NamespacedName, run fault.Run) []fault.Account {
 	tracked := r.find(key)
 	if tracked == nil {
@@ -274,8 +269,8 @@ func (t *rehearsal) current() *fault.Runner {
 	return t.runner
 }
 
-// Err returns why the faults of a tracked simulation cannot be injected now, or nil. It returns an
-// *apply.NameTakenError if another object has the name of the ConfigMap in which the faults are recorded.
+// Err returns why the faults of a simulation cannot be injected now, or nil. An *apply.NameTakenError means that
+// another object has the name of the journal's ConfigMap.
 func (r *Rehearsals) Err(key types.NamespacedName) error {
 	tracked := r.find(key)
 	if tracked == nil {

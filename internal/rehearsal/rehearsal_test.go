@@ -60,8 +60,8 @@ type world struct {
 
 	mu     sync.Mutex
 	states []fault.State // the states of the records that were passed to Dependencies.Changed
-	// ports maps each port of a pod in a real cluster to the port at which the pods of the test listen. The two ports
-	// differ, because the port of the real cluster may be in use on this machine.
+	// ports maps each port of a real pod to the port at which the test listens, because the real port may be in use on
+	// this machine.
 	ports map[int32]int32
 }
 
@@ -131,8 +131,7 @@ func (w *world) suspend(r *rehearsal.Rehearsals) {
 	r.Track(w.key(), w.target())
 }
 
-// lead starts an operator in the background, which injects the faults of the simulation as the leader. The operator
-// runs until the caller calls the returned function stop, or until the test ends.
+// lead starts an operator that injects the faults as the leader, until the caller calls stop or the test ends.
 func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }
@@ -496,8 +495,8 @@ func (d *deletions) Delete(ctx context.Context, object client.Object, options ..
 	return d.Client.Delete(ctx, object, options...)
 }
 
-// After a deletion without a grace period, the API server would remove the pod while its processes still run. A new pod
-// could then start another process on the same volume. So a restart must delete the pod with a grace period.
+// Without a grace period, the pod could be removed while its processes still run, and a new pod could use the same
+// volume at the same time.
 func TestRehearsals_Restart_DeletesThePodGracefully(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetRedis, Action: plan.ActionRestart, Instances: 1})
 	w.Pod(w.sim, resources.ComponentRedis, ready(time.Now()))
@@ -511,8 +510,8 @@ func TestRehearsals_Restart_DeletesThePodGracefully(t *testing.T) {
 	}
 }
 
-// The agent reports that it has killed the target, but the kubelet reports that the container is still running. The
-// kubelet is right, so the fault must not count as injected.
+// The agent reports a kill, but the kubelet reports a running container. The kubelet is right, so the fault must not
+// count as injected.
 func TestRehearsals_KillWithoutEffect_CountsAsNotInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
 	w.timeouts.Evidence = 5 * time.Second
@@ -680,10 +679,10 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const isolated, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// Each array says which servers answer a client during the isolation: RabbitMQ, Redis and the summary API, in
-		// this order. In the array named client, the client is a pod of the target, or a processor if the target is a
-		// server. In the array named other, the client is outside the simulation.
-		client, other [3]bool
+		// client says whether RabbitMQ, Redis and the summary API answer a pod of the target, or a processor if the
+		// target is a server.
+		client [3]bool
+		other  [3]bool // the same for a client outside the simulation
 	}{
 		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},
 		{plan.TargetEntryGenerator, [3]bool{}, [3]bool{true, true, true}},
@@ -725,8 +724,8 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	}
 }
 
-// For the same manifest and seed, the operator must hit the same targets in the same order as the command "parking
-// simulate". A test of that command expects the same hits.
+// The operator must hit the same targets in the same order as the command "parking simulate", whose test expects the
+// same hits.
 func TestRehearsals_SameSeed_HitsTheSameTargetsAsSimulate(t *testing.T) {
 	sim, err := manifest.ReadFile("../fault/testdata/targets.yaml")
 	if err != nil {

@@ -86,8 +86,8 @@ func (w *world) deletePod(t *testing.T, pod *corev1.Pod) {
 	w.Gone(pod)
 }
 
-// An operator has chosen two pods, but has deleted only the first one, which was then replaced. The next operator must
-// delete the second pod, but not the replacement.
+// The first of two chosen pods was deleted and replaced. The next operator must delete the second pod, but not the
+// replacement.
 func TestResumeFault_FirstOfTwoPodsWasDeleted_DeletesOnlyTheSecond(t *testing.T) {
 	for _, action := range []plan.FaultAction{plan.ActionRestart, plan.ActionEvict} {
 		t.Run(string(action), func(t *testing.T) {
@@ -123,9 +123,8 @@ func TestResumeFault_FaultWasDueLongAgo_IsNotInjected(t *testing.T) {
 	w.Exists(pod, pod.Name)
 }
 
-// The operator chose a pod long after the fault was due, because the fault had to wait for another fault. Then the
-// operator deleted the pod and crashed. The time of the deletion is unknown, so the next operator must use the time of
-// the choice instead.
+// The pod was chosen long after the fault was due, and deleted at an unknown time. So the next operator must use the
+// time of the choice.
 func TestResumeFault_PodsWereChosenLate_InjectedAtIsTheTimeOfTheChoice(t *testing.T) {
 	w := newWorld(t)
 	w.start = time.Now().Add(-10 * time.Minute)
@@ -138,8 +137,8 @@ func TestResumeFault_PodsWereChosenLate_InjectedAtIsTheTimeOfTheChoice(t *testin
 	}
 }
 
-// paused creates a pod with an agent. It returns the pod, and the process that the agent can pause. If length is not 0,
-// the fault "fault/0" pauses the process for this duration.
+// paused creates a pod with an agent, and a process that the agent can pause. If length is not 0, "fault/0" pauses the
+// process for that time.
 func (w *world) paused(t *testing.T, ip string, length time.Duration) (pod *corev1.Pod, process *agenttest.Target) {
 	t.Helper()
 	a, process, status := w.serveAgent(t, ip)
@@ -151,8 +150,7 @@ func (w *world) paused(t *testing.T, ip string, length time.Duration) (pod *core
 	return w.Pod(w.sim, resources.ComponentProcessor, status), process
 }
 
-// An earlier operator paused the first pod and the third pod. The agent of the second pod does not answer, so the fault
-// cannot be injected in all pods. Therefore, both pauses must end.
+// The agent of the second pod does not answer, so the pauses of the first and the third pod must end.
 func TestResumeFault_AgentOfOnePodFails_PausesOfOtherPodsEnd(t *testing.T) {
 	w := newWorld(t)
 	first, firstProcess := w.paused(t, "127.77.7.51", time.Hour)
@@ -168,8 +166,8 @@ func TestResumeFault_AgentOfOnePodFails_PausesOfOtherPodsEnd(t *testing.T) {
 	}
 }
 
-// The pause of the first pod ended before the new operator took over. The new operator must not pause the second pod
-// alone, because the fault was planned for both pods.
+// The pause of the first pod has ended. The new operator must not pause the second pod alone, because the fault was
+// planned for both.
 func TestResumeFault_PauseEndedInOnePod_PausesNoOtherPod(t *testing.T) {
 	w := newWorld(t)
 	first, firstProcess := w.paused(t, "127.77.7.54", time.Millisecond)
@@ -189,8 +187,8 @@ func TestResumeFault_PauseEndedInOnePod_PausesNoOtherPod(t *testing.T) {
 	}
 }
 
-// The operator is replaced while it waits for the agent of the second pod. The pause of the first pod must stay in
-// effect, so that the next operator can continue the fault.
+// The operator is replaced while it waits for the second agent. The pause of the first pod must last, so that the next
+// operator can continue.
 func TestResumeFault_OperatorIsReplacedDuringInjection_FirstPodStaysPaused(t *testing.T) {
 	w := newWorld(t)
 	first, process := w.paused(t, "127.77.7.56", 0)
@@ -439,8 +437,8 @@ func TestRehearsals_ServerIsReplacedDuringIsolation_NewServerIsCutOffToo(t *test
 	}
 }
 
-// While a processor is isolated, the pods of the servers are replaced. The agents in the new pods reject the command to
-// isolate the processor, so the isolation ends early.
+// The server pods are replaced during an isolation. The new agents reject the command to isolate the processor, so the
+// isolation ends early.
 func TestRehearsals_AgentsOfReplacementPodsRejectTheIsolation_FaultIsAborted(t *testing.T) {
 	w := newWorld(t)
 	rejecting := http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
@@ -555,8 +553,8 @@ func TestRehearsalsErr_JournalNameIsTaken_ReturnsNameTakenError(t *testing.T) {
 	}
 }
 
-// If the journal exceeds its maximum size, it removes records of faults. It must keep those of faults that failed or
-// are not measured yet, and still count the removed ones.
+// A journal that is too large removes records, but not those of faults that failed or are not measured yet. It still
+// counts the removed occurrences.
 func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
 	w.processor()

@@ -106,8 +106,8 @@ func (m *mortal) Delete(ctx context.Context, object client.Object, options ...cl
 	return m.Client.Delete(ctx, object, options...)
 }
 
-// The operator is killed in each phase of a fault, and another operator takes over. In the end, the fault must
-// have hit each chosen pod exactly once, must have ended, and must be recorded.
+// The operator is killed in each phase of a fault. The fault must still hit each chosen pod exactly once, end, and be
+// recorded.
 func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 	t.Parallel()
 	phases := []struct {
@@ -258,9 +258,8 @@ type lasting struct{ testing.TB }
 
 func (lasting) Context() context.Context { return context.Background() }
 
-// watch acts as the kubelet and the workload controller for one pod: it restarts the container when the process ends,
-// and replaces the pod when the pod is deleted. It returns when the channel stop is closed. The test may end while
-// watch is changing a pod, so watch uses a context that does not end with the test.
+// watch acts as the kubelet and the workload controller for one pod, until stop is closed. Its context outlasts the
+// test, which may end during a change.
 func (n *nodes) watch(t *testing.T, c resources.Component, pod *corev1.Pod, process *agenttest.Target, stop chan struct{}) {
 	t.Helper()
 	cluster := *n.world.Cluster

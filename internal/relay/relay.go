@@ -1,6 +1,5 @@
-// Package relay forwards TCP connections to a server, and can cut clients off from the server. Injected faults use a
-// relay to isolate a server or its clients. A firewall rule is not sufficient, because it does not close existing
-// connections.
+// Package relay forwards TCP connections to a server. To inject faults, it isolates the server or its clients. A
+// firewall rule would not close existing connections.
 package relay
 
 import (
@@ -85,8 +84,8 @@ func Listen(ctx context.Context, address, server string) (*Relay, error) {
 // Address returns the address at which the relay listens.
 func (r *Relay) Address() string { return r.listener.Addr().String() }
 
-// Cut closes the connections of the clients with the given addresses, or of all clients if no address is given.
-// It also rejects new connections of these clients, until the caller calls Cut.Restore.
+// Cut closes the connections of the given clients, and rejects new ones until Cut.Restore. Without an address, Cut
+// affects all clients.
 func (r *Relay) Cut(from ...netip.Addr) *Cut {
 	c := &Cut{relay: r, from: from}
 	r.mu.Lock()

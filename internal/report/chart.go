@@ -21,8 +21,8 @@ const (
 	pathDigits                               = 1
 )
 
-// point is a measured value y and the time x of the measurement, in seconds since the start of the run. The value
-// NaN means that nothing was measured.
+// point is a measured value y at the time x, in seconds since the start of the run. NaN means that nothing was
+// measured.
 type point struct{ x, y float64 }
 
 // series is one line of a chart.
@@ -109,8 +109,8 @@ func (a axis) at(v float64) float64 {
 // coordinate formats a coordinate for SVG.
 func coordinate(v float64) string { return strconv.FormatFloat(v, 'f', pathDigits, 64) }
 
-// newChart returns a line chart. The parameter named end is the end of the time axis, in seconds since the start of the
-// run. A limit above 0 is drawn as a horizontal line.
+// newChart returns a line chart. The time axis ends at end, in seconds since the start of the run. A limit above 0 is
+// drawn as a horizontal line.
 func newChart(title, help string, u unit, end float64, lines []series, limit float64) Chart {
 	c := frame(title, help, end)
 	y, ok := valueAxis(u, lines, limit)
@@ -243,8 +243,8 @@ func path(points []point, x, y axis) string {
 	return b.String()
 }
 
-// hits divides a chart into adjacent areas, each of which covers a period. While the mouse is over an area, the page
-// shows the time in the middle of the period and the values of all lines at that time.
+// hits divides a chart into adjacent areas, one per period. While the mouse is over an area, the page shows the values
+// in the middle of its period.
 func hits(lines []series, x axis, u unit) []Hit {
 	columns := 0
 	for _, s := range lines {

@@ -52,22 +52,23 @@ type Change struct {
 	// Key identifies the metric on the command line. Name is its display name.
 	Key  string `json:"key"`
 	Name string `json:"name"`
-	// Before and After are the values of the metric, each measured over a whole run. Each value is a number of seconds,
-	// a share or a count. Nil means that the value was not measured.
+	// Before and After are the values over a whole run, in seconds, as a share or as a count. Nil means that the value
+	// was not measured.
 	Before *float64 `json:"before"`
 	After  *float64 `json:"after"`
 	// Relative is the change divided by Before. It is nil if Before is 0 or if a value is missing.
 	Relative *float64 `json:"relative,omitempty"`
-	// Threshold is the tolerated relative change. Floor is the tolerated absolute change, in the unit of the metric. A
-	// change matters only if it exceeds both. For a count, Threshold and Floor are nil, because no increase is
+	// Threshold is the tolerated relative change. Threshold and Floor are nil for a count, of which no increase is
 	// tolerated.
 	Threshold *float64 `json:"threshold,omitempty"`
-	Floor     *float64 `json:"floor,omitempty"`
-	// P is the p-value of the significance test: the probability that the samples would differ by at least the observed
-	// amount if both runs behaved the same. P is nil if the test was not made.
+	// Floor is the tolerated absolute change, in the unit of the metric. A change matters only if it exceeds both
+	// Threshold and Floor.
+	Floor *float64 `json:"floor,omitempty"`
+	// P is the p-value of the significance test: the probability of at least the observed difference if both runs
+	// behave the same. Nil means no test.
 	P *float64 `json:"p,omitempty"`
-	// Windows contains the number of samples in each of the two runs. For a recovery time, a sample is one recovery.
-	// For any other metric, a sample is one window of the timeline.
+	// Windows contains the numbers of samples in the two runs: recoveries for a recovery time, windows of the timeline
+	// for any other metric.
 	Windows [2]int        `json:"windows,omitzero"`
 	Outcome ChangeOutcome `json:"outcome"`
 	// Reason explains the outcome, such as "any increase is a regression". It is empty if the value did not change.
@@ -86,8 +87,7 @@ const (
 	Unchanged ChangeOutcome = "unchanged"
 	// Noise means that the change exceeds the threshold, but that the change may be due to chance.
 	Noise ChangeOutcome = "noise"
-	// Undecided means that the reports do not show whether a change is real: there are too few samples, a run was cut
-	// short, or a report omits occurrences of faults.
+	// Undecided means that the reports do not show whether a change is real, for example because of too few samples.
 	Undecided  ChangeOutcome = "undecided"
 	Regression ChangeOutcome = "regression"
 	Improved   ChangeOutcome = "improved"
@@ -120,11 +120,11 @@ type metric struct {
 	// thresholdKey is the key under which callers set the threshold. Metrics with the same thresholdKey share this
 	// threshold. If thresholdKey is empty, the key of the metric applies.
 	thresholdKey string
-	// The function window returns the value of the metric in one window, which is a section of the run. The values of
-	// all windows are the samples of the metric. The function is nil if the metric has no value per window.
+	// The function window returns the value of the metric in one section of the run, as a sample. It is nil if the
+	// metric has no such values.
 	window func(*timeline.Row) (float64, bool)
-	// The function recoveries returns the durations, in seconds, of all recoveries from one fault. These durations are
-	// the samples of a recovery time. The function is nil in all other metrics.
+	// The function recoveries returns the durations of all recoveries from one fault, in seconds, as the samples of a
+	// recovery time. It is nil for other metrics.
 	recoveries func(*Document) []float64
 	// threshold is the tolerated relative change, and floor is the tolerated absolute change.
 	threshold, floor float64
@@ -141,10 +141,11 @@ const (
 	shareThreshold    = 2 * percent
 	lagThreshold      = 50 * percent
 	recoveryThreshold = 50 * percent
-	// latencyFloor and lagFloor are changes, in seconds, that are too small to matter. recoveryFloor is a change,
-	// in seconds, that can result from the resolution of the timeline and from the timing of pod restarts.
-	latencyFloor  = 100e-6
-	lagFloor      = 0.1
+	// latencyFloor and lagFloor are changes, in seconds, that are too small to matter.
+	latencyFloor = 100e-6
+	lagFloor     = 0.1
+	// recoveryFloor is a change, in seconds, that the resolution of the timeline or the timing of pod restarts can
+	// cause.
 	recoveryFloor = 5
 )
 
@@ -158,8 +159,8 @@ func metrics() []metric {
 	)
 }
 
-// latencyMetrics returns the metrics for the percentiles of a latency. The function whole returns this latency in a
-// whole run. The function part returns it in a part of the timeline.
+// latencyMetrics returns the metrics for the percentiles of a latency, which whole returns for a whole run and part for
+// a part of the timeline.
 func latencyMetrics(name, key string, whole func(*Latencies) *Latency, part func(*timeline.Events) histogram.Snapshot) []metric {
 	percentile := func(suffix string, q, threshold float64, figure func(*Latency) float64) metric {
 		return metric{
@@ -235,8 +236,8 @@ func countMetrics() []metric {
 	}
 }
 
-// ThresholdKeys returns the keys under which Compare accepts thresholds: the keys of all metrics except counts and
-// recovery times, and one key for the recovery times of all faults.
+// ThresholdKeys returns the keys under which Compare accepts thresholds: one for each metric with windows, and one for
+// the recovery times of all faults.
 func ThresholdKeys() []string {
 	var keys []string
 	for _, m := range metrics() {
@@ -247,14 +248,14 @@ func ThresholdKeys() []string {
 	return append(keys, recoveryKey)
 }
 
-// Compare returns the differences between two runs. The map thresholds overrides default thresholds. Its keys are
-// elements of ThresholdKeys(). Its values are the tolerated relative changes, such as 0.1 for 10 %.
+// Compare returns the differences between two runs. thresholds overrides default thresholds: it maps elements of
+// ThresholdKeys() to tolerated relative changes, such as 0.1 for 10 %.
 func Compare(before, after *Document, thresholds map[string]float64) *Comparison {
 	c := &Comparison{
 		Version: Version, Before: runOf(before), After: runOf(after), runs: [2]*Document{before, after},
 		Objectives: objectives(before, after), Checks: changedChecks(before, after), Settings: changedSettings(before, after),
-		// A run that is cut short during a fault always fails. So if the second run was cut short, its verdict is no
-		// regression. Only its checks are compared.
+		// The second run may have failed only because it was cut short. Its verdict is then no regression, but its
+		// metrics and checks are compared.
 		Regression: before.Outcome == ledger.Pass && after.Outcome != ledger.Pass && after.CutShort == "",
 	}
 	c.Notes = notesOn(c)
@@ -285,9 +286,8 @@ func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
 	if m.isCount() {
-		// A run that was cut short has fewer events and fewer faults. This explains a lower count, or that a fault has
-		// no count. It does not explain that the ledger has no count: then the ledger could not be read, or it has lost
-		// data.
+		// A shorter run explains a lower count, and a fault that did not occur. It does not explain a ledger that
+		// cannot be read or has lost data.
 		lacking = change.Outcome == Improved || isFault && lacking
 	}
 	return c.isUnproved(isFault, lacking)
@@ -302,10 +302,8 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether the early end of a run can explain a difference between the runs, because a run that was
-// cut short has fewer faults and fewer events. If isFault is true, the difference concerns a fault, and the early end
-// of either run can explain it. If lacking is true, fewer events in the second run, and so its early end, can explain
-// it.
+// isUnproved reports whether the early end of a run can explain a difference. For a fault, either run counts. lacking
+// means that fewer events in the second run can cause the difference.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -380,13 +378,12 @@ func unmeasured(before, after bool) (ChangeOutcome, string) {
 }
 
 const (
-	// window is the usual length in seconds of the windows into which the timeline is divided. In a short run, they are
-	// shorter, so that there are still about minWindows of them.
+	// window is the usual length, in seconds, of the windows of a run. A short run has about minWindows shorter
+	// windows.
 	window     = 10
 	minWindows = 10
-	// alpha is the significance level of the Mann–Whitney U test. fewestWindows is the minimum number of samples per
-	// run with which the test can reach this level. A sample is a window or a recovery.
-	alpha         = 0.01
+	alpha      = 0.01 // the significance level of the Mann–Whitney U test
+	// fewestWindows is the minimum number of samples per run with which the test can reach the level alpha.
 	fewestWindows = 5
 	// maxGapRows limits the number of rows that fill gaps in the timeline.
 	maxGapRows = 10_000
@@ -396,15 +393,14 @@ const (
 // test for noise.
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
-// significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. It
-// returns the parameter direction (Regression or Improved) if they differ, and Noise otherwise.
-//
-// If there are too few samples for the test, significance returns Undecided. Recovery times are an exception: most runs
-// have only a few recoveries, so significance then returns direction.
+// significance returns direction if a Mann–Whitney U test shows that the runs differ by more than noise, and Noise
+// otherwise. With too few samples, it returns Undecided.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
 	if m.recoveries != nil {
+		// Most runs have only a few recoveries. So if there are too few for the test, a change of recovery times counts
+		// without it.
 		was, is, few = m.recoveries(before), m.recoveries(after), direction
 	} else {
 		width := max(min(windowOf(before), windowOf(after)), widest(before.Timeline), widest(after.Timeline))
@@ -428,8 +424,8 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	return direction
 }
 
-// Median returns the median of the given values. For an even number of values, the median is the mean of the two middle
-// values. Without values, Median returns 0.
+// Median returns the median of the given values, or 0 without values. For an even number of values, it is the mean of
+// the middle two.
 func Median(values []float64) float64 {
 	n := len(values)
 	if n == 0 {
@@ -444,9 +440,8 @@ func windowOf(d *Document) int64 {
 	return min(max(int64(d.ElapsedSeconds)/minWindows, 1), window)
 }
 
-// widest returns the width of the widest row, in seconds. The windows in which two runs are compared must be at least
-// as wide. Otherwise, the values of wide and narrow rows would be compared with each other, although the maximum lag,
-// for example, is usually larger in a wide row.
+// widest returns the width of the widest row, in seconds. Windows must be at least this wide, because the maximum lag
+// is usually larger in a wider row.
 func widest(rows []timeline.Row) int64 {
 	w := int64(1)
 	for i := range rows {
@@ -455,8 +450,8 @@ func widest(rows []timeline.Row) int64 {
 	return w
 }
 
-// windows returns the value of the metric in each window (a period of the timeline). It omits windows that extend
-// beyond the schedule of the run, but never the first window.
+// windows returns the value of the metric in each window of the timeline. It omits windows that extend beyond the
+// schedule, but never the first window.
 func (m *metric) windows(d *Document, width int64) []float64 {
 	if len(d.Timeline) == 0 {
 		return nil
@@ -468,7 +463,7 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 		rows[i].Second -= first
 	}
 	var values []float64
-	// Cover implausibly long gaps with a few wide rows, to limit the memory.
+	// Fill the gaps with at most about maxGapRows rows, so that an implausibly long gap does not need much memory.
 	last := rows[len(rows)-1].Second
 	filled := timeline.FillGaps(rows, max(width, last/maxGapRows), last)
 	for _, row := range timeline.Merge(width, filled...) {
@@ -499,9 +494,8 @@ func objectives(before, after *Document) []Values {
 	return all
 }
 
-// changedChecks returns the checks whose outcomes differ between the runs. It includes checks that only one of the runs
-// made. If a check passed in the first run and is missing in the second run, the outcome is Regression, because nothing
-// shows that the check would still pass.
+// changedChecks returns the checks whose outcomes differ between the runs, including checks that only one of the runs
+// made.
 func changedChecks(before, after *Document) []CheckChange {
 	was, is := outcomes(before), outcomes(after)
 	changed := []CheckChange{}
@@ -515,6 +509,7 @@ func changedChecks(before, after *Document) []CheckChange {
 		case c.Before == c.After:
 			continue
 		case c.Before == passed:
+			// This includes a check that is missing in the second run: nothing shows that the check would still pass.
 			c.Outcome = Regression
 		case c.After == passed && c.Before != MissingCheck:
 			c.Outcome = Improved
@@ -597,9 +592,8 @@ func (c *Change) RelativeText() string {
 	return fmt.Sprintf("%+.1f %%", math.Round(100**c.Relative/tenth)*tenth+0) // + 0 turns -0 into 0
 }
 
-// ThresholdText formats the thresholds that a change must exceed to matter: the relative threshold as a percentage, and
-// the absolute threshold unless it is 0. For a count, ThresholdText returns "any", because any increase is a
-// regression.
+// ThresholdText formats the thresholds that a change must exceed to matter. For a count, it returns "any", because any
+// increase is a regression.
 func (c *Change) ThresholdText() string {
 	switch {
 	case c.Threshold == nil:

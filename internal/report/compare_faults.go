@@ -12,9 +12,8 @@ const recoveryKey = "recovery"
 // faultPrefix is the beginning of the keys of the metrics of faults.
 const faultPrefix = "fault."
 
-// faultMetrics returns two metrics for each fault that occurred in any of the runs. One is the recovery time, the other
-// is the number of occurrences from which the simulation did not recover. Neither is measured in a run in which the
-// fault did not occur.
+// faultMetrics returns two metrics for each fault: the recovery time, and the number of occurrences without recovery. A
+// run without the fault measures neither.
 func faultMetrics(before, after *Document) []metric {
 	var all []metric
 	names := faultNames(before)
@@ -72,8 +71,8 @@ func recoveriesFrom(d *Document, name string) []float64 {
 	return seconds
 }
 
-// unrecovered returns how many occurrences of a fault have no recovery, including those that were not injected or were
-// aborted. The result occurred is false if the fault has no occurrence.
+// unrecovered returns the number of occurrences without a recovery, including those that were not injected or were
+// aborted. occurred is false if the fault has no occurrence.
 func unrecovered(d *Document, name string) (n int64, occurred bool) {
 	for _, t := range d.totals() {
 		if t.Fault == name {

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// maxNamed is the maximum number of differences that a note names. It is also the maximum number of machine sizes that
-// one difference names.
+// maxNamed is the maximum number of differences that a note lists, and of machine sizes that the function machines
+// lists.
 const maxNamed = 5
 
-// notesOn returns the notes on a comparison. A note says that both reports describe the same run, that a run was cut
-// short, or that the runs had different environments or settings.
+// notesOn returns the reasons why a comparison may be misleading, such as a run that was cut short, or different
+// environments.
 func notesOn(c *Comparison) []string {
 	notes := []string{}
 	if isSameRun(c.runs[0], c.runs[1]) {
@@ -44,9 +44,8 @@ func isOneInMemory(before, after *Environment) bool {
 	return before.RabbitMQ != "" && after.RabbitMQ != "" && (before.RabbitMQ == InMemory) != (after.RabbitMQ == InMemory)
 }
 
-// changedEnvironment returns what differs between the environments of the runs: the machines, and the versions of
-// Kubernetes, RabbitMQ and Redis. It omits a value that is unknown in one of the runs. It omits the versions of
-// RabbitMQ and Redis if one of the runs used these servers and the other ran in memory.
+// changedEnvironment returns the machines and server versions that differ between the runs. It omits unknown values,
+// and versions that a run in memory does not have.
 func changedEnvironment(before, after *Environment) []Values {
 	all := []Values{
 		{"Kubernetes", before.Kubernetes, after.Kubernetes},
@@ -58,9 +57,8 @@ func changedEnvironment(before, after *Environment) []Values {
 	return slices.DeleteFunc(all, func(v Values) bool { return v.Before == "" || v.After == "" || v.Before == v.After })
 }
 
-// machines describes the sizes of machines. For example, "3 × 4 CPUs, 16 GiB" means three machines, each with 4 CPUs
-// and 16 GiB of memory. The text omits the names of the machines, because two runs on the same cluster may use
-// different nodes.
+// machines describes the sizes of machines, such as "3 × 4 CPUs, 16 GiB". It omits their names, because two runs on one
+// cluster may use different nodes.
 func machines(nodes []Node) string {
 	counts := map[string]int{}
 	for _, n := range nodes {

@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// steady returns the report of a run whose latencies vary around a typical value. If spike is not 0, it is the
-// typical value during 10 seconds of the run.
+// steady returns the report of a run whose latencies vary around a typical value. If spike is not 0, it is the typical
+// value during 10 s.
 func steady(seed uint64, seconds int, latency, spike time.Duration, lost int64) *Document {
 	random := rand.New(rand.NewPCG(seed, seed))
 	var all histogram.Histogram
@@ -134,8 +134,8 @@ func TestCompareReports_RateBelowItsTarget_IsARegression(t *testing.T) {
 
 func TestCompareReports_SlowerOrMissingRecoveryFromFaults_IsARegression(t *testing.T) {
 	t.Parallel()
-	// run returns the report of a run with occurrences of two faults. The arguments are the recovery times, in
-	// seconds, of the occurrences of the first fault. A negative value means that the simulation did not recover.
+	// run returns the report of a run with the given recovery times from redis-crash, in seconds. A negative value
+	// means that the simulation did not recover.
 	run := func(recoveries ...float64) *Document {
 		d := steady(1, 60, 10*time.Millisecond, 0, 0)
 		add := func(name string, number int, seconds float64) {
@@ -455,9 +455,8 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 	random := rand.New(rand.NewPCG(3, 3))
 	for _, d := range []*Document{full, bounded} {
 		for i := range d.Timeline {
-			// Draw random lags whose maximum over 60 s is, on average, 1.7 times their maximum over 10 s. The second
-			// document has rows of 60 s. Compare must merge the rows of the first document in the same way. Otherwise,
-			// the lag would seem to have grown.
+			// The maximum of these lags grows with the width of the rows. So Compare must merge the rows of both
+			// reports to the same width.
 			d.Timeline[i].Entry.Lag = time.Duration(200 * math.Pow(random.Float64(), 10) * float64(10*time.Millisecond))
 		}
 	}

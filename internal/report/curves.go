@@ -174,11 +174,9 @@ func (c curves) errors() []series {
 }
 
 const (
-	// maxHeatColumns is the maximum number of columns of a heat map. perOctave is the number of rows for each
-	// doubling of the latency. heatLevels is the number of color intensities.
-	maxHeatColumns = 120
-	perOctave      = 2
-	heatLevels     = 8
+	maxHeatColumns = 120 // maximum number of columns of a heat map
+	perOctave      = 2   // rows of a heat map for each doubling of the latency
+	heatLevels     = 8   // number of color intensities
 )
 
 // heatMap returns a chart that shows the distribution of latencies over time.
@@ -220,8 +218,7 @@ func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapsh
 // heatColumns returns the number of columns of a heat map. There is at most one column per second.
 func (c curves) heatColumns() int { return int(min(max(c.end, 1), maxHeatColumns)) }
 
-// heat counts the latencies in each cell of a heat map. low and high are the lowest and the highest row of the heat map
-// with at least one latency.
+// heat counts the latencies in each cell of a heat map. low and high are the lowest and the highest row with a latency.
 func (c curves) heat(of func(*timeline.Events) histogram.Snapshot) (counts map[[2]int]uint64, low, high int) {
 	counts, low, high = map[[2]int]uint64{}, math.MaxInt, math.MinInt
 	columns := c.heatColumns()

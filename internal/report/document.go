@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Version is the version of the JSON form. It changes only when a reader of the previous version would misinterpret
-// a document. Adding a field does not change it.
+// Version is the version of the JSON form. It changes only when readers of the previous version would misread a
+// document, not when a field is added.
 const Version = 1
 
 // Document is the report of one run.
@@ -29,8 +29,8 @@ type Document struct {
 	Timeline []timeline.Row `json:"timeline,omitempty"`
 }
 
-// New returns the report of a run. The argument rows is the timeline of the run. New rounds the times of the run down to
-// milliseconds, so that all formats show the same times.
+// New returns the report of a run with the given timeline. It rounds times down to milliseconds, so that all formats
+// show the same times.
 func New(r Run, e Environment, rows []timeline.Row) Document {
 	r.StartTime = r.StartTime.UTC().Truncate(time.Millisecond)
 	r.EndTime = r.EndTime.UTC().Truncate(time.Millisecond)
@@ -50,22 +50,21 @@ type Run struct {
 	// early. DrainSeconds is the remaining time until EndTime.
 	ElapsedSeconds float64 `json:"elapsedSeconds"`
 	DrainSeconds   float64 `json:"drainSeconds"`
-	// CutShort says when and why the run ended before the end of its schedule. It is empty if the schedule was
-	// completed or has no end. It is also empty if the run ended early because it failed, which the field Reasons
-	// explains.
+	// CutShort says when and why the run ended before the end of its schedule, if any. It is empty if a failure ended
+	// the run early; see Reasons.
 	CutShort string `json:"cutShort,omitempty"`
 	// Ledger is the result of the audit. It is nil if the ledger could not be read.
 	Ledger         *ledger.Report  `json:"ledger"`
 	Rates          Rates           `json:"rates"`
 	LatencySeconds Latencies       `json:"latencySeconds"`
 	Objectives     plan.Objectives `json:"objectives"`
-	// Faults contains the occurrences of faults, in the order in which they were due. FaultsOmitted is the number of
-	// occurrences that were omitted to limit the size of the report. The worst occurrence is never omitted. It is the
-	// one with the worst outcome and, among those, with the longest recovery. FaultTotals sums up all occurrences,
-	// including those that were omitted.
-	Faults        []fault.Account `json:"faults,omitempty"`
-	FaultsOmitted int64           `json:"faultsOmitted,omitempty"`
-	FaultTotals   []fault.Total   `json:"faultTotals,omitempty"`
+	// Faults contains the occurrences of faults in the order in which they were due. Some may be omitted, but never the
+	// worst (see fault.Worst).
+	Faults []fault.Account `json:"faults,omitempty"`
+	// FaultsOmitted is the number of occurrences that were omitted from Faults to limit the size of the report.
+	FaultsOmitted int64 `json:"faultsOmitted,omitempty"`
+	// FaultTotals sums up all occurrences, including those that were omitted.
+	FaultTotals []fault.Total `json:"faultTotals,omitempty"`
 }
 
 // Rates are the event rates of entries and exits.
@@ -84,13 +83,14 @@ type Rate struct {
 	MaxLagSeconds float64 `json:"maxLagSeconds"`
 }
 
-// Latencies contains two latency distributions. Processing is the duration of the calls of ProcessMessage. EndToEnd
-// is the time from when an event was due until it took effect. A distribution is nil if no event was measured.
+// Latencies contains latency distributions. A distribution is nil if no event was measured.
 type Latencies struct {
+	// Processing is the duration of the calls of ProcessMessage.
 	Processing *Latency `json:"processing"`
-	EndToEnd   *Latency `json:"endToEnd"`
-	// Unmeasured is the number of events that took effect but are not in EndToEnd, because their processor was killed
-	// before it stored their latencies, or because the clocks of two machines differed by more than 1 s.
+	// EndToEnd is the time from when an event was due until it took effect.
+	EndToEnd *Latency `json:"endToEnd"`
+	// Unmeasured counts the events that took effect without a measured latency: their processor was killed, or the
+	// clocks of two machines differed by more than 1 s.
 	Unmeasured int64 `json:"unmeasured"`
 }
 

@@ -13,10 +13,10 @@ type FaultLine struct {
 	// ID identifies the occurrence. Action says what was done to which target, such as "Kill Redis". Hit contains
 	// the names of the affected instances.
 	ID, Action, Hit string
-	// At is when the fault took effect, relative to the start of the run. If the fault never took effect, At is when it
-	// was due. Lasted is how long the fault was in effect.
-	At, Lasted string
-	Outcome    fault.Outcome
+	// At is when the fault took effect, or was due if it never took effect, relative to the start of the run.
+	At      string
+	Lasted  string // how long the fault was in effect
+	Outcome fault.Outcome
 	// Recovery is how long the recovery took. PeakP99 to Lost are the measured effects of the fault.
 	Recovery, PeakP99, PeakLag, PeakBacklog, Redeliveries, Duplicates, Lost string
 	// Message is the reason why the simulation did not recover. It is empty if the simulation recovered.
@@ -35,8 +35,8 @@ func (r *Run) FaultLines() []FaultLine {
 	return lines
 }
 
-// Warnings returns facts that a reader of the verdict should know, although they do not change the verdict. For
-// example, a run that did not recover from a fault may still PASS if no objective limits the recovery time.
+// Warnings returns important facts that do not change the verdict. For example, a run that did not recover from a fault
+// can PASS if no objective limits recovery.
 func (r *Run) Warnings() []string {
 	var warnings, names []string
 	if r.CutShort != "" {
@@ -96,9 +96,8 @@ func (r *Run) totals() []fault.Total {
 	return r.FaultTotals
 }
 
-// OmittedFaults returns sentences about the occurrences of faults that the report leaves out, or "" if it lists all.
-// The operator always keeps the latest occurrences, even mild ones. So an omitted occurrence may be worse than a listed
-// one.
+// OmittedFaults returns sentences about the omitted occurrences, or "" if all are listed. An omitted occurrence may be
+// worse than a listed one, because the operator always keeps the latest.
 func (r *Run) OmittedFaults() string {
 	if r.FaultsOmitted == 0 {
 		return ""
@@ -110,10 +109,10 @@ func (r *Run) OmittedFaults() string {
 	return text
 }
 
-// FaultTotalLines formats the totals of the faults. It returns nil if no fault occurred more than once, because the
-// list of occurrences then says the same. It also returns nil if the totals are unknown: reports of earlier versions
-// have no totals and may not list all occurrences.
+// FaultTotalLines formats the totals of the faults. It returns nil if they are unknown, or if the list of occurrences
+// says the same.
 func (r *Run) FaultTotalLines() []TotalLine {
+	// Reports of earlier versions have no totals, and may not list all occurrences.
 	if r.FaultsOmitted > 0 && len(r.FaultTotals) == 0 {
 		return nil
 	}
@@ -178,8 +177,8 @@ func (r *Run) faultLine(a *fault.Account) FaultLine {
 // Band is an interval of the time axis in which a fault disturbed the simulation. Charts shade it.
 type Band struct{ X, Width, Class, Label string }
 
-// bands returns up to two bands for each occurrence of a fault. The first lasts from the injection of the fault until
-// the end of the fault. The second lasts from the end of the fault until the recovery of the simulation.
+// bands returns up to two bands for each occurrence: from the injection to the end of the fault, and from there to the
+// recovery.
 func (c curves) bands(faults []fault.Account) []Band {
 	x := timeAxis(c.end)
 	var all []Band

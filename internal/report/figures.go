@@ -144,8 +144,8 @@ func (l *Latency) line(name string) LatencyLine {
 	return line
 }
 
-// ObjectiveLines returns the checks of the objectives, with the text Unmeasured for a value that was not measured. It
-// omits each check that requires a count of 0: every run has these checks, and the ledger shows the counts.
+// ObjectiveLines returns the checks of the objectives, with Unmeasured for missing values. It omits limits of 0, which
+// every run has, because the ledger shows these counts.
 func ObjectiveLines(v *ledger.Verdict) []ledger.Check {
 	var lines []ledger.Check
 	for _, c := range v.Checks {

@@ -20,9 +20,10 @@ var styleSheet string
 // page contains the data for the HTML template.
 type page struct {
 	*Document
-	// Style is the style sheet. Policy is a content security policy that permits nothing but this style sheet, so
-	// the page can neither run scripts nor load other files.
-	Style  template.CSS
+	// Style is the style sheet.
+	Style template.CSS
+	// Policy is a content security policy that permits only Style, so that the page can neither run scripts nor load
+	// files.
 	Policy string
 	Title  string
 	// Objectives contains the checks that compare the run with its objectives.

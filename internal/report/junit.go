@@ -60,13 +60,12 @@ type junitProblem struct {
 	Text    string `xml:",chardata"`
 }
 
-// JUnit returns the report as JUnit XML. Each check becomes a test case, the figures become properties, and the
-// warnings become the output of the suite. The output of a test case shows what the check measured. A check without
-// data becomes an error. A check that was skipped because another check failed becomes a skipped test case.
+// JUnit returns the report as JUnit XML. Checks become test cases, figures become properties, and warnings become the
+// output of the suite.
 func (d *Document) JUnit() ([]byte, error) {
 	// Escape the characters that XML does not allow. Otherwise, the XML encoder would replace each of them with U+FFFD.
 	figures := *d
-	figures.Timeline = nil // exclude the large timeline, which the XML does not contain, from the copy
+	figures.Timeline = nil // the XML does not contain the timeline, and a copy of it would be large
 	d = terminal.Cleaned(&figures)
 	properties, err := d.properties()
 	if err != nil {
@@ -108,6 +107,7 @@ func (s *junitSuite) add(c ledger.Check) {
 	case c.Outcome == ledger.Failed:
 		test.Failure = problem
 		s.Failures++
+	// Another check explains why the data of this check is missing.
 	case c.Message == "":
 		test.Skipped = &junitProblem{Message: "not checked, because another check did not pass"}
 		s.Skipped++
@@ -119,8 +119,8 @@ func (s *junitSuite) add(c ledger.Check) {
 	s.Cases = append(s.Cases, test)
 }
 
-// properties returns the values in the JSON form of the report, without the checks, the reasons, the timeline and the
-// manifest. The name of a property is the path of its value.
+// properties returns the values in the JSON form of the report, except checks, reasons, timeline and manifest. The name
+// of a property is the path of its value.
 func (d *Document) properties() ([]junitProperty, error) {
 	figures := *d
 	figures.Checks, figures.Reasons, figures.Timeline, figures.Environment.Manifest = nil, nil, nil, nil

@@ -7,9 +7,8 @@ import (
 // redacted is displayed instead of the value of an environment variable.
 const redacted = "(redacted)"
 
-// ManifestOf returns the manifest of a simulation in the form that Environment.Manifest needs. It contains
-// apiVersion, kind, name, namespace and spec. The values of environment variables in pod templates are replaced,
-// because they may be secrets. ManifestOf returns nil if v is not a manifest.
+// ManifestOf returns the fields of a manifest that Environment.Manifest needs, or nil if v is not a manifest. It
+// redacts the values of environment variables, which may be secrets.
 func ManifestOf(v any) json.RawMessage {
 	text, err := json.Marshal(v)
 	if err != nil {

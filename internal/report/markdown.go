@@ -209,9 +209,8 @@ func (b *markdown) fence(text string) {
 	b.line("%s\n%s%s", fence, text, fence)
 }
 
-// escapeMarkdown escapes a text so that Markdown displays it literally, on one line. The text may come from anyone who
-// can publish events. Therefore, wherever the report is pasted, the text must not become a link or mention people, as
-// @name does.
+// escapeMarkdown makes Markdown display a text literally, on one line. Anyone who can publish events can write the
+// text, so it must not contain links or mentions.
 func escapeMarkdown(text string) string {
 	var b strings.Builder
 	line := strings.Join(strings.Fields(terminal.Clean(text)), " ")

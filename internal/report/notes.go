@@ -31,9 +31,8 @@ type Note struct {
 	time  time.Time
 }
 
-// notes returns the marks of the timeline, such as faults and outages, as notes for the charts. It returns at most
-// maxNotes notes in chronological order, and the number of omitted marks. It prefers failures to other marks, and
-// earlier marks to later ones.
+// notes returns at most maxNotes marks of the timeline in chronological order, and the number of omitted marks.
+// Failures and earlier marks take precedence.
 func (d *Document) notes() (notes []Note, omitted int64) {
 	marks := timeline.MarksOf(d.Timeline)
 	if len(marks) > maxNotes {
@@ -108,11 +107,10 @@ func (c curves) marks(notes []Note) Marks {
 	return all
 }
 
-// numbers is a label in a chart for consecutive notes. first and last are the numbers of the first and the last note.
-// from and to are the x coordinates of these two notes.
+// numbers is a label in a chart for consecutive notes.
 type numbers struct {
-	first, last int
-	from, to    float64
+	first, last int     // the numbers of the first and the last note
+	from, to    float64 // the x coordinates of these notes
 }
 
 func (n numbers) text() string {
@@ -125,8 +123,7 @@ func (n numbers) text() string {
 // digitWidth is the width of a digit, in SVG units.
 const digitWidth = 8.0
 
-// halfWidth returns half of the width of the label. The label consists of its text and a space as wide as a digit,
-// which separates it from the next label.
+// halfWidth returns half of the width of the label, including a space that separates the label from the next label.
 func (n numbers) halfWidth() float64 {
 	return digitWidth * float64(utf8.RuneCountInString(n.text())+1) / 2
 }

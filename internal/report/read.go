@@ -40,8 +40,8 @@ func ReadFile(path string) (*Document, error) {
 	return d, nil
 }
 
-// Read reads a report in JSON form of at most 64 MiB. It ignores unknown fields. It rejects a report with values that
-// no run can have, and a report that contradicts itself, such as a report with the verdict PASS but without checks.
+// Read reads a JSON report of at most 64 MiB, and ignores unknown fields. It rejects impossible values and
+// contradictions, such as the verdict PASS without checks.
 func Read(r io.Reader) (*Document, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	switch {
@@ -174,14 +174,8 @@ const (
 	maxBoundedHit    = 5
 )
 
-// Bounded returns the report as JSON of at most the given number of bytes. It shrinks a larger report in these steps
-// until the report is small enough:
-//
-//   - Keep only the worst occurrences of faults.
-//   - If the report without its timeline exceeds half of the limit, shorten the lists of instances that were hit.
-//   - Merge the rows of the timeline into wider and wider rows.
-//   - Omit the timeline.
-//   - Omit the manifest.
+// Bounded returns the report as JSON of at most limit bytes. As far as necessary, it shrinks the faults, then the
+// timeline, and finally omits the manifest.
 func (d *Document) Bounded(limit int) ([]byte, error) {
 	bounded := *d
 	var text []byte

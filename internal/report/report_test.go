@@ -104,8 +104,8 @@ func sample() *Document {
 	return &d
 }
 
-// addSampleMarks adds marks (such as the start of a process) to the timeline of the sample. Some marks are so close
-// together that they share a label in charts, such as 1–3.
+// addSampleMarks adds marks to the timeline of the sample. Some marks are so close together that they share a label in
+// charts, such as 1–3.
 func addSampleMarks(rows []timeline.Row) {
 	mark := func(seconds float64, kind timeline.MarkKind, subject, message string) {
 		row := &rows[int(seconds)]
@@ -273,8 +273,7 @@ type schemaNode struct {
 	Const, Enum          any
 }
 
-// compareSchema fails the test if a Go type is encoded with other JSON fields or types than its schema has. It also
-// fails the test if the schema requires a field that the encoding may omit. It skips the content of types that encode
+// compareSchema fails the test if a Go type does not match its schema. It skips the content of types that encode
 // themselves (see encodesItself).
 func compareSchema(t *testing.T, root, s *schemaNode, of reflect.Type, path string) {
 	t.Helper()
@@ -424,8 +423,8 @@ func checkRejected(t *testing.T, text, want string) {
 	}
 }
 
-// edited returns the sample report as JSON, with the value at a path replaced. The path consists of names and indexes.
-// If value is nil, the field is removed.
+// edited returns the sample report as JSON, with the value at a path of names and indexes replaced, or removed if value
+// is nil.
 func edited(t *testing.T, path string, value any) string {
 	t.Helper()
 	text, err := sample().JSON()
@@ -689,9 +688,8 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-// An omitted occurrence of a fault may be worse than a listed one, because the operator always keeps the latest
-// occurrences, even mild ones. So the report must not call the omitted occurrences milder. It must not mention totals
-// of faults if it has none, like the reports of earlier versions.
+// Omitted occurrences may be worse than listed ones, because the operator keeps the latest. A report of an earlier
+// version must not mention totals, because it has none.
 func TestRenderings_OmittedFaults_AreCountedButNotCalledMilderThanTheListedOnes(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "omits 3 occurrences. The listed occurrences include the worst ones.", "The totals include the omitted occurrences."

@@ -8,8 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// RatesOf computes the mean rates of a timeline. Each mean covers the time in which events were due. It leaves out the
-// time in which the simulation was suspended.
+// RatesOf computes the mean rates over the time in which events were due, without the time in which the simulation was
+// suspended.
 func RatesOf(rows []timeline.Row) Rates {
 	return Rates{
 		Entry: rateOf(rows, func(r *timeline.Row) *timeline.Events { return &r.Entry }),
@@ -41,9 +41,8 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	return total
 }
 
-// Correct adapts the achieved rate, the missed events and the maximum lag to the schedule. The numbers of the
-// generators do not suffice, because generators count only the events that were due while they ran. If the schedule is
-// nil, Correct changes nothing.
+// Correct adapts the rate to the schedule, because generators count only the events that were due while they ran. If s
+// is nil, Correct changes nothing.
 func (r *Rate) Correct(s *ledger.Schedule) {
 	if s == nil {
 		return
@@ -56,9 +55,8 @@ func (r *Rate) Correct(s *ledger.Schedule) {
 	r.MaxLagSeconds = max(r.MaxLagSeconds, s.Gap.Seconds())
 }
 
-// scheduled returns the number of seconds that the schedule covers, including gaps without events. due contains the
-// rows in which events were due. A gap of more than 10 * (1 + median gap) seconds does not count, because the
-// simulation was probably suspended.
+// scheduled returns the seconds that the schedule covers, including gaps between the rows in due. It omits gaps far
+// above the median: the simulation was probably suspended.
 func scheduled(due []*timeline.Row) float64 {
 	const pause = 10
 	idle := make([]float64, 0, len(due))

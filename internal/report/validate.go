@@ -18,8 +18,8 @@ const (
 	// maxNumber limits durations in seconds, and rates in events per second. It is the largest power of ten such that
 	// this number of seconds fits in a time.Duration.
 	maxNumber = 1e9
-	// maxCount limits counts of events. A timeline in a file of maxSize bytes has fewer than a million rows, so the sum
-	// of a count over all rows fits in an int64.
+	// maxCount limits counts of events, so that the sum over all rows fits in an int64. A file of maxSize bytes has
+	// fewer than a million rows.
 	maxCount = 1e12
 	// maxMemory limits memory sizes, in bytes.
 	maxMemory = 1 << 50
@@ -47,7 +47,7 @@ func (d *Document) validate() error {
 
 func (d *Document) validateRanges() error {
 	shown := *d
-	shown.Timeline = nil // validateTimeline checks the timeline
+	shown.Timeline = nil // skip the timeline, which validateTimeline checks
 	return validateRange("", reflect.ValueOf(shown))
 }
 
@@ -221,8 +221,7 @@ func validateRange(path field.Path, v reflect.Value) error {
 	}
 }
 
-// validateKind returns an error if a value is outside the range for its kind, such as float64. validateRange calls it
-// for the types that have no rule of their own.
+// validateKind checks a value whose type has no rule of its own against the range for its kind, such as float64.
 func validateKind(path field.Path, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Float64:
@@ -239,8 +238,7 @@ func validateKind(path field.Path, v reflect.Value) error {
 	}
 }
 
-// validateParts checks all numbers and times within a struct, a slice or a map. It returns an error for the first
-// number or time that is out of range.
+// validateParts returns an error for the first number or time in a struct, a slice or a map that is out of range.
 func validateParts(path field.Path, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Struct:

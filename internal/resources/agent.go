@@ -30,8 +30,7 @@ const (
 	// volumeFaultTarget is the name of an empty volume. The agent injects faults into the container that mounts it.
 	volumeFaultTarget = "fault-target"
 
-	// keyToken is the key of the token in the Secret that all agents of a simulation share. In this Secret, the
-	// certificate and its private key are under keyCertificate and keyPrivateKey, as in the Secrets of servers.
+	// keyToken is the key of the token in the Secret that all agents of a simulation share.
 	keyToken = "token"
 )
 
@@ -76,9 +75,8 @@ func NeedsAgent(a plan.FaultAction) bool {
 // Servers returns the components that other components connect to.
 func Servers() []Component { return []Component{ComponentRabbitMQ, ComponentRedis, ComponentSummaries} }
 
-// isolates reports whether a plan contains a fault that isolates a component from a server. In that case, the pods of
-// all servers have an agent, and all clients connect to the servers through these agents, which relay the connections.
-// An agent can then cut off all clients of its server, or a single client.
+// isolates reports whether a plan isolates a component from a server. Then the agents of all servers relay connections,
+// and can cut off one client or all.
 func isolates(p *plan.Plan) bool {
 	return slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Action == plan.ActionIsolate })
 }
@@ -93,8 +91,8 @@ func HasAgent(p *plan.Plan, c Component) bool {
 	})
 }
 
-// clientPort returns the Service port through which clients connect to a server. Its target port is the port of the
-// server or, if the server's agent relays connections, the port of that agent.
+// clientPort returns the Service port through which clients connect to a server or, if its agent relays connections, to
+// the agent.
 func (b *builder) clientPort(c Component, name string, number int32) corev1.ServicePort {
 	p := servicePort(name, number)
 	if isRelayed(b.plan, c) {
@@ -103,8 +101,8 @@ func (b *builder) clientPort(c Component, name string, number int32) corev1.Serv
 	return p
 }
 
-// ClientPort returns the container port to which clients of a component connect. It is the port of the component or, if
-// its agent relays connections, the port of that agent.
+// ClientPort returns the container port to which clients of a component connect: its own, or that of its agent if the
+// agent relays connections.
 func ClientPort(p *plan.Plan, c Component) int32 {
 	if isRelayed(p, c) {
 		return relayPort
@@ -146,14 +144,13 @@ func (b *builder) agents() ([]client.Object, error) {
 	}, nil
 }
 
-// addAgent adds an agent to the pod if faults hit its component. It lets all containers share one process namespace, so
-// that the agent can signal the processes of the main container. It mounts a marker volume into the main container. The
-// agent recognizes the processes of this container by the marker volume.
+// addAgent adds an agent to the pod if faults hit its component.
 func (b *builder) addAgent(spec *corev1.PodSpec, p pod) {
 	if !HasAgent(b.plan, p.component) {
 		return
 	}
-	spec.ShareProcessNamespace = new(true)
+	spec.ShareProcessNamespace = new(true) // lets the agent signal the processes of the main container
+	// The agent recognizes the processes of the main container by the marker volume.
 	for i := range spec.Containers {
 		if spec.Containers[i].Name == p.main {
 			spec.Containers[i].VolumeMounts = append(spec.Containers[i].VolumeMounts, readOnly(volumeFaultTarget, agent.Marker))

@@ -52,8 +52,8 @@ func Certificates(sim *v1alpha1.ParkingSimulation, clusterDomain string) []Certi
 	return needed
 }
 
-// nodesCertificate returns the certificate with which RabbitMQ nodes authenticate to each other. It is valid for the
-// host names of the nodes. The operator always issues it, because a certificate of the user is only for clients.
+// nodesCertificate returns the certificate with which RabbitMQ nodes authenticate to each other. The operator always
+// issues it, because a certificate of the user is only for clients.
 func (b *builder) nodesCertificate() Certificate {
 	nodes := Certificate{Component: ComponentRabbitMQ, Secret: b.rabbitMQNodes()}
 	for i := range *b.sim.Spec.RabbitMQ.ManagedOrDefault().Replicas {
@@ -81,8 +81,8 @@ func (b *builder) serverCertificate(c Component, tls *v1alpha1.TLSSpec) Certific
 	return certificate
 }
 
-// CertificateData is the content of a Secret with a certificate: the certificate, its private key, and the CA
-// certificates that clients trust. If the user provides the Secret, Build needs only the CA certificates.
+// CertificateData is the content of a Secret with a certificate. CA contains the CA certificates that clients trust.
+// Build needs only CA from a Secret of the user.
 type CertificateData struct {
 	certificates.Pair
 
@@ -139,8 +139,8 @@ func certificateVolume(name, secret string) corev1.Volume {
 	return secretVolume(name, secret, keyCertificate, keyPrivateKey, keyCA)
 }
 
-// serveTLS makes the container of a parking command serve HTTP over TLS if its component uses TLS. It returns the given
-// volumes and, if the component uses TLS, the volume with the certificate.
+// serveTLS makes a parking command serve HTTP over TLS if its component uses TLS. It adds the volume with the
+// certificate.
 func (b *builder) serveTLS(c Component, container *corev1.Container, volumes []corev1.Volume) []corev1.Volume {
 	tls := TLSOf(b.sim, c)
 	if tls == nil {

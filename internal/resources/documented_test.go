@@ -86,8 +86,8 @@ func suffixes(t *testing.T, objects []client.Object) []string {
 	return list
 }
 
-// documented returns the kinds and name suffixes that a Markdown table lists, in the format that suffixes() returns.
-// Each row of the table contains a kind, the name suffixes of its objects, and their number.
+// documented returns the kinds and name suffixes in a Markdown table, in the format of suffixes(). A row has a kind,
+// name suffixes and their number.
 func documented(t *testing.T, table string) []string {
 	t.Helper()
 	var list []string

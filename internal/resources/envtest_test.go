@@ -19,7 +19,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
-// definition returns a CRD of the Prometheus Operator. Its schema contains only the fields that the package sets.
+// definition returns a CRD of the Prometheus Operator. The schema of the CRD contains only the fields that package
+// resources sets.
 func definition(kind schema.GroupVersionKind, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
 	return apiserver.Definition(kind, fields(map[string]apiextensionsv1.JSONSchemaProps{"spec": spec}))
 }
@@ -114,9 +115,8 @@ func podOf(namespace, workload string, template corev1.PodTemplateSpec) *corev1.
 	return pod
 }
 
-// checkDrawn checks that the API server accepts the objects of randomly drawn valid specs. It uses a dry run, which
-// stores nothing. In this dry run, unknown fields are errors. Normally the API server would drop them, and the
-// operator would apply them again at every reconcile.
+// checkDrawn checks by a dry run that the API server accepts randomly drawn specs. Unknown fields are errors: the API
+// server would drop them, and every reconcile would apply them again.
 func checkDrawn(t *testing.T, trial *apply.Applier) {
 	t.Helper()
 	const specs = 15

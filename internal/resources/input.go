@@ -61,17 +61,14 @@ type Input struct {
 	Resolved    *manifest.Resolved
 	Images      Images
 	Credentials Credentials
-	// BrokerAddress is the data of the Secret with the address and the credentials of a RabbitmqCluster. Build writes
-	// this data to a Secret of the simulation, because pods cannot mount Secrets of other namespaces. BrokerAddress is
-	// empty if the spec does not reference a RabbitmqCluster, or if the data is unknown.
+	// BrokerAddress is the data of a RabbitmqCluster's Secret, or empty if it is unknown or not needed. Build copies
+	// the data, because pods cannot mount Secrets of other namespaces.
 	BrokerAddress map[string][]byte
-	// StartTime is the time at which the schedules of the event rates begin. Until the time is known, StartTime is nil
-	// and the plan is suspended. So servers and processors start before the generators.
+	// StartTime is when the schedules begin. Until it is known, it is nil and the plan is suspended, so servers and
+	// processors start first.
 	StartTime *metav1.Time
-	// HoldClients keeps the generators and processors at zero replicas. Generators and processors must not declare
-	// quorum queues before the nodes of a managed RabbitMQ have formed a cluster, because a node that joins the cluster
-	// later does not become a member of the queues. They also must not start before the owner of each referenced object
-	// has permitted the use of the object.
+	// HoldClients keeps generators and processors at zero replicas until references are permitted and RabbitMQ has
+	// formed its cluster. Nodes that join later get no replicas of existing queues.
 	HoldClients bool
 	// Complete is true if the simulation has ended. Build then scales the generators to zero.
 	Complete bool
@@ -93,7 +90,7 @@ type Input struct {
 }
 
 // Build returns every object that runs the simulation, in the order in which to apply them. If a field of the spec is
-// invalid, the error contains the path of the field.
+// invalid, the error contains its path.
 func Build(in Input) ([]client.Object, error) {
 	b, err := newBuilder(in)
 	if err != nil {

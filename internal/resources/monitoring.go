@@ -75,9 +75,7 @@ func (b *builder) targets() []target {
 	return targets
 }
 
-// metricsService returns a Service for the metrics of generators or processors. Only Prometheus uses it, because no
-// other program connects to these pods. It includes pods that are not ready, because their metrics show why they are
-// not ready.
+// metricsService returns a Service through which Prometheus scrapes generators or processors.
 func (b *builder) metricsService(c Component) client.Object {
 	meta := b.object(b.name(c), c)
 	meta.Labels[ScrapeLabel] = scrape
@@ -85,7 +83,7 @@ func (b *builder) metricsService(c Component) client.Object {
 		ObjectMeta: meta,
 		Spec: corev1.ServiceSpec{
 			ClusterIP:                corev1.ClusterIPNone,
-			PublishNotReadyAddresses: true,
+			PublishNotReadyAddresses: true, // the metrics show why a pod is not ready
 			Selector:                 Selector(b.sim, c),
 			Ports:                    []corev1.ServicePort{servicePort(portHTTP, HTTPPort)},
 		},
@@ -93,9 +91,7 @@ func (b *builder) metricsService(c Component) client.Object {
 }
 
 // serviceMonitor returns the ServiceMonitor of a component. It adds the labels "simulation" and "component" to the
-// scraped metrics, because rules and dashboards select by them. It requests native histograms only if the
-// installed Prometheus Operator supports them. All other fields of the ServiceMonitor exist in every version of
-// the CRD.
+// metrics, because rules and dashboards select by them.
 func (b *builder) serviceMonitor(t target) client.Object {
 	endpoint := map[string]any{
 		"port":     t.port,
@@ -117,6 +113,7 @@ func (b *builder) serviceMonitor(t target) client.Object {
 		"selector":  map[string]any{"matchLabels": anyMap(merged(Selector(b.sim, t.component), map[string]string{ScrapeLabel: scrape}))},
 		"endpoints": []any{endpoint},
 	}
+	// All other fields exist in every version of the CRD.
 	if b.Served.NativeHistograms {
 		spec["scrapeNativeHistograms"] = true
 	}
@@ -129,7 +126,7 @@ func relabel(serviceLabel, target string) map[string]any {
 	return map[string]any{"sourceLabels": []any{source}, "targetLabel": target}
 }
 
-// unstructured returns an object of an optional CRD, for which the scheme has no Go type.
+// unstructured returns an object of an optional CRD. The scheme has no Go type for such an object.
 func (b *builder) unstructured(kind schema.GroupVersionKind, name string, c Component, spec map[string]any) client.Object {
 	meta := b.object(name, c)
 	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}

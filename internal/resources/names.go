@@ -55,9 +55,8 @@ const (
 	componentMonitor Component = "monitoring"
 )
 
-// Name returns the name that a component's workload, Service, Secret and ConfigMap share: the name of the simulation, a
-// dash and the name of the component. No component name contains a dash, so the last dash always separates the two
-// names. Therefore, Name never returns the same name for two simulations.
+// Name returns the name that a component's objects share. It is unique: no component name contains a dash, so the last
+// dash always separates simulation and component.
 func Name(sim *v1alpha1.ParkingSimulation, c Component) string { return sim.Name + "-" + string(c) }
 
 // ServiceAccountName returns the name of the ServiceAccount that all pods of the simulation use.
@@ -69,8 +68,8 @@ func PlanName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-plan
 // PlanKey is the key of the plan in its ConfigMap.
 const PlanKey = "plan.json"
 
-// BrokerSecretName returns the name of the Secret with the address and the credentials of RabbitMQ. If the spec
-// references no such Secret, the result is the name of the Secret that Build creates.
+// BrokerSecretName returns the name of the Secret with the binding of RabbitMQ: the one in the spec, or the one that
+// Build creates.
 func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.RabbitMQ.SecretRef; ref != nil {
 		return ref.Name
@@ -78,8 +77,8 @@ func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	return Name(sim, ComponentRabbitMQ)
 }
 
-// StoreSecretName returns the name of the Secret with the address and the credentials of Redis. If the spec references
-// no such Secret, the result is the name of the Secret that Build creates.
+// StoreSecretName returns the name of the Secret with the binding of Redis: the one in the spec, or the one that Build
+// creates.
 func StoreSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.Redis.SecretRef; ref != nil {
 		return ref.Name

@@ -8,9 +8,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// networkPolicies returns one policy that restricts all pods of the simulation to DNS, and further policies for the
-// connections of each component. Every address can read the metrics, because the operator does not know where
-// Prometheus runs.
+// networkPolicies restricts all pods to DNS and to the connections of their components. Every address can read the
+// metrics, because the operator does not know where Prometheus runs.
 func (b *builder) networkPolicies() []client.Object {
 	policies := []client.Object{b.denyPolicy(), b.clientPolicy(), b.httpPolicy()}
 	if b.rabbitMQ != nil {
@@ -42,11 +41,11 @@ func (b *builder) denyPolicy() client.Object {
 	})
 }
 
-// clientPolicy returns the policy that allows generators and processors to connect to the servers. If a server is
-// external, the operator does not know its IP addresses, so the policy allows connections to any address.
+// clientPolicy allows generators and processors to connect to the servers.
 func (b *builder) clientPolicy() client.Object {
 	var egress []networkingv1.NetworkPolicyEgressRule
 	if b.rabbitMQ == nil || b.redis == nil || b.summaries == nil {
+		// The IP addresses of an external server are unknown.
 		egress = []networkingv1.NetworkPolicyEgressRule{{}}
 	} else {
 		for _, server := range Servers() {
@@ -62,9 +61,8 @@ func (b *builder) clientPolicy() client.Object {
 	})
 }
 
-// httpPolicy returns the policy that allows HTTP connections to our own programs from any address. Metrics and the
-// summary API share a port. The policy must not have egress rules. Otherwise, kube-router would apply the ingress
-// rules of the policy to outgoing connections, too.
+// httpPolicy allows connections from any address to metrics and the summary API. The policy must not have egress rules:
+// kube-router would apply the ingress rules to outgoing connections.
 func (b *builder) httpPolicy() client.Object {
 	return b.policy(b.sim.Name+"-http", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.peers(ComponentEntry, ComponentExit, ComponentProcessor, ComponentSummaries).PodSelector,
@@ -79,9 +77,8 @@ func (b *builder) rabbitMQPolicy() client.Object {
 		clustering = append(clustering, port(corev1.ProtocolTCP, p.Port))
 	}
 	if b.rabbitMQ.TLS == nil {
-		// A tool such as rabbitmqctl is an Erlang node, which listens on one of 11 ports. The RabbitMQ nodes connect to
-		// this port to reply (see https://www.rabbitmq.com/docs/networking#ports). With TLS, the tool does not listen,
-		// and the RabbitMQ nodes reply over the connection from the tool.
+		// Without TLS, a tool such as rabbitmqctl listens on one of 11 ports, to which nodes connect to reply. See
+		// https://www.rabbitmq.com/docs/networking#ports.
 		commands := port(corev1.ProtocolTCP, commandsFirstNumber)
 		commands.EndPort = new(int32(commandsLastNumber))
 		clustering = append(clustering, commands)

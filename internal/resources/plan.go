@@ -31,8 +31,8 @@ func (b *builder) planConfigMap() (client.Object, error) {
 	}, nil
 }
 
-// runningPlan returns the plan that the pods execute. Its binding references are the paths at which the pods mount
-// the bindings. The plan is suspended until StartTime is known.
+// runningPlan returns the plan that the pods execute. It contains the paths of mounted bindings, and is suspended until
+// StartTime is known.
 func (b *builder) runningPlan() *plan.Plan {
 	p := *b.plan
 	p.RabbitMQ = plan.BindingRef{SecretDir: rabbitMQDir}

@@ -38,8 +38,8 @@ type pod struct {
 	main string
 }
 
-// template returns the pod template of a component, with the patch from the spec applied. Without a patch, the pod
-// template meets the restricted Pod Security Standard, mounts no API token, and spreads the pods over nodes.
+// template returns the pod template of a component, with the patch from the spec. Unpatched pods meet the restricted
+// Pod Security Standard and have no API token.
 func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	spec := corev1.PodSpec{
 		ServiceAccountName:            ServiceAccountName(b.sim),
@@ -65,8 +65,8 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	return template, err
 }
 
-// securityContext returns a security context that forbids the user root. It sets no user and group IDs if the cluster
-// assigns a range of IDs to each namespace, because the cluster would reject an ID outside of that range.
+// securityContext forbids the user root. A cluster that assigns IDs to each namespace would reject IDs outside of the
+// assigned range.
 func (b *builder) securityContext(user int64) *corev1.PodSecurityContext {
 	c := &corev1.PodSecurityContext{
 		RunAsNonRoot:        new(true),
@@ -79,15 +79,15 @@ func (b *builder) securityContext(user int64) *corev1.PodSecurityContext {
 	return c
 }
 
-// withConfigHash annotates a pod template with a hash of the configuration, so that a change of the configuration
-// replaces the pods. A process reads this configuration only when it starts.
+// withConfigHash makes a change of the configuration replace the pods. Use it for configuration that a process reads
+// only when it starts.
 func withConfigHash(template corev1.PodTemplateSpec, config any) corev1.PodTemplateSpec {
 	template.Annotations = merged(template.Annotations, map[string]string{ConfigHashAnnotation: hash(config)})
 	return template
 }
 
-// spread returns a constraint that distributes the pods of a component over topology domains, such as nodes. The
-// constraint is a preference: it never prevents the scheduling of a pod.
+// spread returns a constraint that distributes pods over topology domains, such as nodes, but never prevents their
+// scheduling.
 func (b *builder) spread(c Component, key string) corev1.TopologySpreadConstraint {
 	return corev1.TopologySpreadConstraint{
 		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: b.selector(c),
@@ -124,15 +124,15 @@ func resources(spec *corev1.ResourceRequirements, defaults corev1.ResourceRequir
 	return defaults
 }
 
-// requirements returns the default resources of a container: requests for CPU and memory, and a limit for memory only.
-// A CPU limit would only add latency. The CPU requests are small, so that several simulations and the operator fit on a
-// small cluster. Simulations with high rates need larger requests in their spec.
+// requirements returns the default resources of a container. Requests are small, so that several simulations fit on a
+// small cluster. High rates need larger requests in the spec.
 func requirements(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
 			corev1.ResourceCPU:    resource.MustParse(cpu),
 			corev1.ResourceMemory: resource.MustParse(memory),
 		},
+		// A CPU limit would only add latency.
 		Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memoryLimit)},
 	}
 }
@@ -177,23 +177,21 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 	}
 }
 
-// probeTimeout is the timeout of probes, in seconds. It is longer than the timeout of the readiness checks in our
-// components, so that a check can report its own error before the kubelet gives up.
+// probeTimeout is in seconds. It exceeds the timeout of our readiness checks, so that a check can report its own error
+// first.
 const probeTimeout = 3
 
-// startupPeriod is the period of startup probes in seconds. startupFailures is their failure threshold. The product is
-// two minutes, because a busy Kubernetes node may need that long to start a process.
+// A busy node may need two minutes to start a process.
 const (
-	startupPeriod   = 1
-	startupFailures = 120
+	startupPeriod   = 1   // period in seconds
+	startupFailures = 120 // failure threshold
 )
 
-// readinessPeriod is the interval between readiness probes, in seconds. It is short, so that pods become ready soon
-// after RabbitMQ. readinessFailures is the number of failed probes after which a pod becomes unready. It is high enough
-// for a short outage of a server, because our components wait until the server is back.
+// A short period makes pods ready soon after RabbitMQ. Several failures are tolerated, because our components wait
+// until a server is back.
 const (
-	readinessPeriod   = 2
-	readinessFailures = 5
+	readinessPeriod   = 2 // period in seconds
+	readinessFailures = 5 // failure threshold
 )
 
 func containerPort(name string, number int32) corev1.ContainerPort {

@@ -15,15 +15,12 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The operator creates pods with its own rights, not with the rights of the simulation's author. A template may
-// therefore set only fields that give the author no further rights. Three rules decide which templates are allowed.
-// None of them lists dangerous fields, because such a list would become outdated:
+// The operator creates pods with its own rights, so a template must not give its author further rights. Lists of
+// dangerous fields become outdated, so three rules say what is allowed:
 //
 //  1. A template may set only the fields in templateFields.
-//  2. The resulting pod must meet the restricted Pod Security Standard.
-//  3. An annotation must have no prefix. A label must have no prefix, or a prefix in labelPrefixes. Annotations and
-//     labels with other prefixes could instruct other software, such as a network plug-in or a webhook that adds
-//     containers.
+//  2. The pod must meet the restricted Pod Security Standard.
+//  3. Labels and annotations must not control other software.
 
 // TemplateNotAllowedError lists the template fields that could give the pods rights that the author of the simulation
 // lacks.
@@ -45,8 +42,8 @@ const (
 	fieldNotAllowed = "a template may not set this field, because it could give the pods rights that the author of the simulation lacks, or affect pods of others: " + withoutIt
 )
 
-// fieldSet is the set of fields that may be set in an object, or in each object of a list. A field that maps to nil
-// may have any value.
+// fieldSet contains the fields that may be set in an object, or in each object of a list. A nil fieldSet allows any
+// value.
 type fieldSet map[string]fieldSet
 
 // templateFields returns the PodSpec fields that a template may set. These include securityContext and
@@ -70,8 +67,8 @@ func templateFields() fieldSet {
 	}
 }
 
-// affinityFields returns the fields of an affinity that a template may set. The fields namespaces and namespaceSelector
-// are not allowed. They would let a template keep pods of other namespaces off a node, by means of an anti-affinity.
+// affinityFields omits namespaces and namespaceSelector. With these fields, an anti-affinity could keep pods of other
+// namespaces off a node.
 func affinityFields() fieldSet {
 	term := fieldSet{"labelSelector": nil, "topologyKey": nil, "matchLabelKeys": nil, "mismatchLabelKeys": nil}
 	pods := fieldSet{
@@ -107,8 +104,7 @@ func containerFields() fieldSet {
 	}
 }
 
-// podSecurityFields returns the fields of a pod's security context that a template may set. The field windowsOptions is
-// missing, because it can name credentials, which the Pod Security Standard does not restrict.
+// podSecurityFields omits windowsOptions, which can name credentials that the Pod Security Standard does not restrict.
 func podSecurityFields() fieldSet {
 	return fieldSet{
 		"appArmorProfile": nil, "fsGroup": nil, "fsGroupChangePolicy": nil, "runAsGroup": nil, "runAsNonRoot": nil, "runAsUser": nil,
@@ -130,10 +126,8 @@ func containerSecurityFields() fieldSet {
 // only describe the pods, or the operator overwrites them.
 func labelPrefixes() []string { return []string{"app.kubernetes.io", v1alpha1.Group} }
 
-// checkTemplate returns an error for each setting of a template that is not allowed: a field that is not in
-// templateFields, a priority class of Kubernetes or of the operator, a long grace period, or a label or an annotation
-// for other software. Directives of a strategic merge patch, such as $patch, are not allowed in the objects that
-// templateFields lists, because they could remove the settings that protect the pods.
+// checkTemplate returns an error for each forbidden setting. Directives such as $patch are forbidden in the objects of
+// templateFields, because they could remove settings that protect the pods.
 func (b *builder) checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.ErrorList {
 	var faults field.ErrorList
 	labels := path.Child("metadata", "labels")
@@ -166,8 +160,8 @@ func (b *builder) checkTemplate(path *field.Path, template *v1alpha1.PodTemplate
 // every managed server.
 const maxGracePeriod = 600
 
-// checkGracePeriods rejects long grace periods in a pod and its probes. A process that ignores SIGTERM delays the drain
-// of its node and the deletion of its namespace for as long as the grace period.
+// checkGracePeriods limits grace periods. A process that ignores SIGTERM delays the drain of its node and the deletion
+// of its namespace.
 func checkGracePeriods(path *field.Path, value any) field.ErrorList {
 	var faults field.ErrorList
 	switch value := value.(type) {
@@ -188,8 +182,7 @@ func checkGracePeriods(path *field.Path, value any) field.ErrorList {
 	return faults
 }
 
-// check returns an error for each field that is not in the set. It checks the fields of value, which is a JSON
-// object or a list of JSON objects.
+// check returns an error for each field of value that is not in the set. value is a JSON object or a list of objects.
 func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	var faults field.ErrorList
 	switch value := value.(type) {
@@ -211,8 +204,8 @@ func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	return faults
 }
 
-// checkPriority rejects the priority class of the operator, and the classes that Kubernetes reserves for its own
-// critical pods. With such a class, the pods of a simulation could keep the operator from being scheduled.
+// checkPriority rejects the priority classes of the operator and of Kubernetes. With such a class, pods could keep the
+// operator from being scheduled.
 func (b *builder) checkPriority(path *field.Path, spec any) field.ErrorList {
 	fields, _ := spec.(map[string]any)
 	class, _ := fields["priorityClassName"].(string)

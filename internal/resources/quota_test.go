@@ -130,8 +130,7 @@ func rejectedByQuota(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "failed quota: all: must specify limits.cpu")
 }
 
-// TestBuild_ResourceQuota_AdmitsPodsWithResourcesInTheSpec creates the pods on a real API server, in a namespace with a
-// ResourceQuota. There, the API server rejects a pod if any of its containers has no limit.
+// The ResourceQuota makes the API server reject a pod if any of its containers has no limit.
 func TestBuild_ResourceQuota_AdmitsPodsWithResourcesInTheSpec(t *testing.T) {
 	t.Parallel()
 	n := newQuotaNamespace(t)

@@ -91,19 +91,16 @@ func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ), Data: data}
 }
 
-// rabbitMQConf returns the content of rabbitmq.conf. The file contains only keys that exist in RabbitMQ 3.10 and in
-// RabbitMQ 4.
-//
-// The nodes find each other by the host names that the StatefulSet gives them, so they need no access to the Kubernetes
-// API. The retries must last until these host names can be resolved: if a node of RabbitMQ 3 reaches no other node
-// after all retries, it forms a cluster of its own. A node of RabbitMQ 4 waits until it reaches another node.
+// rabbitMQConf returns the content of rabbitmq.conf. All keys must exist in RabbitMQ 3.10 and in RabbitMQ 4.
 func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	lines := append([]string{"cluster_name = " + b.plan.Simulation}, b.rabbitMQListener()...)
 	lines = append(lines,
-		// Nodes read the name and the password of the RabbitMQ user at every start, so a changed Secret takes effect at
-		// the next start.
+		// Nodes read the definitions at every start, so a changed Secret takes effect then.
 		"load_definitions = "+rabbitMQConf+"/"+keyDefinitions,
+		// This backend needs no access to the Kubernetes API.
 		"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config",
+		// Retry until the host names resolve. After the last retry, a node of RabbitMQ 3 that has reached no other node
+		// forms a cluster of its own.
 		"cluster_formation.discovery_retry_limit = 90",
 		"cluster_formation.discovery_retry_interval = 500",
 	)
@@ -113,12 +110,11 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	if *b.rabbitMQ.Replicas > 1 {
 		lines = append(lines, "cluster_partition_handling = pause_minority")
 	}
-	// Limit the size of the files of the write-ahead log, which all quorum queues of a node share. The node keeps the
-	// content of several files in memory. With the default of 512 MiB per file, this content would exceed the memory of
-	// a small node.
+	// Limit the files of the write-ahead log, because a node keeps several in memory. With the default of 512 MiB each,
+	// they would exceed the memory of a small node.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
-	// RabbitMQ derives its memory high watermark from its total memory. The total is set to this percentage of the
-	// container's memory limit. The rest of the limit is a reserve, so that the kernel does not kill the container.
+	// RabbitMQ derives its memory high watermark from this percentage of the memory limit. The rest is a reserve, so
+	// that the kernel does not kill the container.
 	const percent = 80
 	if available := memoryShare(spec, string(ComponentRabbitMQ), percent); available > 0 {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
@@ -126,9 +122,8 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// rabbitMQListener returns the lines of rabbitmq.conf that say how the nodes listen for clients. Clients authenticate
-// with a password, so the nodes request no client certificates. If the files of the certificate change, a node reads
-// them again within minutes.
+// rabbitMQListener returns the lines of rabbitmq.conf about the listener for clients. A node reads a changed
+// certificate within minutes.
 func (b *builder) rabbitMQListener() []string {
 	if b.rabbitMQ.TLS == nil {
 		return []string{fmt.Sprintf("listeners.tcp.default = %d", amqpNumber)}
@@ -136,6 +131,7 @@ func (b *builder) rabbitMQListener() []string {
 	return []string{
 		"listeners.tcp = none",
 		fmt.Sprintf("listeners.ssl.default = %d", amqpNumber),
+		// Clients authenticate with a password, so request no certificates.
 		"ssl_options.verify = verify_none",
 		"ssl_options.fail_if_no_peer_cert = false",
 		"ssl_options.cacertfile = " + certificateDir + "/" + keyCA,
@@ -144,8 +140,8 @@ func (b *builder) rabbitMQListener() []string {
 	}
 }
 
-// rabbitMQDistributionConf returns the TLS options of the connections between the nodes. The nodes verify each other's
-// certificates. If the files of the certificate or the CA change, a node reads them again within minutes.
+// rabbitMQDistributionConf returns the TLS options of the connections between the nodes. A node reads a changed
+// certificate or CA within minutes.
 func rabbitMQDistributionConf() string {
 	const (
 		files = `{cacertfile, "` + nodesCertificateDir + "/" + keyCA + `"}, {certfile, "` + nodesCertificateDir + "/" + keyCertificate +
@@ -154,12 +150,11 @@ func rabbitMQDistributionConf() string {
 	return "[{server, [" + files + ", {fail_if_no_peer_cert, true}]},\n {client, [" + files + "]}].\n"
 }
 
-// rabbitMQAdvancedConf returns the content of advanced.config. It contains the settings for which rabbitmq.conf has no
-// keys in RabbitMQ 3.10. That version would reject the keys of later versions.
-//
-// The settings quorum_membership_reconciliation_* exist since RabbitMQ 3.13. They make RabbitMQ add members to quorum
-// queues that were declared before all nodes had joined the cluster. The interval is in milliseconds.
+// rabbitMQAdvancedConf returns advanced.config. RabbitMQ 3.10 has no keys for these settings in rabbitmq.conf, and
+// rejects unknown keys there.
 func (b *builder) rabbitMQAdvancedConf() string {
+	// RabbitMQ 3.13 and later add members to quorum queues that were declared before all nodes had joined. The interval
+	// is in milliseconds.
 	return fmt.Sprintf(`[{rabbit, [
   {quorum_membership_reconciliation_enabled, true},
   {quorum_membership_reconciliation_target_group_size, %d},
@@ -168,9 +163,8 @@ func (b *builder) rabbitMQAdvancedConf() string {
 `, *b.rabbitMQ.Replicas, b.rabbitMQMetricsConf())
 }
 
-// rabbitMQMetricsConf returns the part of advanced.config that enables TLS on the listener for metrics. The keys
-// prometheus.ssl.* of rabbitmq.conf would add a second listener instead, and RabbitMQ 3.10 has no key that removes the
-// first listener, which does not use TLS.
+// rabbitMQMetricsConf enables TLS on the listener for metrics. The keys prometheus.ssl.* would add a second listener,
+// and RabbitMQ 3.10 cannot remove the first, which lacks TLS.
 func (b *builder) rabbitMQMetricsConf() string {
 	if b.rabbitMQ.TLS == nil {
 		return ""
@@ -192,13 +186,13 @@ func (b *builder) rabbitMQResources() corev1.ResourceRequirements {
 	return resources(b.rabbitMQ.Resources.Core(), requirements("80m", "512Mi", "1Gi"))
 }
 
-// rabbitMQNodesService returns the headless Service that gives the nodes their host names. The Service includes nodes
-// that are not ready, because a node needs the host names of the other nodes to become ready.
+// rabbitMQNodesService returns the headless Service that gives the nodes their host names.
 func (b *builder) rabbitMQNodesService() client.Object {
 	return &corev1.Service{
 		ObjectMeta: b.object(b.rabbitMQNodes(), ComponentRabbitMQ),
 		Spec: corev1.ServiceSpec{
-			ClusterIP:                corev1.ClusterIPNone,
+			ClusterIP: corev1.ClusterIPNone,
+			// A node needs the host names of the other nodes to become ready.
 			PublishNotReadyAddresses: true,
 			Selector:                 Selector(b.sim, ComponentRabbitMQ),
 			Ports:                    b.nodePorts(),
@@ -206,11 +200,10 @@ func (b *builder) rabbitMQNodesService() client.Object {
 	}
 }
 
-// nodePorts returns the ports that a node opens for the other nodes. Without TLS, one of them is the port of the Erlang
-// port mapper daemon (epmd), which tells a node the inter-node ports of the other nodes. epmd does not support TLS, so
-// nodes with TLS do not use it: see rabbitMQInterNodeTLS.
+// nodePorts returns the ports that a node opens for the other nodes.
 func (b *builder) nodePorts() []corev1.ServicePort {
 	ports := []corev1.ServicePort{servicePort("distribution", distributionNumber)}
+	// The port mapper daemon (epmd) does not support TLS; see rabbitMQInterNodeTLS.
 	if b.rabbitMQ.TLS == nil {
 		ports = append([]corev1.ServicePort{servicePort("epmd", epmdNumber)}, ports...)
 	}
@@ -257,10 +250,8 @@ func (b *builder) rabbitMQStatefulSet(template corev1.PodTemplateSpec, config *c
 	})
 }
 
-// copyCookie is a script that copies the Erlang cookie from the mounted Secret. Erlang requires that only the owner of
-// the cookie file can read the file. The files of a mounted Secret do not meet this requirement. A node keeps its first
-// cookie even if the Secret changes, because nodes are replaced one by one, and a node with a different cookie could
-// not join the other nodes.
+// copyCookie copies the Erlang cookie to a file that only its owner can read, as Erlang requires. A node keeps its
+// first cookie: nodes are replaced one by one, and need equal cookies.
 const copyCookie = `set -e
 cookie=` + rabbitMQHome + `/.erlang.cookie
 if [ -s "$cookie" ]; then source="$cookie"; else source=` + cookieMount + "/" + keyErlangCookie + `; fi
@@ -295,17 +286,11 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 	return c
 }
 
-// rebalanceLeaders returns a postStart hook that spreads the leaders of quorum queues evenly over the nodes. When a
-// node stops, other nodes become the leaders of its queues. RabbitMQ does not move the leaders back by itself, and AMQP
-// has no method that moves them.
-//
-// The hook waits until the node has run for 30 s, so that its replicas of the queues have caught up. The hook works in
-// the background. Kubernetes publishes the IP address of the pod only after the hook has returned, and the other nodes
-// need this address.
-//
-// The hook writes to the output of process 1, the log of the container, so that users see failures. If the containers
-// of the pod share a process namespace, process 1 belongs to another container, and the output is discarded.
+// rebalanceLeaders returns a postStart hook that spreads the leaders of quorum queues over the nodes. RabbitMQ does not
+// move leaders back after a node has stopped.
 func rebalanceLeaders() *corev1.LifecycleHandler {
+	// Run in the background, because Kubernetes publishes the pod's IP address only after the hook. Wait 30 s, so that
+	// replicas catch up. Discard the output if process 1 belongs to another container.
 	const script = `log=/proc/1/fd/1
 [ -w "$log" ] || log=/dev/null
 (
@@ -316,10 +301,10 @@ func rebalanceLeaders() *corev1.LifecycleHandler {
 	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: rabbitMQCommand(script)}}
 }
 
-// awaitQuorum returns a preStop hook that waits until the node can stop without any quorum queue losing its majority,
-// but for at most a minute. If the host names of the nodes no longer resolve, the whole cluster is being deleted, and
-// the hook does not wait.
+// awaitQuorum returns a preStop hook that waits, at most a minute, until the node can stop without any quorum queue
+// losing its majority.
 func (b *builder) awaitQuorum() *corev1.LifecycleHandler {
+	// If the host names of the nodes do not resolve, the whole cluster is being deleted.
 	script := `for _ in 1 2 3 4 5 6; do
   getent hosts ` + b.host(b.rabbitMQNodes()) + ` >/dev/null || exit 0
   rabbitmq-upgrade await_online_quorum_plus_one -t 8 && exit 0
@@ -328,9 +313,8 @@ exit 0`
 	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: rabbitMQCommand(script)}}
 }
 
-// rabbitMQCommand returns the command line of a RabbitMQ tool. On Debian, /usr/sbin contains wrapper scripts that only
-// the users root and rabbitmq can run. The container may run as another user, so rabbitMQCommand uses the original
-// tools.
+// rabbitMQCommand returns a command line that bypasses Debian's wrapper scripts in /usr/sbin. Only the users root and
+// rabbitmq can run them.
 func rabbitMQCommand(command string) []string {
 	return []string{"sh", "-c", `PATH="/usr/lib/rabbitmq/bin:$PATH"; ` + command}
 }
@@ -363,27 +347,20 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 	}, interNode...)
 }
 
-// rabbitMQInterNodeTLS returns Erlang arguments and environment variables that enable TLS for the connections between
-// the nodes. The arguments are for the node only. The variables are also for rabbitmqctl and the other tools, which
-// connect to the inter-node port of a node.
+// rabbitMQInterNodeTLS returns Erlang arguments for the node, and variables for the node and for tools such as
+// rabbitmqctl. They enable TLS between nodes.
 //
-// By default, an Erlang node asks the port mapper daemon (epmd) on another node's host for the inter-node port of that
-// node. epmd listens on all addresses, and has no TLS. With these settings, all nodes use the same fixed port, and epmd
-// listens only on the loopback interface. epmd must run there, because RabbitMQ starts it again if it does not answer.
-//
-//   - erl_epmd_port sets the fixed port. It must occur exactly once on the command line of an Erlang node. ERL_ZFLAGS
-//     adds it to every command line, also to that of the temporary node with which RabbitMQ 4 finds the other nodes.
-//   - dist_listen makes only the RabbitMQ node listen on that port. Otherwise, tools and temporary nodes would fail,
-//     because the port is in use. If the argument occurs several times, the first one takes effect, and ERL_ZFLAGS
-//     adds its arguments at the end.
-//   - name sets the name of the RabbitMQ node before RabbitMQ starts. Otherwise, RabbitMQ would connect to epmd on the
-//     address of the pod, to check that no other node has this name.
+// The port mapper daemon (epmd) has no TLS. So all nodes use one fixed port, and epmd listens only on the loopback
+// interface. RabbitMQ would start epmd again if it did not run.
 func rabbitMQInterNodeTLS(node string) (arguments string, environment []corev1.EnvVar) {
-	// By default, Erlang gives up connecting to a node after 7 seconds. A TLS handshake can take longer if a node has
-	// little CPU, so the limit is a minute.
+	// A TLS handshake can exceed Erlang's default limit of 7 seconds if a node has little CPU.
 	const tls = "-kernel net_setuptime 60 -proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
+	// With -name, RabbitMQ does not ask epmd at the address of the pod, where epmd does not listen. The first
+	// dist_listen takes effect, and ERL_ZFLAGS comes last.
 	return tls + " -name " + node + " -dist_listen true", []corev1.EnvVar{
 		{Name: "RABBITMQ_CTL_ERL_ARGS", Value: tls},
+		// erl_epmd_port must occur exactly once on each command line, even for temporary nodes. Tools and temporary
+		// nodes must not listen on the fixed port.
 		{Name: "ERL_ZFLAGS", Value: fmt.Sprintf("-erl_epmd_port %d -dist_listen false", distributionNumber)},
 		{Name: "ERL_EPMD_ADDRESS", Value: "127.0.0.1"},
 	}

@@ -64,8 +64,8 @@ func (b *builder) redisConf(spec corev1.PodSpec) string {
 		"maxmemory-policy noeviction",
 		"include "+redisConfDir+"/"+keyAuthConf,
 	)
-	// Redis may use this percentage of the container's memory limit for data. The rest is for buffers, and for copies of
-	// the pages that Redis changes while a child process rewrites the append-only file.
+	// Redis may use this percentage of the memory limit for data. The rest is for buffers, and for pages that change
+	// during a rewrite of the append-only file.
 	const percent = 70
 	if limit := memoryShare(spec, string(ComponentRedis), percent); limit > 0 {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit))
@@ -73,8 +73,7 @@ func (b *builder) redisConf(spec corev1.PodSpec) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// redisListener returns the lines of redis.conf that say how the server listens. Clients authenticate with the password,
-// so the server requests no client certificates.
+// redisListener returns the lines of redis.conf about the listener.
 func (b *builder) redisListener() []string {
 	if b.redis.TLS == nil {
 		return []string{fmt.Sprintf("port %d", redisNumber)}
@@ -85,13 +84,13 @@ func (b *builder) redisListener() []string {
 		"tls-cert-file " + certificateDir + "/" + keyCertificate,
 		"tls-key-file " + certificateDir + "/" + keyPrivateKey,
 		"tls-ca-cert-file " + certificateDir + "/" + keyCA,
+		// Clients authenticate with the password.
 		"tls-auth-clients no",
 	}
 }
 
-// redisResources returns the resources of Redis. By default there is no memory limit, because the required memory
-// depends on the event rates and on the lengths of stays. Both can change during a simulation, and a new limit
-// would restart the server.
+// redisResources sets no memory limit by default. The required memory changes with the rates and the lengths of stays,
+// and a new limit would restart the server.
 func (b *builder) redisResources() corev1.ResourceRequirements {
 	defaults := requirements("40m", "256Mi", "256Mi")
 	defaults.Limits = nil
@@ -160,8 +159,8 @@ func (b *builder) redisContainer() corev1.Container {
 	}
 }
 
-// useTLS adapts the container of Redis to a server that accepts only TLS connections. The probes use redis-cli. A probe that
-// only opens a TCP connection would end it before the TLS handshake, and the server would log a warning each time.
+// useTLS makes Redis accept only TLS. The probes use redis-cli, because Redis logs a warning if a connection ends
+// before the TLS handshake.
 func useTLS(c *corev1.Container) {
 	const (
 		command = `REDISCLI_AUTH="$(cat ` + redisConfDir + "/" + keyPassword + `)" redis-cli --tls --insecure`

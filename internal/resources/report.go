@@ -6,10 +6,10 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// ReportKey is the key of the report in its ConfigMap. MaxReport is the maximum size of a report in bytes. It
-// leaves room for metadata, because a ConfigMap is limited to 1 MiB.
 const (
+	// ReportKey is the key of the report in its ConfigMap.
 	ReportKey = "report.json"
+	// MaxReport is the maximum size of a report in bytes. A ConfigMap, with its metadata, is limited to 1 MiB.
 	MaxReport = 900 << 10
 )
 

@@ -330,9 +330,8 @@ func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	}
 }
 
-// While the user's Secret with the certificates is missing, the CA is unknown, and clients must not connect. If their
-// binding had no key ca.crt, they would connect without TLS and send the password. So Build sets the key to an invalid
-// certificate, and clients reject the binding.
+// Without the key ca.crt, clients would connect without TLS and send the password. So Build sets the key to an invalid
+// certificate while the CA is unknown.
 func TestBuild_TLSWithUnknownCA_ClientsRejectTheBinding(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "rabbitmq: {managed: {tls: {secretName: missing}}}, redis: {managed: {tls: {secretName: missing}}}")

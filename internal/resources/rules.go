@@ -30,9 +30,8 @@ func (s series) selector(metric string, matchers ...string) string {
 	return selector(metric, append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, matchers...))
 }
 
-// ofOperator returns a selector for a metric that the operator exports about the simulation. The label "namespace" of
-// the metric is the namespace of the simulation. If Prometheus does not honor the labels of a target, it renames this
-// label to "exported_namespace" and sets "namespace" to the namespace of the operator. The selector matches both forms.
+// ofOperator returns a selector for a metric that the operator exports about the simulation. The selector also matches
+// "exported_namespace", to which Prometheus renames "namespace" if it does not honor labels.
 func (s series) ofOperator(metric string, matchers ...string) string {
 	honored := fmt.Sprintf("namespace=%q,exported_namespace=\"\",simulation=%q", s.namespace, s.simulation)
 	renamed := fmt.Sprintf("exported_namespace=%q,simulation=%q", s.namespace, s.simulation)
@@ -52,9 +51,8 @@ func by(labels string) string {
 	return "by(namespace,simulation" + labels + ")"
 }
 
-// average returns a PromQL expression for the mean of a histogram over 5 minutes. Prometheus stores histograms in
-// the classic form, in the native form, or in both, depending on its configuration. The expression prefers the
-// classic form.
+// average returns a PromQL expression for the mean of a histogram over 5 minutes. The expression prefers the classic
+// form, and uses the native form if Prometheus stores only that.
 func (s series) average(histogram, labels string) string {
 	rate := fmt.Sprintf("sum %s (rate(%s[5m]))", by(labels), s.selector(histogram))
 	return fmt.Sprintf("sum %[1]s (rate(%[2]s[5m])) / sum %[1]s (rate(%[3]s[5m])) or histogram_sum(%[4]s) / histogram_count(%[4]s)",
@@ -156,8 +154,8 @@ func alerts(s series) []any {
 	}
 }
 
-// objectiveAlerts returns one alert for each latency objective of the simulation. The alert fires if the simulation has
-// missed the objective for some minutes, so that users learn of the problem before the verdict becomes FAIL.
+// objectiveAlerts returns one alert for each latency objective. An alert fires if the objective is missed for some
+// minutes, so that users learn of it before the verdict.
 func objectiveAlerts(s series, o plan.Objectives) []any {
 	var rules []any
 	for _, objective := range []struct {
@@ -179,8 +177,8 @@ func objectiveAlerts(s series, o plan.Objectives) []any {
 	return rules
 }
 
-// alert returns an alert with the labels of the simulation. It sets these labels explicitly, because the result of some
-// expressions has no labels, for example when a metric is absent.
+// alert sets the labels of the simulation explicitly, because the results of some expressions have no labels, for
+// example when a metric is absent.
 func (s series) alert(name, severity, duration, expression, summary, description string) map[string]any {
 	return map[string]any{
 		"alert":  name,

@@ -16,15 +16,13 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the sample simulations, once for each sample
-// alone, and once for all samples in the kustomization together. Each sum must leave room for the system pods of the
-// cluster. The README must state the largest sum for a single sample, and the sum for the kustomization.
+// TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the samples. The README must state the largest
+// sum for one sample, and the sum for the kustomization.
 func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	t.Parallel()
 	const directory = "../../config/samples/"
-	// The CPU of the cluster and the requests of its system pods, in millicores. According to the README, the samples
-	// fit on two CPUs. In a cluster made by kind, the API server requests 250, the controller manager 200, two pods of
-	// CoreDNS 200, and etcd, the scheduler and the network 100 each.
+	// In a cluster made by kind, the system pods request, in millicores: API server 250, controller manager 200,
+	// CoreDNS 200, etcd, scheduler and network 100 each.
 	const capacity, system = 2000, 950
 	const available = capacity - system
 	var operator appsv1.Deployment
@@ -105,8 +103,7 @@ func requestedCPU(t *testing.T, in testInput) int64 {
 		for _, c := range template.Spec.Containers {
 			pod.Add(c.Resources.Requests[corev1.ResourceCPU])
 		}
-		// Init containers run before the other containers, and one at a time. So a pod requests the maximum of the init
-		// containers' requests and the sum of the other containers' requests.
+		// Init containers run one at a time, before the other containers, so the larger request counts.
 		for _, c := range template.Spec.InitContainers {
 			if request := c.Resources.Requests[corev1.ResourceCPU]; request.Cmp(pod) > 0 {
 				pod = request

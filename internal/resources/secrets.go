@@ -23,8 +23,8 @@ const (
 	keyExporter     = "exporter.json"
 )
 
-// ReadCredentials returns the credentials in the Secrets of a managed RabbitMQ and a managed Redis. The arguments
-// are the data of the Secrets and may be nil. Missing credentials are empty.
+// ReadCredentials returns the credentials in the data of the Secrets. The data may be nil. Missing credentials are
+// empty.
 func ReadCredentials(rabbitMQ, redis map[string][]byte) Credentials {
 	return Credentials{
 		BrokerPassword: string(rabbitMQ[keyPassword]),

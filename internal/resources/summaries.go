@@ -60,11 +60,11 @@ func (b *builder) summariesStatefulSet() (client.Object, error) {
 	}), nil
 }
 
-// summariesDeployment returns the workload of a summary API that stores the summaries in PostgreSQL. Its pods have no
-// state. They mount all keys of the user's Secret, because the operator does not know which keys are in use.
+// summariesDeployment returns the workload of a summary API that stores the summaries in PostgreSQL.
 func (b *builder) summariesDeployment() (client.Object, error) {
 	container := b.summariesContainer("--database-secret", databaseDir, "--database-schema", SummarySchema(b.sim))
 	container.VolumeMounts = []corev1.VolumeMount{readOnly("database", databaseDir)}
+	// Mount all keys of the user's Secret, because the operator does not know which keys are in use.
 	template, err := b.summariesTemplate(container, secretVolume("database", b.summaries.Database.SecretRef.Name))
 	if err != nil {
 		return nil, err
@@ -89,9 +89,8 @@ func (b *builder) summariesTemplate(container corev1.Container, volumes ...corev
 	})
 }
 
-// SummarySchema returns the name of the PostgreSQL schema that contains the summaries of a simulation. Each simulation
-// has its own schema, so that several simulations can share a database. The name contains a part of the UID, so that a
-// simulation that is deleted and created again does not count the old summaries.
+// SummarySchema returns the PostgreSQL schema of a simulation. Simulations can share a database. The UID keeps a new
+// simulation of the same name from counting old summaries.
 func SummarySchema(sim *v1alpha1.ParkingSimulation) string {
 	const (
 		maxBytes = 63 // the longest name that PostgreSQL does not truncate
@@ -103,8 +102,8 @@ func SummarySchema(sim *v1alpha1.ParkingSimulation) string {
 	return name[:min(len(name), maxBytes-len(suffix))] + suffix
 }
 
-// databasePolicy returns the policy that allows the summary API to connect to PostgreSQL. The policy allows connections
-// to any address, because the operator does not know the IP addresses of the database.
+// databasePolicy allows the summary API to connect to any address, because the IP addresses of the database are
+// unknown.
 func (b *builder) databasePolicy() client.Object {
 	return b.policy(b.sim.Name+"-database", ComponentSummaries, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentSummaries),

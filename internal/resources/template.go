@@ -36,9 +36,8 @@ func templatePath(c Component) *field.Path {
 // podField matches the path of a field of the pods in a Deployment or a StatefulSet.
 var podField = regexp.MustCompile(`\bspec\.template\.(?:(labels|annotations)\b|spec(?:\.(containers|initContainers)\[(\d+)\])?)`)
 
-// SpecPaths replaces the paths of pod fields in a message about a Deployment or a StatefulSet with paths in the spec of
-// the simulation. A path contains the name of a container and not its index, because the index in the pod can differ
-// from the index in the template.
+// SpecPaths replaces paths of pod fields, in a message about a Deployment or a StatefulSet, with paths in the spec of
+// the simulation.
 func SpecPaths(object client.Object, message string) string {
 	path := templatePath(Component(object.GetLabels()[ComponentLabel]))
 	var spec corev1.PodSpec
@@ -64,15 +63,15 @@ func SpecPaths(object client.Object, message string) string {
 		}
 		at := path.Child("spec")
 		if i, err := strconv.Atoi(groups[3]); err == nil && i < len(containers) {
+			// Use the name, because the index in the template may differ.
 			at = at.Child(groups[2]).Key(containers[i].Name)
 		}
 		return at.String()
 	})
 }
 
-// merge applies the patch in a spec to a pod template. The operator's labels do not change, because selectors
-// depend on them. An error contains the path of the invalid field. A *TemplateNotAllowedError says that the patch
-// asks for rights that its author may lack.
+// merge applies the patch in a spec to a pod template. A *TemplateNotAllowedError means that the patch asks for rights
+// that its author may lack.
 func (b *builder) merge(template corev1.PodTemplateSpec, p pod) (corev1.PodTemplateSpec, error) {
 	if p.patch == nil {
 		return template, nil
@@ -82,6 +81,7 @@ func (b *builder) merge(template corev1.PodTemplateSpec, p pod) (corev1.PodTempl
 			return template, &TemplateNotAllowedError{Fields: faults}
 		}
 	}
+	// Keep the operator's labels, because selectors depend on them.
 	template.Labels = merged(texts(p.patch.Metadata.Labels), template.Labels)
 	if len(p.patch.Metadata.Annotations) > 0 {
 		template.Annotations = merged(texts(p.patch.Metadata.Annotations), template.Annotations)
@@ -139,9 +139,8 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	return patched, checkContainers(patched.Containers, main)
 }
 
-// lowerRequests lowers a request to the limit if the patch sets only the limit, and the limit is below the request that
-// the spec or the operator sets. The API server would reject such a pod template. written contains the containers of
-// the patch.
+// lowerRequests lowers a request to the limit that the patch sets without a request. The API server would reject a
+// higher request. written contains the patch's containers.
 func lowerRequests(patched, written []corev1.Container) {
 	for i := range written {
 		at := slices.IndexFunc(patched, func(c corev1.Container) bool { return c.Name == written[i].Name })
@@ -159,9 +158,8 @@ func lowerRequests(patched, written []corev1.Container) {
 	}
 }
 
-// isAbsent reports whether a template changes a container that the pod does not have: the agent without faults, or the
-// exporter of Redis without an image. Such a change has no effect. Otherwise, removing the last fault would make the
-// template invalid.
+// isAbsent reports whether a template changes an agent or exporter that this pod lacks. If that were an error, removing
+// the last fault would make the template invalid.
 func isAbsent(c corev1.Container) bool {
 	return c.Image == "" && (c.Name == ContainerAgent || c.Name == containerExporter)
 }

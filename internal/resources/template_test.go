@@ -40,8 +40,8 @@ func TestBuild_TemplateWithoutImages_IsAccepted(t *testing.T) {
 	}
 }
 
-// workloadsWithTemplate maps the name of each workload of the simulation "sim" to a spec that sets the template for its
-// pods. In the spec, %s stands for the content of the template.
+// workloadsWithTemplate maps each workload of the simulation "sim" to a spec with a template. %s stands for the content
+// of the template.
 func workloadsWithTemplate() map[string]string {
 	return map[string]string{
 		"sim-entry":     "entry: {template: {%s}}",
@@ -53,8 +53,8 @@ func workloadsWithTemplate() map[string]string {
 	}
 }
 
-// The API server limits the total size of a pod's annotations. The operator adds up to two annotations to those of the
-// template: Build adds a hash of the configuration, and the controller later adds a hash of the mounted files.
+// The API server limits the size of annotations. Build adds a hash of the configuration, and the controller adds a hash
+// of the mounted files.
 func TestBuild_TemplateWithLargestAnnotations_LeavesRoomForAnnotationsOfTheOperator(t *testing.T) {
 	t.Parallel()
 	const room = 512

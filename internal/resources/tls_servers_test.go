@@ -32,8 +32,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// These tests start RabbitMQ and Redis with the configuration, the commands and the environment that Build returns.
-// They replace only paths, ports and host names, because there are no containers.
+// These tests run RabbitMQ and Redis as Build configures them, with other paths, ports and host names.
 
 const serverTimeout = 5 * time.Minute
 
@@ -48,9 +47,8 @@ type sandbox struct {
 	dir      string
 }
 
-// newSandbox builds the objects of a simulation with the given spec, and certificates for localhost. The replacements
-// are pairs: a text in the configuration of the container, and the text that replaces it on this machine. newSandbox
-// itself adds the pairs for directories.
+// newSandbox builds the objects of a simulation, with certificates for localhost. replacements are pairs of old and new
+// texts; newSandbox adds those for directories.
 func newSandbox(t *testing.T, spec string, replacements ...string) *sandbox {
 	t.Helper()
 	if testing.Short() {
@@ -115,8 +113,8 @@ func textOf(data map[string][]byte) map[string]string {
 	return texts
 }
 
-// command returns a command of a container, changed so that it runs on this machine. Its environment contains only
-// PATH, the variables of the container, and the extra variables.
+// command returns a command of a container that runs on this machine. The environment contains only PATH, the
+// container's variables and extra.
 func (s *sandbox) command(c *corev1.Container, args []string, extra ...string) *exec.Cmd {
 	s.t.Helper()
 	replaced := make([]string, len(args))
@@ -217,12 +215,12 @@ func plainAnswer(ctx context.Context, address, greeting string) ([]byte, error) 
 	return answer(c, greeting)
 }
 
-// expectNoPlainText fails the test unless the server closes the connection of a client that does not use TLS, or sends
-// a TLS alert, which begins with the byte 21. TestPlainTextGreeting_ServerWithoutTLS_Answers checks that a server
-// without TLS would answer the client.
+// expectNoPlainText fails the test unless the server rejects a client without TLS.
+// TestPlainTextGreeting_ServerWithoutTLS_Answers checks that a server without TLS answers the same client.
 func (s *sandbox) expectNoPlainText(address, protocol string) {
 	s.t.Helper()
 	got, err := plainAnswer(s.t.Context(), address, tlstest.Greetings()[protocol])
+	// A TLS alert begins with the byte 21.
 	if len(got) > 0 && got[0] != 21 || len(got) == 0 && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 		s.t.Errorf("%s answers %q to a client of %s without TLS (%v)", address, got, protocol, err)
 	}
@@ -352,8 +350,8 @@ func (r *rabbitMQ) awaitStartup() {
 	})
 }
 
-// dialNode connects to the inter-node port of the node. The client presents the certificate in the parameter own, if
-// any. dialNode returns an error unless the node presents the certificate in the parameter want.
+// dialNode connects to the inter-node port with the certificate own, if any. It returns an error unless the node
+// presents the certificate want.
 func (r *rabbitMQ) dialNode(ctx context.Context, want resources.CertificateData, own ...resources.CertificateData) (net.Conn, error) {
 	config := r.clientConfig()
 	for _, c := range own {
@@ -368,16 +366,15 @@ func (r *rabbitMQ) dialNode(ctx context.Context, want resources.CertificateData,
 	return dialTLS(ctx, r.distribution.Address(), config, want)
 }
 
-// admits calls dialNode, and then sends the greeting of a RabbitMQ node. It returns an error unless the server accepts
-// the greeting. The greeting is necessary, because in TLS 1.3 the handshake of a client succeeds even if the server
-// rejects the client's certificate.
+// admits returns an error unless the node accepts the greeting of another node. A handshake is not enough: in TLS 1.3,
+// it succeeds for the client even if the server rejects the certificate.
 func (r *rabbitMQ) admits(ctx context.Context, want resources.CertificateData, own ...resources.CertificateData) error {
 	c, err := r.dialNode(ctx, want, own...)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	// Over TLS, the greeting begins with a length of four bytes instead of two.
+	// Over TLS, the length in front of the greeting takes four bytes instead of two.
 	got, err := answer(c, "\x00\x00"+tlstest.Greetings()["Erlang distribution"])
 	if err == nil && !strings.Contains(string(got), "sok") {
 		err = fmt.Errorf("the answer is %q", got)
@@ -467,8 +464,7 @@ func TestRabbitMQTLS_BetweenNodes_ServesOnlyNodesAndReloadsItsCertificate(t *tes
 	r.expectAlert("a client without a certificate", r.admits(t.Context(), first))
 	r.expectAlert("a client with a certificate of an unknown authority", r.admits(t.Context(), first, foreign))
 
-	// Keep a connection open, as the nodes of a cluster do. Erlang then caches the CA certificates and uses the cache
-	// for new connections, too. The node must nevertheless load changed CA certificates.
+	// While a connection is open, Erlang caches the CA certificates. The node must nevertheless load changed ones.
 	open, err := r.dialNode(t.Context(), first, first)
 	if err != nil {
 		t.Fatal(err)

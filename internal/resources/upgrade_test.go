@@ -9,8 +9,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The following tests show that optional fields have no effect on pods if they are absent. Otherwise, a version of the
-// operator with a new field would replace the pods of simulations that do not use the field.
+// Absent optional fields must not change pods. Otherwise, an operator with a new field would replace the pods of
+// simulations that do not use the field.
 
 // A field that is absent, null, empty or set to its default must always produce the same pods.
 func TestBuild_FieldSetToItsDefault_DoesNotChangePods(t *testing.T) {

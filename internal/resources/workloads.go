@@ -24,10 +24,9 @@ const (
 
 	portHTTP = "http"
 
-	// processGrace is the time in seconds in which a process must finish its work after SIGTERM. Closing its
-	// connections takes up to 4 s more. parkingGrace is the termination grace period of the pod in seconds; it
-	// leaves some time for the kubelet.
+	// processGrace is the time in seconds to finish work after SIGTERM. Closing connections takes up to 4 s more.
 	processGrace = 25
+	// parkingGrace is the termination grace period in seconds. It leaves some time for the kubelet.
 	parkingGrace = 40
 )
 
@@ -54,9 +53,7 @@ func (b *builder) exitDeployment() (client.Object, error) {
 	return b.generatorDeployment(ComponentExit, &b.sim.Spec.Exit.GeneratorSpec)
 }
 
-// generatorDeployment returns the Deployment of the generators of one event type. The Deployment has no replicas while
-// the simulation is suspended and after the simulation is complete. An update stops an old pod before it starts the new
-// pod. Otherwise, two pods could generate the same share of the event rate at the same time.
+// generatorDeployment returns the Deployment of the generators of one event type.
 func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec) (client.Object, error) {
 	replicas := *spec.Replicas
 	if b.sim.Spec.Suspend || b.Complete || b.HoldClients {
@@ -73,18 +70,17 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 		return nil, err
 	}
 	if b.plan.Durability != plan.DurabilityWritten {
-		// Generators read the durability only when they start, so a change must replace their pods. A hash of the
-		// durability in the pod template causes this. The default durability needs no hash.
+		// Generators read the durability only when they start. The default needs no hash.
 		template = withConfigHash(template, []any{b.plan.Durability})
 	}
+	// Stop an old pod first: two pods must not generate the same share of the event rate.
 	return b.deployment(c, replicas, template, appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(1)), MaxSurge: new(intstr.FromInt32(0)),
 	}), nil
 }
 
-// processorDeployment returns the Deployment of the processors. Unlike generators, the processors keep running while
-// the simulation is suspended, because they finish the queued events. They also keep running after the simulation is
-// complete, because they serve the live page.
+// processorDeployment returns the Deployment of the processors. They run while the simulation is suspended, to finish
+// queued events, and after its end, to serve the live page.
 func (b *builder) processorDeployment() (client.Object, error) {
 	spec := &b.sim.Spec.Processor
 	replicas := *spec.Replicas
@@ -110,8 +106,8 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	// A change of these settings changes the hash, which restarts the processors. All other changes of the plan take
 	// effect without a restart.
 	config := []any{b.plan.Processor.Concurrency, endpoint}
-	// Omit the default durability. Earlier versions of the operator did not include the durability in the hash, so the
-	// hash would change, and an upgrade of the operator would restart the processors.
+	// Omit the default durability, as earlier versions of the operator do. Otherwise, an upgrade of the operator would
+	// restart the processors.
 	if b.plan.Durability != plan.DurabilityWritten {
 		config = append(config, b.plan.Durability)
 	}
@@ -171,9 +167,7 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 	}
 }
 
-// planVolumes returns the volumes with the plan and with the bindings of the servers. The volume of a managed server
-// contains only the keys of the binding. The volume of an external server contains all keys of its Secret, because the
-// operator does not know which keys of a user's Secret are in use.
+// planVolumes returns the volumes with the plan and with the bindings of the servers.
 func (b *builder) planVolumes() []corev1.Volume {
 	return []corev1.Volume{
 		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
@@ -184,8 +178,8 @@ func (b *builder) planVolumes() []corev1.Volume {
 	}
 }
 
-// bindingKeys returns the given keys of the binding Secret of a managed server. If the server uses TLS, bindingKeys
-// adds the Secret key under which the CA certificates are stored. It returns nil if the server is external.
+// bindingKeys returns the keys that clients mount from a server's Secret. nil means all keys, because the operator does
+// not know which keys of a user's Secret matter.
 func (b *builder) bindingKeys(c Component, managed bool, keys ...string) []string {
 	switch {
 	case !managed:

@@ -7,9 +7,8 @@ const (
 	digitGroups  = 10 * 10 * 10 * 10
 )
 
-// PlateCapacity is the number of plates that entries can have. It is half of all plates with three letters and four
-// digits. The other half is for unmatched exits. The entries at positions n and n+PlateCapacity have the same plate. So
-// all parked vehicles have different plates as long as at most PlateCapacity vehicles enter within maxStay.
+// PlateCapacity is the number of entry plates, half of all plates; the other half is for unmatched exits. Plates
+// repeat after PlateCapacity entries.
 const PlateCapacity = letterGroups * digitGroups / 2
 
 // plateFormat is an example of a plate. It shows where letters and digits are.
@@ -27,18 +26,15 @@ func (s *Sequence) UnmatchedPlate(position int64) string {
 	return s.plate(uint32(position%PlateCapacity) + PlateCapacity)
 }
 
-// rounds is the number of rounds of the Feistel network. The letters change in half of the rounds, and the digits in
-// the other half, so the number is even. Four rounds already give a pseudo-random permutation (Luby and Rackoff), and
-// more are cheap. The number must not change, because a seed must give the same plates in every version.
+// rounds is even. It must not change, because a seed must give the same plates in every version. Four rounds already
+// give a pseudo-random permutation (Luby and Rackoff).
 const rounds = 6
 
-// plate returns plate number n, in an order that the seed determines. The first PlateCapacity numbers are those of the
-// plates of entries. The next PlateCapacity numbers are those of the plates of unmatched exits.
+// plate returns plate number n, in an order that the seed determines. Different numbers have different plates.
 //
-// The order is a permutation, so different numbers have different plates. It is computed by a Feistel network whose two
-// halves are the letters and the digits, each taken as one number. Each round adds a pseudo-random function of one half
-// to the other half, modulo the number of values that the other half can have. A round can be reversed, because it does
-// not change the half from which the function is computed.
+// The order is a Feistel network whose halves are the letters and the digits. Each round adds a pseudo-random
+// function of one half to the other half. A round can be reversed, because it does not change the function's
+// argument.
 func (s *Sequence) plate(n uint32) string {
 	letters, digits := n/digitGroups, n%digitGroups
 	for i := 0; i < rounds; i += 2 {

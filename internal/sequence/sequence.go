@@ -1,10 +1,8 @@
-// Package sequence defines the content of the events that a simulation publishes. Entries and exits are numbered
-// separately; the number of an event is called its position. The position of an entry determines its plate. The
-// position of an exit determines a random number, called its draw, which decides whether the exit is matched. If the
-// exit is unmatched, its position also determines its plate.
+// Package sequence computes the content of events from the seed and a position. Entries and exits have separate
+// positions. A seed always gives the same values.
 //
-// Plates and draws depend only on the seed and the position, so a seed always gives the same values. The store leases
-// each position to only one generator, so replicas and restarted processes do not repeat plates.
+// An exit's random number, its draw, decides whether the exit is matched. The store leases each position to one
+// generator, so replicas and restarted processes do not repeat plates.
 package sequence
 
 import "math/bits"
@@ -31,9 +29,8 @@ const Percent = 100
 // Draw returns the random number that decides whether the exit at a position is matched. All numbers from 1 to Percent
 // are equally likely.
 func (s *Sequence) Draw(position int64) int {
-	// This is Lemire's method. It turns a random 64-bit number n into a number from 0 to Percent-1: the high 64 bits of
-	// n*Percent. If the low 64 bits are less than 2^64 mod Percent, the method replaces n by another random number.
-	// Without this step, some numbers would be slightly more likely, because 2^64 is not a multiple of Percent.
+	// Lemire's method: the high 64 bits of n*Percent are the result. Without the loop, some results would be more
+	// likely, because 2^64 is not a multiple of Percent.
 	const surplus = (1 << 64) % Percent
 	n := splitMix(s.draws, uint64(position))
 	for {
@@ -45,8 +42,8 @@ func (s *Sequence) Draw(position int64) int {
 	}
 }
 
-// Matched reports whether the exit at a position is matched, that is, whether the exit uses the plate of a vehicle that
-// has entered. On average, matchPercent percent of all exits are matched.
+// Matched reports whether the exit at a position uses the plate of a vehicle that has entered. On average,
+// matchPercent percent of all exits are matched.
 func (s *Sequence) Matched(position int64, matchPercent int) bool {
 	return s.Draw(position) > Percent-matchPercent
 }
@@ -56,8 +53,8 @@ func splitMix(seed, i uint64) uint64 {
 	return mix(seed + (i+1)*0x9e3779b97f4a7c15)
 }
 
-// mix is the final step of the SplitMix64 generator. If one bit of z is flipped, each bit of the result flips with a
-// probability of about one half.
+// mix is the final step of SplitMix64. Flipping one bit of z flips each bit of the result with a probability of
+// about one half.
 func mix(z uint64) uint64 {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb

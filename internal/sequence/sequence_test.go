@@ -131,8 +131,7 @@ func TestSequence_DifferentSeeds_YieldDifferentValues(t *testing.T) {
 	})
 }
 
-// If successive plates were correlated, a count would be outside its bounds, which are five standard deviations from
-// the mean for independent plates.
+// A count fails the test if it differs by more than five standard deviations from the mean for independent plates.
 func TestPlates_SuccessivePositions_AreUncorrelated(t *testing.T) {
 	t.Parallel()
 	const n = 100_000

@@ -15,9 +15,8 @@ import (
 // watchInterval is the interval between two checks of whether a run is already certain to fail.
 const watchInterval = time.Second
 
-// watch adds a mark to the timeline for each check that is certain to fail. If abortOnFailure is set in the plan, it
-// also calls stop at the first such check, to stop the generators. It does not call stop after the context generating
-// has ended, because the generators are then already stopping. watch returns when ctx ends.
+// watch marks checks that are certain to fail, until ctx ends. If the plan has abortOnFailure, watch also calls stop,
+// unless the context generating has ended.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
@@ -30,7 +29,7 @@ func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 		if len(failed) == 0 || ctx.Err() != nil {
 			return
 		}
-		s.objectives.Failed(time.Now(), failed)
+		s.objectives.Failed(time.Now(), failed) // adds the marks to the timeline
 		if s.config.Plan.Objectives.AbortOnFailure && generating.Err() == nil {
 			s.aborted.CompareAndSwap(nil, &failed[0].Message)
 			stop()
@@ -38,20 +37,19 @@ func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	})
 }
 
-// evidence returns the evidence for the verdict on the simulation while it is still running. The parameter r is the
-// latest audit of its ledger.
+// evidence returns the evidence for the verdict on a running simulation. r is the latest audit of the ledger.
 func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evidence {
 	rows, accounts, err := s.accountsSoFar(ctx)
 	return ledger.EvidenceSoFar(&s.config.Plan, r, rows, err, accounts)
 }
 
-// SoFar returns the start time of the run, and the effects of the faults so far. While a fault is in effect, SoFar does
-// not read the timeline, because the fault may have hit the store. Its result then does not say whether the simulation
-// has recovered.
+// SoFar returns the start time and the effects of the faults so far. While a fault is in effect, the result does not
+// say whether the simulation has recovered.
 func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
 	r, records := s.Occurrences(), s.Faults()
+	// While a fault is in effect, do not read the timeline: the fault may have hit the store.
 	if !slices.ContainsFunc(records, func(r fault.Record) bool { return !r.IsFinal() }) {
 		if rows, err := s.live.timeline(ctx); err == nil {
 			r.Faults = fault.Accounts(records, fault.RunSoFar(rows, s.endOfSchedule()))
@@ -60,8 +58,8 @@ func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	return r
 }
 
-// Occurrences returns the start time of the run, and an account of each occurrence of a fault so far. It does not read
-// the timeline from the store, so the accounts do not say whether the simulation has recovered.
+// Occurrences returns the start time and an account of each occurrence of a fault so far. The accounts lack the
+// recovery, which only the timeline shows.
 func (s *Simulation) Occurrences() report.Run {
 	r := report.Run{Faults: fault.Accounts(s.Faults(), fault.Run{})}
 	if start := s.started.Load(); start != nil {
@@ -70,9 +68,8 @@ func (s *Simulation) Occurrences() report.Run {
 	return r
 }
 
-// accountsSoFar returns the timeline so far, and what the faults have done to the simulation so far. If the plan has
-// neither faults nor a maximum lag, the timeline cannot show that the simulation will fail. Then accountsSoFar does not
-// read it, and rows is nil.
+// accountsSoFar returns the timeline and the effects of the faults so far. rows is nil for a plan whose timeline can
+// never show that the run will fail.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

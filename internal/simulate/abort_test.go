@@ -34,9 +34,8 @@ func TestSimulationRun_AbortOnFailure_EndsTheRunOnceFailureIsCertain(t *testing.
 	})
 }
 
-// Redis is paused from second 5 to second 15. The fault "crash" is due at second 6, but must wait for the end of the
-// pause. At second 8, it is due again, so its first occurrence counts as not injected, and the verdict is certain to be
-// FAIL. The generators stop only after second 15, because they need Redis.
+// The fault "crash" is due at seconds 6 and 8, but Redis is paused until second 15. The first occurrence is not
+// injected, so the run must fail.
 func TestSimulationRun_AbortOnFailure_EndsTheRunAndItsFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -109,7 +108,7 @@ func TestSimulationRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) 
 
 // A recovery is confirmed only 5 s after latency and backlog have returned to their previous level. These 5 s do not
 // count towards the recovery time.
-func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesConfirmation(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheWaitForItsConfirmation(t *testing.T) {
 	t.Parallel()
 	for objective, want := range map[time.Duration]struct {
 		outcome ledger.Outcome

@@ -23,8 +23,8 @@ type process[S any] interface {
 
 // life is the state of one process of a component. Each process has its own life value.
 type life struct {
-	// gate is the gate.Gate through which all calls of the process to the broker, the store and the summary API pass.
-	// It is nil if the plan has no faults.
+	// gate controls all calls of the process to the broker, the store and the summary API. It is nil if the plan has
+	// no faults.
 	gate *gate.Gate
 	// The field metrics registers the metrics of the process. They are unregistered before the next process is created.
 	metrics *metricsScope
@@ -124,7 +124,7 @@ func (c *component[P, S]) begin(restarted bool) error {
 	defer c.mu.Unlock()
 	if restarted {
 		counts, totals := c.stats(), c.totals()
-		// Gauges and lags are current values, not totals, so do not add them to those of the new process.
+		// Gauges and lags are current values, not totals: those of the ended process must not count towards later sums.
 		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0
 		c.pastCounts, c.pastTotals = &counts, totals
 	}
@@ -132,8 +132,8 @@ func (c *component[P, S]) begin(restarted bool) error {
 	return nil
 }
 
-// Run runs the process until ctx ends or until the process ends by itself. If a fault ends the process, Run starts
-// another process. Run returns the error of the last process, or nil if ctx ends while no process is running.
+// Run runs the process until ctx ends or the process ends by itself. If a fault ends the process, Run starts another
+// process after gate.DownTime.
 func (c *component[P, S]) Run(ctx context.Context) error {
 	defer close(c.over)
 	for {
@@ -154,8 +154,8 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 		case <-start.C:
 		case <-ctx.Done():
 			start.Stop()
-			// The run has ended before another process could start. This is not an error: the broker redelivers the
-			// messages that the ended process did not settle, and its unconfirmed events count as indeterminate.
+			// This is not an error: the broker redelivers the messages that the ended process did not settle, and its
+			// unconfirmed events count as indeterminate.
 			return nil
 		}
 		if err := c.begin(true); err != nil {
@@ -179,8 +179,8 @@ func (c *component[P, S]) alive() (*life, error) {
 	return nil, fmt.Errorf("the %s is not running", c.name)
 }
 
-// Stop implements fault.Instance. It ends the process, and Run starts another process. If crash is true, the process
-// ends without finishing its work, and its further calls to servers fail.
+// Stop implements fault.Instance. It ends the process, which Run then replaces. If crash is true, the process does not
+// finish its work, and its further calls to servers fail.
 func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	l, err := c.alive()
 	if err != nil {
@@ -198,8 +198,8 @@ func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (start
 	return func(ctx context.Context) error { return c.awaitReplacement(ctx, l) }, nil
 }
 
-// awaitReplacement waits until the component has created the process that replaces the process of l. It returns an
-// error if ctx ends, or if Run returns without creating that process.
+// awaitReplacement waits for the process that replaces the process of l. It returns an error if ctx ends or Run
+// returns first.
 func (c *component[P, S]) awaitReplacement(ctx context.Context, l *life) error {
 	select {
 	case <-l.replaced:

@@ -45,9 +45,8 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 
 // rehearsing controls the goroutine that injects the faults of the plan.
 type rehearsing struct {
-	// finish waits until all faults of the plan have ended. If ctx ends first, finish cancels the faults: it ends
-	// the faults that are in effect, and no further faults are injected. If abort is true, finish cancels the faults
-	// immediately.
+	// finish waits until all faults of the plan have ended. When ctx ends, or immediately if abort is true, the faults
+	// in effect are ended and no more are injected.
 	finish func(ctx context.Context, abort bool)
 }
 
@@ -86,8 +85,8 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// settleInterval is the interval between two calls of settle, which saves the accounts of faults. It is much shorter
-// than the age at which the timeline merges its one-second rows, because settle needs these rows.
+// settleInterval is the interval between two calls of settle, which needs one-second rows. The timeline merges these
+// rows only at a much greater age.
 const settleInterval = time.Minute
 
 // settle saves the accounts that can no longer change. An account (type fault.Account) describes what one occurrence of
@@ -95,7 +94,7 @@ const settleInterval = time.Minute
 func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
 	rows, err := s.live.timeline(ctx)
 	if err != nil {
-		return // try again at the next call
+		return // the next call of settle reads the timeline again
 	}
 	runner.Settle(fault.RunSoFar(rows, s.endOfSchedule()))
 }
@@ -117,8 +116,8 @@ func (s *Simulation) Faults() []fault.Record {
 	return nil
 }
 
-// account adds the planned faults, and what each occurrence of a fault did to the simulation, to the evidence for the
-// verdict.
+// account adds two things to the evidence for the verdict: the planned faults, and what each occurrence of a fault did
+// to the simulation.
 func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Planned = s.config.Plan.Faults
 	run := fault.Run{Rows: e.Timeline, End: end, Ended: true, Aborted: e.Aborted != ""}
@@ -132,7 +131,7 @@ func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 // before.
 func mergeGenerators(before, last generator.Stats) generator.Stats {
 	sum := last
-	sum.Run = before.Run // the identifier of the first generator's run identifies the simulation on the live page
+	sum.Run = before.Run // on the live page, the run of the first generator identifies the simulation
 	sum.Due += before.Due
 	sum.Published += before.Published
 	sum.Confirmed += before.Confirmed

@@ -252,9 +252,8 @@ func (s sluggish) Stop(ctx context.Context, _ bool, _ uint64) (started func(cont
 	}, err
 }
 
-// TestSimulationRun_BrokerIsDownAtTheEnd_StillReadsTheLedgerInTime crashes the broker, which starts again only after
-// the end of the schedule, or never. A second fault restarts a generator. This generator cannot stop without the
-// broker, so it is not replaced before the schedule ends. The wait for the broker must leave enough time for the audit.
+// The crashed broker starts again only after the schedule, or never. Without the broker, the restarted generator cannot
+// stop. Enough time must remain for the audit.
 func TestSimulationRun_BrokerIsDownAtTheEnd_StillReadsTheLedgerInTime(t *testing.T) {
 	t.Parallel()
 	for down, want := range map[time.Duration]string{

@@ -13,9 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// group contains the instances of a component. If a fault targets the component, each replica is an instance, so that
-// the fault hits the same instances as in a cluster. Otherwise, a single instance does the work of all replicas. A
-// group may be empty.
+// group contains the instances of a component, possibly none. Each replica is an instance if a fault targets the
+// component; otherwise, one instance does all the work.
 type group[P process[S], S any] struct {
 	instances []*component[P, S]
 	// sum adds the counts of two instances.
@@ -51,10 +50,9 @@ func (g *group[P, S]) begin() error {
 	return errors.Join(errs...)
 }
 
-// Run runs all instances until ctx ends, or until they end by themselves. If one of them fails, Run stops the others.
-// Without instances, Run waits until ctx ends.
+// Run runs all instances until ctx ends or all have ended. If one instance fails, Run stops the others.
 func (g *group[P, S]) Run(ctx context.Context) error {
-	if len(g.instances) == 0 {
+	if len(g.instances) == 0 { // do not return: the simulation ends when the processors end
 		<-ctx.Done()
 		return nil
 	}

@@ -51,8 +51,8 @@ func (l *live) finish(result report.Run) {
 	l.final = &result
 }
 
-// audit returns the ledger so far, and the final result of the run. Each of them is nil until it is available. If the
-// store does not respond, the ledger is that of the last successful audit.
+// audit returns the ledger and the final result, each nil until available. If the store does not respond, the ledger
+// is from the last successful audit.
 func (l *live) audit(ctx context.Context) (*ledger.Report, *report.Run) {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
@@ -79,7 +79,7 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 		Queues:          view.Queues{InFlight: &p.InFlight, Pool: p.Pool},
 	}
 	if start := s.started.Load(); start != nil {
-		state.StartedAt = *start // not p.At - p.Elapsed: p.Elapsed stops while the machine is suspended
+		state.StartedAt = *start // not from p.Elapsed, which stops while the machine is suspended
 	}
 	if d := p.Depths; d != nil {
 		state.Queues.Ready, state.Queues.Retrying, state.Queues.DeadLetters = &d.Ready, &d.Retry, &d.Dead

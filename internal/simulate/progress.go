@@ -47,11 +47,11 @@ type Progress struct {
 	Done    processor.Stats
 	// InFlight is the number of deliveries that the processors hold.
 	InFlight int64
-	// Depths contains the numbers of messages in the queues, without the messages that the processors hold.
-	// Pool is the number of available plates. Both are results of the latest poll. Each is nil if its server
-	// did not respond to that poll.
+	// Depths counts the messages in the queues, without those that the processors hold. It is nil if the broker did not
+	// respond to the latest poll.
 	Depths *broker.Depths
-	Pool   *int64
+	// Pool is the number of available plates. It is nil if the store did not respond to the latest poll.
+	Pool *int64
 }
 
 // Progress returns the current counts and rates. It may be called at any time.

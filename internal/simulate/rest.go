@@ -15,9 +15,8 @@ const (
 	// restPoll is the interval between two polls while the simulation comes to rest, that is, while the last events are
 	// processed.
 	restPoll = 50 * time.Millisecond
-	// restStable is how long the queues must stay empty before confirmed events that have not taken effect
-	// count as lost. A single poll is not sufficient, because a message that moves from one queue to another
-	// can be missing from both depths for a moment.
+	// restStable is how long the queues must stay empty before missing events count as lost. A message that moves
+	// between queues can be missing from both for a moment.
 	restStable = 3 * time.Second
 	// pollTimeout is the timeout of each poll, except the last. lastPollTimeout is the timeout of the last poll, which
 	// begins when the drain timeout has expired.
@@ -39,10 +38,8 @@ type rest struct {
 	errs     []error // why messages are still in queues or processors, or why that is unknown
 }
 
-// comeToRest waits until all queues are empty, the processors hold no deliveries, every confirmed event has taken
-// effect, and the summary API has accepted every summary. After the simulation has been at rest for restStable, it no
-// longer waits for missing events and summaries. It returns early if ctx ends, if the processors stop, or if the store
-// has lost data.
+// comeToRest waits for rest, and then at most restStable for missing events and summaries. It returns early if ctx
+// ends, the processors stop, or the store has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()

@@ -1,5 +1,4 @@
-// Package simulate runs a complete simulation in one process. It runs the generators and the processors, and audits the
-// ledger at the end. The caller provides the broker, the store and the summary API.
+// Package simulate runs a complete simulation in one process, with the broker, store and summary API of the caller.
 package simulate
 
 import (
@@ -33,8 +32,8 @@ import (
 const DefaultDrainTimeout = 5 * time.Minute
 
 const (
-	// overrun is the time from the end of the schedule until the generators are stopped by force. Generators stop
-	// earlier by themselves, unless the broker or the store does not respond.
+	// overrun is the time from the end of the schedule until the generators are stopped by force. They stop late only
+	// if the broker or the store does not respond.
 	overrun = 2 * time.Second
 	// maxClosing is the maximum of Config.closingTime.
 	maxClosing = 5 * time.Second
@@ -47,29 +46,25 @@ const (
 
 // Config is the configuration of a simulation.
 type Config struct {
-	// Plan is the plan of the simulation. If a fault targets the generators of an event type, one generator runs for
-	// each replica. Otherwise, one generator does the work of all replicas. If an event type has 0 replicas, no events
-	// of this type are published.
+	// Plan is the plan of the simulation. The replicas of a generator run separately only if a fault targets them. A
+	// generator with 0 replicas publishes nothing.
 	Plan plan.Plan
-	// Processors is the number of processors. If the number is 0, no processor runs. If the number is positive and no
-	// fault targets processors, a single processor does the work of all.
+	// Processors is the number of processors. If no fault targets processors, one processor does the work of all. 0
+	// means that no processor runs.
 	Processors int
 	// DepthsHoldInFlight is true if the broker counts unsettled deliveries as ready messages. The number of ready
 	// messages then includes those that the processors hold.
 	DepthsHoldInFlight bool
-	// DrainTimeout is the maximum time from the end of the schedule until Run returns. If the context ends before the
-	// schedule, DrainTimeout counts from the end of the context. In this time, the remaining events are processed, the
-	// processors are stopped, and the ledger is audited. If the timeout is short, Run may take a few seconds longer,
-	// because the audit always gets at least 5 s. 0 means DefaultDrainTimeout.
+	// DrainTimeout limits the processing of remaining events and the audit, after the schedule or the context ends. The
+	// audit always gets at least 5 s. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
-// closingTime returns the part of the drain timeout that is reserved for stopping the processors. An equal part is
-// reserved for the audit. Each part is at most an eighth, so that at least three quarters remain for the events.
+// closingTime returns the time reserved for stopping the processors, and again for the audit. At least three quarters
+// of the drain timeout remain for the events.
 func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
 
-// restTime returns how long the simulation waits for all events to be processed: the drain timeout minus the times that
-// are reserved for stopping the processors and for the audit.
+// restTime returns how long the simulation waits for its events to be processed.
 func (c *Config) restTime() time.Duration { return c.DrainTimeout - 2*c.closingTime() }
 
 // Dependencies contains what a simulation uses but does not close. Only SummariesHeld and Targets may be nil.
@@ -186,8 +181,8 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 // createGenerator is generator.NewEntry or generator.NewExit.
 type createGenerator func(generator.Config, generator.Dependencies) (*generator.Generator, error)
 
-// newGenerator creates a generator. If it replaces a generator that a fault has ended, it continues the schedule of
-// that generator.
+// newGenerator creates a generator. If l.restarted is true, the new generator continues the schedule of a generator
+// that a fault has ended.
 func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.Generator, error) {
 	p, d := s.config.Plan, s.deps.behind(l)
 	if l.restarted {
@@ -199,9 +194,8 @@ func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.G
 	)
 }
 
-// Run runs the simulation until the duration in the plan has passed or ctx ends. Then Run waits until all events are
-// processed, audits the ledger, and returns the result. An error becomes a reason for the verdict FAIL in the result.
-// The caller must declare the queues before Run, and must call Run only once.
+// Run runs the simulation and returns its result. It must be called only once, after the queues are declared. An
+// error becomes a reason for the verdict FAIL.
 func (s *Simulation) Run(ctx context.Context) report.Run {
 	start := time.Now()
 	s.started.Store(&start)
@@ -249,8 +243,8 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	return result
 }
 
-// schedule returns a context that ends with ctx. If the plan has a duration, the returned context also ends shortly
-// after this duration, to stop generators that are blocked because the broker or the store does not respond.
+// schedule returns a context that ends with ctx, or shortly after the plan's duration to stop generators that are
+// blocked by an unresponsive broker or store.
 func (s *Simulation) schedule(ctx context.Context) (context.Context, context.CancelFunc) {
 	if d := s.config.Plan.Duration.D(); d > 0 {
 		return context.WithTimeout(ctx, d+overrun)
@@ -258,15 +252,15 @@ func (s *Simulation) schedule(ctx context.Context) (context.Context, context.Can
 	return context.WithCancel(ctx)
 }
 
-// endedEarly reports whether the simulation was stopped before its planned end. A plan without a duration has no
-// planned end: the simulation runs until it is stopped, and endedEarly returns true.
+// endedEarly reports whether the simulation was stopped before its planned end. It returns true for a plan without a
+// duration, which ends only when it is stopped.
 func (s *Simulation) endedEarly(start time.Time) bool {
 	d := s.config.Plan.Duration.D()
 	return d == 0 || time.Since(start) < d
 }
 
-// cutShort says when and why ctx ended the simulation before the duration in the plan had passed. It returns "" if ctx
-// did not end the simulation early, or if the plan has no duration.
+// cutShort says when and why ctx ended the simulation before the plan's duration had passed. It returns "" if ctx did
+// not, or if the plan has no duration.
 func (s *Simulation) cutShort(ctx context.Context, start time.Time) string {
 	d := s.config.Plan.Duration.D()
 	if d == 0 || ctx.Err() == nil || !s.endedEarly(start) {
@@ -275,8 +269,8 @@ func (s *Simulation) cutShort(ctx context.Context, start time.Time) string {
 	return fmt.Sprintf("the run was cut short after %s of %s (%s)", terminal.Clock(time.Since(start)), terminal.Clock(d), context.Cause(ctx))
 }
 
-// end returns the time at which the schedule ended. The generators stop later than that if events are overdue. The time
-// from the end of the schedule until the generators stop is part of the drain.
+// end returns the time at which the schedule ended. If events are overdue, the generators stop later, but this extra
+// time is part of the drain.
 func (s *Simulation) end(start, stopped time.Time) time.Time {
 	if d := s.config.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
 		return start.Add(d)
@@ -312,8 +306,7 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 	}}
 }
 
-// totals returns all measurements so far as a row of the timeline. It combines the measurements of the generators and
-// the processors with the results of the latest poll of the servers.
+// totals returns all measurements so far. Depths and pool are from the latest poll.
 func (s *Simulation) totals() timeline.Row {
 	total := timeline.Sum(s.entries.Totals(), s.exits.Totals(), s.processor.Totals())
 	depths, pool := s.observed.latest()
@@ -347,8 +340,8 @@ func (s *Simulation) startRecorder(ctx context.Context) recording {
 	}}
 }
 
-// generate runs the generators until their schedules have ended, ctx ends, a generator fails, or the channel failed is
-// closed. It returns the error of the entry generators and the error of the exit generators. Either may be nil.
+// generate runs the generators until they end, one fails, ctx ends or the channel failed is closed. The result has one
+// error or nil per event type.
 func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -375,11 +368,10 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	return errs
 }
 
-// markFailure adds a mark to the timeline if a component failed before its context ended. The mark does not contain the
-// error, because the live page shows marks, and the text of the error may contain the name of a server. The verdict
-// contains the error.
+// markFailure adds a mark to the timeline if a component failed before its context ended.
 func (s *Simulation) markFailure(ctx context.Context, component string, err error) {
 	if err != nil && ctx.Err() == nil {
+		// The live page shows marks, so the mark omits the error, which may contain the name of a server.
 		s.recorder.Mark(timeline.Mark{
 			At: time.Now(), Kind: timeline.MarkDown, Subject: component, Message: "failed; the verdict says why",
 		})
@@ -432,8 +424,8 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 }
 
-// scheduleOf returns the counts of the generators of one event type. They replace the result of Evidence.ScheduleOf,
-// which is nil if the timeline cannot be read.
+// scheduleOf converts the counts of the generators of one event type. It is used if the timeline cannot be read,
+// because Evidence.ScheduleOf then returns nil.
 func scheduleOf(s generator.Stats) *ledger.Schedule {
 	return &ledger.Schedule{Due: s.Due, Missed: s.Missed, Starved: s.Starved}
 }

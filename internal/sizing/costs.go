@@ -1,6 +1,5 @@
-// Package sizing computes what a given rate of events needs: CPU cores, memory, disks, partitions and replicas. It uses
-// a file of measured costs, which `make bench-costs` writes. The package does no I/O: this file is embedded in the
-// binary, or the caller passes the content of another file.
+// Package sizing computes what a rate of events needs: CPU cores, memory, disks, partitions and replicas. It does no
+// I/O, and uses costs that `make bench-costs` has measured.
 package sizing
 
 import (
@@ -39,8 +38,8 @@ type Costs struct {
 	MeasuredAt time.Time `json:"measuredAt"`
 	Machine    Machine   `json:"machine"`
 	Method     Method    `json:"method"`
-	// Points contains one measurement for each rate, in ascending order of the rates. The processes are idle in the
-	// first measurement. The last measurement is at the highest rate that the machine sustained.
+	// Points are the measurements in ascending order of the rates. In the first, the processes are idle. The last is at
+	// the highest sustained rate.
 	Points []Point `json:"points"`
 	// DrainPerSecond is the rate at which processors drain a backlog of events in RabbitMQ.
 	DrainPerSecond float64 `json:"drainPerSecond"`
@@ -68,19 +67,18 @@ type Method struct {
 
 // Point contains the figures that were measured at one rate.
 type Point struct {
-	// OfferedPerSecond is the scheduled rate of events. It is 0 for idle processes, and also at the highest rate,
-	// because the benchmark changes the schedule while it looks for that rate.
+	// OfferedPerSecond is the scheduled rate. It is 0 for idle processes, and at the highest rate, because the
+	// benchmark changes the schedule to find that rate.
 	OfferedPerSecond int64 `json:"offeredPerSecond"`
-	// EntriesPerSecond and ExitsPerSecond are the rates of the events that took effect. SummariesPerSecond is the rate
-	// of the stored summaries.
-	EntriesPerSecond   float64 `json:"entriesPerSecond"`
-	ExitsPerSecond     float64 `json:"exitsPerSecond"`
+	// EntriesPerSecond and ExitsPerSecond are the rates of events that took effect.
+	EntriesPerSecond float64 `json:"entriesPerSecond"`
+	ExitsPerSecond   float64 `json:"exitsPerSecond"`
+	// SummariesPerSecond is the rate of stored summaries.
 	SummariesPerSecond float64 `json:"summariesPerSecond"`
 	// OtherCores is the CPU time per second that all other programs on the machine use.
 	OtherCores float64             `json:"otherCores"`
 	Components map[Component]Usage `json:"components"`
-	// EndToEnd is the histogram of the end-to-end latency. The latency is the time from when an event is due until the
-	// event takes effect.
+	// EndToEnd is the histogram of the time from when an event is due until it takes effect.
 	EndToEnd histogram.Snapshot `json:"endToEnd,omitzero"`
 }
 
@@ -91,8 +89,8 @@ type Check struct {
 	Rows       []Compared `json:"rows"`
 }
 
-// Compared contains the predicted and the measured value of one figure at one rate. The field Figure is the name of the
-// figure with the unit, such as "Redis memory in bytes".
+// Compared contains the prediction and the measurement of one figure at one rate. Figure includes the unit, such as
+// "Redis memory in bytes".
 type Compared struct {
 	EventsPerSecond int64   `json:"eventsPerSecond"`
 	Figure          string  `json:"figure"`
@@ -107,8 +105,8 @@ func (c *Compared) Ratio() float64 { return c.Predicted / c.Measured }
 // measurement.
 const Tolerance = .3
 
-// WithinTolerance reports whether the prediction differs from the measurement by at most Tolerance. If the measurement
-// is 0, WithinTolerance returns false, because the relative deviation from 0 is undefined.
+// WithinTolerance reports whether the prediction differs from the measurement by at most Tolerance. It returns false if
+// the measurement is 0, because the relative deviation is then undefined.
 func (c *Compared) WithinTolerance() bool {
 	return c.Measured > 0 && math.Abs(c.Ratio()-1) <= Tolerance
 }
@@ -145,9 +143,9 @@ type Usage struct {
 	MemoryBytes float64 `json:"memoryBytes"`
 	// DiskBytes is the size of the component's files.
 	DiskBytes float64 `json:"diskBytes,omitempty"`
-	// WriteBytes is the number of bytes per second that are written to the disk. NetworkBytes is the number of bytes
-	// per second that are sent, plus the number of bytes per second that are received.
-	WriteBytes   float64 `json:"writeBytesPerSecond"`
+	// WriteBytes is the number of bytes per second that are written to the disk.
+	WriteBytes float64 `json:"writeBytesPerSecond"`
+	// NetworkBytes is the sum of sent and received bytes per second.
 	NetworkBytes float64 `json:"networkBytesPerSecond"`
 }
 
@@ -155,8 +153,7 @@ type Usage struct {
 type Growth struct {
 	// RedisBytesPerVisit is the memory of Redis per parked vehicle.
 	RedisBytesPerVisit float64 `json:"redisBytesPerVisit"`
-	// Visits is the number of parked vehicles from which RedisBytesPerVisit was computed. Summaries is the number of
-	// summaries from which DatabaseBytesPerSummary was computed.
+	// Visits and Summaries are the numbers from which the sizes were computed.
 	Visits    int64 `json:"visits"`
 	Summaries int64 `json:"summaries"`
 	// DatabaseBytesPerSummary is the size of the SQLite database per stored summary.
@@ -246,9 +243,8 @@ func (c *Costs) otherCores() float64 {
 	return largest
 }
 
-// Busy reports whether the machine was busy during the benchmark. This is the case if the benchmark had a lower
-// priority than normal, or if other programs used more than a quarter of the cores. The measured latencies and the
-// highest rate may then be worse than on an idle machine.
+// Busy reports whether the benchmark had a low priority, or other programs used many cores. Latencies and the highest
+// rate may then be worse than on an idle machine.
 func (c *Costs) Busy() bool {
 	return c.Method.Nice > 0 || c.otherCores() > float64(c.Machine.Cores)/4
 }
@@ -256,15 +252,14 @@ func (c *Costs) Busy() bool {
 // utilization returns the rate of a measurement, divided by the highest measured rate.
 func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
 
-// catchUp returns how fast waiting events are processed after an outage, relative to the highest measured rate. The
-// result is at least 1, because waiting events are already published and therefore cost less than new events.
+// catchUp returns how fast a backlog is processed, relative to the highest rate. It is at least 1, because waiting
+// events are already published and cost less.
 func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
 
 // highest returns the measurement at the highest rate.
 func (c *Costs) highest() *Point { return &c.Points[len(c.Points)-1] }
 
-// load returns the rate per second that determines the costs of a component. Depending on the component, this is the
-// rate of entries, of exits, of summaries, or of all events.
+// load returns the rate per second that determines the costs of a component.
 func load(component Component, entries, exits, summaries float64) float64 {
 	switch component {
 	case EntryGenerator:
@@ -284,8 +279,8 @@ func (p *Point) load(component Component) float64 {
 // HighestLoad returns the highest measured load of a component.
 func (c *Costs) HighestLoad(component Component) float64 { return c.highest().load(component) }
 
-// UsageAt returns what a component uses at the given load. Between two measurements, UsageAt interpolates linearly.
-// Above the highest measurement, it extrapolates along the line from the idle component to the highest measurement.
+// UsageAt returns what a component uses at a load. It interpolates linearly, and extrapolates along the line from the
+// idle component to the highest measurement.
 func (c *Costs) UsageAt(component Component, at float64) Usage {
 	i := slices.IndexFunc(c.Points, func(p Point) bool { return p.load(component) >= at })
 	low, high := &c.Points[0], c.highest()

@@ -2,8 +2,8 @@ package sizing
 
 import "slices"
 
-// nodes returns how many nodes the pods of all simulations need. It takes the pods in descending order of size, and
-// places each pod on the first node that has room.
+// nodes returns how many nodes the pods of all simulations need. It places the largest pods first, each on the first
+// node with room.
 func nodes(r *Result) int {
 	var pods []Pods
 	for i := range r.Components {
@@ -34,8 +34,7 @@ func nodes(r *Result) int {
 	return len(free)
 }
 
-// size returns the larger of two shares: the requested CPU as a share of the node's CPU, and the requested memory as a
-// share of the node's memory.
+// size returns the CPU or the memory that a pod requests, as a share of the node: the larger of the two.
 func (p *Pods) size(n Node) float64 {
 	return max(p.CPURequest/n.Cores, float64(p.MemoryRequest)/float64(n.MemoryBytes))
 }

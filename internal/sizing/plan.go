@@ -11,19 +11,18 @@ import (
 
 // Request describes the load and the cluster for which to plan.
 type Request struct {
-	// EntriesPerSecond and ExitsPerSecond are the rates to plan for. If the rates change during the run, these fields
-	// contain the rates at the time of the highest total rate. MatchPercent is the percentage of exits that finish a
-	// visit.
+	// EntriesPerSecond and ExitsPerSecond are the rates at the time of the highest total rate.
 	EntriesPerSecond int64 `json:"entriesPerSecond"`
 	ExitsPerSecond   int64 `json:"exitsPerSecond"`
-	MatchPercent     int   `json:"matchPercent"`
-	// MaxStay is how long Redis keeps a parked vehicle that does not leave. The field Duration is the length of the
-	// run.
+	// MatchPercent is the percentage of exits that finish a visit.
+	MatchPercent int `json:"matchPercent"`
+	// MaxStay is how long Redis keeps a parked vehicle that does not leave.
 	MaxStay  plan.Duration `json:"maxStay"`
-	Duration plan.Duration `json:"duration"`
+	Duration plan.Duration `json:"duration"` // the length of the run
 	// Outage is the longest outage of the processors during which RabbitMQ must be able to keep all events.
 	Outage plan.Duration `json:"outage"`
-	// UtilizationPercent is the target: the percentage of its requested CPU that a pod uses at the planned rate.
+	// UtilizationPercent is the target utilization: the CPU that a pod uses at the planned rate, as a percentage of the
+	// CPU request of the pod.
 	UtilizationPercent int `json:"utilizationPercent"`
 	// RabbitMQNodes is the number of RabbitMQ nodes of a simulation: 1, 3 or 5.
 	RabbitMQNodes int  `json:"rabbitmqNodes"`
@@ -55,8 +54,8 @@ type Result struct {
 	Request Request `json:"request"`
 	// Simulations is the number of identical simulations among which the rate is divided.
 	Simulations int `json:"simulations"`
-	// Infeasible is empty if the plan is feasible. Otherwise, no number of simulations is enough for the load, and
-	// Infeasible says which limit is exceeded and what to change.
+	// Infeasible is empty if the plan is feasible. Otherwise, no number of simulations is enough, and the text says
+	// which limit is exceeded and what to change.
 	Infeasible string `json:"infeasible,omitempty"`
 	// Partitions and Components describe one simulation.
 	Partitions int    `json:"partitions"`
@@ -75,11 +74,10 @@ type Result struct {
 type Pods struct {
 	Component Component `json:"component"`
 	Replicas  int       `json:"replicas"`
-	// UsedCores is the number of cores that one pod uses at the planned rate. CPURequest (in cores) and MemoryRequest
-	// are the resource requests of one pod.
+	// UsedCores is the number of cores that one pod uses at the planned rate.
 	UsedCores     float64 `json:"usedCores"`
-	CPURequest    float64 `json:"cpuRequest"`
-	MemoryRequest int64   `json:"memoryRequestBytes"`
+	CPURequest    float64 `json:"cpuRequest"`         // in cores, of one pod
+	MemoryRequest int64   `json:"memoryRequestBytes"` // of one pod
 	// DiskBytes is the size of the volume of one pod, or 0 if the pod has no volume.
 	DiskBytes int64 `json:"diskBytes"`
 	// WriteBytes and NetworkBytes are bytes per second of one pod. NetworkBytes is the sum of sent and received bytes.
@@ -133,16 +131,15 @@ func (s share) load(c Component) float64 { return load(c, s.entries, s.exits, s.
 
 const percent = 100
 
-// CPU requests are rounded up to multiples of cpuStep, memory requests to multiples of memoryStep, and volumes to whole
-// gibibytes. The size of a volume is at least leastVolume.
+// cpuStep, memoryStep and gibibyte are the units to which CPU requests, memory requests and volumes are rounded up.
 const (
 	mebibyte    = 1 << 20
 	gibibyte    = 1 << 30
 	cpuStep     = .01
 	memoryStep  = 16 * mebibyte
 	leastVolume = 2 * gibibyte // equal to the default volume size of a ParkingSimulation
-	// leastRabbitMQMemory is the memory that parking-operator requests by default for a RabbitMQ pod. The plan never
-	// requests less, because the memory that RabbitMQ needs for waiting events was not measured.
+	// leastRabbitMQMemory is the operator's default request. The plan never requests less, because the memory for
+	// waiting events was not measured.
 	leastRabbitMQMemory = 512 * mebibyte
 )
 
@@ -152,18 +149,15 @@ const (
 	memoryMargin = 1.25
 	// diskMargin is the size of a volume divided by the expected size of its files.
 	diskMargin = 1.25
-	// rewriteCopies is how many copies of the data set are on the volume of Redis while Redis rewrites its append-only
-	// file. The old file has the size of two copies, because Redis rewrites the file when its size has doubled. The new
-	// file contains one copy.
+	// rewriteCopies is how many copies of the data are on the volume while Redis rewrites its append-only file: two in
+	// the old file, which has doubled, and one in the new.
 	rewriteCopies = 3
-	// bitsPerEvent is the mean number of bits that Redis stores permanently for each event, if there are as many exits
-	// as entries. An entry needs one bit, for whether it took effect. An exit needs a second bit, for whether it was
-	// matched.
+	// bitsPerEvent is the mean number of bits that Redis keeps per event if exits equal entries. An entry needs one,
+	// for its effect; an exit needs a second, for its match.
 	bitsPerEvent = 1.5
 )
 
-// Compute returns the plan for a request, according to the measured costs. If the request exceeds the limits of one
-// simulation, the plan divides the load among several simulations.
+// Compute returns the plan for a request. It divides a load that exceeds the limits of one simulation among several.
 func Compute(c *Costs, r Request) *Result {
 	result := &Result{Request: r, Simulations: c.simulations(&r), Measured: c.String()}
 	s := r.share(result.Simulations)
@@ -181,15 +175,14 @@ func Compute(c *Costs, r Request) *Result {
 	return result
 }
 
-// maxSimulations limits the search for the number of simulations. Even a simulation without load needs some CPU and
-// memory. If this need alone exceeds a limit, no number of simulations is enough.
+// maxSimulations limits the search. If a simulation without load already exceeds a limit, no number of simulations is
+// enough.
 const maxSimulations = 1000
 
 // mostSummaryAPIs is the maximum of the field summaryAPI.managed.replicas in the spec of a ParkingSimulation.
 const mostSummaryAPIs = 16
 
-// simulations returns the smallest number of simulations among which the load can be divided so that no simulation
-// exceeds a limit. It returns maxSimulations if no smaller number is enough.
+// simulations returns the smallest number of simulations that exceeds no limit, but at most maxSimulations.
 func (c *Costs) simulations(r *Request) int {
 	for n := 1; n < maxSimulations; n++ {
 		if limit, _ := c.exceeded(r, n); limit == "" {
@@ -199,8 +192,8 @@ func (c *Costs) simulations(r *Request) int {
 	return maxSimulations
 }
 
-// exceeded returns the first limit that every simulation would exceed if n simulations shared the requested load, or ""
-// if there is no such limit. remedy says what to change if more simulations do not help.
+// exceeded returns a limit that every simulation exceeds if n simulations share the load, or "". remedy says what to
+// change if more simulations do not help.
 func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 	s, target := r.share(n), r.target()
 	for _, l := range []struct {
@@ -248,8 +241,8 @@ func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 
 func (r *Request) target() float64 { return float64(r.UtilizationPercent) / percent }
 
-// partitions returns the number of partitions of one simulation. Each partition gets at most UtilizationPercent of the
-// highest measured rate, because the costs were measured with a single partition.
+// partitions returns the number of partitions of one simulation. The costs were measured with one partition, so each
+// gets at most UtilizationPercent of the highest measured rate.
 func (c *Costs) partitions(r *Request, s share) int {
 	return max(1, int(math.Ceil((s.entries+s.exits)/(c.highest().Rate()*r.target()))))
 }
@@ -291,8 +284,8 @@ func (c *Costs) pods(component Component, r *Request, s share) Pods {
 		idle := c.Points[0].Components[Redis].MemoryBytes
 		data := s.visits*c.Growth.RedisBytesPerVisit + s.events*bitsPerEvent/8
 		data /= float64(p.Replicas)
-		// The memory under load includes the visits of the benchmark. So add the data of this simulation to the memory
-		// of an idle Redis.
+		// The measured memory under load includes the data of the benchmark. Start from the memory of an idle Redis
+		// instead, and add the data of this simulation.
 		memory = idle + data
 		p.DiskBytes = volume(rewriteCopies * data)
 	case SummaryAPI:
@@ -343,8 +336,7 @@ func (r *Result) total(s share) Total {
 	return t
 }
 
-// capacity returns the highest rate of one simulation, and what limits this rate: the partitions of the simulation, the
-// cores of its Redis, or its share of the CPU of all nodes.
+// capacity returns the highest rate of one simulation, and what limits this rate.
 func (c *Costs) capacity(r *Result, s share) Capacity {
 	rate := s.entries + s.exits
 	result := Capacity{float64(r.Partitions) * c.highest().Rate(), "the number of partitions: no higher rate per partition was measured"}

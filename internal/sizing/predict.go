@@ -22,18 +22,18 @@ type Scenario struct {
 
 // Prediction contains the expected latency and backlog.
 type Prediction struct {
-	// Sustained is false if the rate is not below the capacity. The backlog then grows without end, by
-	// BacklogGrowthPerSecond events per second, and all fields after UtilizationPercent have their zero values.
-	Sustained              bool    `json:"sustained"`
+	// Sustained is false if the rate reaches the capacity. All fields after UtilizationPercent are then zero.
+	Sustained bool `json:"sustained"`
+	// BacklogGrowthPerSecond is the growth of the backlog in events per second, or 0 if the rate is sustained.
 	BacklogGrowthPerSecond float64 `json:"backlogGrowthPerSecond"`
 	UtilizationPercent     float64 `json:"utilizationPercent"`
 	// EndToEnd is the time from when an event is due until it takes effect.
 	EndToEnd Latency `json:"endToEndSeconds"`
 	// EventsInFlight is the mean number of events that are due and have not taken effect.
 	EventsInFlight float64 `json:"eventsInFlight"`
-	// OutageBacklog is the number of events that wait at the end of the outage, when the processors run again.
+	// OutageBacklog is the number of events that wait at the end of the outage.
+	OutageBacklog float64 `json:"outageBacklog"`
 	// RecoverySeconds is the time from the end of the outage until these events are processed.
-	OutageBacklog   float64 `json:"outageBacklog"`
 	RecoverySeconds float64 `json:"recoverySeconds"`
 	// Extrapolated is true if the utilization is outside of the measured range.
 	Extrapolated bool `json:"extrapolated"`
@@ -46,18 +46,15 @@ type Latency struct {
 	Mean float64 `json:"mean"`
 }
 
-// fewestEvents and mostEvents limit the number of events that Predict simulates to predict latencies: normally those of
-// 10 s. outageEvents is about the largest number that it simulates to predict the backlog of an outage.
+// Predict simulates the events of 10 s, but at least fewestEvents and at most mostEvents.
 const (
 	fewestEvents = 20_000
 	mostEvents   = 200_000
-	outageEvents = 500_000
+	outageEvents = 500_000 // the approximate maximum for an outage
 )
 
-// Predict simulates one partition as a queue with one server: the CPU processes one event after the other, as fast as
-// the capacity permits. The predicted latency of an event is the sum of two times: the wait in this queue, and a
-// measured latency that is drawn at random. Predict draws from the latencies that were measured at the utilization of
-// the scenario, which is Rate divided by Capacity. The measured latencies include the waits for batches and commits.
+// Predict simulates one partition as a queue with one server. The latency of an event is its wait plus a random latency
+// that was measured at this utilization.
 func (c *Costs) Predict(s Scenario) Prediction {
 	utilization := s.Rate / s.Capacity
 	p := Prediction{UtilizationPercent: utilization * percent}
@@ -97,11 +94,12 @@ func (s *Scenario) simulate(rate, capacity float64, measured delays) Latency {
 	return Latency{P50: quantile(latencies, .5), P99: quantile(latencies, .99), Mean: sum / float64(events)}
 }
 
-// simulateOutage simulates an outage. It returns how many events of a partition wait at its end, and how many seconds
-// pass until these events are processed. In a long outage, each simulated event stands for several events.
+// simulateOutage returns how many events of a partition wait at the end of an outage, and after how many seconds they
+// are processed.
 func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery float64) {
 	outage := s.Outage.Seconds()
 	length := outage * capacity / (capacity - rate) // the time from the start of the outage until the backlog is gone
+	// In a long outage, each simulated event stands for several events.
 	each := max(1, rate*length/outageEvents)
 	rate, capacity = rate/each, capacity/each
 	queue := station{servers: 1, gap: s.gaps(rate), service: always(1 / capacity), downTo: outage}
@@ -116,8 +114,8 @@ func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery flo
 	return backlog, recovery
 }
 
-// gaps returns a function that returns the seconds until the next event of a partition. With several partitions, these
-// times are random even if arrivals are evenly spaced, because each plate belongs to a random partition.
+// gaps returns a function that returns the seconds until the next event of a partition. Plates belong to random
+// partitions, so several partitions make the times random.
 func (s *Scenario) gaps(rate float64) func() float64 {
 	if s.Poisson || s.Partitions > 1 {
 		return poisson(newRandom(s.Seed+1), rate)
@@ -128,16 +126,16 @@ func (s *Scenario) gaps(rate float64) func() float64 {
 // delays interpolates between the latencies of two measurements.
 type delays struct {
 	low, high histogram.Snapshot
-	// A quantile is interpolated, on a logarithmic scale, between the quantile of low (share 0) and the quantile of
-	// high (share 1). The result is multiplied by factor.
+	// share is the position of a latency between low (0) and high (1) on a logarithmic scale. The result is multiplied
+	// by factor.
 	share, factor float64
 	extrapolated  bool
 }
 
-// latencyAt interpolates the latencies at a utilization between measurements. It ignores the measurement of the highest
-// rate, whose latencies are those of a backlog. Above the other measurements, it assumes that latencies grow with
-// 1/(1 - utilization), as in a processor-sharing queue.
+// latencyAt interpolates between the measurements. Above them, it assumes that latencies grow with 1/(1 - utilization),
+// as in a processor-sharing queue.
 func (c *Costs) latencyAt(utilization float64) delays {
+	// Omit the highest rate, whose latencies are those of a backlog.
 	points := c.Points[1 : len(c.Points)-1]
 	first, last := &points[0], &points[len(points)-1]
 	if lowest := c.utilization(first); utilization <= lowest {

@@ -24,8 +24,7 @@ type visit struct {
 	waiting int
 }
 
-// run simulates the given number of events and passes the visit of each event to the callback yield, in the order of
-// arrival. The simulation ends early if yield returns false.
+// run simulates events, and passes each visit to yield in the order of arrival. It ends early if yield returns false.
 func (s station) run(events int, yield func(visit) bool) {
 	free := make(times, max(s.servers, 1)) // the time at which each server becomes free
 	starts := make([]float64, 0, events)   // the time at which the service of each event starts, in ascending order

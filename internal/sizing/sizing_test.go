@@ -77,7 +77,7 @@ func TestEmbeddedCosts_AreValid(t *testing.T) {
 }
 
 // The sizes in the comments of the API types are written by hand. The test tolerates 25 %, so that a new measurement
-// does not always require new comments.
+// seldom requires new comments.
 func TestEmbeddedCosts_BytesPerVisitAndSummary_AgreeWithTheCommentsOfTheCRDTypes(t *testing.T) {
 	t.Parallel()
 	c, err := Embedded()
@@ -285,16 +285,15 @@ func TestNodes_PodsOfDifferentSizes_ReturnsTheNumberOfNodesForAllPods(t *testing
 	r := &Result{Simulations: 2, Request: Request{Node: Node{Cores: 4, MemoryBytes: 100}}, Components: []Pods{
 		{Replicas: 1, CPURequest: 3, MemoryRequest: 10}, {Replicas: 2, CPURequest: 1, MemoryRequest: 10}, {Replicas: 1, CPURequest: .1, MemoryRequest: 95},
 	}}
-	// Each of the two simulations has a pod with 3 cores, a pod with 95 bytes of memory, and two small pods. The pod
-	// with 3 cores shares a node with one small pod. The pod with 95 bytes needs a node for itself. The second small
-	// pods of both simulations share a node.
+	// Each simulation fills one node with the pod of 95 bytes, and one with the pod of 3 cores and a small pod. The
+	// remaining small pods share a node.
 	if got := nodes(r); got != 5 {
 		t.Errorf("%d nodes, want 5", got)
 	}
 }
 
-// Queueing theory gives the mean wait in M/M/1 and M/D/1 queues (the Pollaczek-Khinchine formula), and in M/M/2 queues
-// (the Erlang C formula). In a D/D/1 queue, no event waits.
+// The mean waits follow from the Pollaczek-Khinchine formula (M/M/1, M/D/1) and the Erlang C formula (M/M/2). In D/D/1,
+// no event waits.
 func TestStation_QueueWithKnownFormula_MeanWaitMatchesTheFormula(t *testing.T) {
 	t.Parallel()
 	for _, load := range []float64{.3, .6, .8} {
@@ -316,8 +315,8 @@ func TestStation_QueueWithKnownFormula_MeanWaitMatchesTheFormula(t *testing.T) {
 				return true
 			})
 			near(t, name+": mean wait", sum/events, tt.want, .04)
-			// In Kendall's notation, a leading "M" means Poisson arrivals. Poisson arrivals see time averages (PASTA):
-			// on average, an arriving event finds the mean number of waiting events. Little's law gives this mean.
+			// "M" means Poisson arrivals. On average, they find the mean number of waiting events (PASTA), which
+			// Little's law gives.
 			if strings.HasPrefix(name, "M") {
 				rate := load * float64(tt.s.servers)
 				near(t, name+": mean number of waiting events", float64(waiting)/events, rate*tt.want, .04)
@@ -414,8 +413,7 @@ func recorded[T any](t *testing.T, path string) (measurements T) {
 	return measurements
 }
 
-// docs/sizing.md shows the recorded predictions and the tolerance, so every prediction must be within the tolerance. A
-// test in test/bench checks that the current model makes the same predictions.
+// docs/sizing.md states the tolerance. A test in test/bench checks that the current model makes the same predictions.
 func TestCheck_RecordedPredictions_AreWithinTheTolerance(t *testing.T) {
 	t.Parallel()
 	check := recorded[Check](t, "testdata/check.json")

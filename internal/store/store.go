@@ -1,11 +1,8 @@
-// Package store defines the interfaces to the state of a simulation: the steps of generators and processors, the
-// results of steps, and the queries of an audit. Package redis implements these interfaces on Redis or Valkey, and
-// package memory implements them within one process. Both pass the conformance suite in package storetest.
+// Package store defines the interfaces to the state of a simulation. Packages redis and memory implement them and
+// pass the conformance suite in package storetest.
 //
-// A step is a call that changes the state, such as RecordEntry. Every step is atomic. Every step except Lease is also
-// idempotent. A caller may repeat an idempotent step with the same arguments, for example because a reply was lost or a
-// message was redelivered. The step still takes effect only once. docs/ledger.md explains why every event therefore
-// takes effect exactly once.
+// A step is an atomic call that changes the state. Except for Lease, a step is idempotent: repeated with the same
+// arguments, it takes effect only once; see docs/ledger.md.
 package store
 
 import (
@@ -19,44 +16,40 @@ import (
 
 // Errors of a store. Use errors.Is to distinguish them.
 var (
-	// ErrRolledBack means that the server may have restarted or failed over since the caller read the mark that it
-	// passed to WaitDurable. The effects of all calls since then may be lost, so the caller must repeat these calls.
+	// ErrRolledBack means that the server may have restarted or failed over since the caller read its Mark. Effects of
+	// later calls may be lost: repeat these calls.
 	ErrRolledBack = errors.New("the store restarted and may have lost its latest effects; repeat the step")
-	// ErrUnavailable means that a call failed, but that a repeated call may succeed. For example, the store could not
-	// be reached. The failed call may nevertheless have taken effect. The store itself logs the beginning and the end
-	// of an outage.
+	// ErrUnavailable means that a repeated call may succeed. The failed call may nevertheless have taken effect. The
+	// store itself logs outages.
 	ErrUnavailable = errors.New("the store is unavailable")
-	// ErrNotReady means that neither the address nor the credentials are the cause of a failure: the server cannot
-	// serve at the moment, this process has too many open files to connect, or DNS does not work. Every error that
-	// matches ErrNotReady also matches ErrUnavailable.
+	// ErrNotReady is an ErrUnavailable whose cause is neither the address nor the credentials: the server cannot serve
+	// now, DNS does not work, or this process has too many open files.
 	ErrNotReady = errors.New("the server is not ready")
-	// ErrOtherPartitions means that the simulation started with a different number of partitions than this process has.
-	// So this process would look for events in the wrong partitions. The method Mark returns this error.
+	// ErrOtherPartitions means that the simulation started with another number of partitions, so this process would
+	// look for events in the wrong partitions. The method Mark returns this error.
 	ErrOtherPartitions = errors.New("the number of partitions has changed since the simulation started")
 	// ErrOtherOwner means that the data is marked as belonging to another simulation of the same name. The methods
 	// Mark, Dataset and Purge return this error.
 	ErrOtherOwner = errors.New("the data belongs to another simulation of the same name")
 )
 
-// MaxOutstanding limits the sequence numbers that a generator may use in a partition: at most this many beyond its
-// durable watermark. The broker has confirmed every event below the watermark. An audit examines no event beyond the
-// limit.
+// MaxOutstanding limits how far the sequence numbers of a generator may exceed its durable watermark in a partition.
+// An audit ignores events beyond the limit.
 const MaxOutstanding = 1 << 16
 
 // Counter identifies a counter that numbers the events of one type. All generators of this type share the counter. The
 // number of an event is called its position.
 type Counter string
 
-// CounterEntries and CounterExits count the positions of entries and exits. The position of an entry determines its
-// plate. The position of an exit determines its intent and, if the intent is "unmatched", also its plate.
+// CounterEntries and CounterExits number the entries and the exits. The position determines the plate of an entry, the
+// intent of an exit, and the plate of an unmatched exit.
 const (
 	CounterEntries Counter = "entries"
 	CounterExits   Counter = "exits"
 )
 
-// Origin identifies an event. If a generator has published the event, the fields Run and Seq are set, and the store
-// needs only one bit to remember that the event took effect. If an external publisher has published the event, Run is
-// empty, and the partition of the plate remembers the ID for ExternalIDTTL. The other partitions do not know this ID.
+// Origin identifies an event. The store remembers a generated event in one bit. For an external event, Run is empty,
+// and only the plate's partition remembers ID, for ExternalIDTTL.
 type Origin struct {
 	ID        string
 	Run       string
@@ -70,8 +63,8 @@ func (o Origin) Generated() bool { return o.Run != "" }
 const (
 	// ExternalIDTTL is how long a partition remembers the identifier of an external event.
 	ExternalIDTTL = 24 * time.Hour
-	// DeadLetterTTL is how long the store remembers the key of a dead letter. In this time, the dead letter is counted
-	// only once, even if its message is delivered again.
+	// DeadLetterTTL is how long the store remembers the key of a dead letter. A redelivery after this time is counted
+	// again.
 	DeadLetterTTL = 7 * 24 * time.Hour
 )
 
@@ -83,8 +76,8 @@ type Published struct {
 	Intent event.Intent
 }
 
-// Confirmation records that consecutive events of a generator process (run) are confirmed. It moves the watermark of
-// the run past these events. All events below the watermark are confirmed.
+// Confirmation records that consecutive events of a generator process are confirmed, and moves the watermark past
+// them.
 type Confirmation struct {
 	Run       string
 	Type      event.Type
@@ -93,8 +86,8 @@ type Confirmation struct {
 	// the store only registers the generator process.
 	From   int64
 	Events []Published
-	// MaxStay is the longest time between the entry and the exit of a vehicle. Confirm removes a plate from the pool of
-	// claimable plates if its entry is at least MaxStay older than the newest of Events.
+	// MaxStay is the longest time between an entry and its exit. Confirm removes plates from the pool if their entries
+	// are at least MaxStay older than the newest of Events.
 	MaxStay time.Duration
 }
 
@@ -122,9 +115,8 @@ const (
 type Claim struct {
 	Run       string
 	Partition int
-	// Token identifies a claim within its generator run and partition. A second claim with the same token returns the
-	// same plates as the first, or no plates if the claim was released. The store does not remember a claim that
-	// returned no plates.
+	// Token identifies a claim within its run and partition. A repeated claim returns the same plates, or none after
+	// Release. The store forgets claims without plates.
 	Token int64
 	// Limit is the maximum number of plates to claim.
 	Limit int
@@ -142,32 +134,30 @@ type Plate struct {
 }
 
 const (
-	// VisitMargin is added to MaxStay to get the lifetime of a visit whose plate is not claimed. A plate can be claimed
-	// until MaxStay after its entry, and its visit still exists then.
+	// VisitMargin plus MaxStay is the lifetime of an unclaimed visit. Because of the margin, the visit still exists
+	// when its plate is claimed at the last moment.
 	VisitMargin = time.Minute
-	// ClaimedStay plus MaxStay is the lifetime of a visit whose plate is claimed for an exit. It is so long that the
-	// visit still exists after the exit has waited in a queue for hours.
+	// ClaimedStay plus MaxStay is the lifetime of a claimed visit. It is long enough for an exit that waits in a
+	// queue for hours.
 	ClaimedStay = 24 * time.Hour
 )
 
 // Generators contains the methods of a store that generators call.
 type Generators interface {
-	// Lease reserves n consecutive positions of a counter and returns the first position. Once the lease is durable, no
-	// later lease contains these positions. If the reply is lost, the positions stay unused.
+	// Lease reserves n consecutive positions of a counter and returns the first. No later lease contains a durably
+	// leased position. A lost reply leaves the positions unused.
 	Lease(ctx context.Context, counter Counter, n int) (first int64, err error)
-	// Confirm records the confirmed events of a generator process in one partition. It returns the new watermark, below
-	// which all events are recorded. It also adds the plates of newly confirmed entries to the pool, and skips events
-	// below the stored watermark.
+	// Confirm records those of the confirmed events that are not recorded yet, and adds the plates of newly recorded
+	// entries to the pool. It returns the watermark, below which all events are recorded.
 	//
-	// If the returned watermark is below From, the store has lost earlier confirmations, and Confirm has changed
-	// nothing. The caller must then confirm all events from the returned watermark on.
+	// If the watermark is below From, the store has lost confirmations, and the call has changed nothing. The caller
+	// must then confirm all events from the watermark on.
 	Confirm(ctx context.Context, c Confirmation) (next int64, err error)
-	// Claim removes up to Limit plates from the pool, earliest entries first. It extends the lifetime of the visits of
-	// these plates, so that the visits still exist when the exits are processed.
+	// Claim removes up to Limit plates from the pool, earliest entries first. The visits of these plates then live
+	// longer, so that the exits find them.
 	Claim(ctx context.Context, c Claim) ([]Plate, error)
-	// Release returns the unused plates of a claim to the pool. A plate is unused if no exit was published for it.
-	// Release skips plates that are not in the claim. Only the first call for a claim has an effect. So call Release
-	// once, for all unused plates, when no more exits will be published for plates of the claim.
+	// Release returns a claim's unused plates to the pool. Only the first call for a claim has an effect: pass all
+	// unused plates, after the claim's last exit.
 	Release(ctx context.Context, c Claim, plates []Plate) error
 	// PoolSize returns the number of plates in the pools of all partitions.
 	PoolSize(ctx context.Context) (int64, error)
@@ -194,16 +184,16 @@ type ExitStep struct {
 	// Intent is the intent of a generated exit. If Intent is empty, the intent "matched" applies. The store ignores
 	// the intent of an external exit.
 	Intent event.Intent
-	// LastAttempt says what happens if no parked vehicle has the plate of the exit. If it is true, the exit takes
-	// effect without a visit. Otherwise, RecordExit returns ResultEarly.
+	// LastAttempt matters if the exit finds no visit. If it is true, the exit takes effect without a visit. Otherwise,
+	// RecordExit returns ResultEarly.
 	LastAttempt bool
 }
 
 // Result says what a call of RecordEntry, RecordExit or SettleSummary has changed.
 type Result string
 
-// The possible results. A result is final if the event has taken effect. If the event is then processed again, the
-// result is ResultPending while the summary of a matched exit waits in the outbox, and otherwise ResultDuplicate.
+// The possible results. A result is final if the event has taken effect. A repetition then returns ResultPending while
+// the summary is in the outbox, and otherwise ResultDuplicate.
 const (
 	// ResultRecorded means that the visit of the entry was created. This result is final.
 	ResultRecorded Result = "recorded"
@@ -242,34 +232,28 @@ type Processors interface {
 	RecordEntry(ctx context.Context, s EntryStep) (Result, error)
 	// RecordExit ends the visit of a plate and puts the summary of the visit into the outbox.
 	RecordExit(ctx context.Context, s ExitStep) (ExitResult, error)
-	// SettleSummary removes the summary of the exit event with the given ID from the outbox of the partition. It counts
-	// the summary as stored and returns ResultSettled. If the summary is not in the outbox, another delivery of the
-	// same exit has already settled the summary. SettleSummary then counts a duplicate and returns ResultDuplicate.
-	// Call SettleSummary after the summary API has accepted the summary.
+	// SettleSummary counts an accepted summary as stored and removes it from the outbox. If another delivery of the
+	// exit was faster, SettleSummary counts a duplicate and returns ResultDuplicate.
 	SettleSummary(ctx context.Context, partition int, exitID string) (Result, error)
 	// RecordDeadLetter counts the dead letter with the given key, unless it has already been counted.
 	RecordDeadLetter(ctx context.Context, partition int, key string) error
 	Durability
 }
 
-// Mark identifies a server process. A caller reads the mark before it changes data, and passes the mark to WaitDurable
-// after the change. So WaitDurable can detect a restart of the server.
+// Mark identifies a server process. A caller reads the mark before a change and passes it to WaitDurable after the
+// change, so that WaitDurable can detect a restart in between.
 type Mark struct {
-	// Epoch identifies the server process that ran when the store last read the state of the server. The epoch also
-	// changes if the server becomes the primary by a failover.
+	// Epoch identifies the server process at the latest read of the server's state. A failover also changes Epoch.
 	Epoch string
 }
 
 // Durability says when effects survive a crash of the server process.
 type Durability interface {
-	// Mark returns an identifier of the partition's server process, as of the store's latest read of the server. If
-	// there was no read yet, Mark reads the server's state, and records the simulation's number of partitions. If a
-	// different number is already recorded, Mark returns ErrOtherPartitions.
+	// Mark identifies the partition's server process as of the latest read of the server. The first call reads the
+	// server and records the number of partitions; if another number is recorded, it returns ErrOtherPartitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
-	// WaitDurable waits until all effects of earlier calls in the partition are durable. Durable effects survive a
-	// crash of the server process, and a failover to one of its connected replicas. If the current server process is
-	// not the one that the parameter mark identifies, WaitDurable returns ErrRolledBack, because effects may be lost.
-	// Concurrent calls share the requests to the server.
+	// WaitDurable waits until earlier effects in the partition survive a crash and a failover to a connected replica.
+	// It returns ErrRolledBack if mark is outdated, because effects may be lost.
 	WaitDurable(ctx context.Context, partition int, mark Mark) error
 }
 
@@ -305,9 +289,9 @@ type Run struct {
 	Run       string
 	Type      event.Type
 	Partition int
-	// Confirmed is the watermark: the broker has confirmed every event with a lower sequence number. Matched and
-	// Unmatched are the numbers of confirmed exits with the intents "matched" and "unmatched".
+	// Confirmed is the watermark: the broker has confirmed every event with a lower sequence number.
 	Confirmed int64
+	// Matched and Unmatched are the numbers of confirmed exits with the intents "matched" and "unmatched".
 	Matched   int64
 	Unmatched int64
 }
@@ -315,9 +299,8 @@ type Run struct {
 // ChunkBits is the number of sequence numbers in one chunk of the bitmaps of a generator run.
 const ChunkBits = 1 << 16
 
-// Chunk contains two bitmaps. Each bitmap has one bit for each of ChunkBits consecutive sequence numbers of a generator
-// run in one partition. The most significant bit of a byte comes first, as in Redis. Missing bytes at the end count as
-// zero.
+// Chunk contains two bitmaps of consecutive sequence numbers of a run. The most significant bit of a byte is first,
+// as in Redis. Missing bytes count as zero.
 type Chunk struct {
 	// Seen has one bit for each event. The bit is set if the event has taken effect.
 	Seen []byte
@@ -344,10 +327,9 @@ type Ledger interface {
 // Timeline stores measurements of each second. Package timeline explains how rows are merged as they grow old.
 type Timeline interface {
 	// AppendTimeline appends rows of one process, in ascending order of time. It returns nil once the rows survive a
-	// crash of the store's server. The call may be repeated with the same rows.
+	// crash. A repeated call with the same rows changes nothing.
 	AppendTimeline(ctx context.Context, process string, rows []timeline.Row) error
-	// CompactTimeline merges old rows into rows that cover a longer time. The parameter now determines which rows are
-	// old enough.
+	// CompactTimeline merges rows that are old enough at the time now into rows that cover a longer time.
 	CompactTimeline(ctx context.Context, now time.Time) error
 	// ReadTimeline returns the measurements in [from, to), merged over all processes and in chronological order. Rows
 	// that lie only partly in the interval are included.

@@ -88,8 +88,7 @@ func BenchmarkExternalPost(b *testing.B) {
 	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.generate()) })
 }
 
-// concurrently calls the function work from several goroutines until b.N summaries are stored. Each call must store n
-// summaries, and n is at most size. The benchmark reports the rate and the CPU time per summary.
+// concurrently calls work until b.N summaries are stored, at most size per call.
 func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	b.Helper()
 	var wg sync.WaitGroup

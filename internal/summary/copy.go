@@ -23,10 +23,8 @@ type CopyResult struct {
 // Read returns how many summaries were read from the source.
 func (r CopyResult) Read() int64 { return r.Created + r.Known + r.Conflicting }
 
-// Copy stores all summaries of one database in another, in the order of the exits. It calls the function progress after
-// each transaction. It can be repeated after an error: then the summaries that the earlier call copied count as Known.
-// It returns an error if the source changes during the call or contains a summary that does not pass Validate, or if
-// not all summaries could be stored.
+// Copy copies all summaries in the order of their exits, and can be repeated after any error. It fails if the source
+// changes, or if a summary is invalid or conflicting.
 func Copy(ctx context.Context, from, to Database, progress func(CopyResult)) (CopyResult, error) {
 	var result CopyResult
 	outcomes := make([]Outcome, copyRows)
@@ -77,7 +75,7 @@ func (r *CopyResult) verify(ctx context.Context, from Database) error {
 	case err != nil:
 		return fmt.Errorf("count the summaries of the source database: %w", err)
 	case r.Conflicting > 0:
-		return fmt.Errorf("%d of %d summaries were not copied, because the target has different ones under their ids, such as %q: use an empty target", r.Conflicting, r.Read(), r.firstConflict)
+		return fmt.Errorf("%d of %d summaries were not copied, because the target has different summaries with the same ids, such as %q: use an empty target", r.Conflicting, r.Read(), r.firstConflict)
 	case stats.Count != r.Read():
 		return fmt.Errorf("the source has %d summaries, but %d were copied: stop the process that writes to it, and copy again", stats.Count, r.Read())
 	}

@@ -33,7 +33,7 @@ func TestCopySummaries_AfterAnInterruption_ContinuesAndKeepsTheOrder(t *testing.
 	batch := newVisits().batch(total)
 	for i := range batch {
 		// All summaries have the same exit time, so the time does not determine the order.
-		batch[i].ExitAt = batch[i/3].ExitAt
+		batch[i].ExitAt = batch[0].ExitAt
 	}
 	summarytest.Insert(t, from, batch...)
 	quiet := func(summary.CopyResult) {}

@@ -41,8 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runServer serves a database over HTTP and prints the address of the server. The server stops when its standard input
-// is closed, so that the server does not outlive the test.
+// runServer stops when the standard input is closed, so that it does not outlive the test.
 func runServer(path string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
@@ -182,9 +181,6 @@ func (l *load) post(t *testing.T, c interface {
 	}
 }
 
-// TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries kills a server repeatedly while clients post summaries. If
-// the killed server did not accept a summary, a client posts the summary again. In the end, each summary must be
-// stored exactly once.
 func TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
 	const kills, posters, total = 5, 64, 6_000
@@ -212,8 +208,8 @@ func TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	}
 }
 
-// start posts the pending summaries in the background. It creates an Embedded and an External client, and starts the
-// given number of goroutines for each client. The returned channel is closed when all goroutines have finished.
+// start posts the pending summaries in the background. The returned channel is closed when all goroutines have
+// finished.
 func (l *load) start(t *testing.T, url string, posters int) (finished chan struct{}) {
 	t.Helper()
 	embedded, err := client.NewEmbedded(client.Config{URL: url})
@@ -239,8 +235,8 @@ func (l *load) start(t *testing.T, url string, posters int) (finished chan struc
 	return finished
 }
 
-// checkDatabase opens a database, as a restarted server does, and returns the number of rows. It fails the test if an
-// accepted summary is missing, or if there are more rows than posted summaries.
+// checkDatabase returns the number of rows. It fails the test if an accepted summary is missing, or if there are more
+// rows than posted summaries.
 func checkDatabase(t *testing.T, path string, accepted map[string]event.Summary, posted int) int {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})

@@ -9,8 +9,8 @@ import (
 // ErrClosed is wrapped by the errors of all calls to a closed Service, Database or client.
 var ErrClosed = errors.New("closed")
 
-// ErrNotReady marks an error whose cause may go away without a change of the configuration. Examples are a full volume,
-// a locked file, a proxy that answers in place of the API, too few file descriptors, and a failure of DNS.
+// ErrNotReady marks an error that may go away without a change of the configuration, for example because of a full
+// volume, a proxy or a DNS failure.
 var ErrNotReady = errors.New("the destination of summaries is not ready")
 
 // NotReady returns an error that has the text of err, wraps err and matches ErrNotReady.

@@ -20,7 +20,7 @@ func newServiceMetrics(reg prometheus.Registerer) (*serviceMetrics, error) {
 	m := &serviceMetrics{
 		stored:     counter("summaries_stored_total", "Summaries stored. Each identifier counts once."),
 		duplicates: counter("summaries_duplicate_total", "Summaries received again after they were stored."),
-		conflicts:  counter("summaries_conflicting_total", "Summaries rejected because a different one is stored under their identifier."),
+		conflicts:  counter("summaries_conflicting_total", "Summaries rejected because a different summary with the same identifier is stored."),
 		commitRows: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: metrics.Namespace, Name: "summary_commit_rows",
 			Help:                        "Summaries per database transaction.",

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// maxCommitRows limits the size of a transaction. A transaction with at least this many summaries takes no further
-	// requests. At this size the fixed cost of the commit is negligible, and the transaction lasts about 30 ms.
+	// maxCommitRows is the size from which a transaction takes no further requests. At this size, the fixed cost of the
+	// commit is negligible, and the transaction lasts about 30 ms.
 	maxCommitRows = 4096
 	// queueLength is the maximum number of requests that wait for the writer goroutine. Further callers block.
 	queueLength = 1024
@@ -28,9 +28,8 @@ const (
 	transactions = "transactions"
 )
 
-// Service stores summaries for concurrent callers. A single goroutine, the writer, commits the requests. Requests that
-// arrive during a transaction share the next transaction. A request that arrives while the writer is idle is committed
-// at once.
+// Service stores summaries for concurrent callers. A single goroutine, the writer, commits their requests. Requests
+// that arrive during a transaction share the next one.
 type Service struct {
 	db      Database
 	outages *outage.Log
@@ -90,12 +89,11 @@ func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, er
 	return s, nil
 }
 
-// Store stores the summaries in one durable transaction and returns their outcomes, in the same order.
+// Store stores the summaries in one durable transaction and returns their outcomes, in the same order. If Validate
+// rejects a summary, Store stores nothing and returns a *RejectedError.
 //
-// If Validate rejects a summary, Store stores none of the summaries and returns a *RejectedError. Any other error is a
-// *UnavailableError or wraps the error of ctx. Then it is unknown whether the summaries are stored, and the caller can
-// call Store again. After an error of ctx, the Service may still read the slice, so the caller must not change the
-// slice.
+// Any other error is an *UnavailableError or wraps that of ctx. The summaries may then be stored, and the caller can
+// retry. After an error of ctx, the caller must not change the slice, which may still be read.
 func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outcome, error) {
 	for i := range summaries {
 		if err := Validate(summaries[i]); err != nil {
@@ -109,9 +107,8 @@ func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outco
 	return r.outcomes, nil
 }
 
-// Post stores one summary. It returns nil if this call or an earlier call has stored the summary. It returns a
-// *RejectedError if the summary is invalid or conflicts with a stored summary. For all other failures, Post returns the
-// same errors as Store. Post takes at most 10 s, even if the database hangs.
+// Post stores one summary in at most 10 s. Besides the errors of Store, it returns a *RejectedError if the summary
+// conflicts with a stored one.
 func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	if err := Validate(summary); err != nil {
 		return err
@@ -133,8 +130,8 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	return nil
 }
 
-// Ready returns nil if a write to the database succeeds. If ctx ends first, it returns the error of the latest
-// transaction, or the error of ctx if that transaction succeeded.
+// Ready returns nil if a write to the database succeeds. If ctx ends first, the error of the latest transaction takes
+// precedence over that of ctx.
 func (s *Service) Ready(ctx context.Context) error {
 	_, err := s.Store(ctx, nil)
 	if latest := s.failure.Load(); err != nil && ctx.Err() != nil && latest != nil {
@@ -231,8 +228,7 @@ func (s *Service) write() {
 // writer is the state of the writer goroutine.
 type writer struct {
 	*Service
-	// group contains the requests of the current transaction. The field summaries contains the summaries of these
-	// requests. The field outcomes contains the outcomes of these summaries, in the same order.
+	// summaries and outcomes belong to the requests in group, in the same order.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome

@@ -30,9 +30,8 @@ const (
 	lastYear  = 2261
 )
 
-// Validate returns a *RejectedError if the summary can never be stored. The identifier and the plate must not be empty
-// or too long, and must be text that every database can store. The visit must not end before it begins. Its times and
-// its duration must fit into 64 bits of nanoseconds.
+// Validate returns a *RejectedError if the summary can never be stored: it is inconsistent, not every database can
+// store its texts, or its times or duration exceed 64 bits of nanoseconds.
 func Validate(s event.Summary) error {
 	switch {
 	case s.ID == "" || len(s.ID) > event.MaxIDBytes:
@@ -80,8 +79,8 @@ type Query struct {
 	Limit int
 }
 
-// Bounds returns the bounds of a query. A summary is within the bounds if its position is greater than after, and its
-// exit time, in Unix nanoseconds, is at most last.
+// Bounds returns the bounds of a query: positions are greater than after, and exit times, in Unix nanoseconds, are at
+// most last.
 func (q Query) Bounds() (after Position, last int64) {
 	after, last = Position{ExitNanos: math.MinInt64}, math.MaxInt64
 	if !q.From.IsZero() {
@@ -125,8 +124,7 @@ func (p Position) IsZero() bool { return p == Position{} }
 // Page is one page of a query's results.
 type Page struct {
 	Summaries []event.Summary
-	// Next is the position of the last summary on the page, or the zero position if this is the last page. To get the
-	// next page, set Query.After to Next.
+	// Next is the value of Query.After for the next page, or the zero position if this is the last page.
 	Next Position
 }
 
@@ -145,11 +143,11 @@ type Database interface {
 	// String returns what the database is, where it is, and what to check if it does not respond. Messages contain
 	// this text, so it must not contain credentials.
 	String() string
-	// Insert stores valid summaries in one transaction. If Insert returns no error, the summaries are durable. After an
-	// error, it is unknown whether any summaries are stored. Insert writes the outcome of each summary to the slice
-	// outcomes, which must be as long as the slice summaries. If several summaries have the same identifier, Insert
-	// stores only the first of them. Insert writes to the database even if there are no summaries, so that a readiness
-	// probe can check that the database is writable.
+	// Insert stores valid summaries in one durable transaction, and writes their outcomes to a slice of the same
+	// length. After an error, any of the summaries may be stored.
+	//
+	// Of several summaries with the same identifier, only the first is stored. Even without summaries, Insert writes
+	// to the database, so that a readiness probe detects a read-only one.
 	Insert(ctx context.Context, summaries []event.Summary, outcomes []Outcome) error
 	// Find returns the summary with the given identifier, and whether it exists.
 	Find(ctx context.Context, id string) (event.Summary, bool, error)

@@ -11,9 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Clean converts a text into one line that is safe to print on a terminal. It replaces line breaks and tabs with
-// spaces, and escapes all other invisible characters. For example, Clean replaces the escape character, with which ANSI
-// sequences begin, with \u001b. Use Clean for text from files, servers and clusters.
+// Clean makes text from files, servers and clusters safe to print on a terminal. It replaces line breaks and tabs with
+// spaces, and escapes other invisible characters.
 func Clean(text string) string {
 	return escape(strings.NewReplacer("\r\n", " ", "\n", " ", "\t", " ").Replace(text))
 }
@@ -24,7 +23,7 @@ func CleanLines(text []byte) []byte {
 }
 
 // escape replaces invisible characters with the escape sequences of JSON, so that a JSON document keeps its meaning. It
-// does not replace the characters in the parameter keep.
+// does not replace the characters in keep.
 func escape(text string, keep ...rune) string {
 	isBad := func(c rune) bool { return !unicode.IsGraphic(c) && !slices.Contains(keep, c) }
 	if utf8.ValidString(text) && strings.IndexFunc(text, isBad) < 0 {
@@ -45,8 +44,8 @@ func escape(text string, keep ...rune) string {
 	return b.String()
 }
 
-// Cleaned returns a deep copy of a value. In the copy, each string s is replaced with Clean(s). Unexported fields, byte
-// slices and functions are not cleaned: the copy shares them with the original value.
+// Cleaned returns a deep copy of a value, with Clean applied to each string. The copy shares unexported fields, byte
+// slices and functions with the original.
 func Cleaned[T any](value T) T {
 	v := reflect.ValueOf(&value).Elem()
 	v.Set(cleaned(v))

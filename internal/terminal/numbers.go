@@ -91,8 +91,8 @@ func Bytes(n uint64) string {
 	return fmt.Sprintf("%.0f %s", v, units[unit])
 }
 
-// Bar returns a progress bar with the given number of columns. The parameter named done is the progress from 0 to 1;
-// other values are clamped.
+// Bar returns a progress bar with the given number of columns. The fraction done, clamped to the range from 0 to 1, is
+// filled.
 func Bar(done float64, width int) string {
 	const eighths = 8
 	partial := []string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}

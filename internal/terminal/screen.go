@@ -82,16 +82,14 @@ func PadRight(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }
 
-// clearRight is the ANSI sequence that clears the current row from the cursor to the end of the row. clearBelow also
-// clears all rows below. Screen overwrites its rows one by one. If it cleared all of them first, some terminals would
-// keep the cleared rows in their scrollback.
+// These ANSI sequences clear from the cursor to the end of the row, or of the screen.
 const (
 	clearRight = "\x1b[K"
 	clearBelow = "\x1b[J"
 )
 
-// Screen shows a few lines at the bottom of a terminal and redraws them in place. It is also an io.Writer. Text that is
-// written to it, such as a log, appears above the lines. Screen is safe for concurrent use.
+// Screen redraws a few lines in place at the bottom of a terminal. Text written to the Screen appears above these
+// lines. Screen is safe for concurrent use.
 type Screen struct {
 	out  io.Writer
 	size func() (columns, rows int)
@@ -158,6 +156,7 @@ func (s *Screen) redraw(above []byte) {
 	columns, rows := s.Size()
 	var b strings.Builder
 	b.WriteString(up(s.rows(columns)))
+	// Clear each row separately: some terminals keep rows in their scrollback if all rows are cleared first.
 	b.WriteString(strings.ReplaceAll(string(above), "\n", clearRight+"\n"))
 	s.widths = s.widths[:0]
 	for _, line := range s.lines[:min(len(s.lines), rows)] {

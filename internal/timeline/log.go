@@ -7,22 +7,18 @@ import (
 	"time"
 )
 
-// blockRows is the maximum number of rows in a block. All rows of a block have the same width, so a block covers an
-// interval of blockRows times that width. Old rows are merged into wider rows, so that the timeline of a simulation of
-// any length takes a bounded amount of memory.
+// blockRows is the maximum number of rows in a block. A block covers blockRows times the width of its rows.
 const blockRows = 60
 
 // Tier is a resolution of the timeline: the width of the rows, and the age up to which the rows keep this width.
 type Tier struct {
 	// Width is the length, in seconds, of the interval that a row covers.
 	Width int64
-	// Keep is the age at which rows move to the next tier, which merges them into longer rows. 0 means that they never
-	// move.
+	// Keep is the age at which rows are merged into the next tier. 0 means never.
 	Keep time.Duration
 }
 
-// Tiers returns all tiers. They are the same for every timeline. The rows of the first tier cover 1 s each, and the
-// rows of each further tier are wider.
+// Tiers returns the tiers of every timeline, from narrow rows to wide rows.
 func Tiers() []Tier {
 	return []Tier{
 		{Width: 1, Keep: time.Hour},
@@ -32,12 +28,11 @@ func Tiers() []Tier {
 	}
 }
 
-// settleTime is the minimum time from the end of a minute until a compaction merges the rows of that minute. In this
-// time, all processes should deliver their rows. If a row arrives later, the next compaction merges the row.
+// settleTime is how long a compaction waits after the end of a minute for the rows of all processes. Later rows are
+// merged by the next compaction.
 const settleTime = 2 * time.Minute
 
-// BlockID identifies a block. Tier is an index in the result of Tiers. Start is the Unix time at which the block
-// begins.
+// BlockID identifies a block. Tier is an index in Tiers(), and Start a Unix time.
 type BlockID struct {
 	Tier  int
 	Start int64
@@ -54,8 +49,7 @@ func span(tier int) int64 { return blockRows * Tiers()[tier].Width }
 // MinuteOf returns the start of the minute that contains the given Unix time. The store keeps unmerged rows by minute.
 func MinuteOf(second int64) int64 { return second - mod(second, blockRows) }
 
-// Block is a stored sequence of rows of one tier. All rows of a tier have the same width, which is the length of the
-// time that a row covers.
+// Block is a stored sequence of rows of one tier, and therefore of the same width.
 type Block struct {
 	ID   BlockID
 	Rows []Row
@@ -78,9 +72,8 @@ type Minute struct {
 type Storage interface {
 	// Generation returns a number that increases by 1 whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
-	// AppendRows stores rows of one process. A new row replaces a stored row of the same process and second. AppendRows
-	// ignores a row that is not later than the latest row of the process that Replace has merged. Such a row is a
-	// repetition, because each process sends its rows in chronological order.
+	// AppendRows stores rows of one process. A row replaces the row of the same second. Rows up to the process's
+	// latest merged second are ignored as repetitions.
 	AppendRows(ctx context.Context, process string, rows []Row) error
 	// Minutes returns the start of each minute that has unmerged rows. The results are Unix times in any order.
 	Minutes(ctx context.Context) ([]int64, error)
@@ -88,29 +81,26 @@ type Storage interface {
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
 	// ReadBlocks returns, in any order, the blocks of merged rows of a tier (see Tiers) that begin in [from, to).
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace stores r.Block, and deletes the rows that were merged into it: the rows of r.Minute or, if r.Minute is
-	// nil, the rows of r.Sources. If the storage has another generation or another version than r expects, Replace
-	// changes nothing and returns false.
+	// Replace stores r.Block and deletes the rows merged into it. It changes nothing and returns false if the
+	// generation or a version differs from r.
 	Replace(ctx context.Context, r Replacement) (replaced bool, err error)
 }
 
-// Replacement is one step of a compaction. It merges either the rows of one minute, or blocks of the previous tier,
-// into one block. Block.Rows are the rows after the step. Block.Version is the version of the stored block before the
-// step, so that Replace can detect a concurrent change.
+// Replacement is a step of a compaction. It merges the rows of one minute, or blocks of the previous tier, into one
+// block.
 type Replacement struct {
-	// Generation is the result of Storage.Generation before any rows were read. It detects changes by other processes
-	// that the versions of a minute and of its block do not show, because these versions can recur.
+	// Generation is the result of Storage.Generation before any rows were read. It detects changes even if versions
+	// recur.
 	//
-	// For example, let the version of a minute be the number of its rows. Process A reads 5 rows of a minute, and finds
-	// no block for this minute. Process B merges the 5 rows into a new block, and then moves the rows of this block to
-	// the next tier. A late process appends 5 other rows to the minute. Now the minute has 5 rows and no block again.
-	// Without the field Generation, Replace in process A would store the first 5 rows twice, and delete the 5 late
-	// rows.
+	// For example, let versions count rows. Process A reads 5 rows and no block. Process B merges them and moves the
+	// block to the next tier. 5 late rows arrive. Without Generation, A would store the first 5 twice and delete the
+	// late ones.
 	Generation int64
-	Block      Block
+	// Block contains the rows after the step, and the version before the step.
+	Block Block
 	// Minute is the minute whose rows are merged into Block. It is nil if Block merges other blocks.
 	Minute *Minute
-	// Sources are the blocks whose rows were merged into Block. They are of the previous tier, whose rows are narrower.
+	// Sources are the blocks of the previous tier whose rows are merged into Block.
 	Sources []Block
 }
 
@@ -128,8 +118,7 @@ func (l Log) Append(ctx context.Context, process string, rows []Row) error {
 	return l.storage.AppendRows(ctx, process, rows)
 }
 
-// Read returns the measurements in the interval [from, to), merged over all processes and in chronological order. The
-// first row and the last row may extend beyond the interval, because old rows are wider than 1 s.
+// Read returns the rows that overlap [from, to), merged over all processes and in chronological order.
 func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	// A compaction during the read can cause missing or repeated rows. So repeat the read if the generation, which each
 	// compaction changes, is no longer the same.
@@ -190,8 +179,8 @@ func between(rows []Row, from, to time.Time) []Row {
 	})
 }
 
-// mergeOverlapping sorts rows and merges the rows whose intervals overlap. Intervals can overlap if a process delivers
-// a row late, after the rows of other processes for that time were merged into a wider row.
+// mergeOverlapping sorts rows and merges those that overlap. A late row can overlap the wider row into which the rows
+// of other processes are merged.
 func mergeOverlapping(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int {
 		if a.Second != b.Second {
@@ -219,8 +208,8 @@ func (m *Minute) merged() []Row {
 	return Merge(1, all...)
 }
 
-// Compact merges old rows into wider rows. The given time determines which rows are old enough. Several processes may
-// call Compact at the same time. A process may be killed during Compact, because each replacement is atomic.
+// Compact merges old rows into wider rows. Processes may call it concurrently, and be killed meanwhile, because each
+// replacement is atomic.
 func (l Log) Compact(ctx context.Context, now time.Time) error {
 	if err := l.compactMinutes(ctx, now); err != nil {
 		return fmt.Errorf("compact the timeline: %w", err)
@@ -312,14 +301,12 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	return blocks[0], nil
 }
 
-// repetitionTime is the longest outage after which the storage certainly recognizes repeated rows. After an outage, a
-// process sends again all rows that the storage has not acknowledged. To recognize them, the storage keeps the latest
-// second of each process whose row was merged: a row of this or an earlier second is a repetition. The method Horizon
-// says when the storage may delete what it keeps.
+// repetitionTime is the longest outage after which the storage recognizes all repeated rows. After an outage, a
+// process sends all unacknowledged rows again.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a Unix time. When the storage merges the minute m, it may forget all processes whose latest merged
-// row is older. Otherwise, it would remember every process that ever started. See repetitionTime.
+// Horizon returns a Unix time. When the storage merges m, it may forget processes whose latest merged row is older
+// (see repetitionTime).
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns, for each process, the field Second of its latest row in the minute.

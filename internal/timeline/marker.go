@@ -13,13 +13,13 @@ import (
 const (
 	// MarkerInterval is the recommended interval between two calls of Marker.Observe.
 	MarkerInterval = 500 * time.Millisecond
-	// recentStage limits which stage a process marks in the timeline when it starts. It marks the current stage only if
-	// the stage began at most this long ago. Otherwise, an earlier process has marked it.
+	// recentStage limits how old the current stage may be for a starting process to mark it. An earlier process has
+	// marked an older stage.
 	recentStage = 10 * time.Second
 )
 
-// Marker adds a mark to the timeline when a stage of a schedule, such as a stage with a higher rate, begins. It serves
-// one process, and is not safe for concurrent use.
+// Marker marks in the timeline when a stage of a schedule begins. It serves one process, and is not safe for
+// concurrent use.
 type Marker struct {
 	mark      func(Mark)
 	schedules []event.Type
@@ -27,8 +27,8 @@ type Marker struct {
 	next      map[event.Type]int // the index of the next stage that needs a mark
 }
 
-// NewMarker returns a Marker that marks in the timeline when the stages of schedules begin. The given event types are
-// those that the process publishes. The Marker passes its marks to the function mark.
+// NewMarker returns a Marker that passes its marks to the given function. The event types are those that the process
+// publishes.
 func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 	return &Marker{mark: mark, schedules: schedules, next: map[event.Type]int{}}
 }
@@ -37,8 +37,7 @@ func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 // begun.
 func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	if start.IsZero() {
-		// This process started before the first stage. So no earlier process has marked stages, and this process must
-		// mark every stage, even one that it notices late.
+		// No earlier process has marked stages. This process must mark all of them, even if it notices them late.
 		m.observed = true
 		return
 	}
@@ -72,9 +71,7 @@ func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time)
 	}
 }
 
-// MarksOf returns the marks of all rows without repetitions, which occur if several processes create the same mark. A
-// mark of the same objective is a repetition even if its value differs, because each process measures its own value. A
-// mark that a server is unavailable, or available, is a repetition if the previous mark of that server says the same.
+// MarksOf returns the marks of all rows without repetitions, which occur if several processes create the same mark.
 func MarksOf(rows []Row) []Mark {
 	var all []Mark
 	seen := map[Mark]bool{}
@@ -90,6 +87,7 @@ func MarksOf(rows []Row) []Mark {
 			}
 			key := m
 			key.At = m.At.UTC()
+			// Each process measures its own value, so the marks of an objective differ. Only the first counts.
 			if m.Kind == MarkObjective {
 				key = Mark{Kind: m.Kind, Subject: m.Subject}
 			}
@@ -102,9 +100,8 @@ func MarksOf(rows []Row) []Mark {
 	return all
 }
 
-// AddMarks returns rows with additional marks, which are events such as faults. It adds each mark to the row that
-// covers its time. If no row covers it, AddMarks adds a row of one second, provided that this row overlaps the interval
-// [from, to). The rows and the marks must be in chronological order. AddMarks does not change its arguments.
+// AddMarks adds marks to a copy of rows. A mark that no row covers adds a one-second row, if that row overlaps
+// [from, to). Rows and marks must be chronological.
 func AddMarks(rows []Row, from, to time.Time, marks ...Mark) []Row {
 	all := slices.Clone(rows)
 	var added []Row

@@ -31,11 +31,10 @@ const (
 	compaction = time.Minute
 	// sendTimeout is the timeout of one attempt to send rows to the sink.
 	sendTimeout = 10 * time.Second
-	// maxPending is the maximum number of rows that wait for the sink. The rows of at least one hour can wait, because at
-	// most one row is added per second. If more rows are added, the recorder drops the oldest rows. The events in dropped
-	// rows count as unmeasured.
+	// maxPending is the maximum number of rows that wait for the sink, enough for an hour. Surplus old rows are
+	// dropped, and their events count as unmeasured.
 	maxPending = 3600
-	// maxAhead is how many seconds the latest row may be ahead of the clock. If the latest row is further ahead, the clock
+	// maxAhead is how many seconds the latest row may be ahead of the clock. A larger difference means that the clock
 	// was set back.
 	maxAhead = 2
 )
@@ -62,8 +61,7 @@ type pendingRow struct {
 	Row
 }
 
-// NewRecorder returns a recorder for one process of a component. The recorder calls the function totals to get the
-// measurements of the process. After a restart, a component counts as a new process.
+// NewRecorder returns a recorder for one process. A restarted component counts as a new process.
 func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
 	return &Recorder{component: component, process: NewProcess(component), totals: totals, sink: sink, log: log}
 }
@@ -80,8 +78,8 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Record stores marks of a process that has no Recorder. The marks must be in chronological order. process must be a
-// result of NewProcess. A retry with the same name stores no mark twice.
+// Record stores marks, in chronological order, for a process that has no Recorder. A retry with the same result of
+// NewProcess stores no mark twice.
 func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error {
 	if len(marks) == 0 {
 		return nil
@@ -92,8 +90,8 @@ func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error
 	return sink.AppendTimeline(ctx, process, rows)
 }
 
-// Run records rows until ctx ends. It then measures once more, and sends the pending rows until all are sent or the
-// context closing ends. The error says how many rows were not sent. Run must be called only once.
+// Run records rows until ctx ends, and retries the last rows until closing ends. The error says how many were not
+// sent. Call Run only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup
@@ -120,18 +118,17 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// untilNext returns the time until the next measurement, which is due one second after the whole second nearest to now.
-// Rounding matters, because a timer may fire a little early. If now were truncated, the next measurement would be due
-// almost at once.
+// untilNext returns the time until one second after the nearest whole second. Truncating would make a timer that fires
+// early fire again at once.
 func untilNext(now time.Time) time.Duration { return now.Round(interval).Add(interval).Sub(now) }
 
-// measure adds a pending row with the changes since the last row, unless nothing has changed. If the clock was set
-// back, the new row and all later rows get a new process name, because a sink may ignore a row that is earlier than
-// another row of the same process.
+// measure adds a pending row with the changes since the last row, unless nothing has changed.
 func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// If the clock was set back, use a new name: under the old name, a sink may ignore the new rows, because stored
+	// rows are later.
 	if now.Unix()-1 < r.last-maxAhead {
 		r.process, r.last = NewProcess(r.component), 0
 	}
@@ -195,8 +192,7 @@ func (r *Recorder) next() (process string, rows []Row) {
 	return process, rows
 }
 
-// sent removes rows that the sink has received: the rows of a process up to and including the given second. The first
-// pending row must belong to this process.
+// sent removes the rows of a process whose Second is at most last. The first pending row must belong to this process.
 func (r *Recorder) sent(process string, last int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,9 +1,7 @@
 // Package timeline records what happens in a simulation, second by second, in a bounded amount of memory.
 //
-// In each process of a simulation, a Recorder measures one Row per second and sends the row to the store. When a minute
-// is over, a Log merges its rows: first across all processes, and later into rows that cover more time. Merging adds up
-// counts, merges histograms exactly, and keeps the maximum of gauges. Everything that reports what happened over time
-// reads these rows.
+// A Recorder in each process sends one Row per second to the store. A Log merges rows, first across processes, and
+// later into rows that cover more time: counts add up, histograms merge exactly, and gauges keep their maximum.
 package timeline
 
 import (
@@ -36,42 +34,43 @@ type Row struct {
 type Events struct {
 	// Due is the number of events that became due according to the schedule.
 	Due int64 `json:"due,omitempty"`
-	// Published is the number of events that a generator has passed to its broker client, which keeps each event until
-	// it is confirmed. Confirmed is the number of events that the broker has confirmed. Matched is the number of
-	// confirmed exits that the generator expected to end a visit.
+	// Published is the number of events that a generator has passed to its broker client. The client keeps each event
+	// until it is confirmed.
 	Published int64 `json:"published,omitempty"`
+	// Confirmed is the number of events that the broker has confirmed.
 	Confirmed int64 `json:"confirmed,omitempty"`
-	Matched   int64 `json:"matched,omitempty"`
-	// Starved is the number of exits that were not published because no plate was available. Missed is the number of
-	// due events that were skipped, because they were overdue when the schedule paused or ended, or when the generator
-	// stopped.
+	// Matched is the number of confirmed exits that the generator expected to end a visit.
+	Matched int64 `json:"matched,omitempty"`
+	// Starved is the number of exits that were not published because no plate was available.
 	Starved int64 `json:"starved,omitempty"`
-	Missed  int64 `json:"missed,omitempty"`
-	// Lag is the maximum lag of a generator behind its schedule during the interval. The lag at any moment is how long
-	// the oldest unpublished event has been due.
+	// Missed is the number of overdue events skipped when the schedule paused or ended, or when the generator stopped.
+	Missed int64 `json:"missed,omitempty"`
+	// Lag is the maximum time, in this interval, for which the oldest unpublished event had been due.
 	Lag time.Duration `json:"lagNs,omitempty"`
 
 	// Redeliveries is the number of deliveries of messages that the broker had already delivered before.
 	Redeliveries int64 `json:"redeliveries,omitempty"`
 	// Effects is the number of events that took effect. EndToEnd covers only those events whose due time is known.
 	Effects int64 `json:"effects,omitempty"`
-	// Outcomes contains the numbers of attempts to process an event, by outcome. An attempt is a call of ProcessMessage
-	// in package processor. Errors contains the numbers of failures, by the stage of the pipeline.
+	// Outcomes counts attempts to process an event, by outcome. An attempt is a call of ProcessMessage in package
+	// processor.
 	Outcomes map[string]int64 `json:"outcomes,omitempty"`
-	Errors   map[string]int64 `json:"errors,omitempty"`
-	// Processing is the distribution of the durations of the attempts to process an event. EndToEnd is the distribution
-	// of the time from when an event was due until it took effect.
+	// Errors contains the numbers of failures, by the stage of the pipeline.
+	Errors map[string]int64 `json:"errors,omitempty"`
+	// Processing is the distribution of the durations of the attempts to process an event.
 	Processing histogram.Snapshot `json:"processing,omitzero"`
-	EndToEnd   histogram.Snapshot `json:"endToEnd,omitzero"`
+	// EndToEnd is the distribution of the time from when an event was due until it took effect.
+	EndToEnd histogram.Snapshot `json:"endToEnd,omitzero"`
 }
 
-// Gauges are values of the whole simulation. A row contains the maximum of each value in its interval, or nil if no
-// process measured the value. A second without changes has no row: its gauges are those of the previous row.
+// Gauges contains the maxima of values of the whole simulation; nil means not measured. A second without a row has the
+// gauges of the previous row.
 type Gauges struct {
-	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
-	// dead-letter queue. Ready does not include the messages that processors hold.
-	Ready       *int64 `json:"ready,omitempty"`
-	Retrying    *int64 `json:"retrying,omitempty"`
+	// Ready is the number of messages in the event queues, without those that processors hold.
+	Ready *int64 `json:"ready,omitempty"`
+	// Retrying is the number of messages in the retry queues.
+	Retrying *int64 `json:"retrying,omitempty"`
+	// DeadLetters is the number of messages in the dead-letter queue.
 	DeadLetters *int64 `json:"deadLetters,omitempty"`
 	// Pool is the number of plates that are available to exits.
 	Pool *int64 `json:"pool,omitempty"`
@@ -110,8 +109,8 @@ const (
 	// ID of the fault's occurrence.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
-	// MarkObjective means that a check of the verdict failed for the first time, or that one process measured a latency
-	// or a lag above the objective. Subject is the name of the check.
+	// MarkObjective means that a check, named by Subject, failed for the first time, or that a process measured a
+	// latency or lag above the objective.
 	MarkObjective MarkKind = "objective"
 )
 
@@ -155,9 +154,8 @@ func (r *Row) add(other *Row) {
 	}
 }
 
-// mergeMarks returns the marks of two rows in chronological order, without repetitions. If a server fails, every
-// process reports the failure at a slightly different time. So mergeMarks keeps only the first of successive marks of
-// one subject that differ only in their time.
+// mergeMarks merges marks in chronological order. It drops repetitions, and marks that differ from the previous mark of
+// their subject only in time: processes notice a failure at different times.
 func mergeMarks(a, b []Mark) []Mark {
 	all := slices.Concat(a, b)
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
@@ -262,9 +260,8 @@ func difference(now, before map[string]int64) map[string]int64 {
 	return diff
 }
 
-// Merge combines rows into wider rows of the given width in seconds. Each result begins at a multiple of the width and
-// combines all rows that begin in its interval. The results are in chronological order. Merge does not change its
-// arguments.
+// Merge combines the rows that begin in the same interval. Intervals are width seconds long and begin at multiples of
+// width. The results are in chronological order.
 func Merge(width int64, rows ...Row) []Row {
 	merged := map[int64]*Row{}
 	for i := range rows {
@@ -298,9 +295,8 @@ func Sum(rows ...Row) Row {
 // mod returns the remainder of a division. Unlike the result of the operator %, it is never negative.
 func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }
 
-// FillGaps inserts rows into the gaps between the given rows, and appends rows until the Unix time end. The new rows
-// are width seconds long. They have no counts and repeat the previous gauges, because processes store no row for a
-// second in which nothing happened. The given rows must be in chronological order.
+// FillGaps fills gaps in chronological rows, until the Unix time end, with rows of width seconds. Nothing happened in a
+// gap, so these rows have the previous gauges and no counts.
 func FillGaps(rows []Row, width, end int64) []Row {
 	if len(rows) == 0 {
 		return nil

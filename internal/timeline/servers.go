@@ -19,9 +19,7 @@ const (
 	SubjectStore  = "store"
 )
 
-// WatchServer calls ping once a second until ctx ends. Each time that ping begins to fail, or succeeds again,
-// WatchServer passes a Mark (an event for the timeline) to mark. The Mark does not contain the error of ping, because
-// its text may contain the name of a server or a user.
+// WatchServer pings a server once a second until ctx ends, and marks failures and recoveries.
 func WatchServer(ctx context.Context, server string, ping func(context.Context) error, mark func(Mark)) {
 	isDown := false
 	async.Every(ctx, pingInterval, func() {
@@ -32,6 +30,7 @@ func WatchServer(ctx context.Context, server string, ping func(context.Context) 
 			return
 		}
 		isDown = err != nil
+		// Omit the error, because its text may contain the name of a server or a user.
 		m := Mark{At: time.Now(), Kind: MarkAvailable, Subject: server, Message: "answers again"}
 		if isDown {
 			m.Kind, m.Message = MarkUnavailable, "connection lost, or no answer"

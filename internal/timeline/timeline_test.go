@@ -119,7 +119,7 @@ func TestRecorder_StoresEachSecondOnce(t *testing.T) {
 	})
 }
 
-func TestRecorder_StartsWithinASecond_CountsEachEventInItsSecond(t *testing.T) {
+func TestRecorder_StartsInTheMiddleOfASecond_CountsEachEventInItsSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(600 * time.Millisecond)
 		sink, begin := &fakeSink{rows: map[int64]Row{}}, time.Now().Unix()
@@ -174,8 +174,7 @@ func TestRecorderRun_SinkFails_ReturnsAnError(t *testing.T) {
 	})
 }
 
-// appended is a Sink that records each received row as a text. For example, "p 12: 3" is a row of the process p for
-// second 12, with 3 effects.
+// appended is a Sink that records rows as texts: "p 12: 3" is a row of process p for second 12, with 3 effects.
 type appended struct{ rows []string }
 
 func (a *appended) AppendTimeline(_ context.Context, process string, rows []Row) error {

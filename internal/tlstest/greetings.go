@@ -2,8 +2,8 @@ package tlstest
 
 import "encoding/binary"
 
-// Greetings returns, by protocol, what a client without TLS sends first. Each greeting is complete, so that a server
-// without TLS answers it. Therefore, a server that does not answer requires TLS.
+// Greetings returns, by protocol, a complete first message of a client without TLS. A server that does not answer
+// requires TLS.
 func Greetings() map[string]string {
 	return map[string]string{
 		"AMQP":                "AMQP\x00\x00\x09\x01",
@@ -14,11 +14,11 @@ func Greetings() map[string]string {
 	}
 }
 
-// distributionGreeting returns the first message that an Erlang node sends to another node, in the format of Erlang/OTP
-// 23 and later. The fields are the length of the message, the letter N, the capabilities of the node, a number that
-// changes when the node restarts, the length of the node's name, and the name. The capabilities are those that
-// Erlang/OTP 27 and all earlier versions require. They declare a hidden node, which does not join a cluster.
+// distributionGreeting returns the first message that an Erlang node sends to another node, in the format of
+// Erlang/OTP 23 and later.
 func distributionGreeting() string {
+	// These are the capabilities that Erlang/OTP up to 27 requires, for a hidden node, which joins no cluster. The
+	// creation changes when a node restarts.
 	const capabilities, creation, name = 0x4_0707_0f94, 1, "greeting@localhost"
 	message := binary.BigEndian.AppendUint64([]byte("N"), capabilities)
 	message = binary.BigEndian.AppendUint32(message, creation)

@@ -46,9 +46,10 @@ func NewAuthority(tb testing.TB, name string) *Authority {
 	return &Authority{PEM: encode("CERTIFICATE", der), certificate: certificate, key: key}
 }
 
-// Issue returns a certificate for a server or a client, and its private key, both in PEM. The certificate is valid for
-// an hour and for the given hosts, which are DNS names or IP addresses. The default host is 127.0.0.1. The first host
-// is also the common name, which a server may use as the client's name.
+// Issue returns a certificate for a server or a client, and its private key, both in PEM, valid for an hour.
+//
+// The hosts are DNS names or IP addresses, by default 127.0.0.1. The first is the common name, which servers may use
+// as the client's name.
 func (a *Authority) Issue(tb testing.TB, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
 	return a.IssueUntil(tb, time.Now().Add(time.Hour), hosts...)
@@ -84,8 +85,8 @@ func (a *Authority) IssueUntil(tb testing.TB, end time.Time, hosts ...string) (c
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
 }
 
-// ServerConfig returns the TLS configuration of a server with a certificate of the authority. The parameter clients
-// says whether the server requires and verifies client certificates.
+// ServerConfig returns the TLS configuration of a server with a certificate of the authority. clients says whether the
+// server requires and verifies client certificates.
 func (a *Authority) ServerConfig(tb testing.TB, clients tls.ClientAuthType) *tls.Config {
 	tb.Helper()
 	certificate, err := tls.X509KeyPair(a.Issue(tb))

@@ -66,8 +66,8 @@ func servePage(w http.ResponseWriter, r *http.Request) { serve(w, r, indexFile) 
 
 func serveAsset(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) }
 
-// serve responds with the file. A browser may cache the file. Before each use, the browser must check whether the file
-// has changed, because a newer version of the program may be running at the same address.
+// serve responds with a file. A browser must check before each use whether a newer version of the program serves
+// another file.
 func serve(w http.ResponseWriter, r *http.Request, name string) {
 	file, ok := assets()[name]
 	if !ok {

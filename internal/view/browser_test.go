@@ -209,8 +209,8 @@ func (b *browser) until(what, expression string) {
 	})
 }
 
-// settles waits until a JavaScript expression returns an empty list of problems. The page draws over several frames, so
-// there may be problems for a short time. settles fails the test if the list is not empty after a minute.
+// settles waits up to a minute until a JavaScript expression returns no problems. The page draws over several frames,
+// so problems may be temporary.
 func (b *browser) settles(what, problems string) {
 	b.t.Helper()
 	var found []string
@@ -253,8 +253,7 @@ func (b *browser) resize(width, height int64, theme string) {
 
 const text = "document.getElementById('%s').textContent"
 
-// TestLivePage_OpenedInChromium_ShowsTheSimulation tests the live page in a browser. The name of each subtest says what
-// the page must do. All subtests share one browser, because starting a browser takes most of the time.
+// All subtests share one browser, because starting a browser takes most of the time.
 func TestLivePage_OpenedInChromium_ShowsTheSimulation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
@@ -406,8 +405,8 @@ func newSilencer(t *testing.T, server string) *silencer {
 
 func (s *silencer) silence() { s.silent.Store(s.opened.Load()) }
 
-// forward copies data from one connection to another. When the first connection ends, forward closes the second. Once
-// the connections are silenced, forward discards all data, and leaves the second connection open.
+// forward copies data from one connection to another, and closes the second when the first ends. Once silenced, it
+// discards all data and closes nothing.
 func (s *silencer) forward(number int64, from io.Reader, to io.WriteCloser) {
 	buffer := make([]byte, 32<<10)
 	for {
@@ -476,9 +475,8 @@ func testPagePausedRunHasRateZero(t *testing.T, b *browser) {
 	b.until("the new row is there", "document.getElementById('charts').dataset.rows == 61")
 }
 
-// history is the beginning of a JavaScript expression. It creates a History named h and helper functions. For example,
-// row(t, n) creates a row with n events at second t. Each test appends the end of the expression, which computes the
-// result.
+// history begins a JavaScript expression with a History named h and helpers: row(t, n) has n events at second t. Tests
+// append the computation of the result.
 const history = `import('/assets/history.js').then(({History}) => {
 	const h = new History(), row = (t, n, w = 1) => ({t, w, ready: 7, entry: {due: n, published: n, endToEnd: {sumNs: 1e6 * n, buckets: [[-60, n]]}}});
 	const rows = (from, to, n, w = 1) => Array.from({length: (to - from) / w}, (_, i) => row(from + i * w, n, w));
@@ -754,8 +752,8 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 	run(b, chromedp.Click("#theme"))
 }
 
-// numbers is a JavaScript expression that returns the position and the text of each visible number on the page. It
-// omits the numbers in the list "Events of note", in the names of controls, and in the drawings of charts.
+// numbers is a JavaScript expression for the position and text of each visible number, except in "Events of note",
+// controls and charts.
 const numbers = `(() => {
 	const found = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 	for (let node = texts.nextNode(); node; node = texts.nextNode()) {
@@ -819,8 +817,7 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	})
 	b.resize(1280, 900, "light")
 	b.open(newSite(t, f), 60)
-	// Tab reaches every control. The control with the focus is visible and has an outline. In a group of radio buttons,
-	// Tab reaches only the checked button, and the label of this button has the outline.
+	// Tab reaches every visible control, but only the checked button of a radio group, whose label has the outline.
 	evaluate[int](b, `window.unreached = new Set([...document.querySelectorAll('a[href], button, input:checked, [tabindex="0"]')].filter(e => e.checkVisibility())), unreached.size`)
 	if n := evaluate[int](b, "unreached.size"); n < 60 {
 		t.Errorf("the page has %d controls", n)
@@ -846,8 +843,7 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	if missing := evaluate[[]string](b, "[...unreached].map(e => e.outerHTML.slice(0, 150))"); len(missing) > 0 {
 		t.Errorf("Tab does not reach %q", missing)
 	}
-	// The arrow keys choose the period that the charts show. The Enter key presses the button below the list "Events of
-	// note". The list then shows all events.
+	// The arrow keys choose the period of the charts. Enter presses the button that shows all events.
 	evaluate[bool](b, "document.querySelector('#windows :checked').focus(), true")
 	run(b, chromedp.KeyEvent(kb.ArrowLeft))
 	if chosen := evaluate[string](b, "document.querySelector('#windows :checked').id"); chosen != "window-15-min" {
@@ -900,8 +896,8 @@ func testPageSplitsLogarithmicAxes(t *testing.T, b *browser) {
 	}
 }
 
-// testPageDrawsLatenciesBelowAPowerOfTen shows a heat map whose axis begins at 96.4 ms. The chart library uPlot would
-// compute the ticks of such an axis in an endless loop, so the page must compute them.
+// testPageDrawsLatenciesBelowAPowerOfTen shows an axis that begins at 96.4 ms. uPlot would compute its ticks in an
+// endless loop, so the page computes them.
 func testPageDrawsLatenciesBelowAPowerOfTen(t *testing.T, b *browser) {
 	var latencies histogram.Histogram
 	latencies.Observe(98 * time.Millisecond)
@@ -1039,8 +1035,6 @@ func testPageJoinsOverlappingBands(t *testing.T, b *browser) {
 	}
 }
 
-// testPageFinishedRunShowsLatenciesOfTheWholeRun checks that the tile "End-to-end p99" shows the p99 of the whole run
-// when the run has finished. Until then, the tile shows the p99 of the last seconds.
 func testPageFinishedRunShowsLatenciesOfTheWholeRun(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	b.open(newSite(t, f), 60)
@@ -1052,8 +1046,8 @@ func testPageFinishedRunShowsLatenciesOfTheWholeRun(t *testing.T, b *browser) {
 	b.until("the tile shows the p99 of the whole run", tile+" == "+total)
 }
 
-// testPageDrawsEveryUpdate sends 10 updates to a page with an hour of history. It sends an update only after the charts
-// show the previous one, so that the result does not depend on the speed of the machine.
+// testPageDrawsEveryUpdate sends each update only after the previous one is drawn, so that the speed of the machine
+// does not matter.
 func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
 	w := newSite(t, f)
@@ -1065,8 +1059,8 @@ func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	}
 }
 
-// testPageDoesNotFlicker checks that updates neither replace elements of the charts nor leave a heat map blank. It
-// examines the heat maps after each frame, because the user sees only complete frames.
+// testPageDoesNotFlicker checks that updates neither replace elements of the charts nor leave a heat map blank. Only
+// complete frames are visible, so it examines each frame.
 func testPageDoesNotFlicker(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	w := newSite(t, f)
@@ -1206,9 +1200,8 @@ func testPageHeatMapShowsTheHistograms(t *testing.T, b *browser) {
 	}
 }
 
-// testPageKeepsUp sends 10 updates per second to a page with an hour of history. It checks that the charts show all
-// updates in the end. The time per frame and the number of updates per frame depend on the machine. So the test logs
-// these values but does not check them. For comparison, the test also logs the values for an idle page.
+// testPageKeepsUp sends 10 updates per second to a page with an hour of history. It checks that all are drawn, and logs
+// frame times, which depend on the machine.
 func testPageKeepsUp(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
 	w := newSite(t, f)
@@ -1235,8 +1228,6 @@ func testPageKeepsUp(t *testing.T, b *browser) {
 	}
 }
 
-// recordFrames starts to record the frames of the page. For each frame it records the time since the previous frame,
-// the number of rows that the page has received, and the number of rows that the charts show.
 func (b *browser) recordFrames() {
 	b.t.Helper()
 	evaluate[int](b, `(() => {
@@ -1264,8 +1255,7 @@ func (b *browser) frames() string {
 	})()`)
 }
 
-// processorTime returns the CPU time in seconds that the main thread of the page has used, by kind of work. Unlike
-// elapsed time, CPU time hardly depends on the load of the machine.
+// processorTime returns CPU seconds by kind of work. CPU time hardly depends on the load of the machine.
 func (b *browser) processorTime() map[string]float64 {
 	b.t.Helper()
 	times := map[string]float64{}
@@ -1277,8 +1267,8 @@ func (b *browser) processorTime() map[string]float64 {
 	return times
 }
 
-// brokenWords is a JavaScript expression that returns the words that a line break splits. It ignores words of more than
-// 20 letters, and line breaks after a hyphen or a slash.
+// brokenWords is a JavaScript expression for the words of up to 20 letters that a line break splits, other than after
+// a hyphen or a slash.
 const brokenWords = `(() => {
 	const found = [], texts = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
 	for (let node = texts.nextNode(); node; node = texts.nextNode()) {
@@ -1292,8 +1282,8 @@ const brokenWords = `(() => {
 	return found;
 })()`
 
-// testReportBreaksNoWord checks that no line break splits a word in the HTML pages of package report. It opens the
-// pages from files, because users open the pages as email attachments.
+// testReportBreaksNoWord opens the HTML pages of package report from files, because users open them as email
+// attachments.
 func testReportBreaksNoWord(t *testing.T, b *browser) {
 	dir, err := filepath.Abs("../report/testdata")
 	if err != nil {

@@ -20,8 +20,8 @@ const (
 	// maxRows is the maximum number of rows in one response. If a timeline has more rows, old rows are merged into rows
 	// that cover a longer time.
 	maxRows = 8000
-	// partLength is the length of the parts in which a long timeline is read; see partEnd. Reading in parts limits the
-	// memory for rows that are not merged yet.
+	// partLength is the length of the parts in which a long timeline is read (see partEnd), to limit the memory for
+	// unmerged rows.
 	partLength = 6 * time.Hour
 	// clockDifference is how far the time of a row may be in the future. The clocks of two machines may differ.
 	clockDifference = time.Hour
@@ -81,9 +81,8 @@ func writeRows(w io.Writer, rows []timeline.Row) error {
 	return err
 }
 
-// spoolTimeline reads a timeline and encodes it into a buffer. The rows of at most maxReads timelines are in memory at
-// the same time. Further calls wait for up to maxWait. Slow clients do not prolong this wait, because the rows are
-// released before the response is sent.
+// spoolTimeline reads a timeline and encodes it into a buffer. The rows are freed before the response is sent, so slow
+// clients do not delay other reads.
 func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode func(io.Writer, []timeline.Row) error) (*spool, error) {
 	waiting, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
@@ -98,8 +97,8 @@ func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode fun
 	return newSpool(v.spooled, func(w io.Writer) error { return encode(w, rows) })
 }
 
-// rows returns the rows in an interval. If there are more than maxRows, it merges old rows into rows that cover a
-// longer time. A row is old if it is more than keepTime older than the last row.
+// rows returns the rows in an interval. If there are more than maxRows, those more than keepTime older than the last
+// one are merged.
 func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	var all []timeline.Row
 	start, err := v.startFor(ctx, from, to)
@@ -128,8 +127,7 @@ func (v *View) read(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 	return v.source.Timeline(ctx, from, to)
 }
 
-// startFor returns the start of the generators' schedules, which partEnd needs to divide a long interval. It returns
-// the zero time if the interval is at most partLength long, or if the schedules have not started.
+// startFor returns the start of the schedules. The result is zero before they start, or if one part suffices.
 func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, error) {
 	if to.Sub(from) <= partLength {
 		return time.Time{}, nil
@@ -138,10 +136,11 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd returns the end of the part of the timeline that begins at begin. The timeline ends at to, and start is the
-// result of startFor. If start is zero, the whole timeline is one part. Otherwise, the first part ends one to two hours
-// before start. It may be long, because there are few rows before start. The other parts are at most partLength long.
-// Every part except the last ends at a whole hour, because no row extends across a whole hour.
+// partEnd returns the end of the part of the timeline that begins at begin. start is the result of startFor; zero
+// means a single part.
+//
+// The first part, which ends one to two hours before start, has few rows and may be long. All parts except the last
+// end at a whole hour, across which no row extends.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to
@@ -157,8 +156,8 @@ func partEnd(start, begin, to time.Time) time.Time {
 func limit(rows []timeline.Row, most int) []timeline.Row {
 	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
 		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
-		// Rows before the horizon are merged into rows that end at multiples of width. Round the horizon down to such a
-		// multiple, so that no merged row overlaps a later row.
+		// Rows before the horizon become rows that end at multiples of width. A horizon at such a multiple prevents
+		// overlaps with later rows.
 		horizon -= horizon % width
 		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
 		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)
@@ -166,13 +165,11 @@ func limit(rows []timeline.Row, most int) []timeline.Row {
 	return rows
 }
 
-// maxWidth is the maximum width of merged rows, in seconds. The function limit begins with a width of 10 s, and
-// multiplies the width by 6 in each step. Even a run of many years has fewer than maxRows rows of the maximum width.
+// maxWidth is the maximum width of merged rows, in seconds. At this width, a run of many years has fewer than maxRows
+// rows.
 const maxWidth = 10 * 6 * 6 * 6 * 6 * 6 * 6
 
-// interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It limits the end of
-// the interval to clockDifference after the current time. No rows exist after this limit, and reading a longer interval
-// would take more calls of the source.
+// interval parses the query parameters "from" and "to", in RFC 3339 format.
 func interval(query string) (from, to time.Time, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -198,15 +195,16 @@ func interval(query string) (from, to time.Time, err error) {
 	if !from.Before(to) {
 		return from, to, errors.New(`the parameter "from" must be earlier than the parameter "to"`)
 	}
+	// No rows are later than latest, but each further part would take a call of the source.
 	return from, earlier(to, latest), nil
 }
 
-// unavailable responds with status 503. It logs the error but does not send it to the client, because the error may
-// contain names of servers that clients need not know.
+// unavailable responds with status 503. The error is only logged, because it may contain names of servers that clients
+// need not know.
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
-	// Set a new write deadline, because the old deadline may have passed while the source was read. Ignore the error: a
-	// ResponseWriter without a connection, as in tests, has no deadline.
+	// The old write deadline may have passed while the source was read. Setting a deadline fails only in tests without
+	// a connection.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout))
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")
 }

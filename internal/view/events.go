@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// lookback is how far back each poll looks for rows that have changed since they were sent to clients. Rows change,
-	// because the processes deliver their measurements of the same second at different times.
+	// lookback is how far back each poll looks for changed rows, because processes deliver their measurements of a
+	// second at different times.
 	lookback = 2 * time.Minute
-	// rereadInterval is the time between two reads of older rows. Older rows are the rows that ended at least lookback
-	// ago and at most keepTime ago. The feed reads older rows again, because a process may store its rows late.
+	// rereadInterval is the time between two reads of older rows, which ended between lookback and keepTime ago.
+	// Processes may store rows late.
 	rereadInterval = 6 * time.Second
-	// rereadPart is the length of the interval that one read of older rows covers. It is short, so that a read over a
-	// slow connection does not delay the newest rows for long.
+	// rereadPart is the interval that one read of older rows covers. A short read does not delay the newest rows on a
+	// slow connection.
 	rereadPart = 2 * time.Minute
 	// keepTime is the approximate maximum time for which a process keeps rows that it could not store.
 	keepTime = time.Hour
@@ -37,13 +37,11 @@ const (
 // serveEvents sends server-sent events until the client disconnects:
 //
 //	state      a State
-//	rows       an array of timeline.Row. Each row replaces the client's row for the same second, if any. An empty
-//	           array means that the timeline was read and has not changed
-//	heartbeat  an empty object
+//	rows       an array of timeline.Row, each replacing the client's row for the same second; empty without changes
+//	heartbeat  an empty object, perhaps before the first state, because reading the rows can take long
 //
-// For a new client, the stream begins with the state and all rows. For a client that resumes, it begins with the state
-// and the rows since the last event that the client received. The header Last-Event-ID or the query parameter "after"
-// identifies that event. While the server reads these rows, it may send heartbeats before the state.
+// A client first receives the state, and all rows or those since the event in Last-Event-ID or the query parameter
+// "after".
 func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -169,13 +167,13 @@ type poller struct {
 	sent map[int64]uint64
 	// readUntil is the time of the latest successful read of the newest rows, or zero if there was no such read.
 	readUntil time.Time
-	// Older rows are read again in parts. part is the start of the next part. nextPart is the earliest time of the next
-	// read.
+	// part is the start of the next part of the older rows to read (see rereadInterval). nextPart is the earliest time
+	// of this read.
 	part, nextPart time.Time
 }
 
-// poll returns an update. If the state cannot be read, poll returns nil, and clients receive heartbeats instead. If the
-// timeline cannot be read, the update has no rows.
+// poll returns nil if the state cannot be read; clients then receive heartbeats. The update has no rows if the
+// timeline cannot be read.
 func (v *View) poll(ctx context.Context) *update {
 	state, err := v.state.get(ctx)
 	if err != nil {
@@ -211,9 +209,8 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// begin records the rows that the first client receives when it connects, so that a poll does not send them again. It
-// does not replace a row that a poll has recorded. For later clients, begin does nothing: their rows may be new to
-// earlier clients, so a poll must still send them.
+// begin records the rows that the first client receives, so that a poll does not repeat them. The rows of later clients
+// may be new to earlier clients, so begin ignores them.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -231,9 +228,8 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// from returns the start of the interval that a poll must read. It is the duration lookback before the latest
-// successful poll, or before now if there was none. So the first poll after an outage of the store also reads the rows
-// that processes stored late. The interval never starts more than keepTime before now.
+// from returns where a poll begins to read: lookback before the latest successful poll (without one: before now), but
+// at most keepTime ago. Processes store rows late after an outage.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -257,9 +253,8 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older reports whether the next read of older rows is due (see rereadInterval), and which interval it covers. The
-// parameter clock is the time of this machine, and determines whether the read is due. The parameter now is the result
-// of State.now, and determines which rows are older rows.
+// older returns the interval of the next read of older rows (see rereadInterval). clock, the local time, decides
+// whether it is due; now, from State.now, which rows are older.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -313,8 +308,8 @@ func hashOf(row *timeline.Row) uint64 {
 	return h.Sum64()
 }
 
-// writeEvents writes the events of an update. The identifier of an event with rows consists of the run, and of the
-// field Second of the last row. An event without rows has no identifier.
+// writeEvents writes the events of an update. Only an event with rows has an identifier: the run and the second of the
+// last row.
 func writeEvents(w io.Writer, u *update) error {
 	if err := writeEvent(w, "state", "", u.state); err != nil {
 		return err

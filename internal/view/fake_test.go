@@ -70,8 +70,7 @@ func fakeFaults(start time.Time, length int) []fault.Account {
 	}
 }
 
-// fakeRow generates one row of a timeline: the row with the index i in a run of the given length in seconds. The run
-// has an outage in the middle.
+// fakeRow generates the row with the index i in a run of length seconds, which has an outage in the middle.
 func fakeRow(second int64, i, length int) timeline.Row {
 	r := rand.New(rand.NewPCG(uint64(second), 1))
 	share := float64(i) / float64(max(length, 1))

@@ -11,9 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxBehind is the maximum number of rows that wait to be sent to one client. A client that falls further behind is
-// disconnected. An outage of the store does not disconnect clients: the first poll after the outage reads the rows of
-// about an hour at most, which are fewer than maxBehind.
+// maxBehind is the maximum number of rows that wait for one client before it is disconnected. After an outage, a poll
+// adds at most an hour of rows, which are fewer.
 const maxBehind = maxRows
 
 // update contains what one poll of the source has read.
@@ -25,8 +24,8 @@ type update struct {
 	rows    []timeline.Row
 }
 
-// client collects the data that must still be sent to one client. A slow client receives every row, but may miss states
-// that a newer state has replaced. The mutex of the feed guards all fields.
+// client collects what must still be sent to one client: every row, but only the latest state. The mutex of the feed
+// guards all fields.
 type client struct {
 	// wake receives a value when there is something to send, or when the client must be disconnected.
 	wake chan struct{}
@@ -110,8 +109,8 @@ func (f *feed) leave(c *client) {
 	}
 }
 
-// take returns the data that must still be sent to a client, or nil if nothing must be sent. If ended is true, the
-// caller must disconnect the client after it has sent the data.
+// take returns the data that must still be sent to a client, or nil. If ended is true, the caller must disconnect the
+// client afterwards.
 func (f *feed) take(c *client) (u *update, ended bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -26,8 +26,8 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 // maxQuery is the maximum length of a query in bytes.
 const maxQuery = 512
 
-// guard returns a handler that passes only GET and HEAD requests to next, with a query of at most maxQuery bytes. It
-// also limits the time for sending the response. httpserver.Guard checks which site sends a request.
+// guard allows only GET and HEAD, and limits the length of the query and the time for sending the response.
+// httpserver.Guard checks which site sends a request.
 func (v *View) guard(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
@@ -35,7 +35,7 @@ func (v *View) guard(next http.HandlerFunc) http.Handler {
 		// Ignore the error: SetWriteDeadline fails only in tests, which use no real connection.
 		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout))
 		defer func() {
-			_ = control.Flush()                       // while the deadline still applies
+			_ = control.Flush()                       // send the response before the deadline is removed
 			_ = control.SetWriteDeadline(time.Time{}) // the next request must not inherit the deadline
 		}()
 		switch {

@@ -162,8 +162,8 @@ func startSlowly(t *testing.T, address, path string) *net.TCPConn {
 	return slow
 }
 
-// newLargeFake returns a source with 600 rows. Even when compressed, their JSON form is larger than the buffers of a
-// connection (at most 4 MB on Linux), because it contains random text.
+// newLargeFake returns a source of random, incompressible rows, which exceed the buffers of a connection (at most 4 MB
+// on Linux).
 func newLargeFake() *fake {
 	f := newFake("run", 600)
 	random := rand.NewChaCha8([32]byte{})
@@ -224,8 +224,8 @@ func TestView_SlowReaderOfATimeline_IsDisconnected(t *testing.T) {
 			c := Config{Interval: time.Hour, writeTimeout: time.Hour, transferTimeout: 2 * time.Second}
 			v := New(c, Dependencies{Source: newLargeFake(), Logger: slog.New(slog.DiscardHandler)})
 			slow := request(t, listenHTTP(t, v), path)
-			// The client reads 1 KiB every 100 ms: fast enough for writes to make progress, but so slowly that the
-			// timeline would take several minutes. The server must end the response much earlier.
+			// The client reads 1 KiB every 100 ms, so that writes make progress, but the timeline would take several
+			// minutes.
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)

@@ -9,10 +9,9 @@ import (
 )
 
 const (
-	// A spool holds a compressed response until its client has received it. spoolChunk is the size of a chunk of a
-	// spool. maxSpooled is the maximum size of all spools of a View. A spool with a timeline of maxRows rows takes
-	// about 2.5 MB.
+	// spoolChunk is the size of a chunk of a spool in bytes.
 	spoolChunk = 64 << 10
+	// maxSpooled is the maximum size of all spools of a View. A timeline of maxRows rows takes about 2.5 MB.
 	maxSpooled = 32 << 20
 	// compressionLevel is the level for gzip. Level 5 is twice as fast as the default, and its output is hardly larger.
 	compressionLevel = 5
@@ -21,10 +20,10 @@ const (
 // errSpoolFull is returned if the responses that slow clients have not received yet take too much memory.
 var errSpoolFull = errors.New("too many timelines are being sent")
 
-// spool holds a compressed response until the client has received it. So a slow client takes little memory of this
-// process, and does not delay the reading of the next timeline. The field budget limits the bytes of all spools
-// together. The owner of a spool must call the method free.
+// spool holds a compressed response until the client has received it, so that the rows can be freed. The owner must
+// call free.
 type spool struct {
+	// budget limits the bytes of all spools together.
 	budget *semaphore.Weighted
 	chunks [][]byte
 }

@@ -16,18 +16,19 @@ type Phase string
 
 // The phases, in chronological order.
 const (
-	// Running means that the generators publish events. Draining means that they have stopped, and that the processors
-	// process the remaining events. Auditing means that the ledger is read for the verdict. Finished means that there
-	// is a verdict.
-	Running  Phase = "running"
+	// Running means that the generators publish events.
+	Running Phase = "running"
+	// Draining means that the generators have stopped, and that the processors process the remaining events.
 	Draining Phase = "draining"
+	// Auditing means that the ledger is read for the verdict.
 	Auditing Phase = "auditing"
+	// Finished means that there is a verdict.
 	Finished Phase = "finished"
 )
 
 // State is the current state of a simulation. A nil pointer means that the value is unknown.
 type State struct {
-	// Run identifies the run of the simulation. Every run has another identifier.
+	// Run is the unique identifier of the run of the simulation.
 	Run        string `json:"run"`
 	Simulation string `json:"simulation"`
 	// Version is the version of the program that created the state.
@@ -44,19 +45,18 @@ type State struct {
 	Entry      Generator  `json:"entry"`
 	Exit       Generator  `json:"exit"`
 	Queues     Queues     `json:"queues"`
-	// Faults contains the latest occurrences of faults, at most 100, in the order in which they were due. The field Hit
-	// of each occurrence contains the names of at most 5 instances, and the field HitOmitted is the number of the other
-	// instances.
+	// Faults contains the latest occurrences of faults, at most maxFaults, in the order in which they were due. Hit
+	// names at most maxHit instances; HitOmitted counts the others.
 	Faults []fault.Account `json:"faults"`
 	// Ledger is the result of the latest audit.
 	Ledger *ledger.Report `json:"ledger"`
-	// Unmeasured is the number of events that took effect but are missing from the latencies. It is nil until the run
-	// has finished, because the latest measurements of an unfinished run are not stored yet.
+	// Unmeasured counts the events that took effect but are missing from the latencies. It is nil until the run has
+	// finished and its measurements are stored.
 	Unmeasured *int64 `json:"unmeasured"`
 }
 
-// now returns the time at which the state was read, according to the clock of the machine that read it. The times in the
-// rows come from the same clock. The local clock may differ, so this method uses it only if the state has no time.
+// now returns when the state was read, by the clock that also timed the rows. The local clock may differ, so it is used
+// only if that time is missing.
 func (s *State) now() time.Time {
 	if s.At.IsZero() {
 		return time.Now()
@@ -97,23 +97,25 @@ type Generator struct {
 	Rate         float64 `json:"rate"`
 	TargetRate   float64 `json:"targetRate"`
 	AchievedRate float64 `json:"achievedRate"`
-	// Due is the number of events that have become due according to the schedule. Published is the number of events
-	// that were sent to the broker. Missed is the number of events that the generators never tried to publish. Starved
-	// is the number of exits that were not published because no plate was available.
-	Due       int64 `json:"due"`
+	// Due is the number of events that have become due according to the schedule.
+	Due int64 `json:"due"`
+	// Published is the number of events that were sent to the broker.
 	Published int64 `json:"published"`
-	Missed    int64 `json:"missed"`
-	Starved   int64 `json:"starved"`
+	// Missed is the number of events that the generators never tried to publish.
+	Missed int64 `json:"missed"`
+	// Starved is the number of exits that were not published because no plate was available.
+	Starved int64 `json:"starved"`
 	// LagSeconds is how long the next event to publish has been overdue.
 	LagSeconds float64 `json:"lagSeconds"`
 }
 
 // Queues says how much is waiting: messages in RabbitMQ, and plates for which an exit can be published.
 type Queues struct {
-	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
-	// dead-letter queue. Ready does not include the messages that processors hold.
-	Ready       *int64 `json:"ready"`
-	Retrying    *int64 `json:"retrying"`
+	// Ready is the number of messages in the event queues, without those that processors hold.
+	Ready *int64 `json:"ready"`
+	// Retrying is the number of messages in the retry queues.
+	Retrying *int64 `json:"retrying"`
+	// DeadLetters is the number of messages in the dead-letter queue.
 	DeadLetters *int64 `json:"deadLetters"`
 	// InFlight is the number of messages that are delivered to processors but not settled.
 	InFlight *int64 `json:"inFlight"`
@@ -129,8 +131,8 @@ const (
 	maxHit = 5
 )
 
-// cachedState caches the state of a source, or its error, for the time maxAge. So many concurrent callers cause only
-// one call of the source, even if the source does not respond.
+// cachedState caches the state or error of a source for maxAge. Concurrent callers share one call, even if the source
+// does not respond.
 type cachedState struct {
 	source  Source
 	version string

@@ -83,8 +83,7 @@ func (s *stream) extendDeadline() {
 	_ = s.control.SetWriteDeadline(deadline) // SetWriteDeadline fails only in tests whose ResponseWriter has no connection
 }
 
-// send sends the data in a spool as the whole response. The data is compressed with gzip. send decompresses the data
-// only if the client does not accept gzip.
+// send sends the data in a spool as the whole response.
 func (s *stream) send(from *spool) error {
 	if !s.acceptsGzip {
 		return s.include(from)

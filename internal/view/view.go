@@ -1,14 +1,7 @@
-// Package view serves the live page of one simulation. It also serves the page's data as JSON and as server-sent
-// events.
+// Package view serves the live page of one simulation, and its data as JSON and as server-sent events.
 //
-// The page does not poll; it receives events. One loop polls the source for all clients, and runs only while there are
-// clients. A client that is slower than the updates receives every row of the timeline, but not every state of the
-// simulation. A client that falls too far behind is disconnected. It reconnects and resumes after the last row that it
-// received.
-//
-// Only one timeline is read at a time; further requests wait. A slow client does not delay these requests: its timeline
-// is completely read, encoded and compressed before it is sent. All timelines that are being sent take at most
-// maxSpooled bytes together.
+// One loop polls the source while there are clients. A slow client receives every row, but not every state. A client
+// too far behind is disconnected, and resumes after its last row.
 package view
 
 import (
@@ -45,10 +38,11 @@ type Config struct {
 	// TimelineTimeout is the timeout for reading a part of a timeline from the source. The default is 10 s.
 	TimelineTimeout time.Duration
 
-	// heartbeat is the longest time between two events. writeTimeout is the timeout of each write to a client.
-	// transferTimeout is the timeout for sending a whole timeline. reread is the time between two reads of older rows;
-	// its default is rereadInterval. Only tests set these fields.
-	heartbeat, writeTimeout, transferTimeout, reread time.Duration
+	// Only tests set these fields.
+	heartbeat       time.Duration // the longest time between two events
+	writeTimeout    time.Duration // the timeout of each write to a client
+	transferTimeout time.Duration // the timeout for sending a whole timeline
+	reread          time.Duration // replaces rereadInterval
 }
 
 const (
@@ -63,14 +57,13 @@ const (
 	defaultTimelineTimeout = 10 * time.Second
 	// stateTimeout is the timeout for reading the state from the source.
 	stateTimeout = 10 * time.Second
-	// maxReads is the maximum number of timelines that are read at the same time. It is 1, because the timeline of a
-	// long run takes much memory. In a cluster, a processor pod serves the page, and such a pod has little memory.
-	// Other requests for a timeline wait for up to maxWait. See also maxSpooled.
+	// maxReads is the maximum number of concurrent reads of timelines. A long timeline takes much memory, and the
+	// processor pod that serves the page has little.
 	maxReads = 1
-	maxWait  = 5 * time.Second
-	// MaxSilence is the maximum time from a request for a timeline until the View begins to send the timeline, with the
-	// default timeouts and a timeline of at most 6 hours. A longer timeline is read in several parts, and each further
-	// part can add defaultTimelineTimeout.
+	// maxWait is the maximum time for which a request for a timeline waits for other requests to read theirs.
+	maxWait = 5 * time.Second
+	// MaxSilence is the longest time, by default, until the View begins to send a timeline of at most partLength. Each
+	// further part can add defaultTimelineTimeout.
 	MaxSilence = maxWait + defaultTimelineTimeout
 )
 
@@ -80,8 +73,8 @@ type Dependencies struct {
 	Logger *slog.Logger
 }
 
-// View is the HTTP handler of the live page and its data. Serve a View behind httpserver.Guard, because a View checks
-// neither the header Host nor the origin of a request.
+// View is the HTTP handler of the live page. Serve it behind httpserver.Guard, because a View checks neither host nor
+// origin.
 type View struct {
 	config Config
 	source Source
@@ -90,7 +83,8 @@ type View struct {
 	feed   *feed
 	poller poller
 	reads  *semaphore.Weighted
-	// spooled limits the total size of the responses in memory that are being sent.
+	// spooled limits the total size of the responses that are in memory until clients have received them. See
+	// maxSpooled.
 	spooled *semaphore.Weighted
 	mux     *http.ServeMux
 }
@@ -145,8 +139,8 @@ func (v *View) Routes() []httpserver.Route {
 	return routes
 }
 
-// Close sends the last state and the last rows to all clients that receive events, and then ends their connections.
-// After that, clients can no longer receive events, but the other paths still respond.
+// Close sends the last state and rows to all clients, and then ends their event streams. The other paths still
+// respond.
 func (v *View) Close(ctx context.Context) {
 	v.state.expire()
 	v.feed.close(ctx)

@@ -16,8 +16,8 @@ type Poster interface {
 	io.Closer
 }
 
-// OpenPoster returns a client of the summary API that the plan selects. It does not connect to the API. It returns an
-// error if the credentials of an external API are missing or invalid.
+// OpenPoster returns a client of the plan's summary API without connecting. It fails if the credentials of an
+// external API are missing or invalid.
 func OpenPoster(p *plan.Plan) (Poster, error) {
 	switch {
 	case p.SummaryAPI.URL == "":

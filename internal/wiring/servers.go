@@ -25,8 +25,8 @@ func (s Servers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error
 	return openRedis(p, binding.Static(at), s.Options)
 }
 
-// CheckBinding returns an error if the adapter for a service cannot use a binding, for example because its URI has an
-// unknown parameter. It does not connect, and accepts every binding of services other than RabbitMQ and Redis.
+// CheckBinding returns an error if the adapter for RabbitMQ or Redis cannot use a binding, such as one with an unknown
+// URI parameter. It does not connect. It accepts every binding of other services.
 func CheckBinding(s binding.Service, at binding.Binding) error {
 	switch s {
 	case binding.RabbitMQ():

@@ -9,9 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// ErrNoServers is the error for a simulation with servers, in a binary that was built with the tag noservers. Such a
-// binary contains neither clients of RabbitMQ and Redis nor SQLite. The build also needs the tag nooperator, because
-// the operator uses these clients.
+// ErrNoServers is the error for servers in a binary with the build tag noservers. The tag nooperator is then also
+// needed: the operator uses clients of the servers.
 var ErrNoServers = errors.New("this binary was built with the tag noservers, so it contains neither clients of servers nor SQLite: use a parking binary that was built without this tag (make build)")
 
 func openRabbitMQ(*plan.Plan, binding.Source, Options) (*Broker, error) { return nil, ErrNoServers }

@@ -40,8 +40,8 @@ type Broker struct {
 	blocked func() error
 }
 
-// OpenBroker opens the broker of a plan, but does not connect to the server yet. If the plan has no binding for
-// RabbitMQ, OpenBroker opens a broker in memory.
+// OpenBroker opens the broker of a plan without connecting to it. The broker is in memory if the plan has no binding
+// for RabbitMQ.
 func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	if p.RabbitMQ == (plan.BindingRef{}) {
 		b, err := memorybroker.New(memorybroker.Config{Partitions: p.Partitions})
@@ -78,8 +78,8 @@ func (b *Broker) Check(ctx context.Context) error {
 	return b.check(ctx)
 }
 
-// CheckQueue makes a request about one queue. It returns an error if the server does not respond, or if the queues belong
-// to another simulation.
+// CheckQueue reads only the dead-letter queue. It returns an error if the server does not respond, or if the queues
+// belong to another simulation.
 func (b *Broker) CheckQueue(ctx context.Context) error {
 	if b.queue == nil {
 		return nil
@@ -103,8 +103,8 @@ type Store struct {
 	store.Store
 	// Address is the address of the server without the password, for display.
 	Address string
-	// Crash simulates a crash of the server; see memory.Store. It is nil unless the store is in memory and the plan has
-	// faults.
+	// Crash simulates a server crash that loses effects; draw determines how many. Crash is nil unless the store is
+	// in memory and the plan has faults.
 	Crash    func(draw uint64)
 	check    func(context.Context) error
 	writable func(context.Context) error
@@ -122,7 +122,7 @@ func (s *Store) Check(ctx context.Context) error {
 }
 
 // CheckWritable returns an error if the server does not accept a write. It writes one key to a single server, or one
-// key to each partition of a cluster.
+// per partition of a cluster.
 func (s *Store) CheckWritable(ctx context.Context) error {
 	if s.writable == nil {
 		return nil
@@ -142,9 +142,8 @@ func (s *Store) Exists(ctx context.Context) (bool, error) {
 	return s.exists(ctx)
 }
 
-// Reserve reserves the name of the simulation for an owner. The reservation lasts until the data of the simulation are
-// deleted from the store. Reserve returns false if another owner has reserved the name. If the store is in memory,
-// Reserve always succeeds, because no other process uses the store.
+// Reserve reserves the simulation's name until its data are deleted, and returns false if another owner has reserved
+// the name. In memory, Reserve always succeeds.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	if s.reserve == nil {
 		return true, nil
@@ -152,8 +151,8 @@ func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	return s.reserve(ctx, owner)
 }
 
-// OpenStore opens the store of a plan, but does not connect to the server yet. If the plan has no binding for Redis,
-// OpenStore opens a store in memory.
+// OpenStore opens the store of a plan without connecting to it. The store is in memory if the plan has no binding
+// for Redis.
 func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if p.Redis == (plan.BindingRef{}) {
 		return openMemoryStore(p), nil
@@ -181,8 +180,8 @@ func openMemoryStore(p *plan.Plan) *Store {
 	return opened
 }
 
-// Source returns a source of the binding (address and credentials) that ref describes; see plan.BindingRef. It returns
-// an error if ref is empty, or if its URI is invalid.
+// Source returns a source of the binding that ref describes; see plan.BindingRef. It returns an error if ref is
+// empty or its URI is invalid.
 func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	switch {
 	case ref.URI != "":
@@ -193,8 +192,8 @@ func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	return nil, fmt.Errorf("the plan has no binding for %s: set uri or secretDir", s.Name)
 }
 
-// shown returns the address of the server without its password, for messages. If the address cannot be read, the
-// returned text names the directory that should contain the address.
+// shown returns the address of the server without its password, or the name of the directory that should contain the
+// address.
 func shown(source binding.Source, ref plan.BindingRef) string {
 	if address, err := source(); err == nil {
 		return address.Redacted()
@@ -202,8 +201,8 @@ func shown(source binding.Source, ref plan.BindingRef) string {
 	return "the address in " + ref.SecretDir
 }
 
-// RequireServers returns an error if the plan lacks the binding for RabbitMQ, for Redis, or both. Separate processes
-// need these bindings, because they cannot share a broker or a store in memory.
+// RequireServers returns an error if a binding for RabbitMQ or Redis is missing. Separate processes cannot share a
+// broker or a store in memory.
 func RequireServers(p *plan.Plan) error {
 	var errs []error
 	for _, part := range []struct {

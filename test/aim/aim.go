@@ -20,15 +20,15 @@ type Aim struct {
 	Met     bool     `json:"met"`
 }
 
-// AtLeast returns an aim with a lower bound. The parameter rounds contains one measured value per round. If it is
-// empty, the function Taken omits the aim.
+// AtLeast returns an aim with a lower bound. rounds contains the measured value of each round. If rounds is empty, the
+// function Taken omits the aim.
 func AtLeast(bound float64, what string, rounds ...float64) Aim {
 	a := measured(what, rounds)
 	a.AtLeast, a.Met = &bound, a.Measured >= bound
 	return a
 }
 
-// AtMost returns an aim with an upper bound. The parameters are described at AtLeast.
+// AtMost is like AtLeast, but returns an aim with an upper bound.
 func AtMost(bound float64, what string, rounds ...float64) Aim {
 	a := measured(what, rounds)
 	a.AtMost, a.Met = &bound, a.Measured <= bound

@@ -67,7 +67,7 @@ func newCluster(t testing.TB, s *server) *Cluster {
 	return c
 }
 
-// Definition returns a CRD for a namespaced kind. The parameter object is the schema of the objects.
+// Definition returns a CRD for a namespaced kind whose objects match the given schema.
 func Definition(kind schema.GroupVersionKind, object *apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
 	plural := strings.ToLower(kind.Kind) + "s"
 	return &apiextensionsv1.CustomResourceDefinition{
@@ -225,8 +225,8 @@ func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string)
 	return note
 }
 
-// MakeWorkloadsReady sets the status of each Deployment and StatefulSet in the namespace as if all replicas were
-// updated and ready. It skips the workloads with the given names. It does not create pods.
+// MakeWorkloadsReady sets the status of all Deployments and StatefulSets, except the named ones, as if all replicas
+// were ready. It creates no pods.
 func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	c.T.Helper()
 	c.Eventually("workloads to become ready", func() error {

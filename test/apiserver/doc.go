@@ -1,7 +1,7 @@
-// Package apiserver runs a real Kubernetes API server for tests. Its helpers act as the components that are
-// missing: the controllers of Deployments and StatefulSets, and the kubelet.
+// Package apiserver runs a real Kubernetes API server for tests. Its helpers act as the controllers of workloads and
+// the kubelet, which are missing.
 //
-// The tests of a package share one server, which the first test starts. Each test has its own namespace:
+// The tests of a package share one server. Each test has its own namespace:
 //
 //	func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 //
@@ -11,9 +11,6 @@
 //	c.MakeWorkloadsReady()             // every workload has all its pods
 //	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 //
-// A test that changes cluster-wide objects starts its own server with NewPrivate.
-//
-// The environment variable KUBEBUILDER_ASSETS must contain the directory of kube-apiserver and etcd, which
-// hack/envtest.sh prints. Without it the tests are skipped, or fail if PARKING_TEST_REQUIRE=1. They are also
-// skipped under go test -short.
+// A test that changes cluster-wide objects starts its own server with NewPrivate. KUBEBUILDER_ASSETS must contain the
+// directory that hack/envtest.sh prints. Otherwise the tests are skipped, or fail if PARKING_TEST_REQUIRE=1.
 package apiserver

@@ -18,9 +18,8 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// RunOperator runs an operator with the given client configuration. It stops the operator when the returned function is
-// called or the test ends. It sets the images if they are empty, and some options that are the same for all tests. If
-// the options have no Servers, the servers of simulations are in memory.
+// RunOperator runs an operator with the given client configuration until stop is called or the test ends. Without
+// Servers in the options, the servers of simulations are in memory.
 func (c *Cluster) RunOperator(as *rest.Config, o controllers.ManagerOptions) (stop func()) {
 	c.T.Helper()
 	if o.Images.Parking == "" {

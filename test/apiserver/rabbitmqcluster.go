@@ -7,9 +7,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// RabbitmqClusterDefinition returns a CRD for RabbitmqClusters. Its schema has only the fields that the operator reads
-// or that tests set. These fields are declared as in version 2.22 of the RabbitMQ Cluster Operator. So with strict
-// field validation, the API server rejects a request with a misspelled field.
+// RabbitmqClusterDefinition returns a CRD with the fields that the operator reads or tests set, as in RabbitMQ
+// Cluster Operator 2.22. Strict field validation rejects all other fields.
 func RabbitmqClusterDefinition() *apiextensionsv1.CustomResourceDefinition {
 	type fields = map[string]apiextensionsv1.JSONSchemaProps
 	object := func(properties fields, required ...string) apiextensionsv1.JSONSchemaProps {
@@ -42,8 +41,8 @@ func RabbitmqClusterDefinition() *apiextensionsv1.CustomResourceDefinition {
 	return Definition(resources.RabbitmqClusterKind(), &all)
 }
 
-// SetRabbitmqClusterStatus sets the status that the RabbitMQ Cluster Operator writes when all nodes run. The parameter
-// user is the name of the Secret of the default user.
+// SetRabbitmqClusterStatus sets the status that the RabbitMQ Cluster Operator writes when all nodes run. user is the
+// name of the default user's Secret.
 func SetRabbitmqClusterStatus(cluster *unstructured.Unstructured, user string) {
 	name, namespace := cluster.GetName(), cluster.GetNamespace()
 	var conditions []any

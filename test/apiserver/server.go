@@ -22,8 +22,8 @@ import (
 // Tests runs the tests of a package. These tests share an API server.
 type Tests struct{ m *testing.M }
 
-// NewTests returns the Tests of a package. TestMain of the package passes its argument m. The shared API server has the
-// CRD of ParkingSimulations, and the CRDs in the given directories.
+// NewTests returns the Tests of a package. The shared API server has the CRD of ParkingSimulations, and the CRDs in
+// the given directories.
 func NewTests(m *testing.M, definitions ...string) Tests {
 	shared.definitions = definitions
 	return Tests{m}
@@ -42,8 +42,7 @@ func (s Tests) Run() int {
 	return code
 }
 
-// shared is the API server that the tests of one binary share. It is a global variable because tests cannot pass
-// values to each other. The first test that needs the server starts it.
+// shared is the API server of all tests in a binary. It is global, because tests cannot pass values to each other.
 var shared struct {
 	definitions []string
 	once        sync.Once
@@ -84,8 +83,8 @@ func serverFor(t testing.TB) *server {
 	return s
 }
 
-// need skips the test if -short is given, or if the programs of the API server are missing. If they are missing and
-// PARKING_TEST_REQUIRE=1, it fails the test instead.
+// need skips the test if -short is given or the API server is not installed. If PARKING_TEST_REQUIRE=1, a missing
+// API server fails the test.
 func need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -134,8 +133,8 @@ func start(definitions []string) (*server, error) {
 	return &server{environment: environment, config: config, addresses: addresses}, nil
 }
 
-// reserveAddresses reserves ports and sets the addresses of the API server and of etcd. Otherwise envtest would choose
-// ports that are free at that moment, and a test in another process could take a port before the server listens on it.
+// reserveAddresses reserves the ports of the API server and etcd. Otherwise, another process could take the ports
+// that envtest chooses before the server listens.
 func reserveAddresses(plane *envtest.ControlPlane) ([]*port.Address, error) {
 	var addresses []*port.Address
 	for range 3 {

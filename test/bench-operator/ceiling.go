@@ -21,9 +21,8 @@ const (
 	maxCopies = 200
 )
 
-// measureServer measures how many children per second the API server can create while no operator runs. It creates
-// copies of the children of one simulation, first with create requests, then with server-side apply, which the operator
-// uses.
+// measureServer measures how many children per second the API server creates without an operator: with create
+// requests, and with server-side apply, as the operator does.
 func (b *bench) measureServer(ctx context.Context, r *report) error {
 	progress("measure the API server alone")
 	children, err := b.readChildren(ctx)
@@ -75,8 +74,8 @@ func (b *bench) readChildren(ctx context.Context) ([]*unstructured.Unstructured,
 	return children, nil
 }
 
-// copyChildren creates copies of the children of one simulation, as if they belonged to many simulations. The names of
-// these simulations begin with the given prefix. copyChildren returns the number of children created per second.
+// copyChildren creates copies of the children for many simulations, whose names begin with the prefix. It returns the
+// number of children created per second.
 func (b *bench) copyChildren(ctx context.Context, children []*unstructured.Unstructured, prefix string,
 	create func(context.Context, *unstructured.Unstructured) error,
 ) (perSecond float64, err error) {

@@ -1,10 +1,7 @@
-// Command bench-operator measures the operator against a real API server and etcd, which it starts. It runs the same
-// operator binary as users do. There are no nodes, so no pods run. The report shows how fast the operator creates the
-// child objects of many simulations, the ratio of this rate to the rate of the API server without an operator, how much
-// CPU time and memory the operator needs, and whether it is idle when nothing changes.
+// Command bench-operator measures the operator binary against a real API server and etcd, without nodes. It reports
+// the rate of created children, CPU time, memory, and whether the operator is idle when nothing changes.
 //
-// All processes share the machine, and the API server uses most of its CPU time. Between machines, compare only ratios
-// and counts, not times.
+// All processes share the machine, so compare only ratios and counts between machines.
 package main
 
 import (

@@ -66,12 +66,12 @@ type report struct {
 	Forbidden int `json:"forbidden"`
 }
 
-// computeAims compares the results with the performance targets. The target for the memory of the operator depends on
-// the number of simulations. There is no such target for more than 3000 simulations.
+// computeAims compares the results with the performance targets. There is no target for the memory of the operator
+// with more than 3000 simulations.
 func (r *report) computeAims() {
 	const otherWrites = 4
 	r.Aims = []aim.Aim{
-		aim.AtLeast(.6, "children/s of the operator / requests/s of the API server alone", r.Server.Ratio),
+		aim.AtLeast(.6, "children/s of the operator, relative to requests/s of the API server alone", r.Server.Ratio),
 		aim.AtMost(float64(r.ChildrenEach+otherWrites), "writes per simulation", r.Create.WritesPerSimulation),
 		aim.AtMost(0, "writes while nothing changes", float64(r.Idle.Writes)),
 		aim.AtMost(0, "writes after a restart", float64(r.Restart.Writes)),
@@ -111,7 +111,7 @@ func (r *report) printTable(out io.Writer) error {
 	fmt.Fprintf(w, "time until every child exists\t%.1f s\t%.1f simulations/s, %.0f children/s\n",
 		r.Create.Seconds, r.Create.SimulationsPerSecond, r.Create.ChildrenPerSecond)
 	fmt.Fprintf(w, "API server alone, %d workers\t%.0f creates/s\t%.0f applies/s\n", workers, r.Server.CreatesPerSecond, r.Server.AppliesPerSecond)
-	fmt.Fprintf(w, "children/s of the operator / requests/s of the API server alone\t%.2f\trequests/s is the higher of creates/s and applies/s\n", r.Server.Ratio)
+	fmt.Fprintf(w, "children/s of the operator, relative to requests/s of the API server alone\t%.2f\tfor requests/s, the higher of creates/s and applies/s counts\n", r.Server.Ratio)
 	fmt.Fprintf(w, "time per simulation until its children exist\tp50 %.1f s\tp99 %.1f s\n", r.Create.P50Seconds, r.Create.P99Seconds)
 	fmt.Fprintf(w, "writes per simulation\t%.2f\t%d to create children, %.2f others\n", r.Create.WritesPerSimulation, r.ChildrenEach,
 		r.Create.WritesPerSimulation-float64(r.ChildrenEach))

@@ -24,7 +24,7 @@ import (
 const (
 	window   = 1024 // the maximum number of unconfirmed messages per publisher
 	prefetch = 2048 // the maximum number of unsettled deliveries per consumer
-	ackEvery = 256  // the maximum number of deliveries per acknowledgement; about 300 in a saturated processor
+	ackEvery = 256  // the maximum number of deliveries per acknowledgement; a saturated processor has about 300
 	backlog  = 4096 // the maximum number of published messages per queue that are not consumed yet
 )
 
@@ -32,13 +32,12 @@ const (
 // is the routing key.
 const ceilingExchange = "ceiling"
 
-// ceilingQueue returns the name of the queue for an event type in the measurement of the broker alone. As in a
-// simulation with one partition, there is one queue per event type.
+// ceilingQueue returns the name of the queue for an event type. There is one queue per type, as in a simulation with
+// one partition.
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
-// runCeiling measures the throughput of the broker alone, which limits the throughput of a simulation. It publishes
-// messages with confirms, consumes them, and acknowledges them. The parameter offered is the total rate in messages per
-// second; 0 means as fast as possible. Until ctx ends, runCeiling prints a sample four times a second.
+// runCeiling measures the broker alone with confirmed and acknowledged messages, and prints samples until ctx ends.
+// offered is the total rate per second; 0 means as fast as possible.
 func runCeiling(ctx context.Context, uri string, offered int64) error {
 	var consumed atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -51,9 +50,8 @@ func runCeiling(ctx context.Context, uri string, offered int64) error {
 	return group.Wait()
 }
 
-// ackBatch returns the number of deliveries per acknowledgement: ackEvery, or fewer at a low rate, so that a delivery
-// waits at most 1/20 s for its acknowledgement. The parameter rate is the number of messages per second in each queue,
-// or 0 for no limit.
+// ackBatch returns the number of deliveries per acknowledgement. rate is in messages per second and queue; 0 means no
+// limit. With a limit, a delivery waits at most 1/20 s for its acknowledgement.
 func ackBatch(rate int64) int64 {
 	if rate == 0 {
 		return ackEvery
@@ -61,9 +59,8 @@ func ackBatch(rate int64) int64 {
 	return min(max(1, rate/20), ackEvery)
 }
 
-// publishBare publishes evenly spaced messages at the given rate per second, or without pauses if the rate is 0. Each
-// message occupies a slot of the Go channel credit until it is consumed. publishBare blocks while all slots are
-// occupied.
+// publishBare publishes messages at an even rate per second; 0 means without pauses. A message occupies a slot of
+// the channel credit until it is consumed.
 func publishBare(ctx context.Context, uri string, t event.Type, rate int64, credit chan<- struct{}) error {
 	queue := ceilingQueue(t)
 	conn, channel, err := openChannel(uri)
@@ -220,8 +217,8 @@ type ceilingResult struct {
 	PerMessage map[string]effort `json:"perMessage"`
 }
 
-// measureCeiling measures the broker alone, at the offered rate, or at the maximum rate if offered is 0. The clients
-// run in a separate process, so that their CPU time can be measured.
+// measureCeiling measures the broker alone at the offered rate; 0 means the maximum. The clients run in a child
+// process, so that their CPU time can be measured.
 func measureCeiling(ctx context.Context, env environment, offered int64, warmUp, length time.Duration) (ceilingResult, error) {
 	if err := declareCeiling(env.amqpURI); err != nil {
 		return ceilingResult{}, err

@@ -80,8 +80,8 @@ func predict(costs *sizing.Costs, offered int64) (sizing.Prediction, float64) {
 	}), cores
 }
 
-// measureOutage stops the processor for some time, and then lets it continue. It returns the largest number of waiting
-// events, and the seconds from the time at which the processor continues until the number is normal again.
+// measureOutage suspends the processor for some time. It returns the peak number of waiting events, and the seconds
+// afterwards until the number is normal.
 func (p *pipeline) measureOutage(ctx context.Context, length time.Duration) (peak, recovery float64, err error) {
 	before, err := p.observe(ctx)
 	if err != nil {

@@ -25,21 +25,16 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// These variables contain rates as shares of the highest rate. Costs are measured at the rates in costShares, at the
-// highest rate, and with idle processes. The predictions of package sizing are checked at the rates in checkedShares,
-// which lie between the rates at which costs are measured.
+// These rates are shares of the highest rate.
 var (
-	costShares    = []float64{.05, .25, .5, .75}
+	// costShares are the rates of the measured costs, besides the highest rate and idle processes.
+	costShares = []float64{.05, .25, .5, .75}
+	// checkedShares are the rates of the checked predictions. They lie between the rates of the measured costs.
 	checkedShares = []float64{.15, .4, .65}
 )
 
-// measureCosts measures the resources that the components use at several rates, and writes the file of costs. If
-// options.checkPath is set, it also compares predictions of package sizing with measurements at the rates in
-// checkedShares.
-//
-// The first measurement is at the highest rate, from which the other rates are calculated. The second is of idle
-// processes. Then every round takes one measurement at each of the other rates, so that a change in the speed of the
-// machine or of its disk affects all rates in the same way.
+// measureCosts measures the resource usage of the components, and writes the file of costs. If o.checkPath is set,
+// it also compares the predictions of package sizing with measurements.
 func measureCosts(ctx context.Context, env environment, r *report, o options) error {
 	costs := &sizing.Costs{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
 	var err error
@@ -49,7 +44,7 @@ func measureCosts(ctx context.Context, env environment, r *report, o options) er
 	if costs.Method, err = describeMethod(r, o); err != nil {
 		return err
 	}
-	progress("the highest rate, %s", 2*o.warmUp+o.length)
+	progress("the highest rate, for %s", 2*o.warmUp+o.length)
 	highest, growth, err := measureHighest(ctx, env, o)
 	if err != nil {
 		return err
@@ -93,24 +88,24 @@ func ratesOf(shares []float64, highest float64) []int64 {
 	return rates
 }
 
-// rateResult contains the measurements at one rate. Each field has one element per round. points contains the resource
-// usage.
-//
-// The other fields describe the effect of a processor outage of length checkedOutage: the largest backlog, the seconds
-// until the backlog was normal again, and the processing rate in these seconds. This rate is the offered rate plus the
-// rate at which the backlog shrank.
+// rateResult contains the measurements at one rate, one element per round.
 type rateResult struct {
-	points                       []sizing.Point
-	backlogs, recoveries, drains []float64
+	points []sizing.Point // the resource usage
+	// backlogs are the largest backlogs during an outage of the processor of length checkedOutage.
+	backlogs []float64
+	// recoveries are the seconds after the outage until the backlog is normal.
+	recoveries []float64
+	// drains are the processing rates in these seconds: the offered rate plus the rate at which the backlog shrank.
+	drains []float64
 }
 
-// measureRates takes o.rounds rounds of measurements. Each round consists of one measurement at each of the given
-// rates.
+// measureRates takes o.rounds rounds with one measurement at each rate. So a change in the speed of the machine
+// affects all rates in the same way.
 func measureRates(ctx context.Context, env environment, o options, rates []int64) (map[int64]*rateResult, error) {
 	results := map[int64]*rateResult{}
 	for round := range o.rounds {
 		for _, offered := range rates {
-			progress("round %d of %d: %d events/s, %s", round+1, o.rounds, offered, o.warmUp+o.length+2*checkedOutage)
+			progress("round %d of %d: %d events/s, for %s", round+1, o.rounds, offered, o.warmUp+o.length+2*checkedOutage)
 			if results[offered] == nil {
 				results[offered] = &rateResult{}
 			}
@@ -144,9 +139,8 @@ func (r *rateResult) measure(ctx context.Context, env environment, o options, na
 	return nil
 }
 
-// averageOf combines several measurements at one offered rate into one. The result has the mean rates and resource
-// usages, and the latencies of all measurements. The exception is OtherCores, the CPU usage of programs outside the
-// pipeline. It is the maximum, because a mean could hide a disturbed measurement.
+// averageOf combines measurements at one offered rate. OtherCores is the maximum, because a mean could hide a
+// disturbed measurement.
 func averageOf(points []sizing.Point) sizing.Point {
 	average := sizing.Point{OfferedPerSecond: points[0].OfferedPerSecond, Components: map[sizing.Component]sizing.Usage{}}
 	latencies := make([]histogram.Snapshot, len(points))
@@ -243,9 +237,8 @@ func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duratio
 	return after.since(before), nil
 }
 
-// growth ends the processes. It returns the memory of Redis per parked vehicle, and the size of the database per
-// summary. The parameter first is an earlier observation. For Redis, growth counts only the memory and the vehicles
-// that were added since then.
+// growth returns the memory of Redis per vehicle parked since first, and the disk space of the database per summary.
+// To measure the database, growth terminates the clients.
 func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
 	last, err := p.usage(ctx)
 	if err != nil {
@@ -278,8 +271,7 @@ func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, erro
 	}, nil
 }
 
-// usage describes a pipeline at one point in time. It contains totals up to this time, such as the number of entries
-// and the CPU time. It also contains the memory and the disk space in use at this time.
+// usage describes a pipeline at one point in time. All counts are totals since the start.
 type usage struct {
 	at                                 time.Time
 	entries, exits, matched, summaries int64
@@ -290,12 +282,11 @@ type usage struct {
 	components map[sizing.Component]counters
 }
 
-// counters contains the CPU time, the bytes written to disk and the network traffic of one component since its start.
-// It also contains the component's current memory usage and the current size of its files.
+// counters contains the resource usage of one component.
 type counters struct {
-	cpu              time.Duration
-	memory, disk     int64
-	written, network int64
+	cpu              time.Duration // since the start
+	memory, disk     int64         // bytes in use now
+	written, network int64         // bytes since the start
 }
 
 func (p *pipeline) usage(ctx context.Context) (usage, error) {
@@ -322,9 +313,8 @@ func (p *pipeline) usage(ctx context.Context) (usage, error) {
 	return u, p.countServers(ctx, &u)
 }
 
-// countProcesses adds the resource usage of this project's own processes to u. All bytes that the processor and the
-// generators read and write count as network traffic. For the summary API, the size of its database counts as disk
-// usage.
+// countProcesses adds the resource usage of this project's processes to u. All bytes that the processor and the
+// generators read and write count as network traffic.
 func (p *pipeline) countProcesses(u *usage) error {
 	for component, process := range map[sizing.Component]*stack.Process{
 		sizing.SummaryAPI: p.stack.Summaries, sizing.Processor: p.stack.Processors[0],
@@ -348,9 +338,7 @@ func (p *pipeline) countProcesses(u *usage) error {
 	return nil
 }
 
-// countServers adds the resources that RabbitMQ and Redis have used to u. Redis reports its own network traffic. The
-// traffic of RabbitMQ is estimated: the traffic of the generators and processors, minus that of Redis. The estimate
-// includes the traffic to the summary API, which is small.
+// countServers adds the resource usage of RabbitMQ and Redis to u.
 func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	redisCounters, err := countersByName(os.Getpid(), "redis-server")
 	if err != nil {
@@ -366,6 +354,8 @@ func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	if err != nil {
 		return err
 	}
+	// RabbitMQ does not report its traffic. The estimate, that of the clients minus that of Redis, includes the
+	// little traffic to the summary API.
 	broker.network = -redisCounters.network
 	for _, component := range []sizing.Component{sizing.Processor, sizing.EntryGenerator, sizing.ExitGenerator} {
 		broker.network += u.components[component].network
@@ -463,8 +453,8 @@ func readFields(path string) (map[string]int64, error) {
 	return fields, nil
 }
 
-// busyTime returns the CPU time that all programs on the machine have used, plus the time stolen by other virtual
-// machines. Stolen time counts, because it disturbs the measurements in the same way as another program.
+// busyTime returns the CPU time used on the machine. Time stolen by other virtual machines counts, because it
+// disturbs measurements like another program.
 func busyTime() (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {

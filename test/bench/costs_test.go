@@ -77,8 +77,8 @@ func TestCompare_SeveralRounds_ComparesMediansAndMeans(t *testing.T) {
 	}
 }
 
-// The file check.json compares predictions of the model with measurements. After a change of the model or of the costs,
-// the predictions in the file must be computed again.
+// The file check.json compares predictions with measurements. A change of the model or the costs requires new
+// predictions in the file.
 func TestCompare_FileOfPredictionsAndMeasurements_ContainsThePredictionsOfTheCurrentModel(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/sizing/testdata/check.json"

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// delayRelay forwards TCP connections to a server. It delivers all data after a delay, as a long cable does: many chunks
-// can be on their way at the same time.
+// delayRelay forwards TCP connections to a server with a delay. As in a long cable, many chunks can be on their way
+// at the same time.
 type delayRelay struct {
 	listener net.Listener
 	server   string
@@ -120,8 +120,8 @@ func (d delayRelays) close() error {
 	return errors.Join(errs...)
 }
 
-// moveAway starts a relay to each server, and makes the processors of env connect through the relays. The caller must
-// close the returned relays, even if there is an error.
+// moveAway makes the processors of env connect to each server through a relay. The caller must close the relays,
+// even if there is an error.
 func moveAway(ctx context.Context, env *environment) (delayRelays, error) {
 	var relays delayRelays
 	throughRelay := func(raw string) (string, error) {

@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// syncEvery is the time between two writes of measureDisk. It is the mean time between two summaries at 500 events/s:
-// half of the events are exits, and 20 % of the exits (see matchPercent) lead to a summary.
+// syncEvery is the time between two writes, as between two summaries at 500 events/s: half of the events are exits, and
+// 20 % of the exits (matchPercent) are matched.
 const syncEvery = 20 * time.Millisecond
 
-// measureDisk measures how long the disk takes to append a page of 4 KiB to a file and to sync it. Call it while
-// nothing else uses the disk.
+// measureDisk measures how long the disk takes to append and sync 4 KiB. Nothing else may use the disk meanwhile.
 func measureDisk(ctx context.Context, dir string, length time.Duration) (q quantiles, err error) {
 	file, err := os.Create(filepath.Join(dir, "fsync"))
 	if err != nil {

@@ -24,9 +24,8 @@ type drainResult struct {
 	ProcessorMicrosByType map[string]float64 `json:"processMessageMeanMicros"`
 }
 
-// measureDrain measures how fast a processor empties queues that were filled before it started, with the given number
-// of entries. For each entry in the queues there is a matching exit. The events have no headers. Their JSON format is
-// that of the system that this project replaces. Each summary is stored durably.
+// measureDrain measures how fast the processor empties queues with the given number of entries and matching exits. The
+// events have the JSON format of the system that this project replaces.
 func measureDrain(ctx context.Context, env environment, entries int) (drainResult, error) {
 	p, err := startPipeline(ctx, env, "drain", 0)
 	if err != nil {
@@ -113,8 +112,8 @@ func waitProcessed(ctx context.Context, processor *stack.Process, events int64) 
 	return metrics, nil
 }
 
-// terminateClients terminates the generators and the processor. The processor was started only to declare the queues.
-// It may be ready before it has declared the queues. So terminateClients first waits until each queue has a consumer.
+// terminateClients terminates the generators and the processor. It waits for consumers first, because a ready
+// processor may not have declared the queues yet.
 func (p *pipeline) terminateClients(ctx context.Context) error {
 	for _, t := range event.Types() {
 		consumers := func(context.Context) (int64, error) {
@@ -151,8 +150,8 @@ func (p *pipeline) inspect(t event.Type) (amqp.Queue, error) {
 	return queue, nil
 }
 
-// publishOriginals publishes the events of one type with the indexes from begin to end-1, and waits until the broker
-// has confirmed them. The entry and the exit with the same index have the same plate. See originalEvent for the format.
+// publishOriginals publishes events of one type with the indexes from begin to end-1, and waits for confirms. The entry
+// and the exit with the same index have the same plate.
 func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, end int) error {
 	conn, channel, err := openChannel(p.env.amqpURI)
 	if err != nil {

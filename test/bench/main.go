@@ -1,6 +1,5 @@
-// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone, and with simpler
-// ways to process events. It starts private servers, and alternates between the measurements. Because the speed of a
-// machine varies, compare ratios, not the absolute numbers of different runs.
+// Command bench compares the throughput of the pipeline with that of the broker alone, and of simpler processors, on
+// private servers. Compare only ratios, because machine speed varies.
 package main
 
 import (
@@ -27,9 +26,8 @@ import (
 // simulations.
 const matchPercent = 20
 
-// logSize is the size of RabbitMQ's write-ahead log. The operator uses the same size. With this size, RabbitMQ 3.10 may
-// crash when many queues are deleted (see servers.RabbitMQOptions), but the benchmark deletes at most 33 queues at a
-// time.
+// logSize is the size of RabbitMQ's write-ahead log, as in the operator. At most 33 queues are deleted together, too
+// few to crash RabbitMQ 3.10; see servers.RabbitMQOptions.
 const logSize = 64 << 20
 
 // patience is the timeout of each wait for a number of events.
@@ -46,10 +44,10 @@ type options struct {
 	// directory.
 	binary              string
 	jsonPath, benchPath string
-	// costsPath is the output file for the measured costs. checkPath is the output file for the comparison of
-	// predictions with measurements; it requires costsPath. partitionsPath is the output file for the throughput with
-	// several numbers of partitions. If costsPath or partitionsPath is set, the benchmark skips its usual measurements.
-	costsPath, checkPath, partitionsPath string
+	// The paths are output files. If costsPath or partitionsPath is set, the benchmark skips its usual measurements.
+	costsPath      string // the measured costs
+	checkPath      string // predictions and measurements; requires costsPath
+	partitionsPath string // the throughput with several numbers of partitions
 }
 
 // quick returns the values of other flags that the flag -quick sets. Flags that are set explicitly keep their values.
@@ -77,7 +75,7 @@ func parseFlags(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 5, "number of rounds; each takes every measurement once")
 	flags.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "warm-up time before each measurement")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "duration of each measurement")
-	flags.IntVar(&o.events, "events", 20_000, "number of entries, and of exits, in the measurements of a fixed number of events (the simpler processors get a twentieth)")
+	flags.IntVar(&o.events, "events", 20_000, "number of entries, which is also the number of exits, in the measurements drain and crash (a twentieth for the simpler processors)")
 	flags.Func("run", "take only the measurements whose name matches the `regexp`: ceiling, saturated, drain, crash, memory, disk, offered", func(s string) (err error) {
 		o.run, err = regexp.Compile(s)
 		return err
@@ -86,7 +84,7 @@ func parseFlags(args []string) (options, error) {
 	flags.StringVar(&o.jsonPath, "json", "bin/bench.json", "`file` to write the report to, as JSON")
 	flags.StringVar(&o.benchPath, "benchfmt", "", "`file` to append the results to, in the format of Go benchmarks, for benchstat")
 	flags.StringVar(&o.costsPath, "costs", "", "measure only the costs per component at several rates, and write them to this `file`")
-	flags.StringVar(&o.checkPath, "check-sizing", "", "with -costs: also measure at rates between those at which the costs are measured, compare them with the predictions, and write the comparison to this `file`")
+	flags.StringVar(&o.checkPath, "check-sizing", "", "with -costs: also take measurements at rates between those of the costs, and write a comparison of these measurements with predictions to this `file`")
 	flags.StringVar(&o.partitionsPath, "partitions", "", "measure only the throughput with 1, 2, 4 and 8 partitions on three RabbitMQ nodes, and write it to this `file`")
 	_ = flags.Parse(args) // exits if a flag is invalid
 	if *short {
@@ -117,8 +115,8 @@ const (
 	childPeer    = "peer"
 )
 
-// ceilingURI is the environment variable that passes the URI of the broker to the child process of measureCeiling. The
-// URI is not an argument, because it contains a password.
+// ceilingURI is the environment variable with the broker's URI for the child of measureCeiling. An argument would
+// reveal the URI's password.
 const ceilingURI = "PARKING_BENCH_CEILING_URI"
 
 // runChild does the work of a child process of the benchmark. It returns false if this process is not such a child
@@ -181,8 +179,8 @@ type step struct {
 	take  func(ctx context.Context) error
 }
 
-// takeAll takes all measurements, round by round. A change of the machine's speed then affects all measurements of a
-// round in a similar way. Before each measurement, takeAll prints the estimated remaining time.
+// takeAll takes all measurements, round by round, so that a change of the machine's speed affects them all in a
+// similar way.
 func (r *report) takeAll(ctx context.Context, env environment, o options) error {
 	var steps []step
 	for round := range o.rounds {

@@ -19,8 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestMain is also the main function of the child processes of the benchmark, because a child process runs the same
-// binary as its parent: in a test, the test binary.
+// TestMain also runs the child processes of the benchmark, because they run the binary of their parent: in a test,
+// the test binary.
 func TestMain(m *testing.M) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -30,9 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// One short round must measure everything that the report needs. It also kills processors and counts lost summaries.
-// The processor of this project must lose none. Of the simpler processors in peers.go, "naive" may lose one, and
-// "original" may lose any number.
+// The round also kills processors and counts lost summaries. The processor of this project must lose none, "naive"
+// at most one, and "original" may lose any number.
 func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
 	dir := t.TempDir()
 	o := options{
@@ -101,8 +100,8 @@ func checkReport(t *testing.T, r *report) {
 			t.Errorf("%d results of %s, want 1", n, what)
 		}
 	}
-	// If a round is short, the CPU time of the client process of measureCeiling may be too small to measure. Then one
-	// of the six performance targets is missing.
+	// In a short round, the client's CPU time may be too small to measure. Then one of the six performance targets
+	// is missing.
 	if len(r.Aims) < 5 {
 		t.Errorf("%d aims, want at least 5: %+v", len(r.Aims), r.Aims)
 	}
@@ -207,7 +206,7 @@ func TestPrintTables_MeasureWasNotTaken_PrintsADash(t *testing.T) {
 		lines = append(lines, strings.Join(strings.Fields(line), " "))
 	}
 	for _, want := range []string{
-		"process-0 – / 1.25", "redis-server 0.50 / 1.25", "all without servers – / 1.25", "bare broker: clients 0.50 / 1.25",
+		"process-0 – / 1.25", "redis-server 0.50 / 1.25", "all except servers – / 1.25", "bare broker: clients 0.50 / 1.25",
 		"bare broker: beam.smp – / –", "Redis commands per event 3.00", "drain 12 – – –", "naive chain, killed once 12 0.50 1.25 3.00",
 	} {
 		if !slices.Contains(lines, want) {

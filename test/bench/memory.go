@@ -22,9 +22,8 @@ spec:
   plates: {maxStay: 1m}
 `
 
-// measureMemory returns the number of events per second that "parking simulate" processes in memory. This is the
-// average over the whole run, including the drain and the audit. The verdict of the run is FAIL, because the generators
-// cannot keep to the schedule.
+// measureMemory returns the events per second of "parking simulate" in memory. The average includes the drain and
+// the audit.
 func measureMemory(ctx context.Context, env environment, length time.Duration) (perSecond float64, err error) {
 	manifest := filepath.Join(env.dir, "memory.yaml")
 	if err := os.WriteFile(manifest, []byte(unlimited), 0o600); err != nil {
@@ -33,6 +32,7 @@ func measureMemory(ctx context.Context, env environment, length time.Duration) (
 	cmd := exec.CommandContext(ctx, env.binary, "simulate", "-f", manifest, "--duration", length.String(), "--http", "", "--output", "json")
 	output, err := cmd.Output()
 	var exited *exec.ExitError
+	// The run exits with the verdict FAIL, because the generators cannot keep to the schedule.
 	if err != nil && !errors.As(err, &exited) {
 		return 0, fmt.Errorf("measure a simulation in memory: %w", err)
 	}

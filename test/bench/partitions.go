@@ -16,22 +16,20 @@ import (
 // clusterNodes is the number of RabbitMQ nodes in the measurement of partitions.
 const clusterNodes = 3
 
-// The measurement of how the throughput depends on the number of partitions must not depend on the number of cores. So
-// processors mostly wait: a relay delays the data between processors and servers, and few messages of each queue are
-// processed at the same time.
+// The throughput must depend on the number of partitions, but not on the number of cores. So processors mostly wait:
+// their data is delayed, and their concurrency is low.
 const (
 	// distance is the one-way network latency between a processor and a server.
 	distance = 50 * time.Millisecond
 	// queueConcurrency is the number of messages of one queue that all processors together process at the same time.
 	queueConcurrency = 8
-	// waitingPerPartition is the number of unprocessed events per partition that the benchmark maintains. It is larger
-	// than the number of deliveries that the processors prefetch, so that the queues do not run empty.
+	// waitingPerPartition is the number of unprocessed events per partition. It exceeds the processors' prefetch, so
+	// that the queues do not run empty.
 	waitingPerPartition = 40 * queueConcurrency
 )
 
-// partitionCounts returns the numbers of partitions for which the throughput is measured. With n partitions, there are
-// n processors, and each processor processes queueConcurrency/n messages of a queue at the same time. So n must divide
-// queueConcurrency.
+// partitionCounts returns numbers of partitions that divide queueConcurrency, because each of n processors processes
+// queueConcurrency/n messages of a queue at the same time.
 func partitionCounts() []int { return []int{1, 2, 4, 8} }
 
 // measurePartitions measures the throughput with several numbers of partitions, and writes the medians of all rounds to

@@ -23,9 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// These constants name the processors that measureCrash compares. One is the processor of this project. The others are
-// called peers: simpler processors, which this file implements. A peer handles the events of a queue one after the
-// other. It stores an entry with one Redis command, and posts one summary per request.
+// measureCrash compares these processors. All but ours are peers: simple processors, implemented here, that handle
+// the events of a queue one after the other.
 const (
 	// ours is the processor of this project.
 	ours = "this project"
@@ -194,9 +193,8 @@ type crashResult struct {
 	PostedAgain int64 `json:"postedAgain"`
 }
 
-// measureCrash measures how many summaries are lost when a processor is killed once, and the throughput of the
-// processor before the kill. It publishes n entries, waits until they are recorded, and publishes n exits. When half of
-// the summaries are stored, measureCrash kills the processor and starts it again.
+// measureCrash publishes n entries and n exits, and kills the processor once. It measures the throughput before the
+// kill, and counts the lost summaries.
 func measureCrash(ctx context.Context, env environment, processor string, n int) (crashResult, error) {
 	p, err := startPipeline(ctx, env, "crash", 0)
 	if err != nil {
@@ -206,9 +204,8 @@ func measureCrash(ctx context.Context, env environment, processor string, n int)
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// maxMarkers is the maximum number of attempts in pipeline.finish. Each attempt starts the processor and publishes one
-// marker, an additional exit at the end of the queue. When the summary of the marker is stored, the processor has
-// received all earlier exits.
+// maxMarkers limits the rounds of pipeline.finish. A marker is an additional exit at the end of the queue; its stored
+// summary shows that all earlier exits were received.
 const maxMarkers = 10
 
 func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, error) {
@@ -301,9 +298,8 @@ func (p *pipeline) stored(ctx context.Context) (int64, error) {
 	return metrics.total("parking_summaries_stored_total"), err
 }
 
-// finish runs the processor again after its crash, and counts the lost summaries. It works in rounds. Each round starts
-// the processor, publishes an additional exit as a marker, waits until the summary of the marker is stored, and
-// terminates the processor. The rounds end when RabbitMQ has no more exits to requeue.
+// finish repeatedly starts the processor and publishes a marker, until the queue of exits is empty; see maxMarkers.
+// Then it counts the lost summaries.
 func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *crashResult) error {
 	for marker := range maxMarkers {
 		if err := stack.Start(ctx, processor); err != nil {

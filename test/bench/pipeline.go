@@ -111,8 +111,8 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 	return p, nil
 }
 
-// stop terminates the processes, generators first, and deletes the data of the simulation from the servers. If the data
-// stayed in Redis, each rewrite of the append-only file of Redis would take longer.
+// stop terminates the processes and deletes the data of the simulation. The data would slow down each rewrite of the
+// append-only file of Redis.
 func (p *pipeline) stop(ctx context.Context) error {
 	var errs []error
 	for _, process := range append(p.stack.Generators(), append(p.stack.Processors, p.stack.Summaries)...) {
@@ -131,7 +131,7 @@ func (p *pipeline) purge(ctx context.Context) error {
 	return nil
 }
 
-// setRate changes the rate of the generators. The parameter offered is the total of entries and exits per second.
+// setRate sets the total rate of entries and exits, in events per second.
 func (p *pipeline) setRate(offered int64) error {
 	p.plan.Entry.Rate, p.plan.Exit.Rate = offered/2, offered/2
 	return plantest.Write(&p.plan, p.path)
@@ -225,8 +225,8 @@ func measureOffered(ctx context.Context, env environment, offered int64, warmUp,
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. To stay at that rate,
-// measureSaturated repeatedly adjusts the rate of the generators to the backlog and to the processing rate.
+// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. See saturate for
+// the search.
 func measureSaturated(ctx context.Context, env environment, warmUp, length time.Duration) (pipelineResult, error) {
 	p, err := startPipeline(ctx, env, "saturated", startRate)
 	if err != nil {
@@ -239,9 +239,8 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 // startRate is the rate, in events per second, at which the measurement of the highest rate starts.
 const startRate = 4000
 
-// saturatedBacklog is the number of events that wait in a saturated pipeline with one partition. The benchmark of the
-// broker alone, runCeiling, permits the same number of unconsumed messages in its two queues together, so that the two
-// rates are comparable.
+// saturatedBacklog is the number of waiting events with one partition. The two queues of runCeiling hold as many
+// messages, so that the rates are comparable.
 const saturatedBacklog = 2 * backlog
 
 // saturate returns a function that adjusts the rate of the generators. Repeated calls bring the number of unprocessed
@@ -265,18 +264,17 @@ func (p *pipeline) saturate(aim int64) func(context.Context) error {
 // averagedStates is the number of successive measurements over which the processing rate is averaged.
 const averagedStates = 5
 
-// nextRate returns the next rate of the generators, such that the number of waiting events approaches aim. This is the
-// processing rate, increased or reduced by up to 50%. The result is at least (aim-waiting)/10. Otherwise, the rate
-// would stay 0 until the first event is processed.
+// nextRate returns the generators' next rate, which brings the number of waiting events closer to aim.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
+	// The minimum matters at the start, when the processing rate is 0.
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))
 }
 
 func (p *pipeline) hold(context.Context) error { return nil }
 
-// measure waits for the first processed event, lets the pipeline warm up for the time warmUp, and then measures it for
-// the time length. Every half second, it calls the function control, which may adjust the load.
+// measure measures the pipeline for the time length, after a warm-up. Every half second, it calls control, which may
+// adjust the load.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if _, err := waitProcessed(ctx, p.stack.Processors[0], 1); err != nil {
 		return pipelineResult{}, err

@@ -27,8 +27,7 @@ func cpuOf(pid int) (time.Duration, error) {
 	return p.cpu, err
 }
 
-// measure is a resource usage that is counted for a process, such as CPU time or system calls. The string is the name
-// of the usage in the JSON report.
+// measure is a resource usage of a process. The string is its name in the JSON report.
 type measure string
 
 const (
@@ -43,8 +42,8 @@ const (
 	commands measure = "commands"
 )
 
-// effort contains the resource usage of a process: its CPU time, context switches and so on, in total or per event. A
-// measure that the kernel does not provide is missing.
+// effort contains the resource usage of a process, in total or per event. It lacks measures that the kernel does not
+// provide.
 type effort map[measure]float64
 
 // perEvent returns the increase of each measure since an earlier observation, divided by the number of events.

@@ -41,7 +41,8 @@ type report struct {
 	Offered []pipelineResult `json:"offered"`
 }
 
-// aimRate is the offered rate for which the project has performance targets. It is measured in every round.
+// aimRate is the offered rate, in events per second, for which the project has performance targets. Every round takes
+// measurements at this rate.
 const aimRate = 500
 
 // computeAims compares the results with the performance targets. It skips a target if its measurements were not taken.
@@ -55,12 +56,12 @@ func (r *report) computeAims() {
 	r.Aims = aim.Taken(
 		aim.AtLeast(.75, "saturated pipeline / bare broker, events/s",
 			ratios(valuesOf(r.Saturated, processed), valuesOf(r.Ceiling, perSecond))...),
-		aim.AtMost(.32, "own CPU per event, saturated / CPU per bare message, all processes",
+		aim.AtMost(.32, "own CPU per event when saturated, relative to the CPU per message of the bare broker and clients",
 			ratios(valuesOf(r.Saturated, pipelineResult.ownMicros), valuesOf(r.Ceiling, ceilingResult.total))...),
 		aim.AtMost(350, "own CPU per event at 500/s, µs", own...),
-		aim.AtMost(1.5, "own CPU per event at 500/s / CPU of the bare client",
+		aim.AtMost(1.5, "own CPU per event at 500/s, relative to the CPU per message of the bare clients",
 			ratios(own, valuesOf(bare, func(c ceilingResult) float64 { return c.PerMessage[clientsName][cpuMicros] }))...),
-		aim.AtMost(1.5, "ProcessMessage p99 at 500/s / fsync p99 of the disk",
+		aim.AtMost(1.5, "ProcessMessage p99 at 500/s, relative to the fsync p99 of the disk",
 			ratios(valuesOf(offered, processingP99), valuesOf(r.Disk, func(q quantiles) float64 { return q.P99 }))...),
 		aim.AtLeast(300_000, "simulation in memory, events/s", r.Memory...),
 	)
@@ -149,8 +150,8 @@ func (r *report) printTables(out io.Writer) error {
 
 func (r *report) printAims(w io.Writer) { aim.Print(w, r.Aims) }
 
-// originalDrain is the best result of measureDrain, in events per second, for the original system, which this project
-// replaces. The original system did not store summaries: it only appended them to a list.
+// originalDrain is the best result of measureDrain, in events per second, for the system that this project replaces.
+// That system only appended summaries to a list.
 const originalDrain = 1949
 
 func (r *report) printRates(w io.Writer) {
@@ -269,7 +270,7 @@ func (r *report) printProcesses(w io.Writer, title string, cell func([]effort) s
 			return cell(valuesOf(results, func(p pipelineResult) effort { return p.PerEvent[name] }))
 		})
 	}
-	r.printRow(w, "all without servers", func(results []pipelineResult) string { return cell(valuesOf(results, pipelineResult.own)) })
+	r.printRow(w, "all except servers", func(results []pipelineResult) string { return cell(valuesOf(results, pipelineResult.own)) })
 	for _, name := range []string{clientsName, brokerName} {
 		r.printRow(w, "bare broker: "+name, func(results []pipelineResult) string {
 			rate := results[0].OfferedPerSecond
@@ -332,8 +333,8 @@ func valuesOf[T, V any](results []T, value func(T) V) []V {
 	return values
 }
 
-// ratios divides the dividend of each round by the divisor of the same round. It skips a round if one of them is
-// missing, or if the divisor is 0, such as a CPU time that is too short to be measured.
+// ratios divides the dividend by the divisor of each round. It skips divisors of 0, such as a CPU time that is too
+// short to measure.
 func ratios(dividends, divisors []float64) (values []float64) {
 	for i := range min(len(dividends), len(divisors)) {
 		if divisors[i] > 0 {

@@ -89,8 +89,8 @@ func (f families) distribution(name string) histogram.Snapshot {
 	return merged
 }
 
-// meanMicros returns the mean of a histogram in microseconds. The histogram itself is in seconds. meanMicros uses
-// only the series in which the given label has the given value.
+// meanMicros returns the mean, in microseconds, of a histogram in seconds. It uses only the series in which the
+// label has the value.
 func (f families) meanMicros(name, label, value string) float64 {
 	var sum, count float64
 	for _, m := range f[name].GetMetric() {

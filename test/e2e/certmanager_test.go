@@ -27,9 +27,8 @@ import (
 // docs/operations.md, and runs cert-manager. The test renews the CA and all certificates while events are published.
 func TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	t.Parallel()
-	// The test reads files on the node. At its end, the test deletes the CRDs of cert-manager, and thereby all
-	// Certificates in the cluster. So the cluster must not be shared. If the test cannot run commands on the node, the
-	// cluster may be shared, so the test is skipped.
+	// The test deletes the CRDs of cert-manager, and thereby all Certificates, so the cluster must not be shared. A
+	// cluster without access to the node may be shared.
 	skipWithoutNode(t, "read the files in the pods")
 	ns := newNamespace(t)
 	ns.expected = []warning{
@@ -102,9 +101,8 @@ func (ns *namespace) runCertManager() {
 	})
 }
 
-// createDocumented creates the objects of the manifest in docs/operations.md in the namespace of the test. It returns
-// the simulation. Before createDocumented creates the simulation, it calls the function edit, which may change the
-// simulation.
+// createDocumented creates the objects of the manifest in docs/operations.md. It returns the simulation, which the
+// function edit may change before the creation.
 func (ns *namespace) createDocumented(edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/docs/operations.md")

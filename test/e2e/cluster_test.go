@@ -115,9 +115,8 @@ func (c *cluster) rejectOthers(ctx context.Context) error {
 	return nil
 }
 
-// awaitNoSimulation waits until all simulations of the tests are deleted, including those of failed tests. The operator
-// must not be uninstalled before that. Otherwise, the finalizers of simulations would block the deletion of their
-// namespaces.
+// awaitNoSimulation waits until all simulations of the tests are deleted. If the operator is uninstalled earlier, the
+// finalizers of simulations block the deletion of namespaces.
 func (c *cluster) awaitNoSimulation(ctx context.Context) error {
 	const timeout, interval = 3 * time.Minute, time.Second
 	for deadline := time.Now().Add(timeout); ; <-time.After(interval) {
@@ -199,9 +198,8 @@ func (c *cluster) createNamespace(ctx context.Context, name string) error {
 	return err
 }
 
-// install installs the operator from a Helm chart, or upgrades it. It waits until there is only one operator pod.
-// Otherwise, an old pod that is still the leader could create the pods of new simulations from the old image. The
-// environment variable E2E_VALUES may contain the path of a chart values file that selects the images.
+// install installs or upgrades the operator from a Helm chart. It waits until no old operator pod is left, which
+// could create pods from the old image.
 func (c *cluster) install(ctx context.Context, chart string, settings ...string) error {
 	return c.installInto(ctx, operatorNamespace, chart, settings...)
 }
@@ -260,8 +258,8 @@ func helm(ctx context.Context, arguments ...string) error {
 // nodeShell returns a command prefix. A command with this prefix runs on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
-// skipWithoutNode skips the test if it cannot run commands on the node, because E2E_NODE_SHELL is not set. The
-// parameter purpose says what the test needs these commands for, such as "connect from the pods".
+// skipWithoutNode skips the test if E2E_NODE_SHELL is not set. purpose says what the commands on the node are for,
+// such as "connect from the pods".
 func skipWithoutNode(t *testing.T, purpose string) {
 	t.Helper()
 	if len(nodeShell()) == 0 {

@@ -23,9 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// TestClusterRef_WithTLS_LosesNoEvents runs a simulation on a real RabbitMQ that accepts only TLS connections. The
-// RabbitmqCluster and its Secrets look as if the RabbitMQ Cluster Operator had created them. In particular, the Secret
-// of the default user contains neither a URI nor the CA certificate.
+// RabbitMQ accepts only TLS connections. As with the RabbitMQ Cluster Operator, the default user's Secret contains
+// neither a URI nor the CA certificate.
 func TestClusterRef_WithTLS_LosesNoEvents(t *testing.T) {
 	t.Parallel()
 	messaging, ns := newNamespace(t), newNamespace(t)
@@ -56,9 +55,8 @@ func installRabbitmqClusterCRD(t *testing.T) {
 	})
 }
 
-// createRabbitMQ starts a RabbitMQ that accepts only TLS connections, and waits until it is ready. It also creates two
-// Secrets: NAME-tls with the certificates of the server and of the CA, and NAME-default-user with the address of the
-// server, the credentials of its user, and the configuration file that defines this user.
+// createRabbitMQ starts a RabbitMQ that accepts only TLS connections, and waits for it. It also creates the Secrets
+// NAME-tls, with the certificates, and NAME-default-user.
 func (ns *namespace) createRabbitMQ(name string) {
 	ns.t.Helper()
 	host := fmt.Sprintf("%s.%s.svc", name, ns.name)
@@ -162,8 +160,8 @@ func (ns *namespace) rabbitMQImage() string {
 	return "docker.io/library/rabbitmq:4.1.4"
 }
 
-// createRabbitmqCluster creates a RabbitmqCluster object for the RabbitMQ that createRabbitMQ has started. The object
-// owns the Secret of the default user. Simulations in the namespace allowed may use this RabbitMQ.
+// createRabbitmqCluster creates a RabbitmqCluster object for the RabbitMQ from createRabbitMQ. Simulations in the
+// namespace allowed may use this RabbitMQ.
 func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	ns.t.Helper()
 	// The API server must reject fields that the schema of RabbitmqClusters does not have.

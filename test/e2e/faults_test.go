@@ -187,8 +187,8 @@ func (ns *namespace) killProcess(pods ...corev1.Pod) {
 	}
 }
 
-// firstContainer returns the status of the container that is first in the pod's spec. It searches by name, because the
-// statuses may be in a different order than the containers in the spec.
+// firstContainer returns the status of the first container in the pod's spec. The statuses can have a different
+// order.
 func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
 	i := slices.IndexFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == pod.Spec.Containers[0].Name })
 	return pod.Status.ContainerStatuses[i]
@@ -211,9 +211,8 @@ func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	})
 }
 
-// awaitProgress waits until the namespace has the given number of pods and all of them are ready, and until the
-// simulation is ready. It then waits until more entries are recorded, more exits are matched, and more summaries are
-// stored.
+// awaitProgress waits until the simulation and the given number of pods are ready, and then until more events have
+// taken effect.
 func (ns *namespace) awaitProgress(sim *v1alpha1.ParkingSimulation, pods int) {
 	ns.t.Helper()
 	ns.eventually(fmt.Sprintf("%d ready pods", pods), 2*time.Minute, func() error {

@@ -36,10 +36,10 @@ const (
 // form is one of the two forms in which Prometheus can store histograms: classic or native. Rules and dashboards must
 // work with both forms.
 type form struct {
-	// Features are the feature flags with which Prometheus stores histograms in this form.
+	// Features are the feature flags that make Prometheus store histograms in this form.
 	Features []string
-	// histogram is a series that exists only if Prometheus stores histograms in this form, classic or native. absent is
-	// a series that exists only in the other form.
+	// histogram is a series that exists only if Prometheus stores histograms in this form. absent is a series that
+	// exists only in the other form.
 	histogram, absent string
 }
 
@@ -52,8 +52,8 @@ func forms() map[string]form {
 	}
 }
 
-// lostPanel is the key in the result of panelExpressions for the number of lost events. The panel has no data until the
-// simulation is complete, because no event is known to be lost before.
+// lostPanel is the key of the lost events in panelExpressions. Until the simulation is complete, no event is known
+// to be lost, so there is no data.
 const lostPanel = "Lost A"
 
 func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
@@ -160,9 +160,8 @@ func (ns *namespace) targets(sims ...*v1alpha1.ParkingSimulation) []string {
 	return targets
 }
 
-// panelExpressions returns the PromQL expressions in the dashboard of a simulation. The key of an expression consists
-// of the title of its panel and the letter of the expression. Dashboard variables are replaced by values, as in
-// Grafana.
+// panelExpressions returns the PromQL expressions in a simulation's dashboard, with values for the dashboard
+// variables. A key is a panel's title and the expression's letter.
 func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[string]string {
 	ns.t.Helper()
 	var dashboards corev1.ConfigMapList
@@ -212,9 +211,8 @@ type prometheus struct {
 // prometheusImages is the content of the JSON file that the environment variable E2E_MONITORING names.
 type prometheusImages struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
-// installPrometheus installs the Prometheus Operator with its CRDs, and two Prometheus servers: one that stores classic
-// histograms, and one that stores native histograms. The servers also scrape the parking operator. All of this is
-// removed when the test ends.
+// installPrometheus installs the Prometheus Operator and two Prometheus servers until the test ends: one stores
+// classic histograms, the other native histograms. Both also scrape the parking operator.
 func installPrometheus(t *testing.T) []*prometheus {
 	t.Helper()
 	upstream := prometheusOperatorDirectory(t)
@@ -324,9 +322,8 @@ func (p *prometheus) get(ctx context.Context, path string, parameters map[string
 	return json.Unmarshal(text, &answer)
 }
 
-// allUp returns an error unless Prometheus scrapes exactly the wanted targets, and its latest scrape of each target was
-// successful. The parameter want has the format of the result of namespace.targets. With HTTPS, a successful scrape
-// also means that the certificate of the target is valid, unless the ServiceMonitor disables the check.
+// allUp returns an error unless Prometheus successfully scrapes exactly the targets in want. With HTTPS, success
+// includes a valid certificate, unless the ServiceMonitor disables the check.
 func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	var answer struct {
 		ActiveTargets []struct {

@@ -41,9 +41,8 @@ type namespace struct {
 	expected []warning
 }
 
-// newNamespace creates a namespace. At the end of the test, a cleanup fails the test for each unexpected warning event,
-// and deletes the namespace. If the test has failed, the cleanup also logs the state of the namespace. If E2E_KEEP is
-// set, the cleanup keeps the namespace of a failed test.
+// newNamespace creates a namespace and deletes it when the test ends, unless the test has failed and E2E_KEEP is set.
+// Unexpected warning events in the namespace fail the test.
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	name := namespacePrefix + strconv.FormatInt(time.Now().UnixNano(), 36)
@@ -111,8 +110,8 @@ func shareNode(sim *v1alpha1.ParkingSimulation) {
 	spec.Processor.Resources = requirements("40m", "512Mi")
 }
 
-// lowRates sets rates that the generators can sustain even if other tests use the same node. A simulation fails if more
-// than 10 % of the due events are not published.
+// lowRates sets rates that a shared node can sustain. A simulation fails if more than 10 % of the due events are not
+// published.
 func lowRates(sim *v1alpha1.ParkingSimulation) {
 	sim.Spec.Entry.Rate, sim.Spec.Exit.Rate = new(int32(50)), new(int32(50))
 }
@@ -246,8 +245,8 @@ func (ns *namespace) exec(pod corev1.Pod, command ...string) ([]byte, error) {
 	return out, nil
 }
 
-// metric returns the sum of a metric over all pods of a component. If the parameter value is not empty, the sum
-// includes only the series that have a label with this value.
+// metric returns the sum of a metric over all pods of a component. If value is not empty, only series with this
+// label value count.
 func (ns *namespace) metric(sim *v1alpha1.ParkingSimulation, c resources.Component, name, value string) (float64, error) {
 	sum, scheme := 0.0, "http"
 	if resources.TLSOf(sim, c) != nil {
@@ -284,9 +283,8 @@ func sample(m *dto.Metric) float64 {
 // text selects every message.
 type warning struct{ reason, message string }
 
-// alwaysExpected selects the warning events that can occur in every test. Their causes are retries, or delays until one
-// part of Kubernetes notices what another part has done. If such a cause persists, pods do not become ready, and the
-// test fails anyway.
+// alwaysExpected selects the warning events that can occur in every test. If their causes persist, pods do not
+// become ready, and the test fails anyway.
 var alwaysExpected = []warning{
 	// These warnings occur while a container starts.
 	{"Unhealthy", "Startup probe failed"},
@@ -295,11 +293,11 @@ var alwaysExpected = []warning{
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
 	{"Unhealthy", "rpc error: code = Canceled desc = context canceled"},
-	// This warning occurs if a container on a busy machine answers a probe late. If a container always answers late,
-	// the kubelet restarts the container, and the test fails.
+	// This warning occurs if a container on a busy machine answers a probe late. If it persists, the kubelet
+	// restarts the container.
 	{"Unhealthy", "context deadline exceeded"},
-	// These warnings occur until the PersistentVolumeClaim of a new pod is bound to a volume. The scheduler emits
-	// FailedScheduling, and the operator repeats the message in its event PodsFailing.
+	// These warnings occur until the PersistentVolumeClaim of a new pod is bound. The operator repeats the
+	// scheduler's message in PodsFailing.
 	{"FailedScheduling", `persistentvolumeclaim "`},
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},

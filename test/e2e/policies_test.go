@@ -185,9 +185,8 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 	return pod
 }
 
-// listen starts a process in the network namespace of the process with the given ID, on the same node. For five
-// minutes, the new process accepts connections on a free port. Without it, a connection would fail even if no
-// NetworkPolicy denied it.
+// listen starts a process that accepts connections for five minutes in the network namespace of process pid. Without
+// a listener, even allowed connections would fail.
 func listen(t *testing.T, pid string) {
 	t.Helper()
 	const script = `my $listener = IO::Socket::INET->new(Listen => 8) or die "listen: $@";
@@ -198,8 +197,7 @@ alarm 300;
 	onNode(t, "nsenter", "--net", "--target", pid, "perl", "-MIO::Socket::INET", "-e", script)
 }
 
-// listening returns the TCP ports on which any process listens in the network namespace of the given process. It omits
-// ports on which processes listen only on the loopback interface.
+// listening returns the TCP ports that accept connections in the network namespace of a process, except on loopback.
 func listening(t *testing.T, pid string) (ports []int) {
 	t.Helper()
 	const listen, loopback4, loopback6 = "0A", "0100007F", "00000000000000000000000001000000"

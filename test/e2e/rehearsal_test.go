@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// rehearsed returns the faults that the test injects. The kubelet waits 10 s before it restarts a container for the
-// second time, so faults of the same target are more than 10 s apart.
+// rehearsed returns the faults to inject. Those of one target are more than 10 s apart, because the kubelet delays a
+// second restart by 10 s.
 func rehearsed() []v1alpha1.Fault {
 	at := func(seconds time.Duration) *v1alpha1.Duration { return v1alpha1.NewDuration(seconds * time.Second) }
 	return []v1alpha1.Fault{
@@ -56,8 +56,8 @@ func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 	ns.remove(sim)
 }
 
-// checkFaults checks that the journal contains the given number of faults, and that each fault took effect and has
-// ended. An isolation that cuts no connection did not take effect: the operator gives it the state NotInjected.
+// checkFaults checks that the given number of faults took effect and ended. The state of an isolation that cut no
+// connection is NotInjected.
 func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
 	ns.t.Helper()
 	records := ns.faultRecords(sim)
@@ -91,8 +91,8 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 	ns.expected = []warning{
 		probedDead, hookCutShort,
 		{"Unhealthy", "Client.Timeout exceeded"}, // probes of the kubelet time out while Redis is paused
-		// After the pause, the operator replaces the pod of Redis to apply the edited spec. The replacement may delay
-		// the recovery from the pause, so the warning is permitted.
+		// After the pause, the operator replaces the pod of Redis to apply the edited spec, which can delay the
+		// recovery.
 		{"FaultNotRecovered", ""},
 	}
 	const pause = time.Minute
@@ -128,8 +128,8 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 		return nil
 	})
 	ns.eventually("the fault has ended", pause+time.Minute, func() error {
-		// Read the pods before the records of faults. Otherwise, the fault could end and the operator could replace
-		// pods between the two reads, and the test would fail without a reason.
+		// Read the pods before the records. Otherwise the fault could end and pods could be replaced between the two
+		// reads, and the test would fail.
 		now := ns.incarnations()
 		records := ns.faultRecords(sim)
 		if len(records) != 1 || records[0].State != fault.Healed {
@@ -158,8 +158,8 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 	ns.remove(sim)
 }
 
-// The test divides the duration and the fault times of the sample by four, and lowers the rates. The sample limits the
-// recovery time, and other tests would slow down the recovery. So this test does not run in parallel with other tests.
+// The test does not run in parallel with others, because they would slow down the recovery, whose time the sample
+// limits.
 func TestFaultInjection_NodeLossSample_RecoversFromEachFault(t *testing.T) {
 	ns := newNamespace(t)
 	ns.expected = []warning{

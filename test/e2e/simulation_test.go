@@ -221,9 +221,8 @@ func (ns *namespace) processed(sim *v1alpha1.ParkingSimulation) int64 {
 	return 0
 }
 
-// balance returns an error unless every confirmed event has taken effect exactly once. It must be called after all
-// events are processed. Indeterminate events count as confirmed: they took effect, but their generator was killed
-// before it recorded the confirmation.
+// balance returns an error unless every confirmed event has taken effect once. Call it when all events are processed.
+// Indeterminate events count as confirmed: their killed generator did not record the confirmation.
 func balance(l v1alpha1.LedgerStatus) error {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	effects := l.EntriesRecorded + l.Matched + l.UnmatchedExpected

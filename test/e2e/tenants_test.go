@@ -39,8 +39,8 @@ func TestRollout_PodUnschedulable_SimulationIsNotReady(t *testing.T) {
 			Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"example.com/absent":"true"}}`)},
 		}
 	})
-	// The simulation is not ready during every rollout. The reason and message below appear only if the rollout cannot
-	// finish.
+	// Every rollout makes the simulation temporarily not ready. The reason and the message below appear only if the
+	// rollout cannot finish.
 	ns.awaitNotReady(sim, "PodsFailing", "pod "+resources.Name(sim, resources.ComponentProcessor)+"-", " is not scheduled: ", problem)
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Template = nil })
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
@@ -81,8 +81,8 @@ func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	// CleanupAbandoned is expected, because the operator is not permitted to use the Secret. Without the Secret, the
-	// operator cannot check whether the server has queues of a deleted simulation.
+	// CleanupAbandoned is expected, because without the Secret the operator cannot check the server for queues of a
+	// deleted simulation.
 	ns.expected = []warning{{"TemplateNotAllowed", ""}, {"SecretNotAllowed", ""}, {"CleanupAbandoned", "of-others"}}
 	const user = "e2e-author"
 	ns.create(&rbacv1.RoleBinding{
@@ -129,8 +129,8 @@ func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 				t.Fatal(err)
 			}
 			ns.awaitCondition(sim, v1alpha1.ConditionStalled, time.Minute)
-			// The operator rejects the settings of the subtest, which apply to the pods of generators and processors.
-			// So it must not create these pods. It may create the pods of managed servers.
+			// The rejected settings apply to these components, so their pods must not exist. The operator may create
+			// the pods of managed servers.
 			for _, component := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
 				if pods := ns.pods(sim, component); len(pods) > 0 {
 					t.Errorf("the %s has %d pods, want none", component, len(pods))
@@ -181,8 +181,8 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 	servers.remove(managed)
 }
 
-// allowConnectionsFrom creates a NetworkPolicy that allows pods of another namespace to connect to all pods of ns.
-// Without this policy, the policies of a simulation deny such connections to RabbitMQ and Redis.
+// allowConnectionsFrom allows pods of another namespace to connect to all pods of ns. By default, a simulation's
+// NetworkPolicies deny connections to its servers.
 func (ns *namespace) allowConnectionsFrom(name string) *networkingv1.NetworkPolicy {
 	ns.t.Helper()
 	policy := &networkingv1.NetworkPolicy{
@@ -222,8 +222,8 @@ func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v
 	return &v1alpha1.SecretReference{Name: name}
 }
 
-// awaitNotReady waits until the condition Ready of a simulation is False, for the current generation and with the given
-// reason. The message of the condition Reconciling describes the problem and must contain all the given texts.
+// awaitNotReady waits until Ready is False for the current generation, with the given reason. The message of
+// Reconciling describes the problem and must contain the texts.
 func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, reason string, texts ...string) {
 	ns.t.Helper()
 	ns.eventually(sim.Name+" is not Ready: "+reason, readyTimeout, func() error {

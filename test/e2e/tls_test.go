@@ -23,9 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing runs a simulation with TLS everywhere, and three RabbitMQ
-// nodes. It checks that no pod answers a client without TLS, and then replaces all certificates while events are
-// published.
+// The simulation has three RabbitMQ nodes and uses TLS everywhere. The test replaces all certificates while events
+// are published.
 func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	t.Parallel()
 	skipWithoutNode(t, "connect from the pods")
@@ -68,15 +67,12 @@ func useTLS(sim *v1alpha1.ParkingSimulation) {
 	spec.SummaryAPI.Managed.TLS, spec.Monitoring.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
 }
 
-// checkPorts fails the test if a port of a pod answers a client without TLS. It omits ports to which only the pod
-// itself can connect.
-//
-// One of these is the port of epmd in the pods of RabbitMQ, which never uses TLS. If epmd does not answer, checkPorts
-// could not detect answers of other ports either, so the test fails.
+// checkPorts fails the test if the pod answers a client without TLS at a port that other pods can reach.
 func checkPorts(t *testing.T, c resources.Component, pod corev1.Pod) {
 	t.Helper()
 	const epmd = 4369
 	pid := pidOf(t, pod)
+	// The local port of epmd never uses TLS. Without its answer, the test could not detect answers at all.
 	if c == resources.ComponentRabbitMQ && answersWithoutTLS(t, pid, epmd) == "" {
 		t.Errorf("epmd in pod %s does not answer, so the test cannot tell whether other ports would", pod.Name)
 	}
@@ -96,8 +92,8 @@ type certificateFile struct {
 
 const certificatePath = "/run/secrets/tls/tls.crt"
 
-// checkRenewal renews all certificates while events are published. The function renew renews the certificate of a Secret.
-// checkRenewal fails the test unless all pods get the new certificates, new pods can connect, and no container restarts.
+// checkRenewal renews all certificates with the function renew while events are published. All pods must get the new
+// certificates, and no container may restart.
 func (ns *namespace) checkRenewal(sim *v1alpha1.ParkingSimulation, certificates []certificateFile, renew func(secret string)) {
 	ns.t.Helper()
 	before := ns.incarnations()
@@ -165,18 +161,15 @@ func (ns *namespace) renewCertificate(name string, renew func(secret string)) []
 	return now.Data[corev1.TLSCertKey]
 }
 
-// greet sends greetings to the port $0 of this host. Its arguments are names of protocols, each followed by the
-// greeting of the protocol as a format of printf. For each answer, it prints the protocol and the first bytes of the
-// answer in hexadecimal digits. It uses dd, which reads only once. A program that waits for more bytes would print
-// nothing after a short answer, because the server may keep the connection open.
+// greet sends greetings, pairs of a protocol and a printf format, to the port $0. dd reads only once, because an
+// answer may leave the connection open.
 const greet = `while [ $# -gt 0 ]; do
   answer=$(timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0; printf "$1" >&3; dd bs=12 count=1 status=none <&3 | od -An -tx1' "$0" "$2")
   [ -z "$answer" ] || echo "$1:$answer"
   shift 2
 done`
 
-// answersWithoutTLS sends greetings of several protocols to a port, and returns the answers that come without TLS. It
-// omits TLS alerts, which begin with the byte 0x15, and the answer HTTP/1.0 400 of a Go server that accepts only HTTPS.
+// answersWithoutTLS sends greetings of several protocols to a port, and returns the answers without TLS.
 func answersWithoutTLS(t *testing.T, pid string, port int) string {
 	t.Helper()
 	command := []string{"nsenter", "--net", "--target", pid, "bash", "-c", greet, strconv.Itoa(port)}
@@ -188,6 +181,7 @@ func answersWithoutTLS(t *testing.T, pid string, port int) string {
 	var answers []string
 	for line := range strings.Lines(onNode(t, command...)) {
 		_, answer, _ := strings.Cut(line, ": ")
+		// Omit TLS alerts (0x15), and "HTTP/1.0 400", the answer of a Go server that accepts only HTTPS.
 		if !strings.HasPrefix(answer, "15 03") && !strings.HasPrefix(answer, "48 54 54 50 2f 31 2e 30 20 34 30 30") {
 			answers = append(answers, strings.TrimSpace(line))
 		}

@@ -61,8 +61,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 
 	t.Run("a new operator restarts no pod", func(t *testing.T) {
 		ns := ns.forSubtest(t)
-		// The chart sets the operator's flag --image to its own image, which would replace the pods of simulations. So
-		// extraArgs sets the flag again, to the image of the running pods. The last value takes precedence.
+		// The chart sets --image to its own image, which would replace the pods of simulations. So extraArgs sets it
+		// again; the last value takes precedence.
 		image := ns.pods(sim, resources.ComponentProcessor)[0].Spec.Containers[0].Image
 		if err := shared.install(t.Context(), chart, "extraArgs[0]=--image="+image); err != nil {
 			t.Fatal(err)
@@ -164,8 +164,8 @@ func (ns *namespace) checkSameBut(some []corev1.Pod, before map[string]string) {
 	}
 }
 
-// previousChart extracts the Helm chart of the previous commit (HEAD~1) and returns its directory. If that commit is
-// not available, for example in a shallow clone, it returns the current chart.
+// previousChart returns the directory of the chart of HEAD~1. If that commit is not available, as in a shallow
+// clone, it returns the current chart.
 func previousChart(t *testing.T) string {
 	t.Helper()
 	directory := t.TempDir()

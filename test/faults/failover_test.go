@@ -23,9 +23,8 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce is like TestFaults_RedisFailovers_EveryEventIsCountedOnce.
-// The processes also wait until the Redis servers have flushed the effects to disk. This needs Redis 7.2 or later, or
-// Valkey.
+// The processes also wait until the Redis servers have flushed each effect to disk. WAITAOF exists in Valkey and in
+// Redis 7.2 or later.
 func TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	group, redis := newSentinels(t)
 	if !group.HasWAITAOF(t) {
@@ -37,10 +36,8 @@ func TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce moves partitions between the nodes of a Redis Cluster, and
-// kills the primaries that store these partitions. The cluster then promotes the replicas. Each node announces its host
-// name, and has a certificate that is valid only for this name. The host names are in a private hosts file, which needs
-// a mount namespace. If the machine does not allow mount namespaces, the test uses IP addresses instead of host names.
+// The test moves each partition and kills its new primary. Each certificate is valid only for the node's host name, or
+// for its IP address if mount namespaces are forbidden.
 func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	servers.WithHostsIfAllowed(t, servers.NodeHosts(2*redisPrimaries), func(hostNames bool) {
 		if !hostNames {
@@ -61,8 +58,6 @@ func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	})
 }
 
-// TestFaults_RedisCluster_EveryEventIsCountedOnce moves one partition to another node of a Redis Cluster without TLS,
-// and kills the primary that stores this partition. The cluster then promotes the replica of this primary.
 func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
 	cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{Elections: true})
 	s := startSimulationOn(t, serverSet{redis: redis}, "-race")
@@ -72,9 +67,8 @@ func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail promotes replicas that lack the latest writes. With the build
-// tag parking_noreplicas, processors do not wait for replicas before they acknowledge a message, so the failover loses
-// the effects of acknowledged messages.
+// With the build tag parking_noreplicas, processors do not wait for replicas before they acknowledge a message. So
+// the failover loses effects of acknowledged messages.
 func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (servers.FailoverGroup, plan.BindingRef){
 		"Sentinel": func(t *testing.T) (servers.FailoverGroup, plan.BindingRef) { return newSentinels(t) },

@@ -32,8 +32,8 @@ import (
 const (
 	// leastFaults is the minimum number of faults in one test. Each kind of fault occurs at least once.
 	leastFaults = 24
-	// matchPercent is the percentage of exits that end a visit. The other exits are for vehicles that are not parked,
-	// so that the test covers both kinds of exit.
+	// matchPercent is the percentage of exits that end a visit. The other exits are for vehicles that are not
+	// parked.
 	matchPercent = 50
 	// The rates leave the CPU time to the faults: with the race detector, an event costs several times as much.
 	entryRate = 100
@@ -70,7 +70,7 @@ type simulation struct {
 	stack *stack.Stack
 	// rabbit is the node on which the test runs rabbitmqctl.
 	rabbit *servers.RabbitMQ
-	// redis is nil unless startSimulation has started the simulation.
+	// redis is the server that startSimulation starts. It is nil in tests that call startSimulationOn themselves.
 	redis  *servers.Redis
 	api    *apiProxy
 	random *rand.Rand
@@ -288,8 +288,8 @@ func (s *simulation) stopGenerators(t *testing.T) {
 	}
 }
 
-// waitEmpty waits until the queues of the given kinds contain neither ready nor unacknowledged messages. It fails the
-// test if the number of messages does not decrease for a long time.
+// waitEmpty waits until the queues of the given kinds have no messages, not even unacknowledged ones. It fails the test
+// if the number does not decrease for a long time.
 func (s *simulation) waitEmpty(t *testing.T, kinds ...string) {
 	t.Helper()
 	least, progress := int64(math.MaxInt64), time.Now()
@@ -357,8 +357,8 @@ type auditReport struct {
 	text string
 }
 
-// auditAtRest stops the generators, waits until all events are processed, and returns the report of an audit. It fails
-// the test if the verdict is not PASS, or if an event was not counted exactly once.
+// auditAtRest stops the generators, waits until all events are processed, and audits them. It fails the test unless
+// each event was counted once and the verdict is PASS.
 func (s *simulation) auditAtRest(t *testing.T) auditReport {
 	t.Helper()
 	report := s.rest(t)
@@ -408,9 +408,8 @@ func (s *simulation) checkSummaries(t *testing.T, report auditReport) error {
 func (s *simulation) auditFindsDuplicates(t *testing.T) {
 	t.Helper()
 	s.stopGenerators(t)
-	// Do not wait until the queues are empty. That takes minutes, because redelivered exits no longer find their visits
-	// and go through the retry queue. The first audit that finds duplicates is sufficient, because an audit never
-	// reports more duplicates than there are.
+	// Do not wait for empty queues: redelivered exits take minutes in the retry queue. An early audit is sufficient,
+	// because audits never report too many duplicates.
 	report := s.awaitVerdict(t, "the verdict is FAIL, because events took effect twice", func(r *auditReport) bool {
 		return r.Verdict == "FAIL" && r.Ledger.TakenTwice > 0
 	})

@@ -19,8 +19,8 @@ func TestFaults_WithoutDeduplication_AuditFindsDuplicatesAfterRabbitMQNodesAreKi
 	killNodesInTurn(t, "-tags=parking_nodedup").auditFindsDuplicates(t)
 }
 
-// killNodesInTurn starts a simulation on a RabbitMQ cluster of three nodes, and kills each node once, so each process
-// loses its connection at least once. A killed node is started again before the next node is killed.
+// killNodesInTurn starts a simulation on three RabbitMQ nodes and kills one after the other, so that each process
+// loses its connection at least once.
 func killNodesInTurn(t *testing.T, buildFlags ...string) *simulation {
 	t.Helper()
 	redis := servers.NewRedis(t, servers.RedisOptions{})

@@ -13,8 +13,8 @@ import (
 // another duration, such as "5m".
 const outage = 15 * time.Second
 
-// maxProcessorMemory is the maximum resident memory of a processor during an outage of the summary API, in KiB. A
-// processor holds at most as many messages as the prefetch allows. The others stay in the broker.
+// maxProcessorMemory is the maximum resident memory of a processor in KiB. During an outage, a processor holds at
+// most the prefetched messages.
 const maxProcessorMemory = 512 << 10
 
 func TestProcessor_SummaryAPIOutage_OnlyDelaysEvents(t *testing.T) {

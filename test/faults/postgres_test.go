@@ -45,8 +45,8 @@ func TestFaults_PostgresFailsOverToAsynchronousReplica_SummariesAreMissing(t *te
 // postgresPair is a PostgreSQL server and its streaming replica.
 type postgresPair struct{ primary, replica *servers.Postgres }
 
-// startOnPostgres starts a PostgreSQL primary and its replica, and executes the SQL statements on the primary. Then it
-// starts a simulation whose two summary APIs store the summaries in this pair.
+// startOnPostgres starts a simulation with two summary APIs on a PostgreSQL primary and its replica. It first
+// executes the statements on the primary.
 func startOnPostgres(t *testing.T, statements []string, buildFlags ...string) (postgresPair, *simulation) {
 	t.Helper()
 	redis := servers.NewRedis(t, servers.RedisOptions{})
@@ -76,9 +76,8 @@ func (p postgresPair) failOverToLaggingReplica(t *testing.T, wait func()) {
 	}
 }
 
-// killEachSummaryAPI kills and restarts the two summary APIs, one after the other. While one API is down, the other API
-// must store the summaries. For a few seconds before each kill, a proxy forwards requests but drops the responses. So
-// the processors post the same summaries again, some of them to the other API.
+// killEachSummaryAPI kills the summary APIs in turn, while the other stores the summaries. Before each kill, a proxy
+// drops responses, so that processors post some summaries again.
 func (s *simulation) killEachSummaryAPI(t *testing.T) {
 	t.Helper()
 	for _, api := range s.stack.SummaryAPIs() {

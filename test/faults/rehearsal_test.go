@@ -14,9 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// redelivering is a manifest whose faults cause redeliveries. Redis is paused just before the broker crashes. At the
-// crash, some events have already taken effect in Redis, but their messages are not acknowledged, because the
-// processors still wait for the replies of Redis. So the broker delivers these messages again.
+// redelivering is a manifest that causes redeliveries: the broker crashes while Redis is paused, after some events
+// took effect but before the processors acknowledged their messages.
 const redelivering = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
@@ -29,9 +28,8 @@ spec:
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// losing is a manifest for a build that acknowledges messages too early, so that events must be lost. While Redis is
-// paused, acknowledged events take no effect. Then the processors are killed. One kill during a pause suffices. The
-// manifest has several long pauses, because faults may be late on a busy machine.
+// losing makes builds with the tag parking_earlyack lose events: it kills processors with acknowledged events while
+// Redis is paused. It kills several times, because faults can be late.
 const losing = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}

@@ -1,6 +1,5 @@
-// Package kstatus checks that the library kstatus interprets the status of a ParkingSimulation as intended. Flux, Argo
-// CD and other tools use this library. The package is a separate Go module, so that the main module does not have the
-// dependencies of kstatus.
+// Package kstatus checks how kstatus, a library of Flux and Argo CD, interprets the status of a ParkingSimulation. A
+// separate Go module keeps the library out of the main module.
 package kstatus_test
 
 import (
@@ -81,8 +80,8 @@ func (l lot) awaitObserved(sim *v1alpha1.ParkingSimulation) {
 func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	sim := l.Simulate("sim", nil)
-	// The operator has not observed the simulation yet. If observedGeneration had no default, kstatus would report
-	// an empty status as Current.
+	// The operator has not observed the simulation yet. The CRD sets observedGeneration to -1 by default. Without this
+	// default, kstatus would report an empty status as Current.
 	l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
 
 	stop := l.startOperator()
@@ -109,10 +108,7 @@ func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 	l.awaitStatus(stalled, status.TerminatingStatus, status.TerminatingStatus)
 }
 
-// TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase runs simulations with several
-// combinations of managed and external servers. It checks the status that kstatus computes for each simulation while
-// its servers are missing, and while it starts, runs, rolls out a change, loses and regains its servers, is suspended,
-// completes, and is deleted. It also checks the status after the servers were removed and the operator was restarted.
+// A complete simulation must keep its status even when its servers are removed and the operator restarts.
 func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.Define(apiserver.RabbitmqClusterDefinition())
@@ -120,8 +116,8 @@ func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase
 	ref := func(name string) *v1alpha1.SecretReference { return &v1alpha1.SecretReference{Name: name} }
 	broker := l.newSecret("broker", "uri", "amqp://user:password@broker.example")
 	store := l.newSecret("store", "uri", "redis://:password@store.example:6379")
-	// Each element of wirings changes the spec of a simulation, and creates the objects to which the spec refers, such
-	// as Secrets. The names of these objects begin with the name of the simulation.
+	// Each wiring changes the spec of a simulation and creates the objects that the spec names. Their names begin
+	// with the simulation's name.
 	wirings := map[string]struct {
 		wire    func(s *v1alpha1.ParkingSimulationSpec, name string)
 		provide []func(name string) []client.Object

@@ -49,8 +49,7 @@ func TestChart_MatchesKustomization(t *testing.T) {
 	}
 }
 
-// The scripts of the local cluster install the operator with kubectl. The end-to-end tests install the chart. Both must
-// create the same objects; for the exceptions, see the function common.
+// The chart and the kustomization must install the same objects; for the exceptions, see common.
 func TestChart_WithValuesOfLocalCluster_MatchesKustomizationOfLocalCluster(t *testing.T) {
 	t.Parallel()
 	const config = "hack/cluster/config/"
@@ -67,9 +66,7 @@ func TestChart_WithValuesOfLocalCluster_MatchesKustomizationOfLocalCluster(t *te
 	}
 }
 
-// common returns the objects by name, without the intended differences between an installation with kubectl and one
-// with Helm. For example, the chart appends the namespace of the release to the names of cluster-scoped objects if the
-// operator is limited to some namespaces.
+// common returns the objects by name, without the intended differences between installations with kubectl and Helm.
 func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	all := map[string]any{}

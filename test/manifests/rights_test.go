@@ -91,8 +91,8 @@ func installRoles(t *testing.T, c client.Client, directory string) {
 	}
 }
 
-// granted returns an error until the operator has at least one permission from each rule of its roles. The authorizer
-// of the API server watches roles and bindings, so they have no effect until some time after they were created.
+// granted returns an error until the operator has one permission of each rule. The API server watches roles, so they
+// take effect only after some time.
 func granted(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
 	rules := map[string][]rbacv1.PolicyRule{} // the rules of each role, by the kind and the name of the role
 	var bindings []rbacv1.RoleBinding

@@ -107,8 +107,8 @@ func install(t *testing.T, c client.Client, object *unstructured.Unstructured) {
 	}
 }
 
-// admitted checks that the API server accepts the objects and the pods of their templates, and knows all of their
-// fields. It uses dry-run requests, so nothing is stored.
+// admitted checks with dry-run requests that the API server accepts the objects and the pods of their templates, and
+// knows all fields.
 func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructured) {
 	t.Helper()
 	if len(objects) == 0 {
@@ -132,8 +132,8 @@ func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructure
 	}
 }
 
-// podAdmitted checks that the API server accepts the pod of a Deployment. This needs a separate check, because the API
-// server does not validate the pod when the Deployment is created.
+// podAdmitted checks that the API server accepts the pod of a Deployment, which the API server does not validate
+// with the Deployment.
 func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstructured) {
 	t.Helper()
 	template, _, err := unstructured.NestedMap(deployment.Object, "spec", "template")

@@ -12,9 +12,8 @@ import (
 
 // FailoverGroup is a group of Redis servers. When a primary is killed, its replica takes over.
 type FailoverGroup interface {
-	// Lag pauses the replica of the primary that stores the key, until the returned function is called. If the primary
-	// is killed during the pause, the replica lacks the writes since the call to Lag. A paused replica cannot take
-	// over, so the caller must call the returned function before it waits for the failover.
+	// Lag pauses the replica of the primary that stores the key until resume is called, so that a crash of the primary
+	// loses later writes. Call resume before AwaitFailover: a paused replica cannot take over.
 	Lag(t testing.TB, key string) (resume func())
 	// KillPrimary kills the primary that stores the key, and returns the killed server.
 	KillPrimary(t testing.TB, key string) *Redis
@@ -36,8 +35,8 @@ var replicating = []string{
 	"client-output-buffer-limit replica 0 0 0",
 }
 
-// lag pauses a replica, and then fills the socket buffers between the primary and the replica. The writes that follow
-// wait in the memory of the primary, so a crash of the primary loses them.
+// lag pauses a replica, and fills the socket buffers to it. Later writes wait in the memory of the primary, so a
+// crash of the primary loses them.
 func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	t.Helper()
 	const ballast = 64 << 20
@@ -45,8 +44,8 @@ func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	if err := replica.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	// In a Redis Cluster, the script must write to the primary that stores the argument key. So the script writes to a
-	// new key with the same hash tag.
+	// In a Redis Cluster, the primary that stores the key must receive the write. So the script writes to another key
+	// with the same hash tag.
 	script := "redis.call('SET', KEYS[1], string.rep('x', ARGV[1])) return redis.call('PEXPIRE', KEYS[1], 1)"
 	polltest.UntilNoError(t, "write data to the primary that its paused replica cannot receive", func() error {
 		return client.Eval(t.Context(), script, []string{key + ":ballast"}, ballast).Err()

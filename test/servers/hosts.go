@@ -13,10 +13,10 @@ import (
 // the name of the test.
 const hostsVariable = "PARKING_TEST_HOSTS"
 
-// WithHosts calls the function test in a process whose hosts file has additional lines. For this purpose, it runs the
-// calling test again, in a child process with its own mount namespace. Only the child process and its own child
-// processes see the lines. The calling test must not be a subtest. If the machine does not allow mount namespaces,
-// WithHosts skips the calling test, or fails it if PARKING_TEST_REQUIRE=1.
+// WithHosts runs its caller, a top-level Test function, again in a child process, and calls test there. Only the child
+// and its descendants see the additional lines of the hosts file.
+//
+// If the machine does not allow mount namespaces, WithHosts skips the caller, or fails it if PARKING_TEST_REQUIRE=1.
 func WithHosts(t *testing.T, lines string, test func()) {
 	t.Helper()
 	withHosts(t, lines, test, func(reason string) {
@@ -25,14 +25,13 @@ func WithHosts(t *testing.T, lines string, test func()) {
 	})
 }
 
-// WithHostsIfAllowed is like WithHosts, but also runs the test if the machine does not allow mount namespaces. It then
-// logs the reason and calls test(false) in the current process, without the additional lines. Otherwise, it calls
-// test(true).
+// WithHostsIfAllowed is like WithHosts, and calls test(true). If the machine does not allow mount namespaces, it
+// calls test(false) in the current process.
 func WithHostsIfAllowed(t *testing.T, lines string, test func(added bool)) {
 	t.Helper()
 	withHosts(t, lines, func() { test(true) }, func(reason string) {
 		t.Helper()
-		t.Logf("the hosts file has no additional lines: %s", reason)
+		t.Logf("run the test without additional lines in the hosts file: %s", reason)
 		test(false)
 	})
 }

@@ -27,15 +27,14 @@ type RedisClusterOptions struct {
 	Primaries int
 	// Replicas adds a replica to each primary.
 	Replicas bool
-	// Authority makes the cluster use TLS. Each node then has its own address, and a certificate that is valid only for
-	// this address. The nodes require client certificates that Authority has issued.
+	// Authority makes the cluster use TLS with client certificates. Each node then has its own address, and a
+	// certificate that is valid only for this address.
 	Authority *tlstest.Authority
-	// HostNames makes each node announce a host name to clients; see NodeHosts. HostNames requires an Authority. The
-	// certificate of a node is then valid only for the host name of the node.
+	// HostNames makes each node announce a host name; see NodeHosts. The certificate of the node is then valid only
+	// for this host name. HostNames requires an Authority.
 	HostNames bool
-	// Elections makes the nodes promote the replica of a primary that has not responded for 5 s. If Elections is false,
-	// a replica takes over only when a test promotes it. The node timeout is then 10 minutes, because on a busy machine
-	// a node may respond late.
+	// Elections makes the nodes promote the replica of a primary that has not responded for 5 s. Otherwise, the node
+	// timeout is 10 minutes, and tests promote replicas.
 	Elections bool
 	// Config contains additional lines for the redis.conf of each node.
 	Config []string
@@ -52,20 +51,21 @@ type RedisCluster struct {
 	// Each slice has one element per node: the address that other nodes use, the endpoint that clients use, the port of
 	// the cluster bus, and the node ID.
 	addresses, endpoints, buses, ids []string
-	// The field successor is the index of the replica that takes over from the last killed primary. The field paused is
-	// the index of the paused replica, or the constant none (-1) if no replica is paused.
-	successor, paused int
+	// successor is the index of the replica that takes over from the last killed primary.
+	successor int
+	// paused is the index of the paused replica, or none.
+	paused int
 }
 
 // none is the index that stands for "no node".
 const none = -1
 
-// NewRedisCluster starts a Redis Cluster for this test alone. It returns when all nodes know each other, and all
-// replicas are in sync. The nodes end with the test. If Redis is not installed, NewRedisCluster skips the test. With
-// PARKING_TEST_REQUIRE=1, the test fails instead.
+// NewRedisCluster starts a Redis Cluster until the test ends, and returns when it is in sync. Without Redis, the
+// test is skipped, or fails if PARKING_TEST_REQUIRE=1.
 func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	t.Helper()
-	// Nodes without an Authority announce no host names, for which NewRedisCluster would then wait until its timeout.
+	// Without an Authority, nodes announce no host names. NewRedisCluster would wait for the host names until its
+	// timeout.
 	if o.HostNames && o.Authority == nil {
 		t.Fatal("RedisClusterOptions: HostNames needs an Authority")
 	}
@@ -139,9 +139,8 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 }
 
-// tlsConfig returns the configuration of a TLS node: the address for other nodes, the endpoint for clients, the lines
-// of redis.conf, and the files that these lines name. The node also has a port without TLS, for the clients in the
-// field Admins.
+// tlsConfig returns the addresses of a TLS node for other nodes and for clients, the lines of its redis.conf, and
+// their files. Admins connect without TLS.
 func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address, endpoint string, lines []string, files map[string][]byte) {
 	t.Helper()
 	ip := nodeIP(node)
@@ -189,12 +188,11 @@ func (c *RedisCluster) URI(node int) string {
 	return u.String()
 }
 
-// SecretDir returns a directory with the files of a service binding for the cluster. The files contain the URIs of at
-// most two primaries, with the credentials. If the cluster uses TLS, the files also contain the certificate of the
-// authority and a client certificate.
+// SecretDir returns a directory with the files of a service binding for the cluster. The binding has the URIs of at
+// most two primaries.
 //
-// A client accepts the certificate of any host in its binding. With all nodes in the binding, it would accept the
-// certificate of a wrong node. Two nodes are enough, because no test kills or pauses both at the same time.
+// A client accepts the certificate of every node in its binding, so with all nodes it would accept that of a wrong
+// node. Two are enough: no test kills or pauses both.
 func (c *RedisCluster) SecretDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -270,8 +268,7 @@ func (c *RedisCluster) Slot(t testing.TB, key string) (slot int) {
 	return slot
 }
 
-// Owner returns the index of the primary of a slot, and the index of the replica of that primary. If the primary has no
-// replica, the second index is -1.
+// Owner returns the indexes of the primary of a slot and of its replica, or -1 for a missing replica.
 func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	t.Helper()
 	polltest.Until(t, "a node owns the slot", func() bool {
@@ -289,8 +286,8 @@ func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	return primary, replica
 }
 
-// ownerAt returns the same as Owner, but according to only the node of the given client. It does not wait. An index is
-// -1 if the node is not running or knows no such server.
+// ownerAt returns the owner of a slot according to one node, without waiting. -1 means that the node does not know
+// the index or is not running.
 func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (primary, replica int) {
 	t.Helper()
 	shards, err := admin.ClusterShards(t.Context()).Result()
@@ -360,7 +357,7 @@ func (c *RedisCluster) MoveKey(t testing.TB, key string) {
 		}
 	}
 	c.Move(t, slot, from, to)
-	// Wait for the replica. A failover would lose keys that it has not received.
+	// Wait for the replica: a failover would lose the keys that the replica has not received.
 	written := infoNumber(t, c.Admins[to], "master_repl_offset")
 	_, replica := c.Owner(t, slot)
 	polltest.Until(t, "the replica of the new owner has the keys", func() bool {
@@ -418,8 +415,8 @@ func (c *RedisCluster) Restart(t testing.TB, server *Redis) {
 	c.awaitReplica(t, slices.Index(c.Nodes, server))
 }
 
-// clientOf returns a client of a server. The client is closed when the test ends. The timeouts are long, because moving
-// a slot may take minutes on a busy machine.
+// clientOf returns a client of a server until the test ends. Its timeouts are long, because moving a slot may take
+// minutes on a busy machine.
 func clientOf(t testing.TB, server *Redis) *goredis.Client {
 	t.Helper()
 	client, err := privateserver.NewRedisClient(server.URI() + "?read_timeout=3m&write_timeout=3m&dial_timeout=3m")

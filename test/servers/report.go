@@ -26,8 +26,8 @@ func reportSkip(test, reason string) {
 	report("skip", testPackage(), test, reason)
 }
 
-// report appends a line to the file whose path is in PARKING_TEST_REPORT. Several test binaries may append at the same
-// time, because small writes to a file that is opened for appending are atomic.
+// report appends a line to the file in PARKING_TEST_REPORT. Several test binaries can append at the same time,
+// because small appends are atomic.
 func report(fields ...string) {
 	path := os.Getenv(reportVariable)
 	if path == "" {

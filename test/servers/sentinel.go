@@ -22,9 +22,8 @@ type SentinelGroup struct {
 	sentinels []*Redis
 }
 
-// NewSentinelGroup starts a primary, its replica, and three Sentinels for this test alone. It returns when the
-// Sentinels know the replica and each other. The servers end with the test. If Redis is not installed, NewSentinelGroup
-// skips the test, or fails it if PARKING_TEST_REQUIRE=1.
+// NewSentinelGroup starts a primary, a replica and three Sentinels until the test ends. Without Redis, the test is
+// skipped, or fails if PARKING_TEST_REQUIRE=1.
 func NewSentinelGroup(t testing.TB) *SentinelGroup {
 	t.Helper()
 	user := fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword)

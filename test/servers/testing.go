@@ -21,8 +21,8 @@ const (
 	requireVariable = "PARKING_TEST_REQUIRE"
 )
 
-// NewRabbitMQ starts a RabbitMQ node for this test alone and kills the node when the test ends. If RabbitMQ is not
-// installed, NewRabbitMQ skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
+// NewRabbitMQ starts a RabbitMQ node until the test ends. If RabbitMQ is not installed, the test is skipped, or
+// fails if PARKING_TEST_REQUIRE=1.
 func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	t.Helper()
 	skipIfShort(t)
@@ -38,8 +38,8 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	return r
 }
 
-// NewRabbitMQCluster starts a cluster of RabbitMQ nodes for this test alone. The nodes end with the test. If RabbitMQ
-// is not installed, NewRabbitMQCluster skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
+// NewRabbitMQCluster starts a cluster of RabbitMQ nodes until the test ends. If RabbitMQ is not installed, the test
+// is skipped, or fails if PARKING_TEST_REQUIRE=1.
 func NewRabbitMQCluster(t testing.TB, nodes int, opts RabbitMQOptions) []*RabbitMQ {
 	t.Helper()
 	cluster := []*RabbitMQ{NewRabbitMQ(t, opts)}
@@ -50,8 +50,8 @@ func NewRabbitMQCluster(t testing.TB, nodes int, opts RabbitMQOptions) []*Rabbit
 	return cluster
 }
 
-// NewRedis starts a Redis server for this test alone and kills the server when the test ends. If Redis is not
-// installed, NewRedis skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
+// NewRedis starts a Redis server until the test ends. If Redis is not installed, the test is skipped, or fails if
+// PARKING_TEST_REQUIRE=1.
 func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	t.Helper()
 	skipIfShort(t)
@@ -62,8 +62,8 @@ func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	return r
 }
 
-// NewPostgres starts a PostgreSQL server for this test alone and kills the server when the test ends. If PostgreSQL is
-// not installed, NewPostgres skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
+// NewPostgres starts a PostgreSQL server until the test ends. If PostgreSQL is not installed, the test is skipped,
+// or fails if PARKING_TEST_REQUIRE=1.
 func NewPostgres(t testing.TB, opts PostgresOptions) *Postgres {
 	t.Helper()
 	skipIfShort(t)
@@ -79,8 +79,8 @@ func NewPostgres(t testing.TB, opts PostgresOptions) *Postgres {
 	return p
 }
 
-// PostgresURI creates a database for this test alone and returns the URI of the database. The tests of this binary
-// share the PostgreSQL server, so they must not stop the server.
+// PostgresURI creates a database for this test alone and returns its URI. Tests must not stop the server, which the
+// tests of the binary share.
 func PostgresURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -96,8 +96,8 @@ func PostgresURI(t testing.TB) string {
 	return uri
 }
 
-// FreeAddress returns a loopback address at which nothing listens. Until the test ends, other calls of FreeAddress do
-// not return this address, and the kernel does not assign its port.
+// FreeAddress returns a loopback address at which nothing listens. Until the test ends, no other caller gets the
+// address, and the kernel does not assign its port.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	address, err := ReserveAddress()
@@ -125,8 +125,8 @@ func (r *RabbitMQ) VHost(t testing.TB) string {
 	return uri
 }
 
-// Program returns the absolute path of a program in PATH. The parameter remedy says how to install the program. If the
-// program is not installed, Program skips the test. With PARKING_TEST_REQUIRE=1, the test fails instead.
+// Program returns the absolute path of a program in PATH. If the program is missing, Program skips the test with the
+// remedy, or fails it if PARKING_TEST_REQUIRE=1.
 func Program(t testing.TB, name, remedy string) string {
 	t.Helper()
 	path, err := privateserver.FindProgram("", name, remedy)
@@ -202,11 +202,8 @@ func (s *sharedServer[S]) close() error {
 	return s.server.Close()
 }
 
-// Main runs the tests of a package, closes the shared servers, and exits. Call Main from TestMain. The parameter m is a
-// *testing.M, or a wrapper that does something after the tests.
-//
-// Without Main, the shared servers end with the test binary. Their data directories then remain until another server is
-// started.
+// Main runs the tests of a package, closes the shared servers, and exits. Without Main, data directories remain
+// until another server starts.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {
@@ -219,8 +216,8 @@ func Main(m interface{ Run() int }) {
 	os.Exit(code)
 }
 
-// AMQPURI returns the URI of the RabbitMQ server that the tests of this binary share. PARKING_TEST_AMQP_URI selects an
-// existing server. By default, AMQPURI starts a private server. Tests must not stop the server.
+// AMQPURI returns the URI of the shared RabbitMQ server: that in PARKING_TEST_AMQP_URI, or else a private server.
+// Tests must not stop the server.
 func AMQPURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -235,12 +232,11 @@ func AMQPURI(t testing.TB) string {
 	return sharedRabbitMQ(t).URI()
 }
 
-// VHostURI returns the URI of a virtual host for this test alone, on the shared RabbitMQ server. If
-// PARKING_TEST_AMQP_URI is set, VHostURI returns the URI in that variable instead, because the user of an existing
-// server may not be permitted to create virtual hosts. Tests must therefore always use Name in the names of queues and
-// exchanges.
+// VHostURI returns the URI of a virtual host for this test alone. With PARKING_TEST_AMQP_URI, tests share a virtual
+// host, so they must use Name for queues and exchanges.
 func VHostURI(t testing.TB) string {
 	t.Helper()
+	// The user of an existing server may not be permitted to create virtual hosts.
 	if os.Getenv(amqpVariable) != "" {
 		return AMQPURI(t)
 	}
@@ -258,8 +254,8 @@ func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	return r
 }
 
-// RedisURI returns the URI of the Redis server that the tests of this binary share. PARKING_TEST_REDIS_URI selects an
-// existing server. By default, RedisURI starts a private server. Tests must not stop or flush the server.
+// RedisURI returns the URI of the shared Redis server: that in PARKING_TEST_REDIS_URI, or else a private server.
+// Tests must not stop or flush the server.
 func RedisURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -297,7 +293,8 @@ func Name(t testing.TB) string {
 	return test[:min(len(test), maxLength)] + "-" + privateserver.RandomHex(5)
 }
 
-// RemoveKeys registers a cleanup function that deletes all keys of the shared Redis server that contain the given name.
+// RemoveKeys registers a cleanup function. This function deletes all keys that contain the given name from the shared
+// Redis server.
 func RemoveKeys(t testing.TB, name string) {
 	t.Helper()
 	uri := RedisURI(t)

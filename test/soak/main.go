@@ -1,7 +1,8 @@
-// Command soak is a long fault test. It injects every fault action into every target, many times, on private servers or
-// in a cluster. It runs many simulations of a few minutes. Each simulation has its own seed and injects a share of the
-// faults. A simulation that already has a report is not run again, so an interrupted soak continues with the next
-// simulation.
+// Command soak is a long fault test. It injects every fault action into every target, many times, on private servers
+// or in a cluster.
+//
+// It runs many simulations of a few minutes. An interrupted soak continues with the next simulation that has no
+// report.
 package main
 
 import (
@@ -30,17 +31,17 @@ import (
 )
 
 const (
-	// perSimulation is the maximum number of faults in one simulation. Two simulations with 18 faults each can cover
-	// all 35 pairs of target and action; see faultsOf. A manifest can have at most 20 faults.
+	// perSimulation is the maximum number of faults in one simulation. A manifest can have 20, and two simulations
+	// together must cover all 35 pairs of target and action; see faultsOf.
 	perSimulation = 18
-	// first is the time of the first fault in a simulation. spacing is the time between two faults, including 5 s for
-	// the measurement of the recovery. rabbitMQSpacing is the time after a fault in RabbitMQ, which takes up to 20 s to
-	// start.
-	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
-	// In a cluster, inCluster is added to the constants spacing and rabbitMQSpacing. The kubelet delays the second
-	// restart of a killed container by 10 s, and another 10 s are a margin. A third restart, with a longer delay, does
-	// not happen: a simulation kills each target at most once, and only the targets RabbitMQ and RabbitMQLeader can be
-	// the same pod.
+	// first is the time of the first fault in a simulation.
+	first = 15 * time.Second
+	// spacing is the time between two faults, including 5 s for the measurement of the recovery.
+	spacing = 12 * time.Second
+	// rabbitMQSpacing replaces spacing after a fault in RabbitMQ, which takes up to 20 s to start.
+	rabbitMQSpacing = 25 * time.Second
+	// inCluster lengthens both spacings in a cluster: the kubelet delays a second restart by 10 s. No third restart
+	// occurs, because at most two targets share a pod.
 	inCluster = 20 * time.Second
 	// faultDuration is the duration of each pause and each isolation.
 	faultDuration = 5 * time.Second
@@ -49,7 +50,7 @@ const (
 func main() {
 	faults := flag.Int("faults", 1000, "minimum number of faults in all simulations together")
 	jobs := flag.Int("jobs", 1, "number of simulations that run at the same time")
-	root := flag.String("root", "", "root `directory` of another Debian: the simulations alternate between its RabbitMQ, Redis and Valkey and those of this system")
+	root := flag.String("root", "", "root `directory` of another Debian: by turns, the simulations use the servers of this system, the other's RabbitMQ and Redis, and the other's RabbitMQ and Valkey")
 	s := settings{systems: []system{{}}}
 	flag.BoolVar(&s.cluster, "cluster", false, "run the simulations on the cluster that KUBECONFIG names, whose operator must be running")
 	flag.StringVar(&s.program, "parking", "bin/parking", "`path` of the parking program, which runs the simulations")
@@ -190,8 +191,8 @@ func (s *settings) onCluster(ctx context.Context, seed int, manifest, path strin
 
 func nameOf(seed int) string { return fmt.Sprintf("soak-%d", seed) }
 
-// faultsOf returns the faults of the simulation with the given seed, such as "Redis Kill". An odd seed and the next
-// even seed together cover every action on every target.
+// faultsOf returns the faults of a simulation, such as "Redis Kill". An odd seed and the next even seed together
+// cover every action on every target.
 func faultsOf(seed int) []string {
 	var all []string
 	for _, target := range []string{"RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"} {

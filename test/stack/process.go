@@ -1,5 +1,5 @@
-// Package stack runs the processes of a simulation as a user does, with the real binary and its flags. It is for
-// tests and benchmarks that observe the processes from outside.
+// Package stack runs the processes of a simulation as a user does, with the real binary and its flags, for tests that
+// observe the processes from outside.
 package stack
 
 import (
@@ -33,9 +33,8 @@ type Process struct {
 	done chan struct{}
 }
 
-// NewProcess returns a process that is not started yet. When it is started, it runs the binary with the given
-// arguments and serves HTTP on a free loopback port, which it gets as the value of the flag --http. It appends its
-// output to <dir>/<name>.log.
+// NewProcess returns a process that is not started yet. The process serves HTTP at a free loopback address, and
+// appends its output to <dir>/<name>.log.
 func NewProcess(binary, dir, name string, args ...string) (*Process, error) {
 	address, err := servers.ReserveAddress()
 	if err != nil {

@@ -23,8 +23,8 @@ type Target struct {
 	err   error
 }
 
-// Start runs a command in a new mount namespace, and kills the command when the test ends. If the machine does not
-// allow mount namespaces, Start skips the test, or fails the test if PARKING_TEST_REQUIRE is 1.
+// Start runs a command in a new mount namespace until the test ends. If the machine forbids mount namespaces, Start
+// skips the test, or fails it if PARKING_TEST_REQUIRE=1.
 func Start(t testing.TB, command ...string) *Target {
 	t.Helper()
 	s := &Target{Path: t.TempDir(), ended: make(chan struct{})}

@@ -98,9 +98,8 @@ func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 	}, func() any { return s.depths(t) })
 }
 
-// publishAndSettle publishes messages from several goroutines. Several other goroutines settle them in random
-// ways, until every message is acknowledged or dead-lettered. Meanwhile, publishAndSettle calls the function
-// interrupt several times.
+// publishAndSettle publishes and randomly settles messages concurrently, until every message is acknowledged or
+// dead-lettered. Meanwhile, it calls interrupt several times.
 func (s *subject) publishAndSettle(t *testing.T, interrupt func()) *account {
 	t.Helper()
 	a := newAccount()

@@ -14,17 +14,16 @@ const Partitions = 2
 // Subject is a broker under test, with functions that the tests need but the interface broker.Broker does not
 // have.
 type Subject struct {
-	// Broker is a broker for a simulation that no other test uses. The constant Partitions is the number of the
-	// simulation's partitions. The queues are declared and empty. A test may close the broker. Otherwise, the Factory
-	// closes it when the test ends.
+	// Broker serves a simulation that no other test uses, with Partitions partitions and empty queues. The Factory
+	// closes Broker unless the test does.
 	Broker broker.Broker
 	// Interrupt ends every session of the broker, as if its connections were lost.
 	Interrupt func()
 	// DeadLetters returns the dead letters, the oldest first. It may be called only once, because it may remove the
 	// dead letters from their queue.
 	DeadLetters func() []DeadLetter
-	// Rival returns a broker of another simulation with the same name, which uses the same queues. The Factory closes
-	// this broker when the test ends. Rival is nil if no other broker can use the queues.
+	// Rival returns a broker of another simulation with the same queues. The Factory closes this broker. A nil Rival
+	// means that no other broker can use the queues.
 	Rival func() broker.Broker
 	// CountsUnsettled is true if Depths counts unsettled deliveries as ready.
 	CountsUnsettled bool

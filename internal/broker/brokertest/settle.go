@@ -70,8 +70,8 @@ func refusesToSettleAfterLoss(t *testing.T, s *subject) {
 	}
 }
 
-// A server numbers the deliveries of each session from 1, so the first deliveries of two sessions have the same
-// delivery tag. A broker must not send the acknowledgement of one session in the other.
+// Each session numbers its deliveries from 1, so delivery tags repeat. An acknowledgement of one session must not reach
+// another session.
 func keepsAcksInTheirSession(t *testing.T, s *subject) {
 	s.publish(t, entries(), message(1))
 	deliveries, _ := s.consume(t, entries(), 1)

@@ -11,8 +11,8 @@ const (
 	// maxBuffered is the maximum capacity of a consumer's Go channel. The prefetch may be greater, but Go allocates the
 	// whole buffer when it creates the channel.
 	maxBuffered = 256
-	// maxBatch is the maximum number of messages that a consumer takes from its queue each time it locks the
-	// queue. The number is limited so that other consumers and publishers do not wait long for the lock.
+	// maxBatch is the maximum number of messages taken from a queue under one lock, so that other users of the queue do
+	// not wait long.
 	maxBatch = 64
 )
 
@@ -67,8 +67,8 @@ func (c *consumer) run(ctx context.Context, closed <-chan struct{}) {
 	}
 }
 
-// receive appends ready messages to batch, as many as the prefetch allows. If no message is ready, it registers
-// the consumer as idle, so that the queue wakes it when a message arrives.
+// receive appends ready messages to batch, up to the prefetch. If no message is ready, the consumer becomes idle, and
+// the queue wakes the consumer later.
 func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 	q := c.queue
 	q.mu.Lock()
@@ -86,8 +86,8 @@ func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 	return batch
 }
 
-// pass sends the deliveries to the consumer's Go channel and returns how many it has sent. That number is less
-// than len(batch) if ctx ends or the broker is closed.
+// pass sends the batch to c.out and returns how many deliveries it has sent: fewer than len(batch) if ctx ends or the
+// broker is closed.
 func (c *consumer) pass(ctx context.Context, closed <-chan struct{}, batch []broker.Delivery) int {
 	for i := range batch {
 		select {
@@ -124,7 +124,7 @@ func (c *consumer) leaveQueue() {
 	delete(q.consumers, c)
 	c.session.removeIfDone()
 	if q.ready.Len() > 0 {
-		// If the queue has just woken this consumer for a message, wake another consumer instead.
+		// The queue may have woken this consumer for one of these messages, so wake another consumer.
 		q.wakeOne()
 	}
 }

@@ -1,8 +1,6 @@
-// Package memory implements the interfaces of package broker within one process, without a server. The messages are
-// lost when the process ends. Apart from durability, the package gives the guarantees of package broker.
+// Package memory implements package broker within one process. Messages are lost when the process ends.
 //
-// Each queue contains at most Config.Limit messages: ready messages, unsettled deliveries, and messages that wait
-// for a retry. While a queue is full, Publish blocks.
+// A queue with Config.Limit messages is full, and Publish blocks. Unsettled deliveries and delayed retries count too.
 package memory
 
 import (
@@ -23,8 +21,8 @@ import (
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	DefaultWindow     = 1024
-	// DefaultLimit is the default of Config.Limit. At the highest supported rate, a queue without a consumer
-	// reaches this limit in a few seconds. A full queue takes about 100 MB of memory.
+	// DefaultLimit is reached within seconds at the highest supported rate if nobody consumes. A full queue takes about
+	// 100 MB of memory.
 	DefaultLimit = 1 << 18
 )
 
@@ -126,8 +124,8 @@ func (b *Broker) Flush(ctx context.Context) error {
 	return b.tally.Wait(ctx, b.closed)
 }
 
-// Consume delivers the messages of q, as described for broker.Consumer. When ctx ends, messages that the caller has not
-// received from the channel return to the queue at once.
+// Consume implements broker.Consumer. When ctx ends, messages that the caller has not received from the channel return
+// to the queue at once.
 func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	queue, err := b.queue(q)
 	if err != nil {

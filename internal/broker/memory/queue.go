@@ -11,12 +11,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ring"
 )
 
-// message is a message in a queue. The settler of the first delivery is part of the message. This saves an allocation,
-// because nearly every message is delivered only once.
 type message struct {
 	content   broker.Message
 	delivered bool
-	first     delivery
+	first     delivery // stored here to save an allocation: nearly every message is delivered only once
 }
 
 // queue is a queue and its retry queue. One mutex guards both.
@@ -121,8 +119,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the pending confirm callbacks, which the caller must call. The parameter previous is the result
-// of the previous call: its messages no longer count as unconfirmed, and its memory is reused.
+// nextConfirms returns the pending callbacks. The next call receives these callbacks as previous: it counts their
+// messages as confirmed and reuses their memory.
 func (q *queue) nextConfirms(previous []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -168,8 +166,8 @@ func (q *queue) delay(m *message) {
 	}
 }
 
-// releaseRetries returns messages to the main queue when their retry delay has passed. All messages have the same
-// delay, so they are due in the order in which they were added.
+// releaseRetries moves the due retries to the main queue. The first retry is due first, because all retries have the
+// same delay.
 func (q *queue) releaseRetries() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

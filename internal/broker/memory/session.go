@@ -28,7 +28,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	redelivered := m.delivered
 	d := &m.first
 	if redelivered {
-		d = &delivery{} // keep m.first, which is still the Settler of the first delivery
+		d = &delivery{} // the receiver of the first delivery may still use its Settler, m.first
 	}
 	m.delivered = true
 	*d = delivery{session: s, message: m, previous: s.last}

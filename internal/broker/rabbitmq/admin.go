@@ -11,12 +11,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// maxAdminRequests is the maximum number of pending administrative requests. A request stays pending until the server
-// responds, even if its caller no longer waits.
+// maxAdminRequests limits the pending administrative requests. A request without a response stays pending, even if its
+// caller no longer waits.
 const maxAdminRequests = 8
 
-// Declare creates those exchanges and queues of the simulation that do not exist. It makes one attempt. A call of
-// Declare before Publish or Consume is not necessary, because these methods declare the queues that they use.
+// Declare creates the missing exchanges and queues of the simulation, in one attempt. Publish and Consume also declare
+// the queues that they use.
 func (b *Broker) Declare(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		channel, err := b.declarer.open(a.connection, b.topology.allRoutes())
@@ -28,18 +28,15 @@ func (b *Broker) Declare(ctx context.Context) error {
 	})
 }
 
-// Depths counts the ready messages in the simulation's queues. A queue that does not exist counts as empty. Depths
-// makes one attempt. It fails if a queue exists but cannot be read, for example because its node is down. It fails with
-// broker.ErrOtherOwner if the queues belong to another simulation.
-//
-// The server does not report unsettled deliveries, so Depths does not count them. The server also does not report
-// messages that it is moving from a quorum queue to the dead-letter target of that queue. So a retried message may be
-// missing from all counts for a moment.
+// Depths counts the ready messages, in one attempt. It fails if a queue is unavailable, and with broker.ErrOtherOwner
+// if the queues belong to another simulation.
 func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	return administer(ctx, b, func(a *administration) (depths broker.Depths, err error) {
 		if err := a.verifyOnce(b.declarer); err != nil {
 			return broker.Depths{}, err
 		}
+		// A retried message may be missing for a moment. The server reports neither unsettled deliveries nor messages
+		// on their way out of a quorum queue.
 		for _, q := range b.topology.queues() {
 			// Once the caller has stopped waiting, send no further requests, so that other callers, such as readiness
 			// checks, can send theirs.
@@ -57,9 +54,8 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	})
 }
 
-// CheckQueue makes one attempt to read the depth of the dead-letter queue. It succeeds if this queue does not exist. It
-// fails with broker.ErrOtherOwner if the queues belong to another simulation. CheckQueue checks no other queue, so that
-// its duration does not depend on the number of partitions.
+// CheckQueue checks the owner of the queues, and reads the depth of only the dead-letter queue. So its duration does
+// not depend on the number of partitions.
 func (b *Broker) CheckQueue(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verifyOnce(b.declarer); err != nil {
@@ -70,13 +66,12 @@ func (b *Broker) CheckQueue(ctx context.Context) error {
 	})
 }
 
-// Exists reports whether the server has an exchange or a queue with a name that the simulation uses, even if its
-// settings differ. Exists changes nothing and makes one attempt.
-//
-// The search stops after maxGap successive partitions without queues. So it may miss queues that a failed call of
-// Delete has left. Exists still returns true, because Delete keeps the owner exchange until all queues are deleted.
+// Exists reports, in one attempt, whether the server has an exchange or queue with a name of the simulation, whatever
+// its settings.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
+		// The search for queues may miss queues that a failed Delete has left. The owner exchange still reveals them,
+		// because Delete deletes it last.
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {
 			if found, err := a.hasExchange(exchange); found || err != nil {
 				return found, err
@@ -87,17 +82,8 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	})
 }
 
-// Delete removes the simulation's exchanges, and its queues with all their messages. It makes one attempt. If the
-// queues belong to another simulation, Delete removes nothing and returns broker.ErrOtherOwner.
-//
-// A queue or exchange with other settings than those of the simulation was created by another program. Delete keeps it
-// and logs a warning.
-//
-// If a queue is unavailable, for example because its node is down, Delete removes the other queues and returns an
-// error. It then keeps the owner exchange, which records the owner of the queues. So no other simulation can take over
-// the remaining queues, and the next call of Delete finds them.
-//
-// A publisher or consumer that is still running creates the exchanges and the queues again.
+// Delete removes the simulation's exchanges and queues, except those with other settings. It fails with
+// broker.ErrOtherOwner for another owner. A running publisher or consumer creates the queues again.
 func (b *Broker) Delete(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verify(b.declarer); err != nil {
@@ -120,15 +106,13 @@ func (b *Broker) Delete(ctx context.Context) error {
 		if err := b.deleteQueues(a, queues); err != nil {
 			return err
 		}
-		// Delete the owner exchange last, because it marks the queues as queues of this simulation. Without it, another
-		// simulation could take over the queues that a failed Delete has left.
+		// Delete the owner exchange last: without it, another simulation could take over the queues that a failed
+		// Delete has left.
 		return a.deleteExchange(b.topology.ownerExchange())
 	})
 }
 
-// gapForDelete returns after how many successive partitions without queues Delete stops its search. This is usually
-// maxGap. After a failed call of Delete, any partition may still have queues, so the result is the total number of
-// partitions. Such a call leaves the exchange that names the owner, but not the exchange that routes messages.
+// gapForDelete returns the argument gap with which Delete calls existingQueues.
 func (b *Broker) gapForDelete(a *administration) (int, error) {
 	found, err := a.hasExchange(b.topology.exchange)
 	if err != nil || found {
@@ -138,11 +122,12 @@ func (b *Broker) gapForDelete(a *administration) (int, error) {
 	if err != nil || !marked {
 		return maxGap, err
 	}
+	// Only the owner exchange exists, so an earlier call of Delete has failed: any partition may still have queues.
 	return b.topology.partitions, nil
 }
 
-// deleteQueues deletes the given queues, except unavailable queues. If there are any, the error contains their number,
-// but for brevity the reason for only one of them.
+// deleteQueues continues after an unavailable queue. Its error contains the number of unavailable queues, but the
+// reason for only one of them.
 func (b *Broker) deleteQueues(a *administration, queues []string) error {
 	variants := b.topology.variants()
 	var first error
@@ -212,11 +197,8 @@ func (b *Broker) administer(ctx context.Context, work func(*administration) erro
 	return err
 }
 
-// administer opens an administrative channel, calls the given function with it, and returns the result of the function.
-//
-// The client library cannot cancel a request. If ctx ends before the server answers, administer returns the error of
-// ctx. The given function continues in the background until the server answers or the connection ends. administer does
-// not close the connection, because all other requests on the connection would then fail.
+// administer calls work with an administrative channel. If ctx ends before the server answers, administer returns and
+// work continues in the background.
 func administer[T any](ctx context.Context, b *Broker, work func(*administration) (T, error)) (T, error) {
 	var none T
 	release, err := b.acquireAdmin(ctx)
@@ -249,6 +231,7 @@ func administer[T any](ctx context.Context, b *Broker, work func(*administration
 		}
 		return r.value, r.err
 	case <-ctx.Done():
+		// The client library cannot cancel a request, and closing the connection would fail all other requests.
 		return none, fmt.Errorf("wait for a response from RabbitMQ: %w", ctx.Err())
 	}
 }
@@ -304,8 +287,8 @@ func (a *administration) verify(d *declarer) error {
 	return d.declareOwner(a.channel)
 }
 
-// verifyOnce calls the method verify, unless an earlier request has already confirmed the owner. One check is enough,
-// because the owner cannot change while queues exist: Delete deletes the owner exchange after all queues.
+// verifyOnce skips the check after a success. The owner cannot change while queues exist, because Delete deletes the
+// owner exchange last.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil
@@ -318,15 +301,12 @@ func (a *administration) hasExchange(name string) (bool, error) {
 	return a.found("exchange "+name, err)
 }
 
-// maxGap is how many successive partitions without queues end a search for queues; see gapForDelete for an exception.
-// It is greater than 1, because somebody may have deleted the queues of a few partitions.
+// maxGap is how many successive partitions without queues end a search. It exceeds 1, because somebody may have deleted
+// the queues of a few partitions.
 const maxGap = 4
 
-// existingQueues returns the names of the queues that exist, in the order of allRoutes. The callback exists checks one
-// queue. The search stops after a number of successive partitions without queues, the parameter gap.
-//
-// This limit keeps the log of the server short, because the server logs an error for each missing queue. The command
-// 'parking purge' would cause hundreds of errors: it does not know the number of partitions, so it assumes the maximum.
+// existingQueues returns the queues that exist, in the order of allRoutes. The search stops after gap successive
+// partitions without queues.
 func existingQueues(t topology, gap int, exists func(name string) (bool, error)) ([]string, error) {
 	var found []string
 	look := func(routes ...route) error {
@@ -344,6 +324,8 @@ func existingQueues(t topology, gap int, exists func(name string) (bool, error))
 	if err := look(t.dead()); err != nil {
 		return nil, err
 	}
+	// The server logs an error for each missing queue, and 'parking purge' assumes the maximum number of partitions. So
+	// stop at a gap.
 	for partition, empty := 0, 0; partition < t.partitions && empty < gap; partition++ {
 		before := len(found)
 		for _, q := range t.queuesOf(partition) {
@@ -375,8 +357,7 @@ func (a *administration) mayHaveQueue(name string) (bool, error) {
 	return found, err
 }
 
-// found reports whether a queue or an exchange exists. The parameter err is the error of the passive declaration of
-// this queue or exchange.
+// found reports whether a queue or an exchange exists, given the error of its passive declaration.
 func (a *administration) found(what string, err error) (bool, error) {
 	switch {
 	case err == nil:
@@ -406,8 +387,8 @@ type state int
 
 const (
 	absent  state = iota
-	own           // it exists, with the settings that the simulation declares
-	foreign       // it exists with other settings, or another connection uses the queue exclusively
+	own           // exists with the settings that the simulation declares
+	foreign       // exists with other settings, or is a queue that another connection uses exclusively
 )
 
 // exchangeState returns the state of the simulation's exchange.
@@ -425,8 +406,8 @@ func (a *administration) exchangeState(name string) (state, error) {
 	return own, nil
 }
 
-// queueState returns own if the settings of an existing queue equal one of the given variants, and foreign otherwise.
-// It declares the queue with each variant, because the server rejects a declaration with other settings.
+// queueState returns own if the queue has the arguments of a variant, and foreign otherwise. The server rejects a
+// declaration with other arguments than the queue's.
 func (a *administration) queueState(name string, variants []amqp.Table) (state, error) {
 	for _, args := range variants {
 		_, err := a.channel.QueueDeclare(name, true, false, false, false, args)
@@ -457,16 +438,15 @@ func (a *administration) deleteExchange(name string) error {
 	return nil
 }
 
-// isNotFound reports whether an error says that a queue or an exchange does not exist. It returns false for an
-// unavailable queue, although the server uses the same code.
+// isNotFound reports whether err says that a queue or an exchange does not exist. It returns false for an unavailable
+// queue, although the server uses the same code.
 func isNotFound(err error) bool {
 	return hasCode(err, amqp.NotFound) && !isUnavailable(err)
 }
 
-// isUnavailable reports whether an error says that a queue exists but cannot be used, for example because its node is
-// down. RabbitMQ uses the code NotFound for such a queue, and also for a queue that does not exist. The function find
-// returns a remedy only for the first of these two errors.
+// isUnavailable reports whether err says that a queue exists but cannot be used, for example because its node is down.
 func isUnavailable(err error) bool {
 	refusal, ok := errors.AsType[*amqp.Error](err)
+	// RabbitMQ also uses NotFound for missing queues, but find returns no remedy for these.
 	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy != ""
 }

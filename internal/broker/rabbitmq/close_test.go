@@ -128,8 +128,8 @@ func TestConsume_ContextEnds_LaterAcknowledgementsTakeEffect(t *testing.T) {
 	stop()
 	for range deliveries { // the loop ends when the consumer has stopped and has closed the Go channel
 	}
-	// Acknowledge the deliveries one by one, so that there are many acknowledgements. The server forwards only a limited
-	// number of them to the queue at a time. When the broker is closed, the others must not be lost.
+	// Send many single acknowledgements: the server forwards only a limited number to the queue at a time. Close must
+	// not lose the others.
 	for _, d := range received {
 		if err := d.Settler.Ack(); err != nil {
 			t.Fatal(err)

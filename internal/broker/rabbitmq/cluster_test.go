@@ -20,8 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestBroker_NodeOfClusterIsKilled_UsesOtherNodes publishes and consumes messages on a cluster of three nodes. It kills
-// the node to which the consumer is connected. The broker's binding contains the addresses of all nodes.
+// The binding contains the addresses of all nodes. The test kills the node to which the consumer is connected.
 func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
@@ -61,11 +60,8 @@ func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 	stream.finish(t)
 }
 
-// The leaders of the queues must be spread evenly over the nodes after the queues are declared. They must be spread
-// evenly again after a node has restarted and its postStart hook has rebalanced the queues.
-//
-// On a busy machine, a queue can elect another leader at any time. So the test may repeat each step; see the function
-// attempt.
+// The leaders must be spread evenly after the declaration, and again after the postStart hook of a restarted node has
+// rebalanced the queues.
 func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
@@ -92,8 +88,8 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 		output, err := away.Run(hook[0], hook[1:]...)
 		t.Logf("output of the hook: %s, %v", output, err)
 	}, func(now leadership) bool {
-		// RabbitMQ promises only that no node leads more queues than the mean, rounded up. So of 49 queues, the three
-		// nodes may lead 17, 17 and 15. The minimum of 15 is 1 less than the mean, rounded down.
+		// RabbitMQ promises only that no node leads more queues than the mean, rounded up. So three nodes may lead 17,
+		// 17 and 15 of 49 queues.
 		return areEven(t, "all queues", now.count(""), cluster, 1)
 	})
 }
@@ -104,17 +100,16 @@ const (
 	clusterQueues     = 4*clusterPartitions + 1
 )
 
-// maxAttempts limits how often a test tries to spread the leaders evenly. It is small, so that a success is not due to
-// chance: with random leaders, at least one of five attempts would succeed with a probability of 0.4 %. Without a
-// leader locator, no attempt would succeed, because the node to which the client is connected would lead all queues.
+// maxAttempts limits the attempts to spread the leaders evenly. Success is not due to chance: with random leaders, its
+// probability in five attempts is 0.4 %.
 const maxAttempts = 5
 
-// maxUnstable limits how often attempt ignores a call of place because a queue has no leader or the leaders still
-// change.
+// maxUnstable limits the calls that the function attempt does not count. On a busy machine, a queue can elect another
+// leader at any time.
 const maxUnstable = 20
 
-// attempt calls the function place until isEven returns true for the leaders of the queues. It fails the test after
-// maxAttempts calls. A call does not count if, after it, a queue has no leader or the leaders still change.
+// attempt calls place until isEven accepts the leaders, at most maxAttempts times. A call does not count if a leader is
+// then missing, or still changes.
 func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
 	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {
@@ -134,8 +129,8 @@ func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), is
 	t.Fatalf("%s: the leaders are not spread evenly", what)
 }
 
-// declareWithEvenLeaders declares the queues of a simulation, until the nodes lead equally many entry queues and
-// equally many exit queues. Of all queues together, each node may lead one more or one less than the mean.
+// declareWithEvenLeaders declares queues until every node leads as many entry queues, and as many exit queues, as the
+// others. The total of a node may differ from the mean by 1.
 func declareWithEvenLeaders(t *testing.T, cluster []*servers.RabbitMQ) {
 	t.Helper()
 	var options testOptions
@@ -168,8 +163,8 @@ func declareWithEvenLeaders(t *testing.T, cluster []*servers.RabbitMQ) {
 	})
 }
 
-// awaitReplicas waits until each node has a replica of each queue, and all replicas of a queue have the same commit
-// index. A replica that lags behind cannot become the leader.
+// awaitReplicas waits until every node has an up-to-date replica of every queue. A replica that lags behind cannot
+// become the leader.
 func awaitReplicas(t *testing.T, cluster []*servers.RabbitMQ) {
 	t.Helper()
 	lagging := fmt.Sprintf(`[N || Q <- rabbit_amqqueue:list(), {resource, V, _, N} <- [amqqueue:get_name(Q)],
@@ -200,12 +195,7 @@ func moveLeaders(t *testing.T, node *servers.RabbitMQ) {
 	}, func() any { return output })
 }
 
-// postStartHook returns the command that a managed node runs after it has started, from the golden file of the
-// StatefulSet. The command is changed in two ways: it rebalances without delay, and writes to its own output instead of
-// the log of the container.
-//
-// The background process of the command inherits this output, so servers.RabbitMQ.Run waits until the background
-// process has ended.
+// postStartHook reads the postStart command of a managed node from the golden file of the StatefulSet.
 func postStartHook(t *testing.T) []string {
 	t.Helper()
 	content, err := os.ReadFile("../../resources/testdata/managed/statefulset-rabbitmq.yaml")
@@ -232,6 +222,8 @@ func postStartHook(t *testing.T) []string {
 		if command := container.Lifecycle.PostStart.Exec.Command; len(command) > 0 {
 			command[0] = "/bin/" + command[0]
 			script := &command[len(command)-1]
+			// Rebalance without delay, and write to the command's own output. The background process inherits this
+			// output, so servers.RabbitMQ.Run waits for the process.
 			*script = strings.NewReplacer("sleep 30", "", "/proc/1/fd/1", "/proc/self/fd/1").Replace(*script)
 			return command
 		}
@@ -281,7 +273,8 @@ func total(count map[string]int) int {
 	return sum
 }
 
-// areEven reports whether each node leads the mean number of queues, rounded down, plus or minus the tolerance.
+// areEven reports whether the number of queues that each node leads differs from the mean, rounded down, by at most the
+// tolerance.
 func areEven(t *testing.T, what string, count map[string]int, nodes []*servers.RabbitMQ, tolerance int) bool {
 	t.Helper()
 	even := total(count) / len(nodes)

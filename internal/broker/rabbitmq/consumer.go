@@ -22,8 +22,8 @@ type consumer struct {
 	out      chan broker.Delivery
 }
 
-// Consume delivers the messages of q, as described for broker.Consumer. The prefetch must be from 1 to 65535.
-// When ctx ends, deliveries that the caller has not received from the Go channel return to the queue at once.
+// Consume implements broker.Consumer, with a prefetch from 1 to 65535. When ctx ends, deliveries that the caller has
+// not received return to the queue at once.
 func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	if err := q.Check(b.topology.partitions); err != nil {
 		return nil, err
@@ -69,8 +69,8 @@ func (c *consumer) run(ctx context.Context) {
 	}
 }
 
-// session delivers messages over one AMQP channel until this channel is closed, the server cancels the consumer, or ctx
-// ends. It returns the number of delivered messages, and why the session ended.
+// session delivers messages over one AMQP channel until the channel is closed, the server cancels the consumer, or ctx
+// ends. The error says why the session ended.
 func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	conn, err := c.broker.consume.get(ctx)
 	if err != nil {
@@ -101,8 +101,8 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	}
 }
 
-// openUntilDone opens a session. If ctx ends before the server has responded, openUntilDone returns at once. A
-// background goroutine then waits for the response, cancels the consumer and requeues the deliveries.
+// openUntilDone opens a session, but returns at once if ctx ends. A background goroutine then waits for the response
+// and requeues the deliveries.
 func (c *consumer) openUntilDone(ctx context.Context, conn *connection) (*session, <-chan amqp.Delivery, error) {
 	type result struct {
 		session    *session
@@ -179,8 +179,8 @@ func (b *Broker) adopt(s *session) bool {
 	return true
 }
 
-// deliver sends a message to the consumer's Go channel. It returns true if it has sent the message, false if the
-// session has ended, and an error if ctx has ended.
+// deliver sends a message to c.out. It returns false without an error if the session has ended, and an error if ctx has
+// ended.
 func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Delivery) (sent bool, err error) {
 	d := c.track(s, original)
 	select {
@@ -205,8 +205,7 @@ func (c *consumer) track(s *session, original *amqp.Delivery) *delivery {
 	return d
 }
 
-// end ends a session after the server has closed the channel or has cancelled the consumer. It returns the reason. When
-// a queue is deleted or moved, the server cancels the consumer and leaves the channel open.
+// end ends a session after the server has closed its channel or cancelled its consumer. It returns the reason.
 func (c *consumer) end(s *session) error {
 	s.finish(broker.ErrSessionLost)
 	<-s.done
@@ -215,6 +214,7 @@ func (c *consumer) end(s *session) error {
 	if s.reason != nil {
 		return withRemedy(fmt.Errorf("consume %s: %w", queue, s.reason))
 	}
+	// When a queue is deleted or moved, the server cancels the consumer but leaves the channel open.
 	return fmt.Errorf("consume %s: the broker cancelled the consumer: %w", queue, errQueueGone)
 }
 

@@ -19,8 +19,7 @@ import (
 type declarer struct {
 	topology
 
-	// marked is true once the server has confirmed that the owner exchange, which records the owner of the queues,
-	// names the owner of this simulation; see declareOwner.
+	// marked is true once the server has confirmed that the queues belong to this simulation; see declareOwner.
 	marked atomic.Bool
 
 	mu sync.Mutex
@@ -37,31 +36,28 @@ func newDeclarer(t topology) *declarer { return &declarer{topology: t, unlocated
 // errOtherLocator means that a declaration was rejected, because the existing queue has another leader locator.
 var errOtherLocator = errors.New("the queue exists with another leader locator")
 
-// maxBalanced is the maximum number of queues for which a server balances the leaders. If there are more queues, the
-// server selects the node of each leader at random.
+// maxBalanced is the maximum number of queues whose leaders a server balances. If there are more queues, the server
+// selects nodes at random.
 const maxBalanced = 1000
 
-// spread declares all quorum queues of the simulation one after the other, so that their leaders are spread over the
-// nodes. It does this once per declarer.
-//
-// A server places the leader of a new queue on the node that leads the fewest queues. It does not count queues that are
-// being declared, so concurrent declarations could place all leaders on one node. Several processes may call spread at
-// the same time: they declare the queues in the same order, so they usually declare the same queue at the same time,
-// which does no harm.
-//
-// spread returns an error only if the connection is closed. It ignores all other errors, because each caller later
-// declares the queues that it needs.
+// spread declares all quorum queues one after the other, once per declarer, so that the server spreads their leaders
+// over the nodes.
 func (d *declarer) spread(conn *connection) error {
 	routes := d.allRoutes()
 	if d.queueType != plan.QueueTypeQuorum || len(routes) > maxBalanced {
 		return nil
 	}
+	// The server ignores queues that are being declared when it counts leaders, so concurrent declarations could place
+	// all leaders on one node.
 	d.spreading.Lock()
 	defer d.spreading.Unlock()
 	if d.isSpread {
 		return nil
 	}
+	// Several processes may declare the queues at the same time. They usually declare the same queue, because the order
+	// is the same, and this does no harm.
 	channel, err := d.try(conn, routes)
+	// Ignore errors while the connection is open, because each caller later declares the queues that it needs.
 	if err != nil && conn.IsClosed() {
 		return err
 	}
@@ -72,9 +68,8 @@ func (d *declarer) spread(conn *connection) error {
 	return nil
 }
 
-// open opens a channel and declares the routes on it. If an existing queue has a different leader locator, the server
-// closes the channel. Then open tries again on a new channel, with the leader locator omitted or added for this queue;
-// see queueError. It retries at most once per route.
+// open opens a channel and declares the routes, because somebody may have deleted their queues. After errOtherLocator,
+// it retries on a new channel, at most once per route.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
 	if err := d.spread(conn); err != nil {
 		return nil, err
@@ -125,23 +120,19 @@ func declareExchange(channel *amqp.Channel, name string) error {
 	return channel.ExchangeDeclare(name, amqp.ExchangeDirect, true, false, false, false, nil)
 }
 
-// declareOwner records the owner of the simulation's queues: it declares the owner exchange, whose argument
-// alternate-exchange contains the owner. If the exchange exists and names another owner, declareOwner returns
-// broker.ErrOtherOwner.
-//
-// The declaration is atomic: the server rejects it if the exchange exists with another alternate exchange. The server
-// compares no other argument. A queue could not store the owner, because the server cannot check a classic queue whose
-// node is down.
-//
-// Nothing is ever published to the owner exchange, and its alternate exchange is never created. The name of the
-// alternate exchange begins with the name of the simulation's exchange, because the permissions of a RabbitMQ user may
-// cover only names with this prefix.
+// declareOwner declares the owner exchange, whose argument names the owner. It returns broker.ErrOtherOwner if the
+// exchange names another owner.
 func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	if d.owner == "" {
 		return nil
 	}
+	// An exchange marks the queues, because the server cannot check the arguments of a classic queue whose node is
+	// down.
 	mark := d.ownerExchange()
+	// The server compares no other argument. The alternate exchange never exists, but its name needs this prefix, to
+	// which permissions may be limited.
 	args := amqp.Table{"alternate-exchange": mark + "." + d.owner}
+	// The server checks and creates the exchange atomically.
 	err := channel.ExchangeDeclare(mark, amqp.ExchangeDirect, true, false, true, false, args)
 	if hasCode(err, amqp.PreconditionFailed) {
 		return &configError{fmt.Errorf("%w: exchange %s names another owner: give this simulation another name, "+
@@ -154,8 +145,8 @@ func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	return nil
 }
 
-// argumentsOf returns the arguments with which to declare the queue of a route. It omits the leader locator if the
-// queue exists without a leader locator, because the server rejects declarations that differ from the queue.
+// argumentsOf omits the leader locator if the queue exists without one, because the server rejects declarations that
+// differ from the queue.
 func (d *declarer) argumentsOf(r route) amqp.Table {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -167,9 +158,8 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 	return args
 }
 
-// queueError returns the error for a rejected declaration of a queue. Some servers reject a declaration with the
-// argument x-queue-leader-locator if the existing queue lacks the argument, and the reverse. In this case, queueError
-// returns errOtherLocator, and the next declaration of this queue omits or adds the argument.
+// queueError returns errOtherLocator if the server rejects a declaration because of the leader locator. The next
+// declaration of the queue then omits or adds the locator.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {
@@ -177,8 +167,8 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Toggle the value. It would be wrong to always set it to true, because another client may have replaced the queue
-	// by one with a leader locator.
+	// Toggle the value, because a declaration without a leader locator can be rejected too: another client may have
+	// replaced the queue by one with a leader locator.
 	d.unlocated[r.queue] = !d.unlocated[r.queue]
 	return errOtherLocator
 }

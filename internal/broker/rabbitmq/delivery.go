@@ -52,11 +52,8 @@ func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
 	return nil
 }
 
-// move publishes a copy of the message, waits for its confirm, and then acknowledges the delivery. Meanwhile, no other
-// call can settle the delivery. If move fails, the delivery is unsettled again.
-//
-// After a failure, the message may exist twice, because the copy may have been published or may be published later. It
-// also exists twice if the session ends before the server has received the acknowledgement.
+// move publishes a copy, waits for its confirm, and acknowledges the delivery. If move fails, the delivery is unsettled
+// again, but the copy may exist.
 func (d *delivery) move(ctx context.Context, to laneID, publishing func() amqp.Publishing) error {
 	if err := d.session.settle(d, unsettled, reserved); err != nil {
 		return err

@@ -26,8 +26,8 @@ const (
 	connectTimeout = 10 * time.Second
 	// nextTimeout is the timeout of an attempt to connect if there is another address to try.
 	nextTimeout = 5 * time.Second
-	// versionDelay is how long an attempt to connect runs before the client also tries an address of the other IP version
-	// (IPv4 or IPv6). net.Dialer uses the same delay by default.
+	// versionDelay is how long an attempt runs before the client also tries the other IP version. net.Dialer uses the
+	// same delay by default.
 	versionDelay = 300 * time.Millisecond
 	// heartbeat is the heartbeat interval that the client proposes to the server. Client and server use the shorter of
 	// their two proposals.
@@ -42,8 +42,8 @@ type connection struct {
 	*amqp.Connection
 
 	wire *wire
-	// reason returns why the connection was closed, or nil if this program has closed the connection. The function
-	// blocks until the connection is closed, so call it only if IsClosed returns true.
+	// reason returns why the connection was closed; nil means that this program has closed it. Call reason only if
+	// IsClosed returns true, because reason blocks until then.
 	reason func() *amqp.Error
 }
 
@@ -79,11 +79,8 @@ func newDialer(source binding.Source, component string, log *slog.Logger) *diale
 	}
 }
 
-// dial reads the binding, and tries each IP address of each endpoint once, until it has a connection. The order is
-// random, so that the connections of many clients spread over the nodes of a cluster, even when the clients reconnect
-// after a node has failed. dial tries the remaining addresses even after a rejected login, because a node rejects
-// correct credentials if it cannot reach its authentication backend, such as an LDAP server. The errors contain the
-// addresses and the remedies, but never the password.
+// dial tries each IP address of each endpoint once until it has a connection. The error contains the addresses and the
+// remedies, but never the password.
 func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 	b, err := d.binding()
 	if err != nil {
@@ -93,6 +90,7 @@ func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 	if err != nil {
 		return nil, explain(b, []failure{{err: err}})
 	}
+	// A random order spreads the clients over the nodes of a cluster, even when they reconnect after a node has failed.
 	rand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
 	var failures []failure
 	for i, target := range targets {
@@ -100,6 +98,8 @@ func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 		if conn != nil {
 			return conn, nil
 		}
+		// Continue after a rejected login: a node rejects correct credentials if it cannot reach its authentication
+		// backend, such as an LDAP server.
 		failures = append(failures, failed...)
 		if ctx.Err() != nil {
 			break
@@ -108,8 +108,7 @@ func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 	return nil, explain(b, failures)
 }
 
-// dialTarget tries each IP address of a target. It returns either a connection or all failures. The parameter others is
-// the number of targets that remain to be tried after this target.
+// dialTarget tries each IP address of a target. The parameter others is the number of targets that remain to be tried.
 func (d *dialer) dialTarget(ctx context.Context, target target, others int, role string) (*connection, []failure) {
 	addresses, err := d.addresses(ctx, target.host, others)
 	if err != nil {
@@ -134,9 +133,8 @@ func (d *dialer) dialTarget(ctx context.Context, target target, others int, role
 	return nil, failures
 }
 
-// addresses returns the IP addresses of a host in the order in which to try them. The IP version that the resolver
-// prefers comes first, because the other version may have no route. Within each version, the order is random. The
-// lookup leaves time to try the given number of other targets afterwards.
+// addresses returns the IP addresses of a host in the order in which to try them. The lookup leaves time for the given
+// number of other targets.
 func (d *dialer) addresses(ctx context.Context, host string, others int) ([]string, error) {
 	if net.ParseIP(host) != nil {
 		return []string{host}, nil
@@ -150,6 +148,7 @@ func (d *dialer) addresses(ctx context.Context, host string, others int) ([]stri
 	if len(found) == 0 {
 		return nil, &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}
 	}
+	// The IP version that the resolver prefers comes first, because the other version may have no route.
 	isFirstVersion := func(address string) bool { return strings.Contains(address, ":") == strings.Contains(found[0], ":") }
 	preferred := slices.DeleteFunc(slices.Clone(found), func(address string) bool { return !isFirstVersion(address) })
 	rest := slices.DeleteFunc(slices.Clone(found), isFirstVersion)
@@ -170,8 +169,8 @@ func otherVersion(addresses []string) string {
 	return ""
 }
 
-// attemptTimeout returns the timeout of one attempt to connect, after which up to others attempts may follow. If ctx
-// has a deadline, all these attempts share the remaining time equally.
+// attemptTimeout returns the timeout of one attempt to connect. If ctx has a deadline, this attempt and the given
+// number of other attempts share the remaining time equally.
 func attemptTimeout(ctx context.Context, others int) time.Duration {
 	timeout := connectTimeout
 	if others > 0 {
@@ -183,9 +182,8 @@ func attemptTimeout(ctx context.Context, others int) time.Duration {
 	return timeout
 }
 
-// connect makes one attempt to connect to an IP address. If that address responds slowly, connect also tries the
-// fallback address; see dialEither. The returned string is the address of the connection or, after a failure, the
-// address that the error is about.
+// connect makes one attempt to connect; see dialEither for the fallback. The returned string is the address of the
+// connection or of the error.
 func (d *dialer) connect(ctx context.Context, target target, address, fallback string, others int, role string) (*connection, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout(ctx, others))
 	defer cancel()
@@ -197,12 +195,8 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 	return conn, address, err
 }
 
-// dialEither opens a TCP connection to the preferred address of a host. If this address has not answered within
-// versionDelay, it also tries the fallback address, which has the other IP version. It returns the first open
-// connection and its address. If the fallback address is "", dialEither tries only the preferred address.
-//
-// If the preferred address fails, dialEither returns the error at once. Its caller then tries all remaining addresses,
-// including the fallback address.
+// dialEither connects to address. After versionDelay without an answer, it also tries fallback, which has the other IP
+// version; "" means no fallback.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))
@@ -239,6 +233,7 @@ func (d *dialer) dialEither(ctx context.Context, port, address, fallback string)
 		select {
 		case r := <-results:
 			pending--
+			// If the preferred address fails, return at once, because the caller then tries all other addresses.
 			if r.err == nil || r.address == address {
 				return r.conn, r.address, r.err
 			}
@@ -280,8 +275,8 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	if err != nil {
 		w.abort()
 		<-w.done
-		// With TLS 1.3, the server rejects a client certificate only after the handshake. The error of the client
-		// library may then lack the reason. The reason is in w.failure(), the first error of the connection.
+		// With TLS 1.3, the server rejects a client certificate only after the handshake. The library's error may then
+		// lack the reason, but w.failure() has it.
 		if reason := w.failure(); binding.ExplainTLS(reason) != "" {
 			return nil, reason
 		}
@@ -324,7 +319,7 @@ type target struct {
 	// logins contains the login mechanisms, in the order of preference.
 	logins []amqp.Authentication
 	// isGuest is true if the binding has no user name. The client then logs in as guest, unless the server accepts the
-	// client certificate instead of a user name.
+	// client certificate.
 	isGuest bool
 	vhost   string
 	tls     *tls.Config // nil means no TLS
@@ -391,16 +386,16 @@ func readTarget(address binding.Binding) (target, error) {
 	return t, nil
 }
 
-// loginsOf returns the login mechanisms in the order of preference. If the URI has a user name, the only mechanism is
-// PLAIN. Otherwise, the mechanisms are EXTERNAL, if there is a client certificate, and then PLAIN with the user
-// "guest", which is RabbitMQ's default user. A server offers EXTERNAL only if an administrator has enabled EXTERNAL.
+// loginsOf returns the login mechanisms in the order of preference.
 func loginsOf(uri *url.URL, config *tls.Config) []amqp.Authentication {
 	if name := uri.User.Username(); name != "" {
 		password, _ := uri.User.Password()
 		return []amqp.Authentication{&amqp.PlainAuth{Username: name, Password: password}}
 	}
+	// The user guest is RabbitMQ's default user.
 	guest := &amqp.PlainAuth{Username: "guest", Password: "guest"}
 	if config != nil && config.GetClientCertificate != nil {
+		// A server offers EXTERNAL only if an administrator has enabled it.
 		return []amqp.Authentication{&amqp.ExternalAuth{}, guest}
 	}
 	return []amqp.Authentication{guest}

@@ -20,8 +20,8 @@ import (
 
 var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 
-// testDialer returns a dialer that looks up hosts in the given map and whose connections are all refused. The function
-// dialed returns the addresses to which the dialer has tried to connect since the previous call of dialed.
+// testDialer returns a dialer whose connections are all refused. The function dialed returns the addresses that were
+// tried since its previous call.
 func testDialer(t *testing.T, uris string, hosts map[string][]string) (d *dialer, dialed func() []string) {
 	t.Helper()
 	source, err := binding.URI(binding.RabbitMQ(), uris, "")
@@ -227,8 +227,8 @@ func TestDial_InvalidBinding_IsReportedOnce(t *testing.T) {
 	}
 }
 
-// With TLS 1.3, a server rejects the client certificate with an alert after the handshake. The function open must
-// return this alert even if the client library has sent data in the meantime.
+// With TLS 1.3, a server rejects the client certificate after the handshake. The alert must not be lost if the library
+// has sent data meanwhile.
 func TestOpen_TLSAlertAfterTheHandshake_ReturnsTheAlert(t *testing.T) {
 	t.Parallel()
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}

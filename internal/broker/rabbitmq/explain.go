@@ -47,8 +47,8 @@ type connectError struct {
 	failures []failure
 }
 
-// explain adds addresses and remedies to the failures of an attempt to connect. The resulting error is one line. It
-// contains no password, because the failures come from the client library or the network, which never see the URI.
+// explain adds addresses and remedies to the failures. The error is one line without a password, because neither the
+// client library nor the network sees the URI.
 func explain(b binding.Binding, failures []failure) error {
 	slices.SortFunc(failures, func(a, b failure) int { return strings.Compare(a.label(), b.label()) })
 	return &connectError{where: b.Redacted(), failures: failures}
@@ -86,9 +86,8 @@ func (e *connectError) Is(target error) bool {
 	return target == broker.ErrNotReady && slices.ContainsFunc(e.failures, func(f failure) bool { return isNotReady(f.err) })
 }
 
-// isNotReady reports whether a failure has a temporary cause, such as a connection limit of the server, too few file
-// descriptors, or a failure of DNS. It returns false if the address, the credentials or the permissions may be
-// the cause.
+// isNotReady reports whether a failure has a temporary cause, such as a connection limit. It returns false if the
+// address, the credentials or the permissions may be wrong.
 func isNotReady(err error) bool {
 	if binding.IsTemporary(err) {
 		return true

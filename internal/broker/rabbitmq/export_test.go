@@ -18,8 +18,8 @@ func (b *Broker) Interrupt() {
 	}
 }
 
-// CountDials counts the attempts of b to open a TCP connection. The returned function returns the number so far. Call
-// CountDials before b connects, because it replaces the function that opens connections.
+// CountDials returns a function that counts the attempts to open a TCP connection. Call CountDials before b connects,
+// because it replaces dialTCP.
 func (b *Broker) CountDials() func() int64 {
 	var dials atomic.Int64
 	dialTCP := b.dialer.dialTCP

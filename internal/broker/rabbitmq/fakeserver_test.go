@@ -47,9 +47,8 @@ type rejection struct {
 	reason string
 }
 
-// startFakeServer starts a server that speaks enough AMQP for the declarations, administrative requests and probes of a
-// Broker. Tests use it for errors that a real RabbitMQ returns only in rare situations. The callback "reject" returns
-// the error for a request, or nil if the server accepts the request.
+// startFakeServer starts a server that returns errors which RabbitMQ returns only in rare situations. The callback
+// reject returns nil to accept a request.
 func startFakeServer(t *testing.T, reject func(request) *rejection) (uri string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -62,8 +62,8 @@ func (s *ownServer) setAlarm(t *testing.T, on bool) {
 	s.ctl(t, "set_vm_memory_high_watermark", watermark)
 }
 
-// losesNothing makes the server fail in several ways, one after the other, while two streams publish and consume
-// messages. It checks that every message is confirmed once, and that no message is lost.
+// losesNothing makes the server fail in several ways while two streams publish and consume. Every message must be
+// confirmed once, and none may be lost.
 func losesNothing(t *testing.T, server *ownServer) {
 	faults := []struct {
 		name   string
@@ -275,8 +275,8 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 	}
 }
 
-// The server rejects a message whose user ID is not the name of the user who publishes the message. So a copy of a
-// message must not keep the user ID of the original.
+// The server rejects a message whose user ID is not that of the publisher. So a copy must drop the user ID of the
+// original.
 func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 	server.ctl(t, "add_user", "another", "password")
 	defer server.ctl(t, "delete_user", "another")

@@ -26,12 +26,8 @@ type outgoing struct {
 	published  bool   // whether the message was published at least once
 }
 
-// lane publishes the messages of one routing key on its own channel, so that a queue that does not confirm its messages
-// does not delay other queues. A lane keeps each message until the broker has confirmed it.
-//
-// A session is the use of one channel by a lane. It ends at once if the channel is lost. If the broker rejects or
-// returns a message, it ends after the broker has answered all published messages. The next session declares the queues
-// again, and publishes the unconfirmed messages again.
+// lane publishes the messages of one routing key on its own channel, so that a queue without confirms does not delay
+// other queues.
 type lane struct {
 	link     *link
 	declare  func(*connection) (*amqp.Channel, error) // opens a channel and declares the queues and the exchange
@@ -144,8 +140,8 @@ func (l *lane) hasWork() bool {
 	return len(l.unsent) > 0
 }
 
-// session publishes messages on one channel until the session ends. It returns the number of confirmed
-// messages, and why the session ended.
+// session publishes messages on one channel until the channel is lost, the broker rejects or returns a message, or ctx
+// ends. The next session publishes the unconfirmed messages again.
 func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 	conn, err := l.link.get(ctx)
 	if err != nil {
@@ -183,8 +179,8 @@ func (l *lane) open(conn *connection) (*sending, error) {
 		lane:    l,
 		channel: channel,
 		closes:  channel.NotifyClose(make(chan *amqp.Error, 1)),
-		// The Go channel has room for the returns of all unconfirmed messages. If it were full, the client library
-		// would discard a return after 5 s, and the returned message would count as confirmed.
+		// The Go channel must never be full. Otherwise, the client library would discard a return after 5 s, and the
+		// message would count as confirmed.
 		returns:  channel.NotifyReturn(make(chan amqp.Return, cap(l.slots))),
 		inFlight: make(chan flight, cap(l.slots)),
 		refused:  make(chan struct{}),
@@ -209,12 +205,12 @@ type sending struct {
 	confirmed   int
 }
 
-// flight is a published message that the server has not answered yet. It has its own confirmation object of the client
-// library. A shared listener for all confirms would cost less, but could report a rejected message as confirmed. This
-// happens if one confirm covers several messages and arrives before the library has processed an earlier rejection.
+// flight is a published message that the server has not answered yet.
 type flight struct {
 	message *outgoing
-	answer  *amqp.DeferredConfirmation
+	// Each flight has its own answer. A shared listener could report a rejected message as confirmed, when one confirm
+	// covers several messages.
+	answer *amqp.DeferredConfirmation
 }
 
 // send publishes the waiting messages until the session ends. It returns the error that ended the session, and the
@@ -272,8 +268,8 @@ func (s *sending) collect() {
 	}
 }
 
-// await waits until the server has answered a published message. For an unroutable message, the server sends a return
-// before the confirm. So once the confirm has arrived, the return is in the map returned or in the Go channel returns.
+// await waits until the server has answered f. The server sends the return of an unroutable message before its confirm,
+// so await misses no return.
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {
 		select {
@@ -296,9 +292,8 @@ func (s *sending) await(f flight) {
 	s.lane.confirm(f.message)
 }
 
-// noteReturn records that the server has returned a message. The unconfirmed messages with the same ID are then
-// published again. An empty ID stands for all messages without an ID, because duplicates are better than a lost
-// message.
+// noteReturn makes the next session publish the returned message again. The same applies to all unconfirmed messages
+// without an ID if the message has none: duplicates are better than a loss.
 func (s *sending) noteReturn(r amqp.Return, open bool) {
 	if !open {
 		s.returns = nil // the library has closed the channel; unlike a closed channel, a nil channel is never ready
@@ -307,10 +302,9 @@ func (s *sending) noteReturn(r amqp.Return, open bool) {
 	s.returned[r.MessageId] = struct{}{}
 }
 
-// keepUnconfirmed keeps m for the next session, and makes the current session end. It is called when the broker has
-// rejected or returned m. It is also called when the channel is lost, because the client library then reports every
-// unanswered message as rejected.
+// keepUnconfirmed keeps a rejected or returned message for the next session, and makes the current session end.
 func (s *sending) keepUnconfirmed(m *outgoing) {
+	// A lost channel is no rejection, although the client library then reports every unanswered message as rejected.
 	if !s.channel.IsClosed() {
 		s.lane.metrics.rejected.Inc()
 	}
@@ -339,11 +333,8 @@ func (s *sending) reason(err error) error {
 // errConnectionLost ends a session whose connection was lost.
 var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
-// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost and
-// contains the reason and the remedy, if they are known.
-//
-// RabbitMQ may close the whole connection because of one request, for example after an internal error. Only the error
-// of that request contains the reason, so lostOr wraps it. lostOr replaces any other error with the reason.
+// lostOr returns err if the connection is open, and otherwise an error that matches errConnectionLost and contains the
+// reason.
 func lostOr(conn *connection, err error) error {
 	if !conn.IsClosed() {
 		return err
@@ -351,8 +342,10 @@ func lostOr(conn *connection, err error) error {
 	reason := conn.reason()
 	switch {
 	case reason == nil:
+		// This program has closed the connection.
 		return errConnectionLost
 	case errors.Is(err, reason):
+		// The request that failed with err is why RabbitMQ closed the connection.
 		return &lostError{withRemedy(err)}
 	default:
 		return &lostError{withRemedy(fmt.Errorf("%w: %w", errConnectionLost, reason))}

@@ -44,8 +44,8 @@ func (l *link) try(ctx context.Context) (*connection, error) {
 	return l.attempt(ctx)
 }
 
-// get returns the open connection. If no connection is open, get tries to connect until an attempt succeeds. It returns
-// an error only if ctx ends or the broker is closed.
+// get returns the open connection, or tries to connect until an attempt succeeds. It fails only if ctx ends or the
+// broker is closed.
 func (l *link) get(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -114,13 +114,12 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// blockReminder is the interval at which a blocked connection is reported again. It must be shorter than a minute,
-// because an outage.Log assumes that a failure is over if it is not reported again for a minute.
+// blockReminder is the interval at which a blocked connection is reported again. It must be below a minute, after which
+// an outage.Log considers a failure over.
 const blockReminder = 30 * time.Second
 
-// watch reports in the log and in the metrics when the server blocks the connection, and when the connection is lost.
-// It returns when the connection is closed. If this program has closed the connection, watch does not report a loss,
-// whatever error the socket returns.
+// watch reports when the server blocks the connection, and when the connection is lost. It returns when the connection
+// is closed.
 func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 	defer l.gauges.connected.Set(0)
 	defer l.gauges.blocked.Set(0)
@@ -130,6 +129,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 	for {
 		select {
 		case reason, lost := <-closes:
+			// The socket may also return an error when this program closes the connection.
 			if lost && !l.isClosed() {
 				err := withRemedy(fmt.Errorf("connection lost: %w", reason))
 				l.lost.Store(&err)
@@ -162,8 +162,8 @@ func (l *link) reportBlocked(blocking amqp.Blocking) {
 	l.blocks.Fine(l.part)
 }
 
-// close closes the connection: gracefully if the server responds within the timeout, and forcibly otherwise. The caller
-// must close the channel l.closed first, so that no other connection is opened.
+// close closes the connection, forcibly after the timeout. The caller must close l.closed first, so that no other
+// connection is opened.
 func (l *link) close(timeout time.Duration) {
 	l.turn <- struct{}{}
 	defer l.release()

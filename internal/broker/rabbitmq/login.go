@@ -2,20 +2,16 @@ package rabbitmq
 
 import amqp "github.com/rabbitmq/amqp091-go"
 
-// login is an authentication mechanism that also announces the client capability authentication_failure_close. Without
-// this capability, RabbitMQ gives no reason when it rejects a login: it only closes the connection, after 3 s. An
-// attempt to connect may time out before that, in particular if there are several addresses.
-//
-// The client library does not announce this capability. It sets the capabilities just before it calls Response, so the
-// capability can only be added in Response.
+// login announces the client capability authentication_failure_close. Without the capability, RabbitMQ closes the
+// connection after 3 s and gives no reason for the rejected login.
 type login struct {
 	amqp.Authentication
 
 	properties amqp.Table
 }
 
-// Response returns the credentials. It also adds the capability authentication_failure_close to the client properties,
-// which the client library sends together with the credentials.
+// Response returns the credentials. It also adds the capability, because the client library calls Response after it has
+// set, and before it sends, all other capabilities.
 func (l login) Response() string {
 	if capabilities, ok := l.properties["capabilities"].(amqp.Table); ok {
 		capabilities["authentication_failure_close"] = true
@@ -23,8 +19,7 @@ func (l login) Response() string {
 	return l.Authentication.Response()
 }
 
-// announced wraps each mechanism in the type login, which modifies the given table of client properties. It must be the
-// table that the client library sends to the server.
+// announced wraps each mechanism in a login. The table must be the one that the client library sends to the server.
 func announced(mechanisms []amqp.Authentication, properties amqp.Table) []amqp.Authentication {
 	logins := make([]amqp.Authentication, len(mechanisms))
 	for i, mechanism := range mechanisms {

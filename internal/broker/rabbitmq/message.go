@@ -17,8 +17,8 @@ const (
 	maxBody = 16 << 20
 	// maxShort is the maximum length, in bytes, of a property of type short string.
 	maxShort = 255
-	// maxHeaders is the maximum size of the headers that are kept in a copy of a message. All properties must
-	// fit into one frame, which has 128 KiB by default. If they do not, the server closes the connection.
+	// maxHeaders is the maximum size of the headers in a copy. The server closes the connection if the properties
+	// exceed one frame, 128 KiB by default.
 	maxHeaders = 64 << 10
 )
 
@@ -106,8 +106,8 @@ func scheduledIn(headers amqp.Table) time.Time {
 	return time.Unix(0, nanos).UTC()
 }
 
-// attemptIn returns the number of attempts that the headers contain. It accepts integers of any width, because
-// clients differ in this. The result is at most MaxInt32-1, so that it can be incremented.
+// attemptIn accepts integers of any width, because clients differ. The result is at most MaxInt32-1, so that a caller
+// can add 1.
 func attemptIn(headers amqp.Table) int {
 	var n int64
 	switch v := headers[event.HeaderAttempt].(type) {
@@ -145,15 +145,10 @@ func deadLetterOf(d *amqp.Delivery, reason broker.Reason) amqp.Publishing {
 	return p
 }
 
-// copyOf returns a publishing with the body, the properties and the headers of a delivery. It omits the
-// properties and headers that would change how the server treats the copy:
-//
-//   - the expiration: the copy would expire in the dead-letter queue, or too early in the retry queue;
-//   - the user id: the server rejects a message whose user id is not that of the publishing user;
-//   - a direct reply-to: only the channel that waits for the reply may use it;
-//   - the headers CC and BCC: the server would route the copy to other queues as well;
-//   - the headers in which the server records earlier deliveries.
+// copyOf copies a delivery, except for the properties and headers that would change how the server treats the copy.
 func copyOf(d *amqp.Delivery) amqp.Publishing {
+	// Omit the expiration, because the copy would expire too early. Omit the user ID, because the server rejects that
+	// of another user.
 	p := amqp.Publishing{
 		Headers:         foreignHeaders(d.Headers),
 		ContentType:     d.ContentType,
@@ -167,15 +162,15 @@ func copyOf(d *amqp.Delivery) amqp.Publishing {
 		AppId:           d.AppId,
 		Body:            d.Body,
 	}
+	// A direct reply-to is valid only on the channel that waits for the reply.
 	if !strings.HasPrefix(d.ReplyTo, "amq.rabbitmq.reply-to") {
 		p.ReplyTo = d.ReplyTo
 	}
 	return p
 }
 
-// foreignHeaders selects the headers that a copy of a message keeps: all headers except those for which isServerHeader
-// returns true. If the total size of the kept headers exceeds maxHeaders, foreignHeaders returns only the headers with
-// the intent, the scheduled time and the attempt.
+// foreignHeaders returns the headers that a copy keeps. If they exceed maxHeaders, it keeps only the intent, the
+// scheduled time and the attempt.
 func foreignHeaders(headers amqp.Table) amqp.Table {
 	kept := make(amqp.Table, len(headers)+2)
 	size := 0
@@ -195,6 +190,8 @@ func foreignHeaders(headers amqp.Table) amqp.Table {
 
 func isServerHeader(name string) bool {
 	switch name {
+	// The server would route a copy with CC or BCC to other queues too. In the other headers, it records earlier
+	// deliveries.
 	case "CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count":
 		return true
 	default:

@@ -50,8 +50,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	return m, m.register(registerer)
 }
 
-// register registers the collectors. If another Broker of this process has already registered its own collectors,
-// register uses those instead, so that all brokers of the process share them.
+// register registers the collectors, or adopts those of another Broker of this process, so that all brokers share them.
 func (m *metrics) register(registerer prometheus.Registerer) error {
 	if registerer == nil {
 		return nil

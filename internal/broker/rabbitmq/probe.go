@@ -16,13 +16,10 @@ const (
 	blockedInterval = 50 * time.Millisecond
 )
 
-// Probe checks that a simulation can use the server: that it can declare its exchange and queues, and that the server
-// confirms a message. The message is not routed to any queue. Probe creates missing queues, but does not change
-// existing ones. It makes one attempt. Its error says what to do.
-//
-// A simulation has up to thousands of queues, and each declaration is a round trip. So Probe declares the queues only
-// in its first call, and in the call after a failed call.
+// Probe checks, in one attempt, that Declare succeeds and that the server confirms a message without a queue. Its error
+// says what to do.
 func (b *Broker) Probe(ctx context.Context) error {
+	// Declare makes up to thousands of requests, one for each queue, so repeat Declare only after a failed Probe.
 	if !b.probed.Load() {
 		if err := b.Declare(ctx); err != nil {
 			return err
@@ -63,8 +60,6 @@ func (b *Broker) probePublish(ctx context.Context) error {
 	}
 }
 
-// publishProbe publishes a message that no queue receives, and waits until the server confirms the message. If the
-// server has rejected a request, the error says what the user can do.
 func publishProbe(ctx context.Context, conn *connection, exchange string) error {
 	if err := publishUnrouted(ctx, conn, exchange); err != nil {
 		return withRemedy(lostOr(conn, err))
@@ -92,8 +87,8 @@ func publishUnrouted(ctx context.Context, conn *connection, exchange string) err
 		if confirmation.Acked() {
 			return nil
 		}
-		// If the AMQP channel is lost, the client library first sends the reason for the loss, and then reports the
-		// message as rejected. If the library has sent no reason, the server itself has rejected the message.
+		// If the channel is lost, the client library sends the reason before it reports the message as rejected.
+		// Without a reason, the server has rejected the message.
 		select {
 		case reason = <-closes:
 		default:

@@ -25,8 +25,8 @@ const (
 	toDead                  // to the dead-letter queue
 )
 
-// Publish accepts msg for delivery to q, as described for broker.Publisher. Each queue has its own window of
-// unconfirmed messages. Publish returns an error if a property or the body of msg is too long.
+// Publish implements broker.Publisher. Each queue has its own window of unconfirmed messages. A property or body that
+// is too long causes an error.
 func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	publishing, err := encode(msg)
 	if err != nil {
@@ -100,8 +100,7 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 	return l, nil
 }
 
-// routesOf returns the routing key of the messages that a lane publishes. It also returns the queues that must exist
-// before a message is published, so that no message is lost.
+// routesOf returns the routing key of a lane, and the queues that must exist so that no message is lost.
 func (b *Broker) routesOf(id laneID) (key string, routes []route) {
 	switch id.kind {
 	case toRetry:

@@ -23,15 +23,8 @@ import (
 // Defaults for unset fields of Config.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
-	// DefaultDeliveryLimit is the default of Config.DeliveryLimit: the number of times that a quorum queue delivers a
-	// message again before it dead-letters the message.
-	//
-	// The limit must be high enough that a long series of faults does not dead-letter a valid event. When a session is
-	// lost, the server counts one more delivery for every message that was unsettled in this session. With one lost
-	// session every three seconds, a message reaches the limit after 50 minutes.
-	//
-	// The limit must also be low enough to dead-letter a message that crashes the consumer at each delivery. Malformed
-	// messages never reach the limit, because the processor dead-letters them at their first delivery.
+	// DefaultDeliveryLimit dead-letters a message that crashes every consumer. It is high, because each lost session
+	// counts as a delivery of every unsettled message.
 	DefaultDeliveryLimit = 1000
 	DefaultWindow        = 1024
 )
@@ -41,8 +34,8 @@ const (
 	maxName = 255
 	// maxOwner is the maximum length of Config.Owner, in bytes. The owner is usually a UUID, which has 36 bytes.
 	maxOwner = 64
-	// maxPartitions is the maximum number of partitions. Each partition has an entry queue and an exit queue, and each
-	// of these queues needs a channel. RabbitMQ allows 2047 channels per connection by default.
+	// maxPartitions keeps the channels of a connection below 2047, RabbitMQ's default limit. Each partition has two
+	// queues, and each of them needs a channel.
 	maxPartitions = 1000
 	// maxWindow is the maximum of Config.Window.
 	maxWindow = 1 << 16
@@ -56,9 +49,8 @@ const (
 type Config struct {
 	// Exchange is the name of the simulation's exchange. The names of the simulation's queues begin with this name.
 	Exchange string
-	// Owner distinguishes the simulation from other simulations of the same name. When the broker declares queues, it
-	// marks them with the owner. It refuses to use queues that are marked with another owner. If Owner is empty, the
-	// broker neither marks queues nor checks their marks.
+	// Owner marks the queues, which brokers with another owner then refuse to use. If Owner is empty, the broker
+	// neither marks queues nor checks marks.
 	Owner string
 	// Partitions is the number of entry queues. There are as many exit queues.
 	Partitions int
@@ -224,8 +216,8 @@ func (b *Broker) Check(ctx context.Context) error {
 	return nil
 }
 
-// Ping opens a channel on the administrative connection. It returns an error if the channel cannot be opened, or if any
-// connection was lost since the previous call of Ping. A lost connection counts even if the Broker has connected again.
+// Ping fails if no channel can be opened, or if a connection was lost since the previous call. A lost connection counts
+// even after a reconnect.
 func (b *Broker) Ping(ctx context.Context) error {
 	err := b.administer(ctx, func(*administration) error { return nil })
 	if lost := b.lost.Swap(nil); err == nil && lost != nil {
@@ -246,9 +238,8 @@ func (b *Broker) Version(ctx context.Context) (string, error) {
 	return strings.TrimSpace(product + " " + version), nil
 }
 
-// Close sends the pending acknowledgements and closes every connection. Deliveries that are unsettled, or that the
-// caller has not received, return to their queues. Unconfirmed messages may be lost, unless the caller calls Flush
-// before Close.
+// Close sends the pending acknowledgements and closes every connection. Unsettled deliveries return to their queues.
+// Unconfirmed messages may be lost, unless the caller calls Flush first.
 func (b *Broker) Close() error {
 	sessions, first := b.markClosed()
 	if !first {

@@ -18,8 +18,8 @@ const (
 	maxExaminedBytes = 64 << 20
 )
 
-// DeadLetterReasons counts the reasons in the headers of dead letters. It takes the oldest messages from the
-// dead-letter queue and then requeues them. It does not retry after an error.
+// DeadLetterReasons counts the reasons in the headers of the oldest dead letters. It takes the messages from the queue
+// and then requeues them, in one attempt.
 func (b *Broker) DeadLetterReasons(ctx context.Context, limit int) ([]broker.ReasonCount, error) {
 	return administer(ctx, b, func(a *administration) ([]broker.ReasonCount, error) {
 		reasons, err := a.deadReasons(b.topology.dead())

@@ -37,8 +37,8 @@ var operations = map[string]func(context.Context, *rabbitmq.Broker) error{
 	"Ping": func(ctx context.Context, b *rabbitmq.Broker) error { return b.Ping(ctx) },
 }
 
-// rejecting returns a function for startFakeServer that rejects every request with the method m. The function also
-// rejects every passive declaration of an exchange, as if the exchange did not exist.
+// rejecting returns a function that rejects every request with the method m. It also rejects passive exchange
+// declarations, as if no exchange existed.
 func rejecting(m method, r rejection) func(request) *rejection {
 	return func(q request) *rejection {
 		switch {
@@ -192,8 +192,8 @@ func TestDepths_ClassicQueueOnDeadNode_ReturnsErrorUntilTheNodeStarts(t *testing
 	})
 }
 
-// Delete cannot delete queues on a dead node. The next call of Delete must find these queues, although Delete usually
-// gives up after four successive partitions without queues (maxGap).
+// Delete cannot delete queues on a dead node. The next call must find them, although Delete usually stops after maxGap
+// partitions without queues.
 func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 2, servers.RabbitMQOptions{})

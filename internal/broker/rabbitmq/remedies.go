@@ -14,11 +14,8 @@ type remedy struct {
 	// text is a part of the error's reason. If it is empty, the remedy applies to every reason.
 	text   string
 	remedy string
-	// isConfig is true if the error lasts until somebody changes the settings of the simulation or of the server, the
-	// credentials, or the rights of the user. It is false if the same settings may work later, for example after other
-	// clients have disconnected, a node has restarted, or processing has become faster. If isConfig is true, the error
-	// matches broker.ErrConfig. If it is false, a failure to connect matches broker.ErrNotReady. Publishers and
-	// consumers retry in both cases.
+	// isConfig is true if the error lasts until somebody changes settings, credentials or permissions; the error then
+	// matches broker.ErrConfig. Otherwise, a failure to connect matches broker.ErrNotReady.
 	isConfig bool
 }
 
@@ -28,9 +25,8 @@ const (
 	seeQueue    = "see 'rabbitmqctl cluster_status' and the log of RabbitMQ"
 )
 
-// remedies is searched from top to bottom, and the first match applies. So if two elements have the same code and the
-// text of one contains that of the other, the longer text must come first: for example, "node connection limit" before
-// "connection limit". The texts are those of RabbitMQ 3.10 to 4.1 and of the client library.
+// The first match applies, so "node connection limit" must come before "connection limit". The texts are those of
+// RabbitMQ 3.10 to 4.1 and of the client library.
 var remedies = []remedy{
 	// Errors while logging in.
 	{amqp.NotAllowed, "node connection limit", "raise connection_max in rabbitmq.conf, or close unused connections", false},
@@ -64,13 +60,13 @@ var remedies = []remedy{
 	{amqp.NotFound, "failed to perform operation", "the queue does not respond: " + seeQueue, false},
 	{amqp.InternalError, "", "see the log of RabbitMQ; a quorum queue needs a majority of the nodes", false},
 
-	// Errors while consuming.
+	// Errors while consuming. The default of consumer_timeout is 30 minutes.
 	{amqp.PreconditionFailed, "timed out", "the server stopped waiting for an acknowledgement: raise consumer_timeout in rabbitmq.conf, " +
 		"and find out why processing takes so long", false},
 }
 
-// raiseChannels is the remedy for a connection with too many channels. The limit applies to each connection, so only a
-// change of settings helps. Disconnecting other clients would not help.
+// raiseChannels is the remedy for too many channels. The limit applies to each connection, so disconnecting other
+// clients would not help.
 const raiseChannels = "raise channel_max in rabbitmq.conf, or use fewer partitions"
 
 // find returns the first entry of remedies that matches an error, or the zero value if no entry matches.
@@ -83,8 +79,8 @@ func find(err *amqp.Error) remedy {
 	return remedy{}
 }
 
-// withRemedy adds a remedy, if one is known, to an error with which the server has closed a connection or a channel. It
-// returns other errors unchanged, and also errors that already contain the remedy.
+// withRemedy adds the remedy, if any, to an error with which the server closed a connection or a channel. All other
+// errors stay unchanged.
 func withRemedy(err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok {

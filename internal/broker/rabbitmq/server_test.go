@@ -201,8 +201,8 @@ func assertExternal(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 	}
 }
 
-// A CC header makes the server route a message to additional queues. If a dead letter kept this header, the server
-// would route the dead letter to these queues again, in an endless loop.
+// The server routes a message with a CC header to additional queues. A dead letter with this header would return there,
+// in an endless loop.
 func TestDeadLetter_DropsTheCCHeader(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
@@ -344,7 +344,8 @@ func TestBroker_QueueHasOtherSettings_PublisherRetriesUntilTheQueueIsDeleted(t *
 	assertOneOutage(t, log, began)
 }
 
-// assertOneOutage checks that the log contains the start and the end of exactly one outage, which started after began.
+// assertOneOutage checks that the log contains the start and the end of exactly one outage. The time began must be
+// before the start of the outage.
 func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
 	const reminder = 30 * time.Second // the interval at which the log repeats the start of a lasting outage
@@ -595,8 +596,8 @@ func assertNoPassword(t *testing.T, log *logtest.Buffer, uri *url.URL) {
 	}
 }
 
-// proxyTLS starts a proxy that speaks TLS and forwards to another address. It returns the address of the proxy, and the
-// certificate of the CA that has signed the certificate of the proxy.
+// proxyTLS starts a TLS proxy for another address. It returns the address of the proxy, and the CA that has signed its
+// certificate.
 func proxyTLS(t *testing.T, to string) (address string, ca []byte) {
 	t.Helper()
 	authority := tlstest.NewAuthority(t, "test CA")

@@ -13,18 +13,11 @@ import (
 )
 
 // gapPatience is the maximum time that an acknowledgement waits for a gap to close. A gap is an unsettled delivery
-// before settled ones; see the type session.
+// before settled ones.
 const gapPatience = 250 * time.Millisecond
 
 // session consumes from one queue over one AMQP channel, and keeps the deliveries that the server regards as unsettled.
-// After the setup, only the goroutine that executes the method run uses the channel.
-//
-// A single request acknowledges all deliveries before the first unsettled delivery. An unsettled delivery is called a
-// gap if later deliveries are settled. Settled deliveries after a gap wait until the gap is settled, but at most for
-// gapPatience. Then they are acknowledged individually. If more than half of the prefetch waits, all of them are
-// acknowledged individually at once, so that a slow message does not stall other messages.
-//
-// Individual acknowledgements should be rare: each of them costs the server half as much as the delivery itself.
+// After the setup, only run uses the channel.
 type session struct {
 	channel  *amqp.Channel
 	queue    string
@@ -39,16 +32,15 @@ type session struct {
 	err       error // why deliveries can no longer be settled, or nil
 	retiring  bool  // whether the session must cancel the consumer
 	cancelled bool  // whether the session has already requested to cancel the consumer
-	// unanswered is true if the session has sent settlements after its request to cancel the consumer. A settlement has
-	// no reply, and the server may discard it if the channel closes too early. So before the session closes the
-	// channel, it makes another request and waits for the reply; see the method send.
+	// unanswered is true if settlements were sent after the cancellation of the consumer. The server does not answer
+	// settlements, so the session must call flush at its end.
 	unanswered bool
 	drained    bool // true if the session will receive no more deliveries
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
 	// order of their tags.
 	first, last *delivery
-	// settled contains the deliveries that the consumer has settled, but whose settlements have not been sent to the
-	// server yet. They are in the order in which they were settled.
+	// settled contains the settled deliveries whose settlements have not been sent yet, in the order in which they were
+	// settled.
 	settled []*delivery
 }
 
@@ -83,8 +75,7 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes how a delivery is settled: from one verdict, such as unsettled, to another, such as acknowledged. It
-// returns broker.ErrSettled if the delivery does not have the first verdict.
+// settle changes the verdict of a delivery. It returns broker.ErrSettled if the current verdict is not from.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,8 +93,8 @@ func (s *session) settle(d *delivery, from, to verdict) error {
 	return nil
 }
 
-// finish makes the session send the pending settlements and then end. Deliveries can no longer be settled: the method
-// settle returns the error of the first call of finish.
+// finish makes the session send the pending settlements and then end. Later calls of settle return the error of the
+// first finish.
 func (s *session) finish(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,8 +195,8 @@ func (out *outbox) settles() bool {
 	return len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0
 }
 
-// planSingles adds acknowledgements of single deliveries to the outbox, for deliveries that must not wait any longer
-// for an earlier delivery to be settled. Other acknowledgements cover all deliveries up to a tag.
+// planSingles plans individual acknowledgements of deliveries that have waited too long for a gap to close. They
+// should be rare, because each costs the server half as much as the delivery itself.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -215,11 +206,12 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for i := len(s.settled) - 1; i >= 0 && s.settled[i].waiting.IsZero(); i-- {
 		s.settled[i].waiting = now
 	}
+	// If more than half of the prefetch waits, send everything, so that a slow message does not stall other messages.
 	all := out.cancel || out.last || len(s.settled) > s.prefetch/2
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
-			break // the later deliveries have waited no longer, so none of them is due
+			break // the next deliveries have not waited longer than d, so they are not due either
 		}
 		out.singles = append(out.singles, d.tag)
 		s.remove(d)
@@ -241,17 +233,10 @@ func (s *session) remove(d *delivery) {
 	d.previous, d.next, d.removed = nil, nil, true
 }
 
-// send sends the requests in the outbox. It requeues deliveries first. Otherwise, the acknowledgement of all deliveries
-// up to out.prefix would include the requeued ones.
-//
-// The queue must have received all settlements (acknowledgements and requeues) before the session closes the channel.
-// At any time, at most 32 settlements of a channel are on their way to a quorum queue (SOFT_LIMIT in
-// rabbit_fifo_client.erl). The server holds back the others, and would discard them when the channel is closed. So the
-// session first waits for the reply to a request that the queue itself answers: the cancellation of the consumer, or a
-// basic.get if settlements follow the cancellation (see the method flush).
-//
-// If the leader of the queue changes, settlements can still be lost. The queue then delivers the messages again.
+// send sends the requests in the outbox. If the leader of the queue changes, settlements can be lost, and the queue
+// delivers the messages again.
 func (s *session) send(out *outbox) error {
+	// Requeue first, because the acknowledgement up to out.prefix would include the requeued deliveries.
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
 			return err
@@ -267,6 +252,8 @@ func (s *session) send(out *outbox) error {
 			return err
 		}
 	}
+	// The queue must answer a request before the channel closes. At most 32 settlements at a time are on their way to a
+	// quorum queue (SOFT_LIMIT in rabbit_fifo_client.erl), and the server would discard the rest.
 	switch {
 	case out.cancel:
 		return s.channel.Cancel(s.tag, false)
@@ -276,9 +263,8 @@ func (s *session) send(out *outbox) error {
 	return nil
 }
 
-// flush waits until the queue has received all earlier settlements; see the method send. For this purpose, flush
-// requests a message with basic.get, which the queue itself answers. flush requeues the message, if there is one. The
-// message then counts as redelivered.
+// flush waits until the queue has received all settlements, because the queue itself answers basic.get. A message in
+// the reply is requeued and then counts as redelivered.
 func (s *session) flush() error {
 	d, ok, err := s.channel.Get(s.queue, false)
 	if err != nil || !ok {

@@ -37,8 +37,8 @@ func (p *planned) deliver() *delivery {
 	return d
 }
 
-// flush lets the session plan its requests, and applies them to a model of the server. It returns an error if a request
-// settles a delivery that the server no longer holds, or does not do what the consumer decided for the delivery.
+// flush applies the planned requests to a model of the server. It fails if a delivery is settled twice, or with a
+// verdict other than the consumer's.
 func (p *planned) flush() error {
 	p.session.plan(&p.out, p.now)
 	for _, tag := range p.out.requeues {

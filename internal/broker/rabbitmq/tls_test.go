@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestBroker_ServerVerifiesClientCertificates_LogsInWithACertificate connects to a RabbitMQ that requires client
-// certificates, and accepts them instead of passwords. The name of the user is the common name of the certificate.
+// The server requires client certificates. A client can log in with its certificate instead of a password. The common
+// name of the certificate is then the user name.
 func TestBroker_ServerVerifiesClientCertificates_LogsInWithACertificate(t *testing.T) {
 	t.Parallel()
 	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")

@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// deadDeliveryLimit is the delivery limit of the dead-letter queue. The server drops messages that exceed this limit.
-// The limit is so high that a user who inspects and requeues dead letters never reaches it.
+// deadDeliveryLimit is the delivery limit of the dead-letter queue, which drops messages beyond the limit. Users who
+// inspect and requeue dead letters never reach a million deliveries.
 const deadDeliveryLimit = 1_000_000
 
 const (
@@ -68,12 +68,14 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 		args[argDLExchange] = t.exchange
 		args[argDLKey] = deadKey
 	}
+	// A classic queue does not wait for confirms when it dead-letters. A crash of the node may lose an event that
+	// returns from a retry queue.
 	if t.queueType != plan.QueueTypeQuorum {
 		return args
 	}
 	args[argLimit] = deliveryLimit
-	// Without a leader locator, the leader of a queue is on the node to which the declaring client is connected. If one
-	// client declared every queue, all leaders would be on one node.
+	// Without a leader locator, the leader is on the node of the declaring client, so one client could place all
+	// leaders on one node.
 	args[argLocator] = "balanced"
 	if deadKey != "" {
 		// The dead-letter strategy at-least-once requires the overflow behavior reject-publish.
@@ -84,14 +86,15 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 }
 
 // variants maps the name of each queue to all arguments with which a process of the simulation can have declared the
-// queue. The arguments vary for two reasons. First, 'parking purge' knows only the name of the simulation, so it must
-// consider both queue types. Second, earlier versions of this program set no leader locator.
+// queue.
 func (t topology) variants() map[string][]amqp.Table {
 	variants := map[string][]amqp.Table{}
+	// 'parking purge' does not know the queue type.
 	for _, queueType := range []plan.QueueType{plan.QueueTypeQuorum, plan.QueueTypeClassic} {
 		t.queueType = queueType
 		for _, r := range t.allRoutes() {
 			variants[r.queue] = append(variants[r.queue], r.args)
+			// Earlier versions of this program set no leader locator.
 			if _, located := r.args[argLocator]; located {
 				earlier := maps.Clone(r.args)
 				delete(earlier, argLocator)
@@ -120,8 +123,8 @@ func (t topology) queuesOf(partition int) []broker.Queue {
 	return queues
 }
 
-// routesAround returns the routes of the dead-letter queue, of q, and of the retry queue of q, in the order in which to
-// declare the queues. Each queue is declared after the queue to which it dead-letters, so no message is lost.
+// routesAround returns the dead-letter queue, q, and the retry queue of q. Each queue is declared after the queue to
+// which it dead-letters, so no message is lost.
 func (t topology) routesAround(q broker.Queue) []route {
 	return []route{t.dead(), t.main(q), t.retry(q)}
 }

@@ -12,8 +12,8 @@ const (
 	// readBuffer is the size of the buffer for reads from the socket. The client library's own buffer has only
 	// 4 KiB.
 	readBuffer = 64 << 10
-	// maxUnwritten is the size at which the write buffer is full. A write to a full buffer blocks, just as a write
-	// blocks on a socket whose peer does not read.
+	// maxUnwritten is the size at which the write buffer is full. A write then blocks, as on a socket whose peer does
+	// not read.
 	maxUnwritten = 256 << 10
 	// lastWrite is the time limit for writing the rest of the write buffer when the connection is closed.
 	lastWrite = time.Second
@@ -21,18 +21,8 @@ const (
 
 var errWireClosed = errors.New("connection is closed")
 
-// wire is the transport of one AMQP connection. On a plain connection, the client library makes a system call for each
-// message and each acknowledgement that it sends, and sets the read deadline for each frame that it receives. At
-// thousands of messages per second, this causes most of the library's cost. A wire avoids the cost:
-//
-//   - The method Write appends to a buffer, which another goroutine writes to the socket. All frames that are appended
-//     during one system call are written together by the next system call. If there is little to write, each frame is
-//     written at once.
-//   - The wire sets the read deadline, which detects a dead peer, only once per system call. The library cannot set it,
-//     because a wire has no method SetReadDeadline.
-//
-// After a failed read, every write fails, including a blocked write. Otherwise, the library would wait forever for the
-// blocked write.
+// wire is the transport of an AMQP connection. It saves a system call per sent frame and a deadline per received frame:
+// most of the client library's cost.
 type wire struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -59,13 +49,13 @@ func newWire(conn net.Conn, silence time.Duration) *wire {
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.in.Read(p)
 	if err != nil {
+		// Writes must fail too; otherwise, the client library would wait forever for a blocked write.
 		w.fail(err)
 	}
 	return n, err
 }
 
-// Write appends p to the write buffer. If the wire is closed, or if an earlier read or write on the socket has failed,
-// Write returns the error.
+// Write appends p to the write buffer. One system call sends all frames that were appended during the previous one.
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -112,8 +102,8 @@ func (w *wire) failure() error {
 	return w.err
 }
 
-// write sends the buffered bytes to the socket until the wire is closed or has failed. Then it tries to send the rest
-// of the buffer, and closes the socket.
+// write sends the buffered bytes to the socket until the wire fails or is closed. Then it tries to send the rest, and
+// closes the socket.
 func (w *wire) write() {
 	defer close(w.done)
 	defer func() { _ = w.conn.Close() }()
@@ -133,8 +123,8 @@ func (w *wire) write() {
 	}
 }
 
-// swapUnwritten waits until there are bytes to write, and returns them. The memory of the slice spare is reused for the
-// bytes that follow. The result "more" is false if no more bytes will follow.
+// swapUnwritten waits for bytes to write. It reuses the memory of spare for the bytes that follow; more is false if no
+// bytes will follow.
 func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -146,7 +136,8 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader reads from a connection. A read fails if no data arrives for the duration silence.
+// impatientReader sets the read deadline, which detects a dead peer, once per system call. The client library cannot
+// set it, because a wire has no SetReadDeadline.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration
@@ -161,7 +152,7 @@ func (r impatientReader) Read(p []byte) (int, error) {
 }
 
 // withoutAddresses removes the addresses from a network error, so that the same fault has the same text on every
-// connection. A TLS alert has no addresses, and keeps its text.
+// connection. TLS alerts stay unchanged.
 func withoutAddresses(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Source != nil || op.Addr != nil) {
 		return op.Err

@@ -310,14 +310,14 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an isolation of one of several RabbitMQ nodes",
 			Spec:      `rabbitmq: {managed: {replicas: 3}}, faults: [{name: a, target: RabbitMQ, action: Isolate, at: 10s, for: 5s}]`,
-			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for one of several RabbitMQ nodes, because an isolation does not cut the connections between nodes: use Pause, or set rabbitmq.managed.replicas to 1`,
-			Admission: `the action Isolate is not possible for one of several RabbitMQ nodes`,
+			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for RabbitMQ with several nodes, because an isolation does not cut the connections between nodes: use Pause, or set rabbitmq.managed.replicas to 1`,
+			Admission: `the action Isolate is not possible for RabbitMQ with several nodes`,
 		},
 		{
 			Name:      "an isolation of the leader among several RabbitMQ nodes",
 			Spec:      `rabbitmq: {managed: {replicas: 5}}, faults: [{name: a, target: RabbitMQLeader, action: Isolate, at: 10s, for: 5s}]`,
-			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for one of several RabbitMQ nodes, because an isolation does not cut the connections between nodes: use Pause, or set rabbitmq.managed.replicas to 1`,
-			Admission: `the action Isolate is not possible for one of several RabbitMQ nodes`,
+			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for RabbitMQ with several nodes, because an isolation does not cut the connections between nodes: use Pause, or set rabbitmq.managed.replicas to 1`,
+			Admission: `the action Isolate is not possible for RabbitMQ with several nodes`,
 		},
 		{
 			Name:      "an isolation of processors from an external RabbitMQ",

@@ -23,8 +23,8 @@ func (p Port) String() string { return strconv.Itoa(p.number) }
 // Address returns the address as host:port.
 func (p Port) Address() string { return net.JoinHostPort("127.0.0.1", p.String()) }
 
-// Reserve reserves n free ports until Release is called. The ports are below the ephemeral port range of Linux, so that
-// no outgoing connection takes the port of a server while the server is stopped.
+// Reserve reserves n free ports until Release is called. They are below Linux's ephemeral port range, so no outgoing
+// connection takes the port of a stopped server.
 func Reserve(n int) ([]Port, error) {
 	const lowest, highest, attempts = 20_000, 32_000, 1_000
 	var ports []Port
@@ -40,9 +40,8 @@ func Reserve(n int) ([]Port, error) {
 	return nil, fmt.Errorf("reserve ports: fewer than %d ports between %d and %d are free", n, lowest, highest)
 }
 
-// reserve reserves the port if it is free. The lock is the UDP port of the same number, which no server uses. Unlike a
-// lock file, it works between processes with different directories for temporary files. The kernel frees it when the
-// process ends.
+// reserve reserves a port if it is free. The lock is the UDP port of that number, which no server uses. Processes with
+// another TMPDIR would not see a lock file.
 func reserve(number int) (Port, error) {
 	p := Port{number: number}
 	var config net.ListenConfig

@@ -8,12 +8,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// Broker returns a broker that passes calls to inner through the gate g. When the gate cuts the connections, unsettled
-// messages are delivered again, and messages whose confirm is lost are published again.
+// Broker returns a broker that passes calls to inner through the gate g. After a cut, unsettled messages are delivered
+// again, and messages without a confirm are published again.
 //
-// If the gate interrupts one publisher, set window to 0. Publish then blocks while the gate is paused or cut. If the
-// gate interrupts the server, set window to the maximum number of unconfirmed messages per queue. Publish then blocks
-// only while the queue has that many unconfirmed messages, as in a client of RabbitMQ.
+// With window 0, for the gate of a component, Publish blocks while the gate is paused or cut. For the gate of the
+// server, window is the number of unconfirmed messages per queue at which Publish blocks.
 func Broker(inner broker.Broker, g *Gate, window int) broker.Broker {
 	b := &gatedBroker{Broker: inner, gate: g, window: window, slots: make(map[broker.Queue]chan struct{}), idle: make(chan struct{})}
 	b.running, b.stop = context.WithCancel(context.Background())
@@ -129,8 +128,8 @@ func (b *gatedBroker) attempt(ctx context.Context, p publication) error {
 	})
 }
 
-// confirmLater waits until the gate lets the confirm of a message through, and then calls p.confirmed. If a fault has
-// cut the connection, the confirm is lost, and confirmLater publishes the message again.
+// confirmLater confirms a message when the gate lets the confirm through. If a cut has lost the confirm, confirmLater
+// publishes the message again.
 func (b *gatedBroker) confirmLater(connection int, p publication) {
 	err := b.gate.answer(b.running, connection)
 	if errors.Is(err, errLost) {
@@ -251,8 +250,8 @@ func (s *stream) end() {
 	}
 }
 
-// add adds a delivery to the set of unsettled deliveries. It returns false if the connection of the delivery has been
-// cut. The method lose, which requeues the unsettled deliveries of a cut connection, may already have run.
+// add adds an unsettled delivery. It returns false if the connection has been cut, because the method lose may
+// already have requeued the deliveries of this connection.
 func (s *stream) add(settler *gatedSettler, connection int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,6 +1,7 @@
-// Package gate injects faults into the parts of a simulation that run in this process. The parts are components and
-// in-memory servers. Each part has a Gate. The functions Broker, Store and Poster wrap the interfaces of the servers so
-// that calls pass through a Gate. So a fault can pause, isolate or kill a part whose code does not know about faults.
+// Package gate injects faults into the parts of a simulation that run in this process.
+//
+// All calls of a component, or all calls to an in-memory server, pass through a Gate. A fault can therefore pause,
+// isolate or kill a part whose code does not know about faults.
 package gate
 
 import (
@@ -39,8 +40,7 @@ const (
 type Gate struct {
 	mu    sync.Mutex
 	state state
-	// connection is the number of the current connection, counted from 0. The number increases whenever the connections
-	// are cut. If the number changes during a call, the call fails.
+	// connection counts the cuts of the connections. A call fails if the number changes during the call.
 	connection int
 	pinged     int           // the current connection at the end of the latest ping
 	changed    chan struct{} // closed, and replaced by a new channel, when the state changes
@@ -89,8 +89,7 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass waits while the function hold returns true for the state of the gate. Then it returns the number of the current
-// connection (see Gate.connection). It returns an error if the gate rejects calls or ctx ends.
+// pass blocks while hold returns true for the state of the gate, and returns the current Gate.connection.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -110,22 +109,19 @@ func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int,
 	}
 }
 
-// enter begins a call through the gate. It blocks while the gate is paused, and returns an error if the gate is cut or
-// dead. Otherwise it returns the number of the current connection. After the call, the caller passes this number to the
-// method answer, which detects whether the connection was cut in the meantime.
+// enter begins a call. It blocks while the gate is paused, and fails if the gate is cut or dead. After the call, pass
+// the returned connection to answer.
 func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }
 
-// await blocks while the gate is paused or cut. It returns the number of the current connection, which the method
-// answer needs. If the gate is dead or ctx ends, await returns an error.
+// await is like enter, but blocks instead of failing while the gate is cut.
 func (g *Gate) await(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused || s == cut })
 }
 
-// answer waits while the gate withholds responses: in the states paused and mute. Call it after a request, before the
-// result is returned. The parameter connection is the number that Gate.enter or Gate.await returned before the request.
-// If this connection has been cut, answer returns an error.
+// answer waits while the gate withholds responses. Call answer after a request, with the connection from enter or
+// await. If that connection has been cut, answer returns errLost.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {
@@ -148,8 +144,7 @@ func (g *Gate) answers(connection int) bool {
 	return s == open && now == connection
 }
 
-// call calls f after the gate lets the call in (Gate.enter), and returns when the gate lets the result out
-// (Gate.answer). If call returns errLost, f may have taken effect.
+// call calls f between Gate.enter and Gate.answer. If call returns errLost, f may have taken effect.
 func (g *Gate) call(ctx context.Context, f func() error) error {
 	connection, err := g.enter(ctx)
 	if err != nil {
@@ -177,8 +172,8 @@ func (g *Gate) ping(ctx context.Context, f func() error) error {
 }
 
 const (
-	// muteTime is the time before a crash in which calls take effect, but return no result. A real server can also
-	// crash between the execution of a request and the reply.
+	// muteTime is the time before a crash in which calls take effect but get no reply, as can happen in the crash of a
+	// real server.
 	muteTime = 20 * time.Millisecond
 	// DownTime is the time between the stop and the restart of a server or a component.
 	DownTime = 500 * time.Millisecond
@@ -210,8 +205,8 @@ type Server struct {
 	crash func(draw uint64)
 }
 
-// NewServer returns the server with the given name. All calls to the server pass through the gate g. When the server
-// crashes, crash discards the data that the server loses. If the server loses no data, crash may be nil.
+// NewServer returns a server whose calls pass through the gate g. A crash calls the function crash, which discards
+// data that is not durable; nil discards nothing.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }
@@ -219,9 +214,8 @@ func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 // Name implements fault.Instance.
 func (s *Server) Name() string { return s.name }
 
-// Stop implements fault.Instance. It stops the server, and starts the server again after DownTime. The returned
-// function waits until the server runs again. If the parameter crash is true, the server first executes calls without a
-// reply for muteTime, and then crashes.
+// Stop implements fault.Instance. It stops the server and starts it again after DownTime. Before a crash, the server
+// is mute for muteTime.
 func (s *Server) Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error) {
 	if crash {
 		s.set(mute)

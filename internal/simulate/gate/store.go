@@ -35,7 +35,7 @@ func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (res
 	return result, nil
 }
 
-// tell passes a call of the store that returns no result through the gate.
+// tell calls a store method that returns no result. The call passes through the Gate, as in ask.
 func (s *gatedStore) tell(ctx context.Context, call func() error) error {
 	return asStoreError(s.gate.call(ctx, call))
 }

@@ -38,8 +38,8 @@ type Server struct {
 	mu sync.Mutex // serializes the calls of the Daemon, whose methods are not safe for concurrent use
 }
 
-// NewServer returns a Server for a server process that is already running. It starts a relay (a TCP forwarder) in front
-// of the process. The method Close also kills the process and deletes its data.
+// NewServer returns a Server for a running process, and starts a relay in front of the process. The method Close also
+// kills the process and deletes its data.
 func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 	u, err := url.Parse(d.URI())
 	if err != nil {
@@ -63,8 +63,8 @@ func (s *Server) Name() string { return s.name }
 // password.
 func (s *Server) URI() string { return s.uri }
 
-// Stop implements fault.Instance. It ends the process, with SIGKILL if crash is true and with SIGTERM otherwise. Then
-// Stop starts the server again in the background, with the same data.
+// Stop implements fault.Instance. It uses SIGKILL for a crash, and SIGTERM otherwise. The server starts again in the
+// background, with the same data.
 func (s *Server) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	if err := s.end(ctx, crash); err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func (b bitmaps) set(run string, seq int64) bool {
 	chunk := b[key]
 	if chunk == nil {
 		chunk = new(bits)
-		key.run = strings.Clone(run) // otherwise, the map would keep the event's whole message in memory
+		key.run = strings.Clone(run) // run may be a substring of a message, which the map would keep in memory
 		b[key] = chunk
 	}
 	at, mask := position(seq)

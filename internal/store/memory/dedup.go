@@ -2,6 +2,6 @@
 
 package memory
 
-// deduplicate makes the store ignore events that have already taken effect. The build tag parking_nodedup sets it
-// to false. Tests use this to show that they would detect duplicates.
+// deduplicate makes the store ignore events that have already taken effect. The build tag parking_nodedup disables
+// deduplication, to show that tests detect duplicates.
 const deduplicate = true

@@ -8,18 +8,15 @@ import (
 	"time"
 )
 
-// maxTail limits the number of steps of a partition that are not durable yet. When this number is reached, all of them
-// become durable, even if no caller waits for that.
+// maxTail limits the steps of a partition that are not durable yet. At the limit, all of them become durable at once.
 const maxTail = 1 << 14
 
-// partition contains the current state of one partition. A store that can crash also has the fields durable and tail.
-// durable is the state that survives every crash. tail contains the changes (steps) that lead from this state to the
-// current state. A crash keeps the steps up to a random one, and loses the others.
+// partition contains one partition. A crash keeps the steps in tail up to a random one, and loses the others.
 type partition struct {
 	mu      sync.Mutex
 	state   *state
-	durable *state // nil if the store cannot crash
-	tail    []func(*state)
+	durable *state         // what survives every crash; nil if the store cannot crash
+	tail    []func(*state) // the steps from durable to state
 }
 
 func newPartition(visitMargin time.Duration, crashable bool) *partition {
@@ -30,8 +27,8 @@ func newPartition(visitMargin time.Duration, crashable bool) *partition {
 	return p
 }
 
-// do changes the state with the function step, and returns the result of step. The function must depend only on the
-// state and change only the state, because another goroutine may run it again later on the durable state.
+// do runs step and returns its result. step must use and change nothing but the given state, because it may run again
+// later on the durable state.
 func do[R any](p *partition, step func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,8 +68,7 @@ func (p *partition) keep(n int) {
 	p.tail = p.tail[:0]
 }
 
-// crash replaces the current state with one that a crash of the server could leave behind. It undoes the latest steps
-// that are not durable. The random number draw determines how many: between none and all.
+// crash undoes the latest steps that are not durable. draw determines how many, between none and all.
 func (p *partition) crash(draw uint64) {
 	if p.durable == nil {
 		return

@@ -35,8 +35,7 @@ type history struct {
 
 const maxStay = time.Hour
 
-// step makes call number n of a fixed sequence. Five successive calls process one plate: the entry, its confirmation,
-// the claim of the plate, the exit, and the settlement of its summary.
+// step makes call number n of a fixed sequence. Five successive calls process one plate.
 func (h *history) step(n int) {
 	ctx, plate, at := h.t.Context(), fmt.Sprint("plate-", n/5), time.Unix(int64(n/5), 0)
 	seq := int64(n / 5)
@@ -125,8 +124,8 @@ func TestMemoryStoreCrash_LosesOnlyTheLatestOperations(t *testing.T) {
 	})
 }
 
-// prefixOf returns how many steps of a history have effects in the store. It fails the test unless these are the first
-// steps. The argument n is the number of steps in the history.
+// prefixOf returns how many of the n steps have effects in the store, and fails the test unless these are the first
+// steps.
 func prefixOf(t *rapid.T, h *history, n int) int {
 	got := h.ledger()
 	model := &history{t: t, store: New(Config{Partitions: 1})}

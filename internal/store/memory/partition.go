@@ -105,8 +105,8 @@ func (s *state) recordExit(e store.ExitStep, at time.Time) store.ExitResult {
 	return store.ExitResult{Result: result, Summary: summary}
 }
 
-// match returns the visit that an exit ends, and the result of the exit. It does not change the state. Call it only for
-// an exit that has not taken effect yet.
+// match returns the visit that an exit ends, but does not change the state. Call match only for an exit that has not
+// taken effect.
 func (s *state) match(e store.ExitStep, kind exitKind, now int64) (visit, store.Result) {
 	if kind == unmatchedExit {
 		return visit{}, store.ResultUnmatchedExpected

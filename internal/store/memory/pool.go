@@ -2,8 +2,8 @@ package memory
 
 // pool contains the available plates, ordered by entry time and then by plate.
 type pool struct {
-	// entered contains the entry time of each plate, in Unix milliseconds. An element of heap is outdated if entered
-	// does not contain its plate with its entry time.
+	// entered contains the entry time of each plate, in Unix milliseconds. An element of heap that differs from
+	// entered is outdated.
 	entered map[string]int64
 	heap    []available
 }
@@ -36,7 +36,7 @@ func (p *pool) evict(until int64) {
 }
 
 // remove removes and returns the plate with the earliest entry time. It returns false if there is no plate, or if this
-// entry time is later than the given time.
+// time is later than newest.
 func (p *pool) remove(newest int64) (available, bool) {
 	if p.prune(); len(p.heap) == 0 || p.heap[0].at > newest {
 		return available{}, false

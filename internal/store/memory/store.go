@@ -1,6 +1,5 @@
-// Package memory stores the state of a simulation in the memory of the process. The store is for simulations without a
-// Redis server, and for tests. The store behaves like the store of package redis, with one difference: no effect can be
-// lost while the process runs, so every effect counts as durable at once. Config.Crashable removes this difference.
+// Package memory stores the state of a simulation in memory, for tests and simulations without Redis. Unless
+// Config.Crashable is set, every effect counts as durable at once.
 package memory
 
 import (
@@ -36,9 +35,8 @@ var _ store.Store = (*Store)(nil)
 type Config struct {
 	// Partitions is the number of partitions. A value below 1 counts as 1.
 	Partitions int
-	// Crashable makes the store behave like a server that can crash: the method Crash may lose effects until a call of
-	// WaitDurable makes these effects durable. The store then needs twice as much memory. If Crashable is false, every
-	// effect is durable at once.
+	// Crashable makes the method Crash lose effects that WaitDurable has not made durable, and needs twice the
+	// memory. Otherwise, every effect is durable at once.
 	Crashable bool
 }
 
@@ -53,11 +51,8 @@ func newStore(c Config, visitMargin time.Duration) *Store {
 	return s
 }
 
-// Crash simulates a crash of the server. In each partition, all durable effects survive. Of the later effects, only the
-// earliest survive. The random number draw determines how many.
-//
-// After the crash, WaitDurable returns store.ErrRolledBack for each store.Mark from before the crash. If
-// Config.Crashable is false, all effects survive.
+// Crash simulates a crash of the server: each partition keeps all durable effects, and the earliest of the others. draw
+// determines how many. For earlier marks, WaitDurable then returns store.ErrRolledBack.
 func (s *Store) Crash(draw uint64) {
 	for _, p := range s.partitions {
 		p.mu.Lock()
@@ -74,8 +69,8 @@ func (s *Store) Crash(draw uint64) {
 // epoch returns an identifier of the simulated server process. The identifier changes with every crash.
 func (s *Store) epoch() string { return "memory-" + strconv.FormatInt(s.crashes.Load(), 10) }
 
-// partition returns the partition with the given index. The parameter doing describes the operation of the caller, such
-// as "record an entry". Errors begin with this text.
+// partition returns the partition with the given index. Errors begin with doing, which describes the operation of the
+// caller, such as "record an entry".
 func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
 	if err := s.ready(ctx, doing); err != nil {
 		return nil, err
@@ -307,9 +302,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// exitKind is the kind of an exit. An external exit comes from a publisher outside of the simulation. Generators
-// publish exits of the other two kinds: matched exits are expected to find a visit, and unmatched exits are expected to
-// find no visit.
+// exitKind is the kind of an exit. Generators publish matched and unmatched exits; external publishers publish the
+// others.
 type exitKind int
 
 const (
@@ -319,7 +313,7 @@ const (
 )
 
 // kindOf returns the kind of an exit. A generated exit without an intent counts as matchedExit, so that the ledger
-// reports a possible loss if the exit finds no visit.
+// reports a possible loss.
 func kindOf(e store.ExitStep) exitKind {
 	switch {
 	case !e.Origin.Generated():

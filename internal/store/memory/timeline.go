@@ -22,8 +22,8 @@ type timelineBlocks struct {
 	// minute, in Unix seconds.
 	minutes map[int64]map[rowKey][]byte
 	blocks  map[timeline.BlockID][]byte
-	// merged contains, for each process, the Unix time of its latest row that is part of a block. AppendRows ignores
-	// the rows of the process up to this time, because they are repetitions.
+	// merged contains, for each process, the Unix time of its latest row in a block. AppendRows ignores rows up to
+	// this time as repetitions.
 	merged map[string]int64
 }
 

@@ -11,9 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// dayOfTimeline is the size that this test allows for the encoded rows of a busy day: 3,600 rows of 1 s, 3,240 rows of
-// 10 s and 840 rows of 1 min, with about 1 KiB each. The latencies in this test vary by a factor of three. With a
-// factor of a hundred, a row takes about 3 KiB.
+// dayOfTimeline is the maximum size of a busy day: 7,680 rows of about 1 KiB. Widely varying latencies would need 3
+// KiB per row.
 const dayOfTimeline = 8 << 20
 
 // size returns the total number of bytes of all encoded rows and blocks.

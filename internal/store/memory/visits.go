@@ -28,15 +28,11 @@ func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.ente
 // sweepInterval is the minimum time between two searches for claimed visits that have expired, in nanoseconds.
 const sweepInterval = int64(time.Minute)
 
-// visits contains the parked vehicles by plate. A visit is claimed if a generator has taken its plate from the pool for
-// an exit.
-//
-// Unclaimed visits expire roughly in the order of their entries. The field expiry is a ring buffer in this order, so
-// the expired visits are at its front. Expired claimed visits are found by a periodic search of all claimed visits.
-// There are only a few of them, because a claim is soon followed by the exit.
+// visits contains the parked vehicles by plate. A visit is claimed if a generator has taken its plate for an exit.
 type visits struct {
 	unclaimed map[string]visit
-	expiry    ring.Ring[expiry]
+	expiry    ring.Ring[expiry] // the unclaimed visits, in the order of their entries and so roughly of their expiry
+	// claimed is searched periodically for expired visits. It is small, because a claim is soon followed by the exit.
 	claimed   map[string]visit
 	nextSweep int64
 }
@@ -54,9 +50,8 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 	return found, ok && found.parked && found.expires > now
 }
 
-// enter creates a visit. The plate may already have a visit, because it was claimed before its entry was processed, or
-// because its vehicle has not left. In this case, enter replaces the entry time, and the later of the two expiry times
-// applies.
+// enter creates or replaces a visit. An existing visit was claimed before its entry was processed, or its vehicle has
+// not left; the later expiry time applies.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
@@ -74,8 +69,8 @@ func (v *visits) addUnclaimed(plate string, added visit) {
 	v.expiry.PushBack(expiry{name: plate, at: added.expires})
 }
 
-// claim marks the visit of a plate as claimed, and sets a new expiry time. If the entry of the plate has not been
-// processed yet, claim creates the visit.
+// claim marks the visit of a plate as claimed until expires. If the entry has not been processed yet, claim creates
+// the visit.
 func (v *visits) claim(plate string, expires, now int64) {
 	v.expire(now)
 	found, ok := v.claimed[plate]

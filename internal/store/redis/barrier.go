@@ -10,12 +10,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// barrier is the command with which an observation waits until the servers have confirmed its writes. The command
-// covers all earlier writes on the same connection. The durability determines the command:
+// barrier is the command that waits until servers have confirmed all earlier writes on its connection: WAIT for
+// plan.DurabilityWritten, and WAITAOF for plan.DurabilitySynced.
 //
-//   - plan.DurabilityWritten: WAIT waits until the replicas have received the writes.
-//   - plan.DurabilitySynced: WAITAOF waits until the primary and the replicas have flushed the writes to disk. WAITAOF
-//     exists in Redis 7.2 and later, and in Valkey.
+// WAIT waits until replicas have received the writes. WAITAOF waits until the primary and its replicas have flushed the
+// writes to disk. WAITAOF needs Redis 7.2 or later, or Valkey.
 type barrier struct{ durability plan.Durability }
 
 func (b barrier) synced() bool { return b.durability == plan.DurabilitySynced }
@@ -32,8 +31,7 @@ func (b barrier) command(ctx context.Context, replicas int, timeout time.Duratio
 	return goredis.NewCmd(ctx, "wait", replicas, timeout.Milliseconds())
 }
 
-// isPassed reports whether the given number of replicas have confirmed the writes, according to the reply to the
-// command. For WAITAOF, the primary must have confirmed the writes too. The reply is nil if the command was not
+// isPassed reports whether the reply to the command confirms the writes. The reply is nil if the command was not
 // executed.
 func (b barrier) isPassed(reply any, replicas int) bool {
 	var local, remote int64
@@ -46,28 +44,26 @@ func (b barrier) isPassed(reply any, replicas int) bool {
 			remote, _ = reply[1].(int64)
 		}
 	}
+	// Only WAITAOF also needs the confirmation of the primary.
 	return (local > 0 || !b.synced()) && remote >= int64(replicas)
 }
 
-// The timeout of an observation with WAITAOF is from syncTimeout to maxSyncTimeout. With appendfsync everysec, a
-// replica may need more than two seconds to confirm writes: a second until it begins to flush them, and another second
-// until it tells the primary. The maximum is high enough for a disk that needs many seconds for a flush.
 const (
-	syncTimeout    = 3 * time.Second
+	// syncTimeout is the minimum timeout of WAITAOF. With appendfsync everysec, a replica may need over two seconds:
+	// one until it begins to flush, and one until it tells the primary.
+	syncTimeout = 3 * time.Second
+	// maxSyncTimeout is enough for a disk that needs many seconds for a flush.
 	maxSyncTimeout = time.Minute
 )
 
-// timeout returns the maximum time for which an observation waits for the servers to confirm a write. The parameter lag
-// is how long they have failed to confirm writes, or 0.
-//
-// Every observation waits for a new write. So with a constant timeout, every observation would time out on servers that
-// need longer to confirm a write. The timeout for WAITAOF therefore grows with the lag. The timeout for WAIT need not
-// grow, because a replica confirms a write as soon as it has received it.
+// timeout returns how long an observation waits for the confirmation of a write. lag is how long writes have been
+// unconfirmed, or 0.
 func (b barrier) timeout(readTimeout, lag time.Duration) time.Duration {
 	if b.synced() {
+		// Each observation waits for a new write, so with a constant timeout, all would time out on slower servers.
 		return min(max(syncTimeout, lag), maxSyncTimeout)
 	}
-	return replicaTimeout(readTimeout)
+	return replicaTimeout(readTimeout) // without the lag, because replicas confirm writes as soon as they receive them
 }
 
 // clientOf returns a client of the same server. Its read timeout is long enough for a command that blocks for the given
@@ -79,8 +75,7 @@ func (b barrier) clientOf(node *goredis.Client, timeout time.Duration) *goredis.
 	return node
 }
 
-// lagError returns the warning that servers have not confirmed writes for a long time. It says what to check. The
-// parameter replicas is the number of connected replicas.
+// lagError returns the warning that the primary or a replica has not confirmed writes for a long time.
 func (b barrier) lagError(replicas int) error {
 	if b.synced() {
 		return fmt.Errorf("the primary and its %d connected replicas have not all flushed the latest writes to disk: check that every "+
@@ -90,8 +85,8 @@ func (b barrier) lagError(replicas int) error {
 	return fmt.Errorf("not all of the %d connected replicas have received the latest writes: check the replicas, and their network", replicas)
 }
 
-// replicaTimeout returns the maximum time for which an observation waits for replicas. The result is shorter than the
-// client's read timeout, so that the server replies before the client gives up.
+// replicaTimeout returns how long an observation waits for replicas. The server must reply before the client's read
+// timeout.
 func replicaTimeout(readTimeout time.Duration) time.Duration {
 	const most = time.Second
 	if readTimeout <= 0 { // the client has no read timeout

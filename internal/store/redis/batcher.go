@@ -24,14 +24,12 @@ var (
 	errUnanswered = errors.New("the server did not reply to the command")
 )
 
-// batcher sends the calls of concurrent callers in shared pipelines. In a pipeline, one command executes all calls of
-// the same script and partition. If fewer than maxPipelines pipelines are in flight, the batcher sends a call at once.
-// Otherwise, calls wait and share the next pipeline.
+// batcher sends the calls of concurrent callers in shared pipelines. Calls wait only while maxPipelines pipelines are
+// in flight.
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// The batcher calls the function answered after all script calls in a command have succeeded. The parameter part
-	// identifies their script and partition in the outage log.
+	// After all calls in a command have succeeded, the batcher calls answered with the step.part of these calls.
 	answered func(part string)
 	// stopped is the context of all commands that the batcher sends. The method shut cancels this context.
 	stopped context.Context
@@ -66,9 +64,8 @@ func (b *batcher) shut() {
 
 func (b *batcher) drain() { b.senders.Wait() }
 
-// do sends a call and returns the reply. After do has returned, the caller must not use the call, because the call goes
-// back into its pool. If the context ends before the reply arrives, the method do returns the error of the context. The
-// server may have executed the call nevertheless.
+// do sends a call and returns the reply. The caller must not use the call afterwards. If do returns because ctx has
+// ended, the server may nevertheless execute the call.
 func (b *batcher) do(ctx context.Context, c *call) (string, error) {
 	if err := ctx.Err(); err != nil {
 		c.end()
@@ -158,10 +155,9 @@ func (b *batcher) abort(batch []*call) {
 // sender contains the buffers of one goroutine that sends pipelines.
 type sender struct {
 	*batcher
-	// The slice batch contains the calls of the current pipeline. The slice resend contains those calls of the current
-	// pipeline that failed because the server did not know their script.
-	batch, resend []*call
-	bundles       []bundle
+	batch   []*call // the calls of the current pipeline
+	resend  []*call // those calls of the pipeline whose script the server did not know
+	bundles []bundle
 	// The slice line contains the arguments of all commands in the current pipeline.
 	line []any
 }
@@ -172,9 +168,8 @@ type bundle struct {
 	cmd   *goredis.StringSliceCmd
 }
 
-// execute sends the calls in one pipeline and sets the reply or the error of each call. If bySource is true, execute
-// sends the source of each script instead of its hash. A single command executes adjacent calls of the same script and
-// partition, so the caller must sort the calls by step.order.
+// execute sends the calls in one pipeline and sets their replies or errors. Sort the calls by step.order first: a
+// command executes only adjacent calls of a step.
 func (s *sender) execute(calls []*call, bySource bool) {
 	pipeline := s.client.Pipeline()
 	s.bundles, s.line = s.bundles[:0], s.line[:0]
@@ -211,9 +206,8 @@ func (s *sender) reset() {
 	clear(s.line)
 }
 
-// answer sets the reply or the error of each call in a bundle. pipelineErr is the error of the whole pipeline. It
-// applies if the command has neither a reply nor an error of its own, which happens when the client library cannot
-// connect.
+// answer sets the reply or the error of each call in a bundle. pipelineErr applies if the client library could not
+// connect: the command then has no result.
 func (u *bundle) answer(pipelineErr error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {

@@ -11,13 +11,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// step is a frequently used Lua script, bound to one partition. One execution of the script serves many calls for this
-// partition. Calls for other partitions cannot share it, because all keys of an execution must be on one node of a
-// Redis Cluster.
+// step is a Lua script, bound to one partition. An execution serves many calls, but only of one partition, because a
+// cluster needs all keys on one node.
 type step struct {
 	partition *partition
-	// The calls in a pipeline are sorted by the field order. It is different for each step, so that the calls of the
-	// same step are adjacent.
+	// order is different for each step. The calls in a pipeline are sorted by order, so that the calls of the same step
+	// are adjacent.
 	order int
 	// part identifies the step in the outage log, such as "entry 0" for the entries of partition 0.
 	part string
@@ -33,8 +32,7 @@ type step struct {
 // maxFields is the maximum number of keys and arguments of one call. The key of the ledger does not count.
 const maxFields = 10
 
-// maxPooledText is the size in bytes up to which the buffer of a call is reused. A call with a larger buffer does not
-// go back into the pool.
+// maxPooledText is the size in bytes up to which the buffer of a call is reused.
 const maxPooledText = 4096
 
 func newStep(p *partition, kind string, order int, source string, keys int) *step {
@@ -43,9 +41,8 @@ func newStep(p *partition, kind string, order int, source string, keys int) *ste
 	return s
 }
 
-// appendCommand appends a command that executes the given calls to the slice line. The command is EVALSHA hash numkeys
-// ledger [key ...] [argument ...], where ledger is the key of the ledger. If bySource is true, the command is EVAL with
-// the source of the script instead of the hash.
+// appendCommand appends the command EVALSHA hash numkeys ledger [key ...] [argument ...], which executes the calls.
+// If bySource is true, EVAL sends the source of the script instead.
 func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 	if bySource {
 		line = append(line, "eval", s.source)
@@ -143,8 +140,7 @@ func (c *call) origin(o store.Origin) {
 	}
 }
 
-// matched appends the key of the bitmap of exits with the intent "matched". The script ignores this key if the exit
-// comes from an external publisher, because such an exit has no intent.
+// matched appends the key of the bitmap of "matched" exits. The script ignores the key of an external exit.
 func (c *call) matched(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keyMatched, o)
@@ -153,8 +149,7 @@ func (c *call) matched(o store.Origin) {
 	}
 }
 
-// bit appends an argument to the call. For a generated event, the argument is the offset of the event's bit in a
-// bitmap. For an event of an external publisher, the argument is "", because bitmaps contain only generated events.
+// bit appends the offset of the event's bit in a bitmap, or "" for an external event, which has no bit.
 func (c *call) bit(o store.Origin) {
 	if o.Generated() {
 		c.number(o.Seq % store.ChunkBits)

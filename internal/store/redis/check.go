@@ -12,8 +12,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Check connects to the server and tries every command that a simulation uses, on temporary keys. The error is a
-// single line that contains the address, the reason and advice.
+// Check tries every command that a simulation uses, on temporary keys. The error is one line with the address, the
+// reason and advice.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
@@ -29,9 +29,8 @@ func (s *Store) Check(ctx context.Context) error {
 // writableTTL is the time to live of the keys that CheckWritable and lookAt write.
 const writableTTL = time.Minute
 
-// CheckWritable writes one key with an expiry to a single server, or to each partition of a cluster. It detects a
-// server that does not answer or rejects writes, for example because its memory is full. It is cheap, because readiness
-// probes call it. It succeeds even if the user may not write the key, so that working pods stay ready.
+// CheckWritable detects servers that do not answer, or that reject writes. It writes only one key per server, or per
+// partition of a cluster, because readiness probes call it often.
 func (s *Store) CheckWritable(ctx context.Context) error {
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for _, p := range s.servers() {
@@ -39,14 +38,14 @@ func (s *Store) CheckWritable(ctx context.Context) error {
 		}
 		return nil
 	})
+	// A missing permission for this key must not make working pods unready.
 	if err == nil || isForbidden(replyIn(err)) {
 		return nil
 	}
 	return s.failure(ctx, "write a key", err)
 }
 
-// checkServer tries every command that a simulation uses, on the server that stores the partition. It returns an error
-// if one of them fails, for example because the user lacks a permission.
+// checkServer tries every command that a simulation uses, on the server that stores the partition.
 func (s *Store) checkServer(ctx context.Context, p *partition) error {
 	const doing = "try every command that a simulation uses"
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
@@ -97,9 +96,8 @@ func right(command []any, reply string) string {
 	return "+" + strings.ToLower(fmt.Sprint(command[0]))
 }
 
-// trialsOn returns one trial call of each command that the store or one of its scripts uses, except WAIT and WAITAOF,
-// which not every store needs. The first call is INFO server. The last call removes the keys, which begin with the
-// given prefix. The keys also expire, in case the connection is cut before the last call.
+// trialsOn returns a trial of each command of the store, except WAIT and WAITAOF. The first is INFO server. The last
+// removes the keys; if it fails, they expire.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{

@@ -97,9 +97,8 @@ func TestStoreCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 	}
 }
 
-// Each pod calls CheckWritable every few seconds to decide whether it is ready. CheckWritable must fail if the server
-// accepts no writes. It must not fail if the Redis user merely lacks a permission, because pods that have worked so far
-// must stay ready.
+// CheckWritable decides whether a pod is ready. A missing permission is no failure, because pods that have worked so
+// far must stay ready.
 func TestCheckWritable_ServerAcceptsNoWrites_ReturnsError(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -249,9 +248,8 @@ func TestNewStore_DatabaseOtherThan0OfARedisCluster_IsRejected(t *testing.T) {
 	}
 }
 
-// If a node does not respond, another node may serve its slots after a failover. So the reloader reloads the topology.
-// It does nothing in two cases: the node replies (the client library itself handles the reply MOVED), or the caller
-// cancels the command (the node may work).
+// Another node may serve the slots of a node that does not respond. No reload is needed if the node replies, because
+// the client library handles MOVED.
 func TestReloader_NodeDoesNotRespond_ReloadsTheTopology(t *testing.T) {
 	t.Parallel()
 	canceled, cancel := context.WithCancel(t.Context())

@@ -40,8 +40,7 @@ var errUnreadable = errors.New("the URI of Redis is invalid: it must have the fo
 // takes effect without a restart.
 type connector struct {
 	binding binding.Source
-	// The field discovers is true if the binding refers to a Redis cluster or to Sentinels. The client then connects to
-	// the addresses that the cluster or the Sentinels report.
+	// discovers is true for a Redis cluster or Sentinels: the client then connects to the addresses that they report.
 	discovers bool
 }
 
@@ -53,10 +52,8 @@ type options struct {
 	failover *goredis.FailoverOptions
 }
 
-// newClient returns the client for a binding. If the binding refers to a Redis cluster, the client reloads the topology
-// at the given interval, and also when a node does not respond (see the type reloader). The parameter observers is the
-// number of observers that wait for WAITAOF. The client of a cluster has an additional connection for each of them,
-// because they wait almost all the time.
+// newClient returns the client for a binding. observers is the number of observers that use WAITAOF. In a cluster, each
+// occupies a connection almost all the time.
 func newClient(source binding.Source, reloadInterval time.Duration, observers int) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
 	switch {
@@ -78,8 +75,8 @@ func newClient(source binding.Source, reloadInterval time.Duration, observers in
 	return client, nil
 }
 
-// enlargePipelinePool increases the number of connections that the client keeps for pipelines to each node of a
-// cluster. Steps and observations are pipelines. A negative size means that pipelines have no pool of their own.
+// enlargePipelinePool adds connections for pipelines (steps and observations) to each node. If o.PipelinePoolSize is
+// negative, pipelines have no pool of their own.
 func enlargePipelinePool(o *goredis.ClusterOptions, by int) {
 	if by > 0 && o.PipelinePoolSize >= 0 {
 		o.PipelinePoolSize = orDefault(o.PipelinePoolSize, goredis.DefaultPipelinePoolSize) + by
@@ -118,10 +115,8 @@ func optionsFrom(source binding.Source) (o options, err error) {
 	return o, err
 }
 
-// withoutClusterParameter returns the URI of a binding without the parameter "cluster", and with all endpoints but the
-// first as parameters "addr". The URI has no credentials, because the client reads them for each connection. The
-// returned boolean reports whether the binding refers to a Redis cluster: whether it has cluster=true or several
-// endpoints.
+// withoutClusterParameter returns the URI in the client library's form, and whether the URI is of a cluster. The result
+// omits the credentials, because the client reads them for each connection.
 func withoutClusterParameter(b binding.Binding) (*url.URL, bool, error) {
 	if b.URI == nil {
 		return nil, false, errors.New("the Redis binding has no URI")
@@ -148,9 +143,8 @@ func withoutClusterParameter(b binding.Binding) (*url.URL, bool, error) {
 	return &where, cluster, nil
 }
 
-// parseURI parses a URI with a function of the client library. If the value of a parameter is invalid, the error
-// contains the name of the parameter. No error contains a value or the name of an unknown parameter, because a value or
-// an unknown name may be a password in the wrong place.
+// parseURI parses a URI with the client library. No error contains the value or the unknown name of a parameter: either
+// may be a password in the wrong place.
 func parseURI[T any](where *url.URL, parse func(string) (*T, error)) (*T, error) {
 	for name, values := range where.Query() {
 		alone := url.URL{Scheme: where.Scheme, Host: where.Host, RawQuery: url.Values{name: values}.Encode()}
@@ -221,8 +215,8 @@ func (c connector) clusterOptions(where *url.URL) (*goredis.ClusterOptions, erro
 	return o, nil
 }
 
-// failoverOptions returns the options of a client that asks Redis Sentinels for the address of the primary. The user
-// and the password in the binding are the credentials for the primary, not for the Sentinels.
+// failoverOptions returns the options for Sentinels. The user and the password in the binding are those of the
+// primary, not of the Sentinels.
 func (c connector) failoverOptions(b binding.Binding) (*goredis.FailoverOptions, error) {
 	if _, err := b.TLSConfig(""); err != nil {
 		return nil, err
@@ -276,9 +270,8 @@ func (c connector) failoverOptions(b binding.Binding) (*goredis.FailoverOptions,
 	return o, nil
 }
 
-// sentinelErrors is a go-redis hook that explains why a Redis Sentinel does not report the address of the primary. For
-// an unknown primary, the client library returns goredis.Nil, which callers would take for a missing key. The hook
-// returns a sentinelError instead.
+// sentinelErrors is a hook that explains why a Sentinel does not report the primary. For an unknown primary, the client
+// library returns goredis.Nil, which looks like a missing key.
 type sentinelErrors struct{}
 
 // sentinelError says why a Redis Sentinel did not return the address of the primary. The field remedy says what the
@@ -315,9 +308,8 @@ func (sentinelErrors) ProcessPipelineHook(next goredis.ProcessPipelineHook) gore
 	return next
 }
 
-// reloader is a go-redis hook for one node of a Redis cluster. If the node does not respond, the hook reloads the
-// topology of the cluster, because another node may have taken over in a failover. Without the hook, the client could
-// use the dead node until the next periodic reload.
+// reloader is a hook that reloads the topology if a node does not respond, perhaps after a failover. Periodic reloads
+// alone are too slow.
 type reloader struct {
 	// The function reload starts a reload of the topology, unless a reload is already running.
 	reload func()
@@ -370,9 +362,7 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to a Redis server. For a cluster and for Sentinels, the function connects to
-// the address that go-redis passes. For a single server, it connects to the address in the current binding. The
-// parameter base is the TLS configuration from the URI.
+// dialer returns a function that connects to a Redis server. For base, see tlsConfig.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.binding()
@@ -380,7 +370,7 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 			return nil, err
 		}
 		if !c.discovers {
-			node = hostPort(now.URI)
+			node = hostPort(now.URI) // the binding may have changed
 		}
 		host, _, err := net.SplitHostPort(node)
 		if err != nil {
@@ -403,10 +393,8 @@ type rejectedConnection string
 
 func (e rejectedConnection) Error() string { return string(e) }
 
-// greeting is a connection to a Redis server that reports why the server rejects it. Because of maxclients or protected
-// mode, a server sends an error reply and closes the connection. greeting returns this reply as the error of the first
-// read. Otherwise, the client library would take the reply for the response to HELLO, its first command, whose errors
-// it ignores. It would report only EOF.
+// greeting is a connection that reports rejections (maxclients, protected mode) as errors. Otherwise, the client
+// library would mistake them for HELLO responses and report only EOF.
 type greeting struct {
 	*rawconn.Conn
 
@@ -430,18 +418,15 @@ func (g *greeting) SyscallConn() (syscall.RawConn, error) {
 	return checked{RawConn: raw, conn: g.Conn}, err
 }
 
-// checked is the raw connection that the client library reads before each command, to check that the server has not
-// closed the connection. This read is expensive, because its system call wakes the monitor thread of the Go runtime
-// (see package rawconn). The method checked.Read therefore first calls rawconn.Conn.IsQuiet, which does not wake this
-// thread.
+// checked is the connection that the client library reads before each command, to detect a closed connection. Package
+// rawconn explains why this read is expensive.
 type checked struct {
 	syscall.RawConn
 
 	conn *rawconn.Conn
 }
 
-// Read implements syscall.RawConn. The client passes a function f that checks that the connection is open and has no
-// data to read. If IsQuiet returns true, Read omits this check.
+// Read implements syscall.RawConn. It omits the expensive check f if the connection is open and has no data to read.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil
@@ -463,8 +448,8 @@ func (g *greeting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS. The
-// parameter base is the TLS configuration from the parameters of the URI.
+// tlsConfig returns the TLS configuration for a host, or nil without TLS. base is the configuration from the URI, or
+// nil. Of base, only the parameter skip_verify counts.
 func tlsConfig(b binding.Binding, host string, base *tls.Config) (*tls.Config, error) {
 	config, err := b.TLSConfig(host)
 	if err != nil || config == nil {

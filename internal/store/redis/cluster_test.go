@@ -52,9 +52,7 @@ func bindingOf(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authori
 	return at
 }
 
-// TestRedisCluster_PartitionMovesToAnotherNode_EachEntryIsRecordedOnce moves a partition between two nodes of a Redis
-// cluster while workers record entries in the partition. If a step fails, its worker repeats the step. Each entry must
-// still count exactly once.
+// The partition moves while workers record entries and repeat failed steps.
 func TestRedisCluster_PartitionMovesToAnotherNode_EachEntryIsRecordedOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -83,8 +81,7 @@ func TestRedisCluster_PartitionMovesToAnotherNode_EachEntryIsRecordedOnce(t *tes
 	if counts.EntriesRecorded != steps {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, steps)
 	}
-	// The variable before identifies the server process of the first node. After four moves, the first node has the
-	// partition again. After one more move, WaitDurable must return ErrRolledBack.
+	// The first owner has the partition again. After one more move, WaitDurable must reject its mark.
 	c.Move(t, slot, owner, 1-owner)
 	polltest.Until(t, "the mark of the first node is invalid", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)
@@ -102,9 +99,7 @@ func newCluster(t *testing.T, primaries int) *servers.RedisCluster {
 	return servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: primaries})
 }
 
-// TestRedisCluster_PrimaryIsLost_ReloadsTheTopology kills or pauses the primary of a partition and promotes its
-// replica. The reload interval of the stores is longer than the test, so the stores find the new primary only if the
-// reloader works.
+// The reload interval of the stores is longer than the test, so they find the new primary only if the reloader works.
 func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*servers.Redis) error{
@@ -160,8 +155,7 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 	}
 }
 
-// TestRedisCluster_WithCertificatePerNode_VerifiesEachHost runs the store on a Redis cluster with TLS. The certificate
-// of each node is valid only for the address of that node. The nodes require a client certificate.
+// The certificate of each node is valid only for its address. The nodes require a client certificate.
 func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	t.Parallel()
 	authority := tlstest.NewAuthority(t, "test CA")
@@ -169,9 +163,7 @@ func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	useEveryNode(t, c, authority)
 }
 
-// TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost runs the store on a Redis cluster with TLS whose nodes
-// announce host names. The certificate of each node is valid only for its host name, so a connection to its IP address
-// would fail.
+// The certificate of each node is valid only for the host name that the node announces, not for its IP address.
 func TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost(t *testing.T) {
 	t.Parallel()
 	const size = 3
@@ -214,8 +206,8 @@ func useEveryNode(t *testing.T, c *servers.RedisCluster, authority *tlstest.Auth
 	}
 }
 
-// followMove moves a partition to another node of a cluster whose nodes have host names. The reload interval of the
-// store is longer than the test, so the store finds the partition only if it follows the redirection to a host name.
+// followMove moves a partition to a node with a host name. The reload interval is longer than the test, so the store
+// must follow the redirection.
 func followMove(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authority) {
 	t.Helper()
 	s := openTimed(t, Config{Simulation: servers.Name(t), Partitions: 1}, Dependencies{Binding: binding.Static(bindingOf(t, c, authority))}, timing{reloadInterval: time.Hour})
@@ -223,7 +215,7 @@ func followMove(t *testing.T, c *servers.RedisCluster, authority *tlstest.Author
 	key := s.partitions[0].key(keyLedger)
 	slot := c.Slot(t, key)
 	from, _ := c.Owner(t, slot)
-	to := 3 - max(1, from) // a node whose address the store does not know from the binding
+	to := 3 - max(1, from) // neither the owner nor node 0, the only node in the binding
 	c.Move(t, slot, from, to)
 	target, err := url.Parse(c.URI(to))
 	noError(t, err)

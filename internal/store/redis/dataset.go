@@ -22,31 +22,26 @@ const (
 	fieldLostAt     = "lost_at"    // when the first loss of data was noticed, in Unix milliseconds
 )
 
-// dataset detects whether a server has lost durable data of a simulation. It writes a random text, the mark, into the
-// ledger, and waits until the mark is durable. If a durable mark is missing later, the server has lost durable data. A
-// store.Mark is something else: it identifies a server process.
+// dataset detects lost data. It writes a random text, the mark, into the ledger: if the durable mark or durable
+// effects are missing later, data is lost. (A store.Mark identifies a server process.)
 type dataset struct {
-	// join writes the given mark into the ledger, unless the ledger already contains one. It returns the mark in the
-	// ledger. If lostAt is not zero, join also records it as the time of a loss of data.
+	// join writes the mark into the ledger, unless the ledger has one, and returns the ledger's mark. A non-zero
+	// lostAt is recorded as the time of a loss.
 	join    func(ctx context.Context, mark string, lostAt time.Time) (stands string, err error)
 	metrics *metrics
 	logger  *slog.Logger
 
 	mu sync.Mutex
-	// mark is the random text that this process expects in the ledger (see the type dataset). It is "" before the first
-	// call of join, and after a purge. durable is true once the text is durable. written determines when this is the
-	// case.
+	// mark is the mark that this process expects in the ledger. It is "" before the first call of join and after a
+	// purge.
 	mark    string
-	durable bool
-	written waiter
-	// The field kept is a number of effects (see dataState.effects) that are durable. If an observation shows fewer
-	// effects, effects were lost or purged. The method keep then lowers kept to the observed number, so that the store
-	// reports the loss only once.
-	//
-	// The field counted is the next value of kept. The waiter named counting determines when this number of effects is
-	// durable.
-	kept, counted int64
-	counting      waiter
+	durable bool   // whether the mark is durable
+	written waiter // determines when the mark is durable
+	// kept is a number of durable effects. If an observation shows fewer, compare reports a loss, and keep lowers kept
+	// so that the loss is reported only once.
+	kept     int64
+	counted  int64  // the next value of kept
+	counting waiter // determines when counted effects are durable
 }
 
 // dataState is the state of a simulation's data on a server at one point in time.
@@ -54,15 +49,13 @@ type dataState struct {
 	// mark is the random text that identifies the data (see the type dataset). It is "" if the ledger contains no such
 	// text.
 	mark string
-	// effects is the number of generated events that have taken effect in the observed partition: recorded entries,
-	// matched exits, and intentionally unmatched exits. It decreases only if effects are lost or purged. It is read
-	// before the wait for replicas, because replicas may lack later effects.
+	// effects is the number of generated events with an effect in the partition. The store reads it before waiting
+	// for replicas, because they may lack later effects.
 	effects int64
 }
 
-// compare checks whether the server has lost durable data between the observations before and now. before is nil if
-// there was no earlier observation. promised is an offset in the replication stream before.history. The store has
-// reported all effects up to this offset as durable.
+// compare checks whether durable data was lost between before, which may be nil, and now. All effects up to the
+// offset promised of before.history were reported as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -74,8 +67,7 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 			d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 		}
 	case d.mark == "" || now.data.mark != d.mark:
-		// d.mark, the random text that identifies the data, is not set yet, or the server lost it before it was
-		// durable. So no durable data is lost. If the ledger contains no mark, begin writes a new one.
+		// The mark is not set yet, or the server lost it before it was durable. No durable data is lost.
 		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
 		err = d.checkDurable(now)
@@ -93,14 +85,15 @@ func (d *dataset) keep(now observation) {
 	}
 	// consider returns no error, because the epochs are equal here.
 	if durable, _ := d.counting.consider(now); durable {
-		// No observation has an empty epoch, so the next call of keep sets d.counted and d.counting again.
+		// No observation has the empty epoch of this waiter, so the next call of keep sets d.counted and d.counting
+		// again.
 		d.kept, d.counting = d.counted, waiter{}
 	}
 	d.kept = min(d.kept, now.data.effects)
 }
 
-// lossRemedy returns advice that helps to prevent another loss of durable data. It returns "" if the server has not
-// lost durable data. The parameters are those of the method compare.
+// lossRemedy returns advice that helps to prevent another loss of durable data, or "" if the server has not lost
+// durable data. The method compare explains the parameters.
 func (d *dataset) lossRemedy(before *observation, promised int64, now observation) string {
 	const (
 		settings = "set appendonly yes and maxmemory-policy noeviction for later runs"
@@ -116,15 +109,14 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
 	case now.data.effects < d.kept:
-		// The ledger still contains d.mark, the random text that identifies the data, but there are fewer effects. For
-		// example, the server has restarted with an older snapshot that already contains d.mark.
+		// The mark still exists, but effects are missing: for example, the server restarted with an older snapshot.
 		return older
 	}
 	return ""
 }
 
-// begin makes sure that the ledger contains a mark (see the type dataset), and stores it in d.mark. A new waiter in
-// d.written then determines when the mark is durable. The parameter lostAt is when a loss of data was noticed, or zero.
+// begin makes sure that the ledger contains a mark, and copies it to d.mark. A non-zero lostAt is recorded as the
+// time of a loss.
 func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) error {
 	mark := d.mark
 	if mark == "" {
@@ -143,8 +135,8 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 func (d *dataset) checkDurable(now observation) error {
 	written, err := d.written.consider(now)
 	if errors.Is(err, store.ErrRolledBack) {
-		// The server has restarted or failed over, but still has d.mark in the ledger. The previous waiter expects the
-		// previous server process, so a new waiter must find out when the mark is durable.
+		// The server has restarted or failed over, but has kept d.mark. A waiter for the new process must find out
+		// when d.mark is durable.
 		d.written = waiter{epoch: now.epoch}
 		return nil
 	}
@@ -152,25 +144,23 @@ func (d *dataset) checkDurable(now observation) error {
 	return err
 }
 
-// reset forgets the mark, so that the next observation writes a new one. Store.Purge calls reset, because Purge removes
-// the mark from the ledger. Otherwise, the next observation would report the purged data as lost.
+// reset forgets the mark after a purge. Otherwise, the next observation would report the purged data as lost.
 func (d *dataset) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the server has lost the mark after it was durable. The parameter is the mark that the ledger
-// contains now, or "".
+// misses reports whether the server has lost d.mark after d.mark was durable. The ledger now contains the given mark,
+// or no mark if it is "".
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.durable && mark != d.mark
 }
 
-// joiner returns the function dataset.join for a partition. The function also records the owner of this store. It
-// returns store.ErrOtherOwner or store.ErrOtherPartitions if the existing data has another owner or another number of
-// partitions.
+// joiner returns dataset.join for a partition. The function also records the owner, and rejects data with another
+// owner or number of partitions.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""
@@ -207,8 +197,8 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
 	var d store.Dataset
-	// On a single server, only partition 0 has a mark (see the type dataset), because the server loses the data of all
-	// partitions together. In a cluster, every partition has a mark.
+	// A single server loses the data of all partitions together, so only partition 0 has a mark. In a cluster, every
+	// partition has one.
 	for i, p := range s.servers() {
 		fields := found[i].Val()
 		partitions, err := wholeNumber(fields[1])

@@ -57,8 +57,8 @@ func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
 	}), log
 }
 
-// settled records an event, and waits until the random text that marks the data (see the type dataset) is durable. From
-// then on, the store can detect a loss of data.
+// settled records an event, and waits until the mark of the dataset is durable. From then on, the store can detect a
+// loss.
 func settled(t *testing.T, s *Store) {
 	t.Helper()
 	noError(t, recordDurably(t.Context(), s, 0))
@@ -155,9 +155,8 @@ func TestDataset_LossBetweenObservations_IsDetected(t *testing.T) {
 	}
 }
 
-// The server loses the random text that identifies the data (see the type dataset) before it is durable. Then the
-// server restarts without losing data, and the data is purged. None of this loses durable data, so the store must not
-// report a loss.
+// The server loses the mark of the dataset before it is durable, restarts without a loss, and is purged. None of this
+// loses durable data.
 func TestDataset_LossOfNonDurableData_IsIgnored(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -337,8 +336,8 @@ func TestStore_OneOperationFails_OutageLastsUntilThisOperationSucceeds(t *testin
 	})
 }
 
-// On a single server, all partitions share one observer. So WaitDurable must log a failure in partition 1 under the
-// name of this observer (observer.part). Otherwise, the observer's next success would not end the outage.
+// All partitions of a single server share one observer. A failure in partition 1 must be logged under the observer's
+// name, so that the next success ends the outage.
 func TestStore_WaitDurableFailsInPartition1OfSingleServer_NextSuccessEndsTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -405,8 +404,7 @@ type answering struct {
 
 const answeringEpoch = "epoch"
 
-// openAnswered opens a store without a server. The returned *answering takes the place of the server: it replies to
-// commands, and provides observations. The returned *lines is the log of the store.
+// openAnswered opens a store without a server, and returns a fake server and the log of the store.
 func openAnswered(t *testing.T, uri string, partitions int) (*Store, *answering, *lines) {
 	t.Helper()
 	server := &answering{}
@@ -462,8 +460,7 @@ func (a *answering) err() error {
 	return nil
 }
 
-// checkOneOutage checks that the log shows exactly one outage, which has ended, and that its first line contains the
-// given texts. The parameter began is a time before the outage.
+// checkOneOutage checks that the log shows exactly one outage, which has ended. Its first line must contain wants.
 func (l *lines) checkOneOutage(t *testing.T, began time.Time, wants ...string) {
 	t.Helper()
 	got := l.containing("The store is")

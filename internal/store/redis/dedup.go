@@ -2,7 +2,6 @@
 
 package redis
 
-// deduplicate is true if an event that has already taken effect must not take effect again. The build tag
-// parking_nodedup sets deduplicate to false. The end-to-end tests use this build tag to show that they would detect
-// duplicates.
+// deduplicate prevents an event from taking effect twice. The build tag parking_nodedup disables deduplication, to
+// show that the end-to-end tests detect duplicates.
 const deduplicate = true

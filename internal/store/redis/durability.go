@@ -40,8 +40,7 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	return store.Mark{Epoch: epoch}, nil
 }
 
-// WaitDurable implements store.Durability. It waits until the effects of all steps that the server has answered survive
-// a crash of the server and a failover to one of its replicas.
+// WaitDurable implements store.Durability.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
 	const doing = "wait until the store has written its append-only file and its replicas have the data"
 	p, err := s.partition(partition)
@@ -60,39 +59,35 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 }
 
-// observation is the state of a server at one point in time. It shows whether all effects are in the server's
-// append-only file. If the disk is busy, the server writes effects to this file up to two seconds after its reply. If
-// the process crashes before that, these effects are lost.
+// observation is the state of a server at one point in time. If the disk is busy, effects reach the append-only file
+// up to two seconds after the reply.
 type observation struct {
 	// epoch identifies the server process, its role (primary or replica), and its latest promotion to primary. The
 	// epoch changes with every restart and failover.
-	epoch string
-	// The field replicas is the number of replicas that are connected and in sync. The field confirmed is true if they
-	// have received all writes of commands to which the server replied before the observation. With
-	// plan.DurabilitySynced, the server and the replicas must also have flushed these writes to disk.
-	replicas  int
+	epoch    string
+	replicas int // connected and in sync
+	// confirmed is true if the replicas have received all writes that were answered before the observation. With
+	// plan.DurabilitySynced, all servers have also flushed them to disk.
 	confirmed bool
 	history   history
 	// logging is true if the server has an append-only file.
 	logging bool
-	// The field rewrites identifies the current version of the append-only file. The server creates a version whenever
-	// it rewrites the file. Only lengths of the same version are comparable.
+	// rewrites identifies the version of the append-only file. Only lengths of the same version are comparable.
 	rewrites rewrites
-	// The field written is the length of the append-only file in bytes. The field appended is the length of the file
-	// and the buffer together.
-	written, appended int64
-	data              dataState
+	written  int64 // the length of the append-only file in bytes
+	appended int64 // the length of the file and its buffer in bytes
+	data     dataState
 }
 
-// history describes the replication stream of a server. A primary sends its writes as a stream to its replicas. A
-// replica that is promoted continues the stream under a new identifier.
+// history describes the replication stream of a server. A promoted replica continues the stream under a new
+// identifier.
 type history struct {
-	// id identifies the replication stream. offset is the length of the stream in bytes. The store reads it before it
-	// waits for replicas, because replicas may lack bytes that the primary sends during the wait.
-	id     string
+	id string // identifies the replication stream
+	// offset is the length of the stream in bytes. The store reads offset before it waits for replicas, because they
+	// may lack later bytes.
 	offset int64
-	// parent is the identifier of the earlier replication stream that this stream continues. The two streams have the
-	// same bytes before the offset forkedAt, and different bytes from this offset on.
+	// parent is the identifier of the stream that this stream continues. The streams differ from the offset forkedAt
+	// on.
 	parent   string
 	forkedAt int64
 }
@@ -103,8 +98,8 @@ func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
 
-// look is a function that reads the state of a server. It waits until the given number of replicas have confirmed all
-// earlier writes (see the type barrier). lag is how long some writes have been unconfirmed, or 0 if there are none.
+// look reads the state of a server, and waits for the given number of replicas to confirm all earlier writes. lag is
+// how long writes have been unconfirmed, or 0.
 type look func(ctx context.Context, replicas int, lag time.Duration) (observation, error)
 
 // rewrites identifies one version of the append-only file. Redis creates a new version whenever it rewrites the file.
@@ -112,15 +107,13 @@ type rewrites struct {
 	count, running, base int64
 }
 
-// observer polls the state of one server and notifies the waiters whose effects are durable. One poll serves all
-// waiters that began to wait before it. The observer polls at most once per observationGap, and only while there is a
-// waiter.
+// observer polls one server while callers wait for durability. A poll serves all callers that began to wait before
+// the poll.
 type observer struct {
 	look    look
 	dataset *dataset
-	// The function inspect checks the settings of the server. The observer calls inspect at the first observation, and
-	// after each restart or failover. It also calls inspect when the first replica connects, because some settings
-	// matter only if there is a replica.
+	// inspect checks the settings of the server: at the first observation, after each restart or failover, and when the
+	// first replica connects, because some settings matter only with replicas.
 	inspect func(context.Context)
 	// outages logs when the server fails, and when it works again.
 	outages *outage.Log
@@ -132,12 +125,9 @@ type observer struct {
 	metrics *metrics
 	logger  *slog.Logger
 
-	// The field lagged is the time at which the store noticed that servers do not confirm writes. It is zero while all
-	// servers confirm writes. Only the goroutine of the method run uses this field.
-	lagged time.Time
-	// The field promised is an offset in the replication stream of the server, up to which the observer has reported
-	// all effects as durable. Only the goroutine of the method run uses this field.
-	promised int64
+	// Only the goroutine of the method run uses the fields lagged and promised.
+	lagged   time.Time // when the store noticed that writes are not confirmed; zero while they are
+	promised int64     // the replication offset up to which all effects were reported as durable
 
 	latest  atomic.Pointer[observation]
 	stopped context.Context
@@ -151,19 +141,14 @@ type observer struct {
 
 // waiter is a caller that waits until its effects are durable.
 type waiter struct {
-	// epoch identifies the server process that the caller expects (see observation.epoch). If another process runs, the
-	// caller's effects may be lost. If epoch is empty, the caller waits only for the next observation.
-	epoch string
-	// The field target is a length of the append-only file in bytes. A file of this length contains the caller's
-	// effects. The field observed is true once the target is set. The field rewrites identifies the version of the
-	// file. After a rewrite of the file, the observer sets a new target.
-	observed bool
-	rewrites rewrites
-	target   int64
-	// The field offset is the replication offset at the first observation for this waiter. A replica that has reached
-	// this offset has received the caller's effects.
-	offset int64
-	// The field confirmed is true once all replicas have confirmed the caller's writes. See observation.confirmed.
+	// epoch identifies the server process that the caller expects, or is empty if the caller waits only for the next
+	// observation.
+	epoch    string
+	observed bool     // whether target is set
+	rewrites rewrites // the version of the append-only file for which target is valid
+	target   int64    // the length in bytes of an append-only file that contains the caller's effects
+	offset   int64    // the replication offset of a replica that has received the caller's effects
+	// confirmed is true once all replicas have confirmed the caller's writes; see observation.confirmed.
 	confirmed bool
 	// left is true once the caller has stopped waiting.
 	left   atomic.Bool
@@ -183,8 +168,7 @@ func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
 
-// epoch returns the latest observed epoch of the server, which changes with each restart or failover; see
-// observation.epoch. If there has been no observation yet, epoch waits for the first one.
+// epoch returns the latest observation.epoch of the server. It waits for the first observation.
 func (o *observer) epoch(ctx context.Context) (string, error) {
 	if latest := o.latest.Load(); latest != nil {
 		return latest.epoch, nil
@@ -195,8 +179,8 @@ func (o *observer) epoch(ctx context.Context) (string, error) {
 	return o.latest.Load().epoch, nil
 }
 
-// wait waits until the effects of all steps that the server has answered are durable. It returns store.ErrRolledBack if
-// the server has restarted or failed over since the given epoch, or if the epoch is empty.
+// wait waits until the effects of all answered steps are durable. It returns store.ErrRolledBack if the server has
+// restarted or failed over since the given epoch.
 func (o *observer) wait(ctx context.Context, epoch string) error {
 	if epoch == "" {
 		// Without an epoch, the caller does not know which server process received its effects, so they may be lost.
@@ -225,8 +209,7 @@ func (o *observer) join(ctx context.Context, w *waiter) error {
 	}
 }
 
-// run is the loop of the observer. It observes the server while callers wait for durability, and otherwise sleeps. It
-// returns only after a call of the method shut.
+// run observes the server while callers wait for durability. It returns only after a call of the method shut.
 func (o *observer) run() {
 	var waiters []*waiter
 	for {
@@ -267,7 +250,7 @@ func (o *observer) pause(d time.Duration) bool {
 	}
 }
 
-// joined appends to the given list the waiters that have begun to wait since its previous call.
+// joined appends the waiters that have begun to wait since the previous call of joined.
 func (o *observer) joined(waiters []*waiter) []*waiter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -277,9 +260,8 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 	return waiters
 }
 
-// answer notifies each waiter that needs no further observation. If the observation failed, answer notifies all waiters
-// of the error. It returns the waiters that need another observation. All given waiters must have been waiting when the
-// observation began.
+// answer notifies the waiters of err, or of effects that are durable or may be lost, and returns the other waiters. All
+// must have begun to wait before the observation.
 func (o *observer) answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {
@@ -301,9 +283,8 @@ func (o *observer) answer(waiters []*waiter, seen observation, err error) []*wai
 	})
 }
 
-// consider reports whether an observation shows that the waiter's effects are in the append-only file and on all
-// replicas. It returns store.ErrRolledBack if the server has restarted or failed over since the steps of the waiter,
-// and so may have lost their effects.
+// consider reports whether the waiter's effects are in the append-only file and on all replicas. It returns
+// store.ErrRolledBack if the effects may be lost.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -311,8 +292,8 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case w.epoch != seen.epoch:
 		return false, store.ErrRolledBack
 	}
-	// Set w.offset at the first observation. Afterwards, it can still be 0, because Redis 7.0 reports the offset 0
-	// until the first replica connects. But then w.confirmed is true, because the server has no replica.
+	// An offset of 0 may also be an observed offset: Redis 7.0 reports 0 until the first replica connects.
+	// w.confirmed is then true.
 	if w.offset == 0 && !w.confirmed {
 		w.offset = seen.history.offset
 	}
@@ -321,9 +302,8 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return w.confirmed, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// At the first observation, and after each rewrite of the append-only file, the target becomes the length of
-		// the file plus the length of the buffer. Together, they contain the waiter's effects, because the server had
-		// executed the waiter's commands before the wait began.
+		// The file and its buffer together contain the waiter's effects, which the server had executed before the
+		// wait began.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return w.confirmed && seen.written >= w.target, nil
@@ -365,8 +345,8 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	return seen, nil
 }
 
-// reportReplicas logs a change of the number of replicas. It also logs a warning if servers do not confirm writes for
-// longer than lagTolerance. The parameter before is the number of replicas at the previous observation.
+// reportReplicas logs a change of the number of replicas since the previous observation. It also logs a warning if
+// servers do not confirm writes for longer than lagTolerance.
 func (o *observer) reportReplicas(before int, seen observation) {
 	if before != seen.replicas {
 		o.logger.Info("The number of the store's connected replicas changed; an event is acknowledged once all connected replicas have its effects",
@@ -377,8 +357,7 @@ func (o *observer) reportReplicas(before int, seen observation) {
 		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
 	case before != seen.replicas:
-		// The number of replicas has changed. The observation waited for the previous number, so it cannot show whether
-		// a replica lags.
+		// The observation waited for the previous number of replicas, so it cannot show whether a replica lags.
 	case o.lagged.IsZero():
 		o.lagged = time.Now()
 	case time.Since(o.lagged) > lagTolerance:
@@ -417,26 +396,19 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 	return nil, fmt.Errorf("the client of the store has the unexpected type %T", s.client)
 }
 
-// lookAt reads the state of the server and some fields of the ledger in one round trip. It returns an error if the
-// server is a cluster node that no longer stores the partition, because the append-only file of that node says nothing
-// about the partition.
-//
-// If b.isNeeded returns true, lookAt also waits with WAIT or WAITAOF (see the type barrier) until the given number of
-// replicas have confirmed all earlier writes. These commands cover only the writes of their own connection, so lookAt
-// first writes a key. Writes reach replicas and append-only files in order, so a replica that has confirmed the key has
-// confirmed all earlier writes.
-//
-// The replicas may lack what other clients write during the wait. So lookAt reads the ledger and the replication offset
-// before it writes the key. All commands use one connection, so they reach the same server process.
+// lookAt reads the state of the server on one connection, so from one process. It fails on a cluster node that no
+// longer serves the partition, because the append-only file of that node is then irrelevant.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, replicas int, lag time.Duration) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
 	timeout := b.timeout(node.Options().ReadTimeout, lag)
 	wait := b.command(ctx, replicas, timeout)
 	_, err := b.clientOf(node, timeout).Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		// Replicas may lack later writes, so read the ledger and the offset before the wait.
 		fields = pipe.HMGet(ctx, p.key(keyLedger), fieldDataset, "entries", "matched", "unmatched_expected")
 		if b.isNeeded(replicas) {
 			before = pipe.Info(ctx, "replication")
+			// The wait covers only its own connection. Writes arrive in order, so this key covers all earlier writes.
 			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
 			_ = pipe.Process(ctx, wait) // no error is possible, because a pipeline only queues the command
 		}
@@ -507,8 +479,7 @@ func parseObservation(server, persistence, replication string) (observation, err
 	return seen, nil
 }
 
-// parseReplication parses the section "replication" of the INFO reply. If the server is itself a replica,
-// parseReplication does not count its replicas, because no caller waits for the replicas of a replica.
+// parseReplication parses the section "replication" of the INFO reply.
 func (o *observation) parseReplication(info string) error {
 	id, found := infoField(info, "master_replid")
 	if !found {
@@ -525,12 +496,12 @@ func (o *observation) parseReplication(info string) error {
 			return err
 		}
 	}
-	// master_replid is not part of the epoch, because a primary changes it even without a restart or failover: when its
-	// first replica connects, and an hour after its last replica has left.
+	// The epoch excludes master_replid, which a primary also changes without a restart: when its first replica
+	// connects, and an hour after its last has left.
 	o.epoch += fmt.Sprintf("/%s:%d", o.history.parent, o.history.forkedAt)
 	if role, _ := infoField(info, "role"); role == "master" {
 		o.replicas = onlineReplicas(info)
-	} else {
+	} else { // no caller waits for the replicas of a replica
 		o.epoch += "/replica"
 	}
 	return nil

@@ -21,9 +21,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite checks that WaitDurable waits for delayed writes.
-// While an fsync is slow, the server replies before it writes to its append-only file. If the server is killed before
-// that write, effects that it has already reported are lost.
+// While an fsync is slow, the server replies before it writes to its append-only file. A kill before this write loses
+// effects that were reported.
 func TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite(t *testing.T) {
 	t.Parallel()
 	server := slowServer(t, 1500)
@@ -67,8 +66,8 @@ func TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite(t *testing.T
 	}
 }
 
-// stepIntoBuffer records entries until the server has answered an entry before writing it to the append-only file. It
-// returns the sequence number of this entry. The next sequence number is *next, which stepIntoBuffer increments.
+// stepIntoBuffer records entries from *next on until the server answers one before writing it to the append-only
+// file. It returns this entry's sequence number.
 func stepIntoBuffer(t *testing.T, s *Store, next *int64) (seq int64) {
 	t.Helper()
 	polltest.Until(t, "the server has a step in its buffer, because its fsync is slow", func() bool {
@@ -86,9 +85,8 @@ func stepIntoBuffer(t *testing.T, s *Store, next *int64) (seq int64) {
 	return seq
 }
 
-// TestWaitDurable_ServerIsKilled_DurableStepsSurvive performs steps with concurrent callers, as a processor does,
-// and kills the server at random times. Afterwards every effect that was reported as durable must exist, and every
-// step must count exactly once.
+// The server is killed at random times. Every effect that was reported as durable must exist, and every step must
+// count once.
 func TestWaitDurable_ServerIsKilled_DurableStepsSurvive(t *testing.T) {
 	t.Parallel()
 	for _, disk := range []struct {

@@ -18,9 +18,8 @@ import (
 // kindObservation identifies observations of the server in the outage log.
 const kindObservation = "observation"
 
-// fault adds context and advice to an error of the store, as Store.failure does. If the store is unavailable, fault
-// also logs an outage. Use it for operations that callers repeat until they succeed. The parameter part identifies the
-// operation in the outage log.
+// fault is like failure, but for operations that callers repeat until they succeed. If the store is unavailable, fault
+// also logs an outage, in which part identifies the operation.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
 	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(failure, errClosed) {
@@ -29,9 +28,8 @@ func (s *Store) fault(ctx context.Context, part, doing string, err error) error 
 	return failure
 }
 
-// failure adds to an error what the store was doing, and advice if there is any. If the caller's context has ended, it
-// returns the error of the context. If a retry may succeed, the error wraps ErrUnavailable. Any other error says that the
-// server rejected the command, or that the data has another owner or another number of partitions.
+// failure adds to an error what the store was doing, and advice if there is any. The error wraps store.ErrUnavailable
+// if a retry may succeed.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	return s.explain(s.classify(ctx, doing, err))
 }
@@ -54,9 +52,8 @@ func (s *Store) classify(ctx context.Context, doing string, err error) error {
 	}
 }
 
-// replies lists the error replies of Redis that have a remedy. The first row whose prefix matches a reply applies to
-// the reply. isTemporary is true if a retry may succeed, because the server is not ready, or because an administrator
-// can correct the cause. After any other reply, a retry cannot succeed.
+// replies lists the error replies of Redis that have a remedy. The first matching prefix applies. isTemporary is true
+// if a retry may succeed, even if only after a repair.
 var replies = []struct {
 	prefix      string
 	isTemporary bool
@@ -116,8 +113,7 @@ func refused(err error) bool {
 	return reply != ""
 }
 
-// isNotReady reports whether an error has a cause that is neither the address nor the credentials: the server accepts
-// the credentials but cannot serve at the moment, this process has too few file descriptors, or DNS does not work.
+// isNotReady reports whether an error has one of the causes that store.ErrNotReady lists.
 func isNotReady(err error) bool {
 	if binding.IsTemporary(err) {
 		return true

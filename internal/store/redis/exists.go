@@ -8,9 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Exists reports whether the store has data of the simulation in the partitions of this store. This is the case if
-// a generator or processor has used the store, or if the name of the simulation is reserved. Exists changes
-// nothing.
+// Exists reports whether a generator or a processor of the simulation has used the store, or whether the name of the
+// simulation is reserved.
 func (s *Store) Exists(ctx context.Context) (bool, error) {
 	// Every generator and processor that uses a partition writes at least one of these keys.
 	found, err := s.sum(ctx, "look for the simulation", func(pipe goredis.Pipeliner, p *partition) *goredis.IntCmd {

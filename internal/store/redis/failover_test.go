@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFailover_NewPrimaryIsUsed kills the current primary several times under load. Each time, a replica becomes the
-// new primary. Every event whose effect the store reported as durable must count exactly once.
+// TestFailover_NewPrimaryIsUsed kills the current primary several times under load. Every event that was reported as
+// durable must count once.
 func TestFailover_NewPrimaryIsUsed(t *testing.T) {
 	t.Parallel()
 	t.Run("Sentinels promote the replica", func(t *testing.T) {
@@ -27,8 +27,7 @@ func TestFailover_NewPrimaryIsUsed(t *testing.T) {
 
 func testFailover(t *testing.T, group servers.FailoverGroup, uri string) {
 	t.Helper()
-	// exactSource keeps the short default timeouts, so a step on the dead primary fails soon. The workers repeat failed
-	// steps, and the store must count each step only once.
+	// The short default timeouts of exactSource make a step on the dead primary fail soon.
 	s := openWith(t, Config{Simulation: "failover", Partitions: 2}, Dependencies{Binding: exactSource(t, uri)})
 	polltest.UntilNoError(t, "a step is durable", func() error { return recordDurably(t.Context(), s, 0) })
 	w := &workers{}

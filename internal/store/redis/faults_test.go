@@ -29,8 +29,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestServerFaults_CallersRetry_EachVisitIsRecordedOnce injects faults into the server while concurrent callers record
-// visits. Each caller repeats each step of a visit until the step succeeds. Every step must take effect exactly once.
+// Faults hit the server while concurrent callers record visits. The callers repeat each step until the step succeeds.
 func TestServerFaults_CallersRetry_EachVisitIsRecordedOnce(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
@@ -101,8 +100,8 @@ func TestServerFaults_CallersRetry_EachVisitIsRecordedOnce(t *testing.T) {
 	}
 }
 
-// performVisit performs the steps of one visit: the entry, the exit and the summary. It repeats each step until the
-// step succeeds. It returns the number of failed attempts.
+// performVisit performs the entry, the exit and the summary of a visit, each until it succeeds. It returns the number
+// of failures.
 func performVisit(t *testing.T, s *Store, seq int64) (failed int64) {
 	exit := exitStep(seq)
 	for _, step := range []func() error{
@@ -190,9 +189,8 @@ func TestScripts_ScriptFlush_CausesNoError(t *testing.T) {
 	}
 }
 
-// TestConnect_UnusableServer_ErrorContainsTheRemedy makes a server unusable in several ways. The error must wrap
-// ErrUnavailable, and must contain the address and advice, but no password. After the server is repaired, calls must
-// succeed.
+// The error must wrap ErrUnavailable and contain the address and advice, but no password. Calls must succeed after
+// the repair.
 func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -372,8 +370,8 @@ func TestStore_ServerIsAReplica_ErrorsContainTheRemedy(t *testing.T) {
 	}
 }
 
-// After a failover, a host name, such as the name of a Service, refers to the new primary. But connections to the
-// previous primary stay open, although it is now a replica. The store must replace these connections.
+// After a failover, a host name refers to the new primary, but connections to the previous one stay open. The store
+// must replace them.
 func TestStore_Failover_ReconnectsToTheNewPrimary(t *testing.T) {
 	t.Parallel()
 	before, after := servers.NewRedis(t, servers.RedisOptions{}), servers.NewRedis(t, servers.RedisOptions{})
@@ -431,8 +429,8 @@ func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 		want    string
 	}{
 		"without the CA": {withoutCA, "put the certificate of that CA into ca.crt"},
-		// The server may close the connection before the client has read the reason. The error then contains advice
-		// instead. Both texts contain the words "client certificate".
+		// The client does not always read the server's reason before the connection is closed. The advice for that
+		// case contains these words, too.
 		"without a client certificate":     {binding.Binding{URI: uri, CA: authority.PEM}, "client certificate"},
 		"with a certificate of another CA": {from(other), "client certificate"},
 		"without TLS":                      {binding.Binding{URI: &plain}, "requires TLS"},
@@ -652,9 +650,8 @@ func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 	}
 }
 
-// TestBatcher_EachCallerGetsItsReply sends different steps in shared pipelines to a server that fails only some of
-// them. For example, a server whose memory is full rejects writes. The callers of the failed steps must get the error,
-// and all other callers must get their own results.
+// The server fails only some steps of a shared pipeline, for example writes when its memory is full. Only the callers
+// of these steps may get an error.
 func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -712,9 +709,8 @@ func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	}
 }
 
-// mixedCallers are callers of three kinds. The first kind records an entry. The second kind repeats an exit that the
-// store has already recorded, so this kind writes nothing. The third kind records an exit in partition 1. The first and
-// second kinds use partition 0.
+// mixedCallers are callers of three kinds, in two partitions: one records an entry, one repeats an exit, which writes
+// nothing, and one records an exit.
 type mixedCallers struct {
 	t       *testing.T
 	store   *Store
@@ -773,8 +769,8 @@ func (m *mixedCallers) check() {
 	}
 }
 
-// together runs the given function in several goroutines at once, and returns their errors. The server is paused until
-// all of them wait, so that they share pipelines.
+// together runs call in several goroutines. It pauses the server until every call is queued or sent, so that the
+// calls share pipelines.
 func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
 	t.Helper()
 	noError(t, s.Ping(t.Context()))

@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxConfirmed limits the number of events that one call of the script confirms. A larger call could block the server,
-// and exceed the number of arguments that Lua allows.
+// maxConfirmed limits the events that one call of the script confirms: Lua limits the number of arguments, and a long
+// call blocks the server.
 const maxConfirmed = 1000
 
 // Lease implements store.Generators. If the reply is lost, the leased positions stay unused.
@@ -66,8 +66,7 @@ func (s *Store) confirmSome(ctx context.Context, p *partition, c store.Confirmat
 	return s.scripts.confirm.Run(ctx, s.client, keys, args...).Int64()
 }
 
-// intents encodes the intents of events as a string with one character per event: 'm' for an exit that is expected to
-// be matched, 'u' for an exit that is expected to be unmatched, and '-' for any other event.
+// intents encodes the intents of events, one character per event.
 func intents(events []store.Published) string {
 	letters := make([]byte, len(events))
 	for i, e := range events {

@@ -8,10 +8,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// Before each command, the client library reads from the connection to check that the server has not closed it. This
-// read is expensive. The type checked replaces it by a cheaper system call while the connection is open and has no data
-// to read.
-func TestIdleConnectionCheck_ConnectionIsOpen_SkipsTheReadOfTheClientLibrary(t *testing.T) {
+// The client library checks before each command that the connection is open. The type checked skips this expensive
+// read while there is no data.
+func TestChecked_ConnectionIsOpenWithoutData_SkipsTheExpensiveRead(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -6,13 +6,11 @@ import (
 	"time"
 )
 
-// An instant is encoded as a string: 12 digits of seconds since instantOrigin and 9 digits of nanoseconds. Because the
-// width is fixed, the strings sort in chronological order, and Lua can compare them without converting them to inexact
-// numbers. The range extends from long before the year 0 to long after 9999. Unix nanoseconds in 64 bits could not
-// represent it.
+// An instant is encoded as digits: 12 of seconds since instantOrigin, 9 of nanoseconds. With a fixed width, Lua can
+// compare instants as strings, without inexact numbers.
 const (
 	instantWidth  = 12 + 9
-	instantOrigin = -100_000_000_000 // the earliest encodable time (in the year -1199), in Unix seconds
+	instantOrigin = -100_000_000_000 // in Unix seconds: the year -1199, which 64-bit nanoseconds cannot represent
 	instantEnd    = instantOrigin + 999_999_999_999
 )
 

@@ -6,13 +6,11 @@ import (
 	"strings"
 )
 
-// These are the names of the keys of a partition, or the first parts of the names. The full names begin with
-// parking:{<simulation>:<partition>}:. The braces are a hash tag, which makes a Redis cluster store all keys of a
-// partition on the same node.
+// The constants are the names of a partition's keys, or their first parts. Each key begins with
+// parking:{<simulation>:<partition>}:, whose braces make a Redis cluster store all keys of a partition on one node.
 //
-// In the comments, HASH a -> b means a hash whose fields are a and whose values are b. <run> identifies a generator
-// process. <chunk> is the number of a chunk: each chunk of a bitmap covers store.ChunkBits consecutive sequence
-// numbers.
+// HASH a -> b means a hash with fields a and values b. <run> is a generator process. A <chunk> has store.ChunkBits
+// sequence numbers.
 const (
 	keyLedger     = "ledger"      // HASH <name of a counter> -> its value
 	keyOutbox     = "outbox"      // HASH <exit id> -> entry time, exit time and plate of the visit
@@ -56,8 +54,8 @@ func newPartition(simulation string, index int, s *scripts) *partition {
 	return p
 }
 
-// part returns the name of one kind of store operation in the outage log, such as "entry 0" in partition 0. Each
-// partition has its own names, because partitions may be on different nodes of a cluster.
+// part names an operation for the outage log. The partition is part of the name, because partitions may be on
+// different nodes of a cluster.
 func (p *partition) part(kind string) string { return kind + " " + strconv.Itoa(p.index) }
 
 func (p *partition) key(parts ...string) string { return p.prefix + strings.Join(parts, "") }
@@ -77,8 +75,8 @@ func validateSimulation(name string) error {
 	return nil
 }
 
-// belongs reports whether a key is a key of the simulation with the given key prefix. In such a key, a partition
-// number and the end of the hash tag follow the prefix.
+// belongs reports whether a key belongs to the simulation with the given prefix. A partition number and the end of
+// the hash tag must follow the prefix.
 func belongs(key, prefix string) bool {
 	rest, found := strings.CutPrefix(key, prefix)
 	if !found {

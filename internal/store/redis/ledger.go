@@ -14,7 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// each sends one command to each partition, all in one round trip. It calls the function command to create them.
+// each sends one command to each partition, all in one round trip. The function command creates the command for a
+// partition.
 func each[C goredis.Cmder](ctx context.Context, s *Store, command func(goredis.Pipeliner, *partition) C) ([]C, error) {
 	commands := make([]C, 0, len(s.partitions))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -68,7 +69,7 @@ func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 	return counts, nil
 }
 
-// addCounts adds the counters in the ledger of one partition to the parameter counts.
+// addCounts adds the counters in the ledger of one partition to counts.
 func addCounts(counts *store.Counts, ledger map[string]string) error {
 	for name, into := range map[string]*int64{
 		"entries":              &counts.EntriesRecorded,

@@ -28,9 +28,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets:   prometheus.ExponentialBuckets(1, 2, 8),
 		}),
 		roundTrip: prometheus.NewHistogram(shared.Latency("store_pipeline_seconds",
-			"Time from sending a pipeline to the store until its last reply, including connecting and retrying.")),
+			"Time from sending a pipeline to the store until the last reply arrives, including connecting and retrying.")),
 		scriptLoads:  counter("store_script_loads_total", "Store operations sent with their whole script, because the server had not cached the script."),
-		observations: counter("store_durability_observations_total", "Requests for the state of the server, which show how much of its append-only file is written."),
+		observations: counter("store_durability_observations_total", "Requests that read the state of the server, such as how much of its append-only file is written."),
 		restarts:     counter("store_restarts_total", "Observed restarts and failovers of the server."),
 		losses:       counter("store_data_losses_total", "Detected losses of the simulation's data in the store."),
 	}

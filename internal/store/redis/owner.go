@@ -10,11 +10,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Reserve reserves the name of the simulation for an owner until Purge is called. It returns false if another owner
-// has reserved the name. If several owners try at the same time, exactly one succeeds.
+// Reserve reserves the name of the simulation for one owner until Purge is called. It returns false if another owner
+// has reserved the name.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
-	// If only the reply to an earlier attempt was lost, this attempt finds the owner that the earlier attempt has
-	// stored. So Reserve must succeed if the stored owner is the same.
+	// If the reply to an earlier attempt was lost, the key already contains this owner. Reserve must then succeed.
 	before, err := s.client.SetArgs(ctx, s.ownerKey(), owner, goredis.SetArgs{Mode: "NX", Get: true}).Result()
 	switch {
 	case errors.Is(err, goredis.Nil):

@@ -40,16 +40,15 @@ func TestStoreMark_DataOfAnotherOwner_IsNeitherUsedNorRemoved(t *testing.T) {
 	}
 	noError(t, first.Purge(t.Context()))
 	markOf(t, second)
-	// A store without an owner can purge the data of any owner. The command "parking purge" uses such a store, because it
-	// knows only the name of the simulation.
+	// A store without an owner, as in the command "parking purge", can purge the data of any owner.
 	noError(t, unmarked.Purge(t.Context()))
 	if exists, err := second.Exists(t.Context()); err != nil || exists {
 		t.Errorf("keys are left (%v)", err)
 	}
 }
 
-// TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsStayUsable checks that the loss of one cluster node affects no
-// partition on another node. The partition must stay usable, and protected from other simulations of the same name.
+// The loss of one cluster node must not affect partitions on other nodes. These partitions must also stay protected
+// from simulations of the same name.
 func TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsStayUsable(t *testing.T) {
 	t.Parallel()
 	c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: 2, Config: []string{"cluster-require-full-coverage no"}})

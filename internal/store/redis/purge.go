@@ -10,8 +10,8 @@ import (
 // scanCount is the number of keys that the server examines per SCAN command.
 const scanCount = 1000
 
-// Purge implements store.Store. It removes the keys of all partitions of the simulation, even if an earlier
-// store had more partitions than this one. It removes nothing if the data belongs to another owner.
+// Purge implements store.Store. It purges even partitions that only an earlier store had, but nothing if the data has
+// another owner.
 func (s *Store) Purge(ctx context.Context) error {
 	const doing = "purge the store"
 	if err := s.verifyOwner(ctx); err != nil {
@@ -34,8 +34,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	return nil
 }
 
-// purgeNode removes all keys of the simulation from one server. It removes the owners' marks last. Otherwise, if it were
-// interrupted, another owner could take over the remaining keys.
+// purgeNode removes all keys of the simulation from one server.
 func (s *Store) purgeNode(ctx context.Context, node *goredis.Client) error {
 	pattern := escapeGlob(s.prefix) + "*"
 	var marks []string
@@ -58,7 +57,7 @@ func (s *Store) purgeNode(ctx context.Context, node *goredis.Client) error {
 			return err
 		}
 		if next == 0 {
-			return unlink(ctx, node, marks)
+			return unlink(ctx, node, marks) // last, so that after an interruption no other owner takes over the rest
 		}
 		cursor = next
 	}

@@ -2,6 +2,6 @@
 
 package redis
 
-// ignoreReplicas makes the store report effects as durable before the replicas have received them. The build tag
-// parking_noreplicas sets it to true. The tests in test/faults use this to show that they would detect lost effects.
+// ignoreReplicas makes the store report effects as durable before replicas have them. The build tag
+// parking_noreplicas sets it, to show that test/faults detects lost effects.
 const ignoreReplicas = false

@@ -24,10 +24,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects kills a primary under load and promotes its replica,
-// which lacks the latest writes. If the store waits for the replica, all effects that the store has reported as durable
-// must be on the replica. If the store does not wait, some of these effects are lost, and the store must detect the
-// loss.
+// The promoted replica lacks the killed primary's latest writes. Durable effects are lost only if the store ignores
+// replicas; the store must then detect the loss.
 func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -90,9 +88,8 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 	}
 }
 
-// TestFailover_PromotedReplicaIsKilled_LosesOnlyEffectsThatAreNotOnDisk promotes a replica that has received all
-// effects, and kills this replica before the effects are on its disk. A killed process does not lose what it has given
-// to the kernel, so the test removes the end of the append-only file, as a power failure may do.
+// The promoted replica is killed before the effects are on its disk. A kill loses no data that the kernel holds, so the
+// test truncates the append-only file.
 func TestFailover_PromotedReplicaIsKilled_LosesOnlyEffectsThatAreNotOnDisk(t *testing.T) {
 	t.Parallel()
 	for _, test := range powerFailures {
@@ -193,8 +190,8 @@ func (f powerFailure) performWithoutDisk(t *testing.T, s *Store, w *workers, ser
 	})
 }
 
-// check checks the state after a power failure. With the durability Written, at least one of the given number of steps
-// must be lost, and the store must have noticed. With Synced, every step must be recorded exactly once.
+// check checks the steps after a power failure. With the durability Written, the store must have noticed a loss. With
+// Synced, nothing may be lost.
 func (f powerFailure) check(t *testing.T, s *Store, steps int64) {
 	t.Helper()
 	missing, recorded, lostAt := missingSteps(t, s, steps), countsOf(t, s).EntriesRecorded, datasetOf(t, s).LostAt
@@ -228,8 +225,8 @@ type logFile struct {
 	size int64 // length of the file when logOf was called
 }
 
-// logOf returns the incremental file of a server's append-only file. During a rewrite, which a replica starts after a
-// full resync, there are two such files. logOf waits until there is only one.
+// logOf returns the incremental file of the append-only file. During a rewrite, there are two such files, so logOf
+// waits for the end of the rewrite.
 func logOf(t *testing.T, server *servers.Redis, admin *goredis.Client) logFile {
 	t.Helper()
 	var parts []string
@@ -250,8 +247,7 @@ func logOf(t *testing.T, server *servers.Redis, admin *goredis.Client) logFile {
 	return logFile{path: parts[0], size: info.Size()}
 }
 
-// restore truncates the incremental file to its length at the call of logOf, as if the machine had failed and lost the
-// latest writes. The server must not be running.
+// restore truncates the file to its earlier length, as in a power failure. The server must not be running.
 func (l logFile) restore(t *testing.T) {
 	t.Helper()
 	noError(t, os.Truncate(l.path, l.size))
@@ -286,13 +282,13 @@ func TestLookAt_OtherClientWritesDuringTheWaitForReplicas_OffsetPrecedesThatWrit
 		if isDuring && seen.history.offset >= written {
 			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
 		}
-		// Repeat the attempt if the other client wrote only after the wait, or if no replica confirmed the writes.
+		// Repeat this function until the other client writes during the wait and the replica confirms the writes.
 		return isDuring && seen.confirmed || t.Failed()
 	})
 }
 
-// A primary generates a new replication ID when its first replica connects, and some time after its last replica has
-// disconnected. The store must not mistake this for a restart.
+// A primary changes its replication ID when its first replica connects, and after the last has left. The store must
+// not take the change for a restart.
 func TestObserver_ReplicaDisconnectsAndReconnects_CountsNoRestart(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "repl-backlog-ttl 1")

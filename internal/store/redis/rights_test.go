@@ -14,9 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestRedisRights_DocumentedRights_Suffice checks the permissions that docs/ledger.md lists. The basic permissions must
-// suffice for database 0. For another database, for a cluster and for a server with replicas, the additional permissions
-// in the document must be necessary and must suffice.
+// The basic permissions in docs/ledger.md must suffice for database 0. For another database, a cluster and replicas,
+// the additional permissions must be necessary, and must suffice.
 func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/ledger.md")
@@ -58,9 +57,8 @@ func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	})
 }
 
-// checkRights opens stores with two partitions on the server. It checks that a user with the basic and the additional
-// permissions can run every command of a simulation, and that a user without the additional permissions is denied at
-// least one of them.
+// checkRights checks that a user can run every command of a simulation with the basic and the additional permissions,
+// but not with the basic ones alone.
 func checkRights(t *testing.T, c Config, uri, basic, additional string, admins ...*goredis.Client) {
 	t.Helper()
 	c.Simulation, c.Partitions = "rights", 2

@@ -33,8 +33,7 @@ func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	}
 }
 
-// check warns about three settings: appendonly is no, maxmemory-policy is not noeviction, or min-replicas-to-write is 0
-// although a replica is connected. The parameters are the sections of the INFO reply with the same names.
+// check warns about settings with which the store can lose data. Its arguments are sections of the INFO reply.
 func (s *settings) check(persistence, memory, replication string) {
 	if enabled, found := infoField(persistence, "aof_enabled"); found && enabled == "0" {
 		s.warn("appendonly", "no", "yes", "The store has no append-only file: when the server stops, it loses everything since its last snapshot, including the ledger")

@@ -1,6 +1,5 @@
-// Package redis stores the state of a simulation in Redis 7.0 or later, or in Valkey, on a single server, a primary
-// with replicas, or a cluster. Frequent operations are Lua scripts whose keys all have the same hash tag. Concurrent
-// operations share script executions and pipelines.
+// Package redis stores the state of a simulation in Redis 7.0 or later, or Valkey. Concurrent operations share
+// pipelines and executions of Lua scripts.
 package redis
 
 import (
@@ -25,9 +24,8 @@ import (
 type Config struct {
 	// Simulation identifies the simulation. It has the form <namespace>.<name>.
 	Simulation string
-	// Owner distinguishes the simulation from others that have the same name and use another broker. When the store
-	// observes a server for the first time, it marks the data on the server with the owner. Data that is marked with
-	// another owner is not used. If Owner is empty, data is neither marked nor checked.
+	// Owner distinguishes simulations of the same name that use different brokers. The store marks its data with the
+	// owner, and uses no other owner's data. "" disables both.
 	Owner string
 	// Partitions is the simulation's number of partitions.
 	Partitions int
@@ -37,11 +35,11 @@ type Config struct {
 
 // Dependencies contains what a store needs from its caller. Only Binding is required.
 type Dependencies struct {
-	// Binding returns the current binding. Its URI has the scheme redis or rediss, and may have parameters of go-redis,
-	// such as read_timeout. The binding refers to a single server unless one of these rules applies:
-	//   - With master_name, the endpoints are those of Sentinels, which know the address of the primary.
-	//   - With cluster=true, or with several endpoints but no master_name, the binding refers to a Redis cluster. The
-	//     further endpoints are in the field Alternatives of the binding, or in parameters "addr" of the URI.
+	// Binding returns the current binding, whose URI may have parameters of go-redis. With master_name, the endpoints
+	// are Sentinels, which know the primary.
+	//
+	// With cluster=true, or several endpoints but no master_name, the binding refers to a cluster. The further
+	// endpoints are Alternatives, or parameters "addr" of the URI. Any other binding refers to a single server.
 	Binding binding.Source
 	// Logger receives messages about the server that concern administrators. Nil discards them.
 	Logger *slog.Logger
@@ -58,8 +56,8 @@ type Store struct {
 	prefix     string
 	owner      string
 	partitions []*partition
-	// A batcher sends calls in pipelines. An observer detects when effects are durable. On a single server, all
-	// partitions share one batcher and one observer. In a cluster, each partition has its own.
+	// On a single server, all partitions share one batcher and one observer. In a cluster, each partition has its
+	// own.
 	batchers    []*batcher
 	observers   []*observer
 	outages     *outage.Log
@@ -143,8 +141,8 @@ func validate(c Config, d Dependencies) error {
 	}
 }
 
-// servers returns partitions that together cover all servers. For a single server, this is the first partition. For a
-// cluster, these are all partitions, because each partition may be on a different node.
+// servers returns partitions that together cover all servers. In a cluster, each partition may be on a different
+// node.
 func (s *Store) servers() []*partition {
 	if _, cluster := s.client.(*goredis.ClusterClient); cluster {
 		return s.partitions

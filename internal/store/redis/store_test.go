@@ -54,8 +54,8 @@ func openTimed(t testing.TB, c Config, d Dependencies, timing timing) *Store {
 	return s
 }
 
-// longTimeouts are URI parameters with timeouts that suffice even on a busy machine. The client repeats a write after a
-// timeout, and the store would count the repetition as a duplicate.
+// longTimeouts are URI parameters for busy machines. After a timeout, the client repeats a write, which the store
+// would count as a duplicate.
 const longTimeouts = "dial_timeout=1m&read_timeout=1m&write_timeout=1m&pool_timeout=2m"
 
 // source returns a binding.Source for the given URI. If the URI sets no timeouts, source adds longTimeouts.

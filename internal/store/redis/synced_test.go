@@ -15,9 +15,8 @@ import (
 // synced configures a store with one partition, in which an event counts as durable only when it is on disk.
 var synced = Config{Simulation: "synced", Partitions: 1, Durability: plan.DurabilitySynced}
 
-// A primary and its replica with appendfsync everysec need more than a second to confirm a write to disk. Every write
-// of the store must become durable within plan.Durability.Latency, and no warning may be logged. The test only logs a
-// higher latency, because the machine may be busy.
+// With appendfsync everysec, a write must be durable within plan.Durability.Latency, without a warning. The test only
+// logs a higher latency, because the machine may be busy.
 func TestWaitDurable_Synced_StepsBecomeDurableWithoutWarnings(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

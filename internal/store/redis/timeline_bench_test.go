@@ -17,10 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// BenchmarkAppendTimeline compares the cost of storing a row of the timeline with the cost of recording an entry. Each
-// script execution stores only one row or one entry. The metric redis-µs/op is the time that Redis spends in scripts.
-// The benchmark does not wait until a row is durable, because such a wait serves many goroutines, and has no cost per
-// row.
+// BenchmarkAppendTimeline compares Redis' time in scripts for a row and for an entry, in redis-µs/op. Many goroutines
+// share a wait for durability, so the benchmark excludes it.
 func BenchmarkAppendTimeline(b *testing.B) {
 	server := servers.NewRedis(b, servers.RedisOptions{})
 	row := busyRow()

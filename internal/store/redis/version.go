@@ -11,8 +11,8 @@ func (s *Store) Version(ctx context.Context) (string, error) {
 	return versionIn(info), nil
 }
 
-// versionIn returns the name and the version of the server from the section "server" of the INFO reply. For Valkey, it
-// returns the version of Valkey, not the Redis version that Valkey is compatible with and also reports.
+// versionIn returns the name and the version of the server. Valkey also reports the Redis version with which it is
+// compatible.
 func versionIn(info string) string {
 	if version, found := infoField(info, "valkey_version"); found {
 		return "Valkey " + version

@@ -9,11 +9,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// BenchmarkWAITAndWAITAOF compares the commands WAIT and WAITAOF on a primary and its replica, both with appendfsync
-// everysec. One operation writes a key and waits: with WAIT until the replica has received the write, and with WAITAOF
-// until both servers have written it to disk. The next operation begins when the previous one ends.
-//
-// WAITAOF may take a second, so run the benchmark with -benchtime 20x. WAITAOF needs Redis 7.2 or later, or Valkey.
+// BenchmarkWAITAndWAITAOF compares WAIT and WAITAOF on a primary and its replica, both with appendfsync everysec.
+// WAITAOF may take a second, so use -benchtime 20x.
 func BenchmarkWAITAndWAITAOF(b *testing.B) {
 	p := newPair(b)
 	c := client(b, p.servers[0].URI()+"?read_timeout=1m")

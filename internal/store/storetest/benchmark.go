@@ -11,9 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Benchmark measures the calls of a processor in one partition, with the given number of concurrent callers. In the
-// benchmark of visits, one operation is a whole visit: its entry, its exit, and the removal of its summary. In the
-// other benchmarks, one operation is one event.
+// Benchmark measures the calls of a processor in one partition. An operation of the benchmark "visit" is an entry,
+// its exit and the settlement of the summary.
 func Benchmark(b *testing.B, callers int, open func(*testing.B) store.Store) {
 	b.Helper()
 	for _, bench := range []struct {

@@ -228,8 +228,8 @@ func simulatePartition(ctx context.Context, s store.Store, partition, entries, u
 	return deliver(ctx, random, deliveries)
 }
 
-// exitDelivery returns a function that processes an exit as a processor does. The function returns false if the exit
-// must be retried, because its entry has not been recorded yet.
+// exitDelivery returns a function that processes an exit as a processor does. The result false means that the exit
+// must be retried.
 func exitDelivery(s store.Store, partition int, seq int64, plate string, intent event.Intent) func(context.Context) (bool, error) {
 	e := exitOf(seq, plate, noon().Add(time.Hour))
 	e.Partition, e.Intent = partition, intent
@@ -245,9 +245,8 @@ func exitDelivery(s store.Store, partition int, seq int64, plate string, intent 
 	}
 }
 
-// deliver delivers each message one to three times, in random order, from concurrent goroutines. If the entry of an
-// exit has not been recorded yet, deliver retries the exit later. The result is the number of duplicate deliveries.
-// Retries do not count as duplicates.
+// deliver delivers each message one to three times, concurrently and in random order. Retries of early exits do not
+// count as duplicates.
 func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Context) (bool, error)) (duplicates int, err error) {
 	queue := make(chan func(context.Context) (bool, error), 4*len(messages))
 	var open sync.WaitGroup

@@ -437,12 +437,12 @@ func (m *model) registered() []store.Run {
 	return runs
 }
 
-// bits returns which bits must be set in the store's bitmap of a generator run: the sequence numbers of those events of
-// the run whose IDs are in the set.
-func (m *model) bits(set map[string]bool, run string) []int64 {
+// bits returns the sequence numbers of those events of a run whose IDs are in ids. These bits must be set in the
+// store.
+func (m *model) bits(ids map[string]bool, run string) []int64 {
 	var seqs []int64
 	for seq := range int64(10) {
-		if set[origin(run, seq).ID] {
+		if ids[origin(run, seq).ID] {
 			seqs = append(seqs, seq)
 		}
 	}

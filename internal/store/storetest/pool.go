@@ -283,8 +283,8 @@ func testExpiry(t *testing.T, factory Factory) {
 		e.MaxStay = short
 		f.enter(e, store.ResultRecorded)
 	}
-	// parked reports whether the plate has a visit. It records an exit that is dated before the entry, which changes
-	// nothing. The result is ResultPrecedesEntry if the visit exists, and ResultEarly otherwise.
+	// parked reports whether the plate has a visit. It records an exit that is dated before the entry, because this
+	// changes nothing.
 	parked := func(f fixture, plate string) bool {
 		f.t.Helper()
 		got, err := f.RecordExit(f.t.Context(), exitOf(1_000_000, plate, noon().Add(-time.Hour)))
@@ -368,9 +368,8 @@ func testExpiry(t *testing.T, factory Factory) {
 	})
 }
 
-// claimInTime confirms 100 entries, records an entry of the plate "claimed", and claims this plate. If the visit
-// expires before the claim, as on a slow machine, claimInTime tries again with a longer MaxStay. It returns the MaxStay
-// of the successful attempt.
+// claimInTime claims the plate "claimed" among 100 entries and returns its MaxStay. If the visit expires too early,
+// as on a slow machine, MaxStay grows.
 func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	f.t.Helper()
 	plates := plateNames(100)

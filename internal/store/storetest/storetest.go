@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Factory opens an empty store that no other test uses. It must close the store when the test ends. In this store,
-// unclaimed visits must expire after EntryStep.MaxStay, without store.VisitMargin, because tests wait for the expiry.
+// Factory opens an empty store for one test, and closes the store when the test ends. Unclaimed visits must expire
+// without store.VisitMargin, because tests wait for the expiry.
 type Factory func(t *testing.T, partitions int) store.Store
 
 // Run runs the conformance suite as subtests of t.
@@ -196,8 +196,8 @@ func bits(chunk []byte, index int64) []int64 {
 	return seqs
 }
 
-// wantBits checks the bitmaps Seen and Matched of one chunk of a generator run. The arguments seen and matched are the
-// sequence numbers whose bits must be set.
+// wantBits checks the bitmaps Seen and Matched of one chunk of a generator run. Exactly the bits of the sequence
+// numbers in seen and matched must be set.
 func (f fixture) wantBits(run string, index int64, seen, matched []int64) {
 	f.t.Helper()
 	chunk, err := f.Chunk(f.t.Context(), store.Run{Run: run}, index)

@@ -129,18 +129,17 @@ type resolution struct {
 	width int64         // the maximum width of a row, in seconds
 }
 
-// resolutions returns the maximum width of a row at each age, in order of increasing age. The first limit whose age
-// exceeds that of the row applies.
+// resolutions returns the maximum width of a row at each age, in order of increasing age. The first resolution whose
+// age exceeds the age of the row applies.
 func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of rows in a block. The store merges old rows only when the merged rows fill a block. So a
-// merge is delayed by at most the time that a block of merged rows covers.
+// rowsPerBlock is the number of rows in a block. A merge is delayed until its rows fill a block.
 const rowsPerBlock = 60
 
-// widths returns the smallest and the largest permitted width of a row, in seconds. The parameter age is the time since
-// the end of the row.
+// widths returns the smallest and the largest permitted width of a row, in seconds. age is the time since the end of
+// the row.
 func widths(age time.Duration) (smallest, largest int64) {
 	for _, r := range resolutions() {
 		if largest = r.width; age < r.age {
@@ -205,8 +204,8 @@ func (f fixture) encoded(row timeline.Row) string {
 	return string(text)
 }
 
-// appendRandomTimeline appends random rows of two processes to the timeline, and returns all rows in chronological
-// order. There is a row every few seconds in the last 70 minutes, and about one row per minute before.
+// appendRandomTimeline appends random rows of two processes and returns them in chronological order. Rows are dense
+// only in the last 70 minutes.
 func (f fixture) appendRandomTimeline(from, to time.Time) []timeline.Row {
 	f.t.Helper()
 	r := rand.New(rand.NewPCG(11, 12))
@@ -317,11 +316,8 @@ func timelinePurges(t *testing.T, open Factory) {
 	}
 }
 
-// RunTimelineStorage checks that Replace rejects rows that were read before a compaction. Only Storage.Generation shows
-// the compaction, because the versions can be the same again afterwards (the ABA problem).
-//
-// The test reads a minute that has two rows and no block. A compaction merges these rows into wider rows. Then a late
-// process appends two other rows, so the minute has the same version as before.
+// RunTimelineStorage checks the ABA problem: Replace must reject rows from before a compaction, even if their minute
+// has the same version again. Only Storage.Generation shows the compaction.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)

@@ -16,10 +16,12 @@ type Config struct {
 	// URL is the base URL of an embedded API. For an external API it is the complete URL to which summaries are
 	// posted.
 	URL string
-	// SecretDir is a directory with the files for authentication and TLS, or "" if there is no such directory. All
-	// files are optional. For authentication, use either a file named token, or two files named username and password.
-	// The file ca.crt contains the PEM certificates to trust instead of the system's. The files tls.crt and tls.key
-	// contain a client certificate and its key. Changes of the files take effect without a restart.
+	// SecretDir is a directory with optional files for authentication and TLS, or "". Changed files take effect
+	// without a restart.
+	//
+	//   - token, or username and password: the credentials.
+	//   - ca.crt: PEM certificates to trust instead of the system's.
+	//   - tls.crt and tls.key: a client certificate and its key.
 	SecretDir string
 
 	// timeout and maxInFlight are for tests. They replace the client's request timeout and its limit of concurrent
@@ -46,8 +48,8 @@ func (c Config) open(path string) (*url.URL, binding.Source, error) {
 	return b.URI, source, err
 }
 
-// CheckSecret returns an error if the directory SecretDir cannot be read, if one of its files is invalid, or if its
-// files contain neither credentials nor certificates. It returns nil if the field SecretDir is empty.
+// CheckSecret returns an error if SecretDir is unreadable, contains an invalid file, or lacks both credentials and
+// certificates. An empty SecretDir is valid.
 func (c Config) CheckSecret() error {
 	if c.SecretDir == "" {
 		return nil

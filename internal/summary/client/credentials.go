@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// freshness is how long the client uses credentials before it reads their files again. With one second, only a few
-// requests fail after a Secret is rotated, and the files are read at most once per second.
+// freshness is the maximum age of cached credentials. With one second, only few requests fail after a Secret is
+// rotated.
 const freshness = time.Second
 
 // authorize adds the credentials of the binding to a request. A token takes precedence over a user name and password.

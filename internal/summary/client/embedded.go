@@ -15,24 +15,23 @@ import (
 )
 
 const (
-	// embeddedInFlight is the default number of concurrent requests. If there are two requests, the API can receive the
-	// second request while it commits the summaries of the first.
+	// embeddedInFlight is the default number of concurrent requests. The API can receive the second request while it
+	// commits the summaries of the first.
 	embeddedInFlight = 2
-	// linger is how long the client waits for more summaries before it sends a request. The client waits only if
-	// several summaries are queued while another request is in flight. In this case, summaries arrive faster than the
-	// API responds, and a few large requests are cheaper than many small requests.
+	// linger is how long the client waits for more summaries if several are queued while a request is in flight. A few
+	// large requests are cheaper than many small ones.
 	linger = 5 * time.Millisecond
 	// maxBatch is the maximum number of summaries per request.
 	maxBatch = 256
-	// maxResult is the maximum number of response bytes per summary. It suffices for an identifier of 128 bytes and
-	// a detail of 256 bytes, even if every byte is escaped.
+	// maxResult is the maximum number of response bytes per summary: an identifier of 128 bytes and a detail of 256
+	// bytes, all escaped.
 	maxResult = 4 << 10
 	// usualLength is the typical length of an encoded summary in bytes.
 	usualLength = 240
 )
 
 // Embedded posts summaries to the API of package rest. While the maximum number of requests is in flight, summaries
-// wait in a queue. When a request ends, the next request carries the queued summaries, at most maxBatch.
+// queue up for the next request.
 type Embedded struct {
 	transport transport
 
@@ -50,8 +49,7 @@ type Embedded struct {
 type item struct {
 	ctx     context.Context //nolint:containedctx // the context of the call of Post
 	summary event.Summary
-	// The channel done receives the result. The channel is buffered, so that the sender never blocks, even if Post has
-	// already returned.
+	// The channel done receives the result. It is buffered, because Post may already have returned.
 	done chan error
 }
 
@@ -75,8 +73,8 @@ func NewEmbedded(config Config) (*Embedded, error) {
 	return c, nil
 }
 
-// Post makes one attempt to post a summary. It returns nil if the API has stored the summary, a *summary.RejectedError
-// if the API can never store it, a *summary.UnavailableError if another attempt may succeed, or the error of ctx.
+// Post makes one attempt to store a summary. The error is a *summary.RejectedError (permanent), a
+// *summary.UnavailableError (retry), or the error of ctx.
 func (c *Embedded) Post(ctx context.Context, s event.Summary) error {
 	it := &item{ctx: ctx, summary: s, done: make(chan error, 1)}
 	select {
@@ -115,8 +113,8 @@ func (c *Embedded) send() {
 	}
 }
 
-// gather waits until the queue contains an item. Then it returns up to maxBatch queued items, without those whose
-// context has ended. It returns nil if no item is left, or if the client is closed.
+// gather waits for queued items, and returns up to maxBatch whose contexts have not ended. It returns nil if none is
+// left or the client is closed.
 func (c *Embedded) gather() []*item {
 	c.gathering.Lock()
 	defer c.gathering.Unlock()
@@ -149,9 +147,6 @@ func (c *Embedded) gather() []*item {
 	}
 }
 
-// post posts the items in one request and reports the result of each item. If the API rejects a request with several
-// items, the cause may be a single item or the number of items. In that case, post sends each half of the items in a
-// separate request.
 func (c *Embedded) post(batch []*item) {
 	if len(batch) == 0 {
 		return
@@ -163,6 +158,7 @@ func (c *Embedded) post(batch []*item) {
 	case r.success():
 		c.finishEach(batch, r)
 	case len(batch) > 1 && (permanent(r.status) && r.isProblem() || r.status == http.StatusRequestEntityTooLarge):
+		// The cause may be one item or the number of items, so post the halves separately.
 		half := len(batch) / 2
 		c.post(batch[:half])
 		c.post(batch[half:])
@@ -182,15 +178,15 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	}
 	header := http.Header{
 		"Content-Type": {typeNDJSON},
-		// Package http repeats a request with this header on a new connection if the server has closed the idle
-		// connection. The header has no values, so it is not sent.
+		// Package http repeats requests with this header on a new connection after an idle connection was closed. A
+		// header without values is not sent.
 		"Idempotency-Key": {},
 	}
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)
 }
 
-// finishEach sends each item its result, which is one line of the response. If a line is missing or belongs to another
-// summary, the item of that line and all following items fail with an UnavailableError.
+// finishEach sends each item its line of the response. After a missing or wrong line, all remaining items fail with an
+// UnavailableError.
 func (c *Embedded) finishEach(batch []*item, r *reply) {
 	results := results{rest: r.body}
 	for i, it := range batch {

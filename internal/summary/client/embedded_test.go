@@ -115,8 +115,8 @@ func TestEmbeddedPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 	}
 }
 
-// gathered is a handler that blocks the first request until the test closes the channel release. Meanwhile, the client
-// queues all other posts. The handler rest serves all requests except the first.
+// gathered blocks the first request until release is closed, so that the client queues all other posts. The handler
+// rest serves the later requests.
 type gathered struct {
 	t       *testing.T
 	rest    http.HandlerFunc
@@ -182,9 +182,9 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 	}
 }
 
-func TestEmbeddedGather_WaitsOnlyIfSeveralPostsAreQueuedDuringARequest(t *testing.T) {
+func TestEmbeddedGather_LingersOnlyIfSeveralPostsAreQueuedDuringARequest(t *testing.T) {
 	t.Parallel()
-	const late = linger / 2 // when the test adds a post or closes the client
+	const late = linger / 2 // delay after which the test adds a post or closes the client
 	tests := []struct {
 		name     string
 		waiting  int
@@ -375,8 +375,6 @@ func TestEmbedded_ServerClosedIdleConnection_RequestIsRepeated(t *testing.T) {
 	}
 }
 
-// TestClients_EmbeddedAPI_StoresEachSummaryOnce sends the same summaries to one embedded API twice: first with the
-// client for embedded APIs, then with the client for external APIs. Each client sends many summaries at the same time.
 func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 	t.Parallel()
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})

@@ -17,16 +17,15 @@ import (
 const (
 	// externalInFlight is the default limit of concurrent requests.
 	externalInFlight = 64
-	// maxExternalReply is the number of response bytes that the client reads, to quote them in errors.
+	// maxExternalReply is the maximum number of response bytes that the client reads. Errors quote these bytes.
 	maxExternalReply = 4 << 10
 )
 
-// External posts summaries to a user's own REST API, with one JSON request per summary.
+// External posts summaries to a user's own REST API, one per request. The Idempotency-Key is the identifier of the
+// summary, which is posted again if the response is lost.
 //
-// The Idempotency-Key of a request is the identifier of the summary, because the client posts a summary again if the
-// response is lost. Every status 2xx means that the API has accepted the summary. The status 409 (Conflict) means the
-// same, because most APIs use it for a summary that already exists. An API that uses 409 for a request that is still
-// being processed must also send Retry-After. The client then posts the summary again.
+// Statuses 2xx and 409 (Conflict) mean that the API has the summary. With the header Retry-After, 409 means that an
+// earlier request is still in progress.
 type External struct {
 	transport transport
 	// places limits the number of requests in flight. It contains one element for each such request.
@@ -51,12 +50,8 @@ func NewExternal(config Config) (*External, error) {
 	}, nil
 }
 
-// Post makes one attempt to post the summary. It returns nil if the API has accepted the summary. The error is a
-// *summary.RejectedError for the statuses 400, 413 and 422, and a *summary.UnavailableError if another attempt may
-// succeed. If ctx ends before the request is sent, Post returns the error of ctx.
-//
-// The status 400 counts as a rejection only after the API has accepted a summary of this client. Until then, it may
-// come from a proxy or web server: they also respond with 400 to a wrong Host header or port.
+// Post makes one attempt to post a summary. The error is a *summary.RejectedError (permanent), a
+// *summary.UnavailableError (retry), or the error of ctx.
 func (c *External) Post(ctx context.Context, s event.Summary) error {
 	select {
 	case c.places <- struct{}{}:
@@ -73,6 +68,8 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 		c.accepted.Store(true)
 		return nil
 	}
+	// Until the API has accepted a summary, status 400 may come from a proxy or web server because of a wrong host or
+	// port.
 	if r.status == http.StatusBadRequest && (r.wantsTLS() || !c.accepted.Load()) {
 		return r.unavailable(c.transport.endpoint)
 	}
@@ -82,9 +79,8 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 // Address returns the URL of the API without credentials, for messages.
 func (c *External) Address() string { return shown(c.transport.endpoint) }
 
-// Reach returns nil if a server responds at the URL of the API. So callers can detect a wrong URL before the first
-// summary. Every status counts as a response, except 407, which only a proxy sends. Reach sends a HEAD request, which
-// changes nothing. Its error says what to do, and matches summary.ErrNotReady if the URL is not the cause.
+// Reach returns an error if no server responds at the URL, or only a proxy (status 407). The error says what to do, and
+// matches summary.ErrNotReady if the URL is not the cause.
 func (c *External) Reach(ctx context.Context) error {
 	r, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply)
 	if err == nil && r.status == http.StatusBadRequest && c.transport.endpoint.Scheme == "http" {
@@ -110,9 +106,8 @@ func (c *External) Close() error {
 	return nil
 }
 
-// idempotencyKey returns an identifier in a form that is valid in an HTTP header. It percent-encodes identifiers that
-// contain a percent sign or a character that is not visible ASCII. Identifiers of generated events contain neither, so
-// they do not change.
+// idempotencyKey returns an identifier in a form that is valid in an HTTP header. Identifiers of generated events do
+// not change.
 func idempotencyKey(id string) string {
 	if !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' }) {
 		return id

@@ -30,8 +30,7 @@ func answerWith(status int, contentType, body string, headers ...string) http.Ha
 	}
 }
 
-// Proxies and web servers also respond with status 400 to a wrong URL. So before the API has accepted a summary, status
-// 400 may mean that the URL is wrong.
+// Until the API has accepted a summary, status 400 may come from a proxy or web server because of a wrong URL.
 func TestExternalPost_Status400_CountsAsRejectionOnlyIfAnEarlierSummaryWasAccepted(t *testing.T) {
 	t.Parallel()
 	for first, want := range map[int]string{201: "rejected 400", 409: "rejected 400", 400: "again", 503: "again"} {

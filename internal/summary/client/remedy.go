@@ -68,7 +68,7 @@ func (e proxyError) Error() string {
 }
 
 // checkProxy returns an error if the proxy does not connect to the API. The error matches summary.ErrNotReady, because
-// the cause is the proxy, not the URL of the API.
+// the URL is not the cause.
 func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
@@ -77,9 +77,8 @@ func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *ht
 	return summary.NotReady(proxyError{proxy.Host, "HTTPS_PROXY", response.Status})
 }
 
-// checkPlainProxy returns an error if a proxy demands credentials for a request with an http:// URL. Package http does
-// not call checkProxy for such a request. Only proxies respond with the status 407. The error matches
-// summary.ErrNotReady.
+// checkPlainProxy is checkProxy for http:// URLs, for which package http does not call checkProxy. Only proxies
+// respond with the status 407.
 func (t *transport) checkPlainProxy(request *http.Request, response *http.Response) error {
 	if response.StatusCode != http.StatusProxyAuthRequired {
 		return nil
@@ -95,9 +94,8 @@ func (t *transport) proxyFor(request *http.Request) string {
 	return ""
 }
 
-// plainProxyFor returns the host of the proxy if the proxy itself can respond to the request, or "" if only the API can
-// respond. A SOCKS proxy cannot respond. An HTTP proxy can respond only to requests with an http:// URL: requests with
-// an https:// URL are encrypted.
+// plainProxyFor returns the host of a proxy that can itself respond to the request, or "". SOCKS proxies cannot
+// respond, and https:// requests are encrypted.
 func (t *transport) plainProxyFor(request *http.Request) string {
 	proxy := t.proxyURLFor(request)
 	if proxy == nil || request.URL.Scheme != "http" || !strings.HasPrefix(proxy.Scheme, "http") {

@@ -93,8 +93,8 @@ func TestExternal_ProxyRefuses_ErrorNamesTheProxy(t *testing.T) {
 	}
 }
 
-// A gateway error may come from the proxy or from the API. So the error of Post names the proxy, but Reach succeeds,
-// because the API may have answered.
+// A gateway error may come from the proxy or from the API. Post names the proxy, but Reach succeeds, because the API
+// may have answered.
 func TestExternal_HTTPURLAndGatewayError_ErrorNamesTheProxyIfThereIsOne(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {

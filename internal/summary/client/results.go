@@ -39,8 +39,8 @@ func (r *results) next(id string) (result, error) {
 	if json.Unmarshal(line, &res) != nil || res.Status == 0 {
 		return result{}, errUnlike
 	}
-	// If the API cannot parse a summary, it rejects the summary without knowing its identifier. So a result without an
-	// identifier is valid only if it says that the summary was not accepted.
+	// A result without an identifier rejects a summary that the API cannot parse. Results of accepted summaries have
+	// an identifier.
 	accepted := res.Status/100 == 2
 	if res.ID != id && (accepted || res.ID != "") {
 		return result{}, errUnlike
@@ -48,8 +48,8 @@ func (r *results) next(id string) (result, error) {
 	return res, nil
 }
 
-// usual returns the status in a line of the form {"id":"<id>","status":201}, or the same with status 200. It returns 0
-// for any other line. It is faster than the JSON decoder.
+// usual parses {"id":"<id>","status":201}, also with status 200, faster than the JSON decoder. It returns 0 for any
+// other line.
 func usual(line []byte, id string) int {
 	const before, after = `{"id":"`, `","status":`
 	if len(line) != len(before)+len(id)+len(after)+len(`201}`) ||

@@ -55,15 +55,13 @@ type reply struct {
 	body   []byte
 	// truncated is true if the field body is incomplete: the response is longer than the limit, or reading failed.
 	truncated bool
-	// proxy is the host of the HTTP proxy that may have sent the response instead of the API. It is "" if only the API
-	// can have sent the response.
+	// proxy is the host of the HTTP proxy that may have sent the response instead of the API, or "".
 	proxy string
 }
 
 func (r *reply) success() bool { return r.status/100 == 2 }
 
-// send sends one request and reads up to limit bytes of the response body. It returns an error only if the API sends no
-// response. A response with an error status is not an error.
+// send sends one request and reads up to limit bytes of the response. A response with an error status is not an error.
 func (t *transport) send(ctx context.Context, method string, body []byte, header http.Header, limit int64) (*reply, error) {
 	b, err := t.binding.read()
 	if err != nil {
@@ -127,8 +125,8 @@ func (f fault) Error() string {
 	return f.text + ": " + f.remedy
 }
 
-// Is makes the error match summary.ErrNotReady if its cause is temporary and on the client's side, such as too many
-// open files. Other causes, such as a refused connection, do not match, because the URL of the API may be wrong.
+// Is matches summary.ErrNotReady for temporary causes on this machine, such as too many open files. A refused
+// connection does not match: the URL may be wrong.
 func (f fault) Is(target error) bool {
 	return target == summary.ErrNotReady && binding.IsTemporary(f.err)
 }
@@ -148,8 +146,7 @@ func explain(err error) string {
 	return err.Error()
 }
 
-// clientFor returns an HTTP client with the TLS configuration of the binding. If the TLS configuration has changed,
-// clientFor makes a new client and closes the idle connections of the old client.
+// clientFor returns an HTTP client with the TLS configuration of the binding.
 func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -196,10 +193,9 @@ func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(request)
 }
 
-// checkRedirect follows at most maxRedirects redirects, and only redirects that repeat the POST on the same host with
-// the same scheme. A GET would store nothing, and another host must not receive the credentials. If checkRedirect does
-// not follow a redirect, package http returns the redirect as the response.
+// checkRedirect follows only redirects to the same host and scheme that repeat the POST.
 func (t *transport) checkRedirect(next *http.Request, previous []*http.Request) error {
+	// Another host must not receive the credentials, and the GET of other redirects would store nothing.
 	if next.Method != http.MethodPost || next.URL.Scheme != t.endpoint.Scheme || next.URL.Host != t.endpoint.Host ||
 		len(previous) > maxRedirects {
 		return http.ErrUseLastResponse

@@ -14,9 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// Database implements summary.Database in memory, so summaries do not survive the process. All methods are safe for
-// concurrent use. A stored summary takes about 150 bytes. If a query selects a plate, List may read all summaries.
-// Insert waits until List returns.
+// Database implements summary.Database in memory, with about 150 bytes per summary. It is safe for concurrent use.
+// List may read all summaries, and delays Insert meanwhile.
 type Database struct {
 	mu     sync.Mutex
 	closed bool
@@ -24,9 +23,10 @@ type Database struct {
 	rows []row
 	// byID maps each summary ID to the index of the summary in the field rows.
 	byID map[string]int
-	// byExit contains the indexes of all elements of rows. Only its first elements are sorted by exit time, and sorted
-	// is their number. Summaries arrive nearly in the order of their exit times, so List sorts only the end of byExit.
+	// byExit contains the indexes of all elements of rows. Summaries arrive nearly in the order of their exit times, so
+	// List sorts only the end of byExit.
 	byExit []int
+	// sorted is the number of elements, from the beginning of byExit, that are sorted by exit time.
 	sorted int
 	totals totals
 }
@@ -50,8 +50,7 @@ func (r *row) summary() event.Summary {
 	return event.Summary{ID: r.id, Plate: r.plate, EntryAt: summary.Instant(r.entry), ExitAt: summary.Instant(r.exit)}
 }
 
-// totals contains the totals over all rows, in nanoseconds. The sum of the durations has 128 bits: the upper 64 bits
-// are in sumHigh, the lower 64 bits are in sumLow.
+// totals contains the totals over all rows, in nanoseconds. The sum of the durations has 128 bits.
 type totals struct {
 	sumHigh, sumLow   uint64
 	shortest, longest int64
@@ -152,8 +151,8 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// sort sorts the field byExit. Elements that precede the earliest unsorted exit are already in order, so sort skips
-// these elements.
+// sort sorts the field byExit. The sorted elements that come before all unsorted elements keep their places, so sort
+// skips them.
 func (d *Database) sort() {
 	if d.sorted == len(d.byExit) {
 		return

@@ -17,9 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// BenchmarkServicePost posts summaries from concurrent goroutines, one summary per call. It measures one service on
-// SQLite, one service on PostgreSQL, and three services on the same PostgreSQL. Both databases are on the same disk and
-// sync each commit to it.
+// BenchmarkServicePost posts single summaries from concurrent goroutines. SQLite and PostgreSQL use the same disk and
+// sync each commit.
 func BenchmarkServicePost(b *testing.B) {
 	databases := []struct {
 		name string

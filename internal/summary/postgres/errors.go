@@ -63,8 +63,8 @@ var (
 	errReadOnly = errors.New("transaction_read_only is on")
 )
 
-// isBadInput reports whether the cause of an error may be the address, the credentials, the permissions or the choice
-// of the database. The parameter answered says whether a server has accepted a connection before.
+// isBadInput reports whether the address, the credentials, the permissions or the choice of the database may be the
+// cause of err. answered says whether a server ever accepted a connection.
 func isBadInput(err error, answered bool) bool {
 	if _, unusable := errors.AsType[*UnusableError](err); unusable {
 		return true
@@ -109,9 +109,8 @@ func isOtherProtocol(err error) bool {
 	return strings.Contains(text, "invalid response to GSSEncRequest") || strings.Contains(text, "unexpected message from server")
 }
 
-// describe adds the address of the server, and advice, to an error. The result contains neither the URI nor the
-// password. The result matches summary.ErrNotReady unless the cause may be a wrong address, wrong credentials, missing
-// permissions or the wrong database.
+// describe adds the address and advice, but no password, to an error. The result matches summary.ErrNotReady unless
+// isBadInput holds.
 func (d *Database) describe(err error) error {
 	if errors.Is(err, puddle.ErrClosedPool) || d.running.Err() != nil {
 		return fmt.Errorf("the summary database is %w", summary.ErrClosed)
@@ -134,12 +133,11 @@ func (d *Database) describe(err error) error {
 	return summary.NotReady(described)
 }
 
-// oneLine is an error whose text has no line breaks. The errors of pgx have one line for each attempt to connect.
-// Without the parameter sslmode, there are two attempts for each address: one with TLS and one without.
+// oneLine is an error without line breaks. pgx writes one line per connection attempt: without sslmode, one with TLS
+// and one without.
 type oneLine struct{ error }
 
-// Error joins the lines of the wrapped error into one line, and omits repeated lines. If the server refused TLS and an
-// attempt without TLS follows, Error also omits the line about the refusal.
+// Error joins the lines and omits repeated ones. It also omits the refusal of TLS if an attempt without TLS follows.
 func (e oneLine) Error() string {
 	lines := strings.Split(strings.ReplaceAll(e.error.Error(), "\t", ""), "\n")
 	var kept []string

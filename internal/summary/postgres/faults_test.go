@@ -115,8 +115,8 @@ func (l *load) await(t *testing.T, batches int) {
 	}
 }
 
-// check ends the load. Then it checks that the summaries of all accepted batches are stored. It allows one further
-// batch, because Insert can return an error although the transaction was committed.
+// check ends the load and checks that all accepted batches are stored. One more batch may be stored, because Insert
+// may fail after the commit.
 func (l *load) check(t *testing.T, d *Database) {
 	t.Helper()
 	l.end()
@@ -237,9 +237,7 @@ func TestInsert_ServerFault_ErrorSaysWhatToDoAndNextInsertSucceeds(t *testing.T)
 	}
 	tests := []struct {
 		name string
-		// inject and heal are SQL statements that cause and end the fault. The superuser executes them. The test
-		// replaces USER with the name of the tested database, which is also the name of the user that owns the
-		// database.
+		// inject and heal are the superuser's statements. USER stands for the tested database and its owner.
 		inject, heal []string
 		want         string
 	}{
@@ -295,7 +293,7 @@ func TestInsert_ServerDoesNotAnswer_ReturnsAnError(t *testing.T) {
 	d := open(t, uri)
 	mustInsert(t, d, "before")
 	must(t, server.Stop(t.Context()))
-	_ = insertOne(d, "a") // the pool may still have a connection that the stopped server has closed
+	_ = insertOne(d, "a") // its error may be that of an old connection, which the stopped server has closed
 	wantError(t, insertOne(d, "a"), uri, "cannot be reached; check that it runs")
 	must(t, server.Start(t.Context()))
 	mustInsert(t, d, "a")
@@ -373,8 +371,8 @@ func TestInsert_PasswordRotated_UsesTheNewPassword(t *testing.T) {
 	}
 }
 
-// The server requires a client certificate with the name of the user. It also requires a password, except for
-// connections to the database named postgres. The test connects with a password and without a password.
+// The server requires a client certificate with the name of the user, and, except for the database named postgres, a
+// password.
 func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 	t.Parallel()
 	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")
@@ -425,9 +423,8 @@ func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var err error
-			// With TLS 1.3, the server rejects a client certificate only after the client has ended its handshake. If
-			// the client is writing at that moment, it may get "connection reset by peer" instead of the reason. The
-			// test then connects again.
+			// With TLS 1.3, a client that is writing when the server rejects its certificate may see "connection reset
+			// by peer" instead of the reason.
 			polltest.Until(t, "the connection fails with the reason of the server", func() bool {
 				err = connect(uri, tt.ca, tt.issuer, tt.name)
 				return err == nil || !strings.Contains(err.Error(), "connection reset by peer")

@@ -11,9 +11,8 @@ import (
 )
 
 const (
-	// insertSQL stores a batch and returns the indexes of the rows that it skipped, because their identifiers were
-	// stored already or occur earlier in the batch. The sequence numbers are assigned in the order of the batch, but
-	// the rows are inserted in the order of their identifiers, to avoid deadlocks.
+	// insertSQL stores a batch and returns the indexes of the rows whose identifiers are already stored or occur
+	// earlier in the batch. The order by id prevents deadlocks between processes.
 	insertSQL = `
 		WITH numbered AS MATERIALIZED (
 			SELECT nextval('summaries_seq') AS seq, batch.*
@@ -65,8 +64,8 @@ func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcom
 	return d.compare(ctx, summaries, outcomes, skipped)
 }
 
-// compare sets the outcomes of the rows that the INSERT statement skipped. It reads the stored rows with another
-// statement, because the INSERT statement may not see rows that another process has just stored.
+// compare sets the outcomes of skipped rows. It needs a second statement, because the INSERT statement may not see
+// rows that another process just stored.
 func (d *Database) compare(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome, skipped []int) error {
 	ids := make([]string, len(skipped))
 	for i, index := range skipped {

@@ -67,9 +67,8 @@ func TestInsert_ManySummaries_SendsOneStatement(t *testing.T) {
 	}
 }
 
-// The server is configured with synchronous_commit=off: it confirms a commit before the WAL writer has written the
-// commit to disk. The test suspends the WAL writer, and later kills the server. The accepted summaries survive only if
-// afterConnect sets synchronous_commit to on.
+// With synchronous_commit=off, the server confirms commits that its WAL writer has not written. The test suspends that
+// writer and kills the server: only the setting of afterConnect keeps summaries.
 func TestInsert_ServerKilledBeforeWALWriterRuns_KeepsSummariesOnlyWithSynchronousCommit(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}})

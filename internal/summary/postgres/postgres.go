@@ -26,19 +26,18 @@ const (
 	// connectTimeout is the timeout of a connection attempt to one host, unless the URI has the parameter
 	// connect_timeout.
 	connectTimeout = 3 * time.Second
-	// timeout is the timeout of an insert or a query, including a connection attempt. It is shorter than the timeout of
-	// summary.Service, so that callers get the error of this package, which says why the operation failed.
+	// timeout limits an insert or a query. It is shorter than that of summary.Service, whose error would not say why
+	// the operation failed.
 	timeout = 8 * time.Second
-	// slots is the number of rows in the table summary_totals. A migration creates these rows. Each process updates one
-	// random row, because transactions that update the same row wait for each other. If two processes choose the same
-	// row, their inserts are slower, but the totals are still correct.
+	// slots is the number of rows in summary_totals, as in its migration. Processes that update the same row wait for
+	// each other, so each picks a random row.
 	slots = 16
 )
 
 // Config is the configuration of a Database.
 type Config struct {
-	// Schema is the name of the PostgreSQL schema with the tables. The schema is created if it does not exist. If
-	// Schema is empty, the tables are in the default schema of the user, which is usually "public".
+	// Schema is the name of the schema with the tables. A missing schema is created; an empty name selects the user's
+	// default schema, usually "public".
 	Schema string
 }
 
@@ -64,9 +63,9 @@ type Database struct {
 	// time out.
 	answered atomic.Bool
 
-	// prepared is true if the schema has the current version. The singleflight group named preparing runs one migration
-	// for all goroutines that wait for the schema. The migration ends when it is complete, or when stop is called.
-	prepared  atomic.Bool
+	// prepared is true if the schema has the current version.
+	prepared atomic.Bool
+	// preparing runs one migration for all goroutines that wait for the schema.
 	preparing singleflight.Group
 	running   context.Context //nolint:containedctx // the lifetime of this Database
 	stop      context.CancelFunc
@@ -145,9 +144,8 @@ func (d *Database) connConfig() (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// completeURI adds parameters to a URI, so that pgx does not read files in the home directory, such as ~/.pgpass and
-// ~/.postgresql/postgresql.crt. It returns an error if the URI has no user name. Without this error, pgx would use the
-// name of the operating system user.
+// completeURI adds parameters that keep pgx from reading files such as ~/.pgpass. It rejects a URI without a user,
+// because pgx would use the operating system user.
 func completeURI(u *url.URL) (string, error) {
 	query := u.Query()
 	if u.User.Username() == "" && query.Get("user") == "" {
@@ -195,8 +193,7 @@ func addCertificates(b binding.Binding, config *pgx.ConnConfig) error {
 	return nil
 }
 
-// afterConnect selects the schema. If the setting synchronous_commit is "off" or "local", afterConnect also changes the
-// setting to "on". With "on", a commit waits for the disk of the server and for the synchronous replicas.
+// afterConnect selects the schema, and makes commits wait for the disk of the server and for synchronous replicas.
 func (d *Database) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	d.answered.Store(true)
 	_, err := conn.Exec(ctx, `
@@ -208,9 +205,8 @@ func (d *Database) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// Prepare creates the tables, or migrates them to the current version. It returns an *UnusableError if this version of
-// the program cannot use the database. If Prepare has not succeeded, the other methods prepare the tables before they
-// use the tables.
+// Prepare creates or migrates the tables, as the other methods do when necessary. It returns an *UnusableError if this
+// program version cannot use the database.
 func (d *Database) Prepare(ctx context.Context) error {
 	if err := d.prepare(ctx); err != nil {
 		return fmt.Errorf("prepare the summary database: %w", d.describe(err))
@@ -310,8 +306,8 @@ func (d *Database) call(ctx context.Context, operation func(context.Context) err
 	defer cancel()
 	err := d.attempt(limited, operation)
 	if d.recover(err) {
-		// The first error may say only that a table is missing. The second attempt creates the tables again. If that
-		// fails because the schema is missing, the second error says so.
+		// The first error may say only that a table is missing. The second attempt creates the tables, or returns an
+		// error that says that the schema is missing.
 		err = d.attempt(limited, operation)
 		d.recover(err)
 	}
@@ -332,9 +328,8 @@ func (d *Database) attempt(ctx context.Context, operation func(context.Context) 
 	return operation(ctx)
 }
 
-// recover prepares the next attempt after an error. If the server accepts no writes or tables are missing, it makes the
-// next attempt open new connections. If tables are missing, it returns true, and the next attempt also creates the
-// tables.
+// recover makes the next attempt open new connections if the server accepts no writes or tables are missing. If tables
+// are missing, the next attempt also creates them.
 func (d *Database) recover(err error) (tablesAreMissing bool) {
 	switch code(err) {
 	case codeReadOnly: // the server has become a replica, which accepts no writes

@@ -20,8 +20,8 @@ import (
 const (
 	// versionTable is the name of the table that holds the version of the schema.
 	versionTable = "parking_schema_version"
-	// lockPeriod is the number of seconds between two attempts to get the advisory lock. lockAttempts is the number of
-	// attempts. Another process holds the lock while it migrates the schema.
+	// lockPeriod, in seconds, times lockAttempts is the longest wait for the advisory lock, which another process
+	// holds during a migration.
 	lockPeriod, lockAttempts = 1, 600
 )
 
@@ -50,9 +50,8 @@ func (e *UnusableError) Unwrap() error { return e.Err }
 
 func unusable(format string, args ...any) error { return &UnusableError{fmt.Errorf(format, args...)} }
 
-// migrate creates the schema, or migrates the schema to the current version. Only one process migrates at a time. Other
-// processes wait. migrate returns an *UnusableError if a retry cannot succeed, for example because the schema is newer
-// than this program.
+// migrate creates or migrates the schema, in one process at a time. It returns an *UnusableError if a retry cannot
+// succeed, for example for a newer schema.
 func (d *Database) migrate(ctx context.Context) (err error) {
 	config, err := d.connConfig()
 	if err != nil {
@@ -82,6 +81,8 @@ func (d *Database) migrate(ctx context.Context) (err error) {
 		return unusable("the tables have schema version %d, but this version of parking supports versions up to %d only: "+
 			"use the version of parking that migrated the tables, or another schema or database", version, newest)
 	}
+	// Replicas of the previous program version run on during an upgrade, so a migration must leave the tables usable
+	// for them.
 	_, err = provider.Up(ctx)
 	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == codeDuplicateTable {
 		return unusable("the schema contains tables of another program, with names that parking needs: use another schema or database: %w", err)
@@ -99,6 +100,7 @@ func (d *Database) provider(db *sql.DB) (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Of the migration libraries with pgx, embedded files and an advisory lock, goose has the fewest dependencies.
 	return goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithSessionLocker(locker), goose.WithTableName(versionTable))
 }
@@ -115,8 +117,8 @@ func checkEncoding(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// checkSearchPath returns errNoSchema unless the search path contains a schema that exists and that the user may use.
-// Without this check, goose would look for its table in all schemas.
+// checkSearchPath returns errNoSchema if the user has no usable schema. Without this check, goose would look for its
+// table in all schemas.
 func checkSearchPath(ctx context.Context, db *sql.DB) error {
 	var missing bool
 	if err := db.QueryRowContext(ctx, "SELECT current_schema() IS NULL").Scan(&missing); err != nil {

@@ -117,9 +117,8 @@ func TestDatabasePrepare_ManyProcessesAtOnce_AllSucceed(t *testing.T) {
 	wg.Wait()
 }
 
-// Two processes store the same summaries in opposite orders. Each summary must be created by exactly one process.
-// Meanwhile, a third process lists the summaries. Each list must contain every summary that was stored when the listing
-// began, and must not contain a summary twice.
+// Two processes store the same summaries in opposite orders while a third lists them. Each list must contain, once,
+// all summaries stored when it began.
 func TestInsert_TwoProcesses_CreateEachSummaryOnceAndListingsAreStable(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)

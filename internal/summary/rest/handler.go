@@ -114,7 +114,7 @@ func (m methods) call(w http.ResponseWriter, r *http.Request) error {
 	}
 	method := r.Method
 	if method == http.MethodHead {
-		method = http.MethodGet // package http omits the body of the response to HEAD
+		method = http.MethodGet // the endpoint may write a body: package http omits it in the response to HEAD
 	}
 	if endpoint, ok := m[method]; ok {
 		return endpoint(w, r)
@@ -136,8 +136,7 @@ func (m methods) allowed() string {
 	return strings.Join(names, ", ")
 }
 
-// bounded returns an endpoint that passes only a limited number of concurrent requests to the given endpoint. See
-// limits.maxBytesInFlight.
+// bounded returns an endpoint that limits the total weight of the concurrent requests to the given endpoint. See gate.
 func (a *api) bounded(next endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		leave, err := a.gate.enter(r)

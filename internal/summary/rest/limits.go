@@ -12,8 +12,8 @@ import (
 
 // limits contains the sizes, numbers and times that requests must not exceed.
 type limits struct {
-	// maxBytes is the maximum body size of a request with many summaries, one per line. The maximum size of each line,
-	// and of the body of a request with a single summary, is event.MaxBodyBytes.
+	// maxBytes is the maximum body size of a request with one summary per line. A line, or the body of a request with a
+	// single summary, has at most event.MaxBodyBytes.
 	maxBytes int64
 	// maxLines is the maximum number of summaries per request.
 	maxLines int
@@ -41,8 +41,8 @@ func defaultLimits() limits {
 // response need.
 const minWeight = 64 << 10
 
-// gate limits the total weight of the requests that are handled at the same time. The weight of a request is the part
-// of maxBytesInFlight that it takes up, in bytes.
+// gate limits the total weight of concurrent requests. The weight of a request is its share of maxBytesInFlight, in
+// bytes.
 type gate struct {
 	room   *semaphore.Weighted
 	limits limits
@@ -52,8 +52,8 @@ func newGate(l limits) *gate {
 	return &gate{room: semaphore.NewWeighted(l.maxBytesInFlight), limits: l}
 }
 
-// enter waits until the requests that are being handled leave room for the request r. After maxWait, it fails with
-// status 503. The caller must call leave after it has handled the request.
+// enter waits for room, but fails with status 503 after maxWait. The caller must call leave after it has handled the
+// request.
 func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	weight := min(g.weight(r), g.limits.maxBytesInFlight)
 	if !g.room.TryAcquire(weight) {

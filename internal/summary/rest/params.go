@@ -76,8 +76,8 @@ func parsePlate(value string) (string, error) {
 	return value, nil
 }
 
-// parseInstant parses a date and time. If the result would be the zero time, parseInstant returns one nanosecond more,
-// because the zero time in a Query means "no bound". The query result is the same, because no summary is that old.
+// parseInstant parses a date and time. The zero time, which means "no bound" in a Query, becomes one nanosecond later;
+// no summary is that old.
 func parseInstant(value string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, value)
 	if err != nil {

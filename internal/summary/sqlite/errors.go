@@ -34,9 +34,8 @@ func describe(path string, err error) error {
 	return described
 }
 
-// isNotReady reports whether a primary result code of SQLite means that the volume, a lock or this process is the
-// cause. An error with such a code matches summary.ErrNotReady. With all other codes, the cause may be the path, the
-// rights on the file, or the contents of the file.
+// isNotReady reports whether an error with the given primary result code comes from the volume, a lock or this
+// process, rather than from the file.
 func isNotReady(code int) bool {
 	switch code {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
@@ -70,9 +69,8 @@ func advise(path string, code int, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-// openErrorOf opens a directory and returns the error, if any. SQLite reports the same code for a missing directory and
-// for too many open files; the returned error distinguishes these causes. SQLite needs several file descriptors at
-// once, so openErrorOf opens the directory several times before it closes any of these files.
+// openErrorOf returns the error of opening a directory, or nil. SQLite reports the same code for a missing directory
+// and for too many open files.
 func openErrorOf(directory string) error {
 	const needed = 8 // file descriptors: the database, the write-ahead log, the WAL index, the directory, and a reserve
 	var files []*os.File
@@ -84,7 +82,7 @@ func openErrorOf(directory string) error {
 	for range needed {
 		f, err := os.Open(directory)
 		if err != nil {
-			return errors.Unwrap(err) // without the path of the directory: the caller adds that of the database
+			return errors.Unwrap(err) // omit the path, because the caller adds the path of the database
 		}
 		files = append(files, f)
 	}

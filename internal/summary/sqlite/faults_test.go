@@ -218,8 +218,8 @@ func TestInsert_Failure_ErrorContainsRemedyAndNextInsertSucceeds(t *testing.T) {
 	}
 }
 
-// replaceWriter makes inserts fail. It closes the writer's connection, so that the next connection has the given SQLite
-// setting. To undo this, set d.writerAt to the result.
+// replaceWriter makes inserts fail: the next insert opens a new connection, which has the given SQLite setting. To undo
+// this, set d.writerAt to the result.
 func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	t.Helper()
 	if err := d.writer.close(); err != nil {

@@ -13,9 +13,11 @@ const (
 	schemaVersion = 1
 )
 
-// schema creates the tables. Instants are Unix times in nanoseconds. Durations are in nanoseconds, except the column
-// "seconds". The minimum and maximum columns of the table "totals" have initial values that the first summary always
-// replaces.
+// schema creates the tables. Instants and durations are in nanoseconds, except the column "seconds". The first summary
+// replaces the initial minima and maxima.
+//
+// Plates arrive in random order, so an undivided index of plates would change pages all over the file. Sections of
+// 4096 rows confine changes to the last section, but a search must look into all.
 const schema = `
 CREATE TABLE summaries (
 	seq      INTEGER PRIMARY KEY, -- the order of storing

@@ -21,12 +21,11 @@ const (
 	lockTimeout = 2 * time.Second
 	// maxReaders is the maximum number of concurrent queries. Further queries wait.
 	maxReaders = 4
-	// cacheKiB is the maximum size of the page cache of each connection. It is larger than the few MiB that the writer
-	// needs for the last pages of the table and of its indexes.
+	// cacheKiB is the size of each connection's page cache. The writer needs a few MiB for the last pages of table and
+	// indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is the length of the write-ahead log, in pages of 4 KiB, at which a commit also copies the log
-	// into the database. A long log saves writes, because it contains many versions of most pages, and only the last
-	// version of a page is copied.
+	// checkpointPages is the length of the write-ahead log, in pages of 4 KiB, that triggers a checkpoint. A long log
+	// saves writes: only each page's last version is copied.
 	checkpointPages = 4000
 	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
@@ -36,8 +35,8 @@ const (
 type Config struct {
 	// Path is the path of the database file. Open creates the file, but not its directory.
 	Path string
-	// NoSync lets the operating system decide when to write to the disk. Committed summaries then survive a crash of this
-	// process, but not a crash of the machine. NoSync is for tests.
+	// NoSync, for tests, lets the operating system decide when to write to the disk. Summaries then survive a crash of
+	// this process, but not of the machine.
 	NoSync bool
 	// ReadOnly makes Open use an existing file without changing the file. Insert then fails. SQLite may still create
 	// other files in the same directory.

@@ -66,8 +66,7 @@ func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
 	})
 }
 
-// The index of plates has one section for each range of 4096 row numbers, so a search for a plate must search every
-// section. The rows of this test are in three sections.
+// A search by plate must look into all sections of 4096 rows. This test has three sections.
 func TestListSummaries_ByPlate_ManyRows_ReturnsEverySummaryOfThePlate(t *testing.T) {
 	t.Parallel()
 	const rows, every = 10_000, 1_000

@@ -37,9 +37,8 @@ type insertion struct {
 var rowsPerInsert = [...]int{64, 8, 1}
 
 const (
-	// insertSQL, rowSQL and skipSQL are the parts of a statement that inserts rows, except those whose identifier is
-	// already stored. If the statement fails, SQLite rolls back the whole transaction. To roll back only the statement,
-	// SQLite would have to copy each page before a change. The copies would take a fifth of the time of the statement.
+	// insertSQL, rowSQL and skipSQL form a statement that skips stored identifiers. A failure rolls back the whole
+	// transaction, so SQLite need not copy pages before changes, which saves a fifth of the time.
 	insertSQL = "INSERT OR ROLLBACK INTO summaries (id, plate, entry_at, exit_at) VALUES "
 	rowSQL    = "(?, ?, ?, ?)"
 	skipSQL   = " ON CONFLICT (id) DO NOTHING"
@@ -148,9 +147,8 @@ func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Su
 	return w.lookUpOutcomes(ctx, rows, outcomes, first)
 }
 
-// firstCreated returns the smallest number of a row that the statement created. SQLite numbers the created rows
-// consecutively, after the largest existing number, so all smaller numbers are older. If the statement created no row,
-// the result is math.MaxInt64.
+// firstCreated returns the smallest number of a created row, or math.MaxInt64 if created is 0. SQLite numbers created
+// rows consecutively, after the largest existing number.
 func firstCreated(result sql.Result, created int64) (int64, error) {
 	if created == 0 {
 		return math.MaxInt64, nil // nothing was inserted: LastInsertId returns an older row
@@ -159,9 +157,8 @@ func firstCreated(result sql.Result, created int64) (int64, error) {
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes of summaries after an INSERT statement that skipped some of them. The parameter
-// first is the number of the first row that the statement created, as firstCreated returns it. Of several summaries
-// with the same identifier, only the first can have the outcome Created.
+// lookUpOutcomes sets the outcomes after an INSERT statement that skipped some rows. first is the result of
+// firstCreated.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {
@@ -176,6 +173,7 @@ func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outco
 		switch {
 		case plate != r.Plate || entryAt != r.EntryAt.UnixNano() || exitAt != r.ExitAt.UnixNano():
 			outcomes[i] = summary.Conflicting
+		// Of several rows with one identifier, only the first was created.
 		case seq >= first && !seen[r.ID]:
 			outcomes[i] = summary.Created
 		default:

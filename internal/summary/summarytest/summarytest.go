@@ -1,5 +1,5 @@
-// Package summarytest is the conformance suite of summary.Database. All implementations must pass it: those of packages
-// sqlite and postgres, and the in-memory Database of this package, which tests use instead of a real database.
+// Package summarytest is the conformance suite of summary.Database. Its in-memory Database replaces a real database in
+// tests.
 package summarytest
 
 import (
@@ -213,8 +213,8 @@ func testRandomBatches(t *testing.T, factory Factory) {
 	})
 }
 
-// InsertRandomBatch stores the same batch of random summaries in two databases and compares the outcomes. The
-// identifiers, plates and exit times have few different values, so that duplicates are frequent.
+// InsertRandomBatch stores the same random summaries in two databases and compares the outcomes. The values come from
+// small ranges, so that duplicates are frequent.
 func InsertRandomBatch(rt *rapid.T, d, want summary.Database) {
 	var batch []event.Summary
 	for range rapid.IntRange(0, 90).Draw(rt, "size") {

@@ -1,6 +1,5 @@
-// Package tally numbers the messages that a broker client accepts, and counts the unconfirmed messages. With these
-// numbers, the client's method Flush waits for the messages that were accepted before the call of Flush, but not for
-// later messages.
+// Package tally counts the unconfirmed messages of a broker client. Its numbers let Flush wait for the messages
+// accepted before the call, but not for later ones.
 package tally
 
 import (
@@ -58,8 +57,8 @@ func (t *Tally) notify(number uint64) {
 	})
 }
 
-// Wait waits until every message that was accepted before the call is confirmed. It returns the error of ctx if ctx
-// ends first, and broker.ErrClosed if the given channel is closed first.
+// Wait waits until every message accepted before the call is confirmed. It returns the error of ctx if ctx ends first,
+// and broker.ErrClosed if closed is closed first.
 func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	w := t.register()
 	if w == nil {
