@@ -272,8 +272,8 @@ type Stage struct {
 
 // PlatesSpec configures how long the simulation remembers parked vehicles.
 type PlatesSpec struct {
-	// maxStay is how long the simulation remembers a vehicle that does not leave, such as "1h". entry.rate times
-	// maxStay in seconds is the maximum number of visits: some 330 bytes each in Redis, and at most 87880000, the
+	// maxStay is how long the simulation remembers a vehicle that does not leave, such as "1h". Redis stores up to
+	// entry.rate times maxStay (in seconds) visits, of some 330 bytes each. This number must be at most 87880000, the
 	// number of possible plates.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="1h"
@@ -500,7 +500,7 @@ type ManagedRedis struct {
 	Storage StorageSpec `json:"storage,omitzero"`
 
 	// resources are the compute resources of the container; if omitted, the operator's defaults apply. Memory must
-	// suffice for all visits: up to entry.rate times plates.maxStay in seconds, some 330 bytes each.
+	// suffice for all visits: up to entry.rate times plates.maxStay (in seconds), of some 330 bytes each.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 

@@ -51,8 +51,7 @@ func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w"
 
 func (s *planned) close() { s.adapters.close(s.log) }
 
-// recordTimeout limits how long a stopping process stores the last rows of its timeline, in addition to
-// plan.Durability.Latency.
+// A stopping process stores the last rows of its timeline for at most recordTimeout plus plan.Durability.Latency.
 const recordTimeout = 2 * time.Second
 
 // record records a component's timeline, with outages of servers, until stop has stored the last row. The component

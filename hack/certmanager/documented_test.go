@@ -32,8 +32,8 @@ const (
 	authority  = "ca-certificate"
 )
 
-// The test creates a Pod for each component, because the operator annotates Pods to make the kubelet refresh mounted
-// files.
+// The operator annotates Pods, so that the kubelet refreshes their mounted files. No controller creates Pods here, so the
+// test creates one for each component.
 func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *testing.T) {
 	c := newCluster(t)
 	c.createDocumented()

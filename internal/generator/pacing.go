@@ -74,7 +74,7 @@ func newPacer(p pacing) *pacer {
 	}
 }
 
-// start makes now time 0 of the curve. Events that were due earlier are skipped.
+// start sets time 0 of the curve, and skips the events that were due earlier.
 func (p *pacer) start(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

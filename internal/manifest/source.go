@@ -92,8 +92,8 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	return nil
 }
 
-// membersOf returns the children of node by path. The Go type is unknown, so each member has the path of a struct field
-// and of a map value.
+// membersOf returns the children of node by path. Each child is in the result twice, with the path of a struct field and
+// with that of a map value, because the Go type of node is unknown.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]

@@ -89,7 +89,7 @@ func TestEmbeddedCosts_BytesPerVisitAndSummary_AgreeWithTheCommentsOfTheCRDTypes
 		t.Fatal(err)
 	}
 	for pattern, measured := range map[string]float64{
-		`visits of some (\d+) bytes`:           c.Growth.RedisBytesPerVisit,
+		`some (\d+) bytes each`:                c.Growth.RedisBytesPerVisit,
 		`by some (\d+) bytes per matched exit`: c.Growth.DatabaseBytesPerSummary,
 	} {
 		comments := regexp.MustCompile(pattern).FindAllSubmatch(text, -1)

@@ -109,8 +109,8 @@ func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int,
 	}
 }
 
-// enter begins a call. It blocks while the gate is paused, and fails if the gate is cut or dead. After the call, pass
-// the returned connection to answer.
+// enter begins a call. It blocks while the gate is paused, and fails if the gate is cut or dead. After the call,
+// the caller passes the returned connection to the method answer.
 func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }

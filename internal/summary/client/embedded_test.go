@@ -115,11 +115,10 @@ func TestEmbeddedPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 	}
 }
 
-// gathered blocks the first request until release is closed, so that the client queues all other posts. The handler
-// rest serves the later requests.
+// gathered blocks the first request until release is closed, so that the client queues all other posts.
 type gathered struct {
 	t       *testing.T
-	rest    http.HandlerFunc
+	rest    http.HandlerFunc // serves the later requests
 	entered chan struct{}
 	release chan struct{}
 	first   sync.Once
