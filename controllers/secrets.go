@@ -105,7 +105,10 @@ func listed(list, name string) bool {
 }
 
 // isNameList matches values of an annotation that can safely be inserted into a shell command.
-var isNameList = regexp.MustCompile(`^[a-z0-9, -]{0,1000}$`)
+var isNameList = regexp.MustCompile(`^[a-z0-9, -]*$`)
+
+// maxNameList is the maximum length, in bytes, of a list of names in a shell command.
+const maxNameList = 1000
 
 // allowCommand returns the kubectl command that permits a simulation to use an object. It keeps existing permissions,
 // unless their text is unsafe in a shell command.
@@ -120,7 +123,7 @@ func allowCommand(resource string, o client.Object, name string) string {
 				names = append(names, item)
 			}
 		}
-		if isNameList.MatchString(before) {
+		if len(before) <= maxNameList && isNameList.MatchString(before) {
 			value = strings.Join(append(names, name), ",")
 		}
 	}

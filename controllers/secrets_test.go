@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,6 +30,7 @@ func TestAllowsSimulation_EachAnnotation_AllowsOnlyNamedSimulations(t *testing.T
 		"the beginning of the name":      {new("si"), false, command + "si,sim --overwrite"},
 		"a longer name":                  {new("sim-2"), false, command + "sim-2,sim --overwrite"},
 		"text that is unsafe in a shell": {new("$(reboot)"), false, command + "sim --overwrite"},
+		"too many names for a command":   {new(strings.Repeat("a,", maxNameList)), false, command + "sim --overwrite"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -259,7 +259,7 @@ func (c *checks) phaseObjectivesSpec(path field.Path, o *v1alpha1.PhaseObjective
 }
 
 // oneUnit matches a number with one unit, such as "1d", "5 s" or "1min".
-var oneUnit = regexp.MustCompile(`^[0-9.]{1,32}( *)(\pL{1,32})$`)
+var oneUnit = regexp.MustCompile(`^[0-9.]+( *)(\pL+)$`)
 
 // hasWrongUnit reports whether an invalid duration is a number with an unknown unit, or with a space before the unit.
 func hasWrongUnit(text string) bool {
