@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the generators in a copy of the source tree. If the result differs from the source tree, shows the
-# differences and exits with 1.
+# differences and exits with 1. It also exits with 1 if code or documentation contains words that the project avoids.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,3 +24,10 @@ if ((differs)); then
   exit 1
 fi
 echo "The generated files are up to date."
+
+# These words are old-fashioned, or have a plainer synonym in the glossary.
+avoided='wish|stranger|made anew|is none\b|spoilt|bury'
+if git grep --line-number --ignore-case --extended-regexp "$avoided" -- '*.go' '*.md'; then
+  echo "Replace the words above: see the section Words of CONTRIBUTING.md." >&2
+  exit 1
+fi

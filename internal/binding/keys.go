@@ -83,7 +83,7 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// KeyFor returns the key that a name such as sentinelMaster or URL means, or "" if there is none.
+// KeyFor returns the key that a name such as sentinelMaster or URL means, or "" if no key has this meaning.
 func (s Service) KeyFor(name string) string {
 	keys := s.Keys()
 	if slices.Contains(keys, name) {

@@ -72,7 +72,7 @@ var frequentMistakes = []struct {
 	{".faults[]", []string{"replicas"}, `did you mean "pods"?`},
 }
 
-// hint returns a hint for the error about an unknown field, or "" if there is none.
+// hint returns a hint for the error about an unknown field, or "" without a hint.
 func hint(path field.Path, name string) string {
 	parent := string(path)
 	if list, _, isItem := strings.Cut(parent, "["); isItem && strings.HasSuffix(parent, "]") {

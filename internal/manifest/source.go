@@ -143,7 +143,7 @@ func memberPath(object field.Path, name string) field.Path {
 }
 
 // unrepresentable returns the path and text of the first number that JSON cannot represent, such as .inf. Both are
-// empty if there is none.
+// empty if JSON can represent all numbers.
 func (s *source) unrepresentable() (field.Path, string) { return unrepresentableIn("", s.root()) }
 
 func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) {

@@ -286,8 +286,8 @@ func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	return primary, replica
 }
 
-// ownerAt returns the indexes of the servers that own a slot according to one node, without waiting. An index is none if
-// the node does not know an owner, or is not running.
+// ownerAt returns the indexes of the servers that own a slot according to one node, without waiting. It returns the
+// constant none for an owner that the node does not know, and for both if the node is not running.
 func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (primary, replica int) {
 	t.Helper()
 	shards, err := admin.ClusterShards(t.Context()).Result()
