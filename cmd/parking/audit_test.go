@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -45,7 +46,7 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s := startProcesses(ctx, t)
-	eventually(ctx, t, "events are processed", func() error {
+	polltest.UntilNoError(t, "events are processed", func() error {
 		if n := metric(ctx, t, s.Processors[0], "parking_events_processed_total", `outcome="matched"`); n < 20 {
 			return fmt.Errorf("%v matched so far", n)
 		}
@@ -57,7 +58,7 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 		var r auditResult
 		// To detect a running simulation, an audit reads the ledger twice. On a busy machine, both reads sometimes
 		// return the same ledger, so the test repeats the audit.
-		eventually(ctx, t, "the simulation is seen to run", func() error {
+		polltest.UntilNoError(t, "the simulation is seen to run", func() error {
 			if r = checkAudit(t, parking(t, args...)); !r.Running {
 				return fmt.Errorf("it is at rest: %t, reasons %q", r.Ledger.AtRest, r.Reasons)
 			}

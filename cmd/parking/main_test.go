@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/test/apiserver"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -151,7 +152,7 @@ func signalUntilEnd(ctx context.Context, t *testing.T, r *running, signal syscal
 		defer close(exited)
 		_ = r.cmd.Wait() // ignore the error: callers read the exit code from ProcessState
 	}()
-	eventually(ctx, t, "the process ends", func() error {
+	polltest.UntilNoError(t, "the process ends", func() error {
 		select {
 		case <-exited:
 			return nil

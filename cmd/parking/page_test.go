@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -68,7 +69,7 @@ func TestSimulate_Open_OpensTheLivePageThatItServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var opened string
-	eventually(ctx, t, "the browser is started", func() error {
+	polltest.UntilNoError(t, "the browser is started", func() error {
 		content, err := os.ReadFile(filepath.Join(dir, "opened"))
 		opened = strings.TrimSpace(string(content))
 		return err

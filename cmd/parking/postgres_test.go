@@ -15,6 +15,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 	"github.com/parking-operator/parking-operator/internal/summary/summarytest"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -48,7 +49,7 @@ func TestSummariesMigrate_CopiesAnSQLiteFileAndCanBeRepeated(t *testing.T) {
 	defer cancel()
 	address := servers.FreeAddress(t)
 	start(ctx, t, "summaries", "--database-uri", uri, "--http", address)
-	eventually(ctx, t, "the API counts the copied summaries", func() error {
+	polltest.UntilNoError(t, "the API counts the copied summaries", func() error {
 		stats, err := get(ctx, "http://"+address+"/v1/stats")
 		if err == nil && !strings.Contains(stats, `"count":5000`) {
 			err = fmt.Errorf("statistics are %s", stats)
@@ -246,7 +247,7 @@ func executeSQL(ctx context.Context, t *testing.T, uri string, statements ...str
 // awaitReady waits until the readiness check of a process passes.
 func awaitReady(ctx context.Context, t *testing.T, address string) {
 	t.Helper()
-	eventually(ctx, t, "the process is ready", func() error {
+	polltest.UntilNoError(t, "the process is ready", func() error {
 		_, err := get(ctx, "http://"+address+"/readyz")
 		return err
 	})
@@ -255,7 +256,7 @@ func awaitReady(ctx context.Context, t *testing.T, address string) {
 // awaitUnready waits until the readiness check of a process fails with the given reason.
 func awaitUnready(ctx context.Context, t *testing.T, address, want string) {
 	t.Helper()
-	eventually(ctx, t, "/readyz says why", func() error {
+	polltest.UntilNoError(t, "/readyz says why", func() error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
 		if err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/view"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -27,7 +28,7 @@ func TestProcessCommand_LivePage_ShowsAllProcesses(t *testing.T) {
 	address := servers.FreeAddress(t)
 	p := start(ctx, t, "process", "--plan", s.path, "--http", servers.FreeAddress(t), "--page", address)
 	var state view.State
-	eventually(ctx, t, "the state has the events of the generators", func() error {
+	polltest.UntilNoError(t, "the state has the events of the generators", func() error {
 		body, err := get(ctx, "http://"+address+"/v1/state")
 		if err != nil {
 			return err
@@ -55,14 +56,14 @@ func TestProcessCommand_LivePage_ShowsAllProcesses(t *testing.T) {
 	s.plan.StartTime = time.Now().UTC().Truncate(time.Second)
 	s.plan.Entry.Stages = []plan.Stage{{Duration: plan.Duration(2 * time.Second), Rate: 50}, {Duration: plan.Duration(time.Hour), Rate: 60}}
 	s.write(t)
-	eventually(ctx, t, "the page has the objective of the edited plan", func() error {
+	polltest.UntilNoError(t, "the page has the objective of the edited plan", func() error {
 		body, err := get(ctx, "http://"+address+"/v1/state")
 		if err == nil && !strings.Contains(body, `"maxLost":3`) {
 			err = fmt.Errorf("it is %s", body)
 		}
 		return err
 	})
-	eventually(ctx, t, "the timeline has marks of the stage and the objective", func() error {
+	polltest.UntilNoError(t, "the timeline has marks of the stage and the objective", func() error {
 		body, err := get(ctx, "http://"+address+"/v1/timeline")
 		for _, want := range []string{"stage 2 of 2", `"subject":"end-to-end p99"`, "entry generator", "processor"} {
 			if err == nil && !strings.Contains(body, want) {
@@ -105,7 +106,7 @@ func servesFewConnections(ctx context.Context, t *testing.T, address string) {
 			}
 		}()
 	}
-	eventually(ctx, t, "most connections are served", func() error {
+	polltest.UntilNoError(t, "most connections are served", func() error {
 		if n := served.Load(); n < pageConnections*3/4 {
 			return fmt.Errorf("%d are served", n)
 		}

@@ -29,6 +29,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/plan/plantest"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/view"
@@ -113,7 +114,7 @@ func simulateUntilFaultsAreOver(t *testing.T, faults int, args ...string) ended 
 	defer cancel()
 	address := servers.FreeAddress(t)
 	process := start(ctx, t, append([]string{"simulate", "--output", "json", "--http", address}, args...)...)
-	eventually(ctx, t, "all faults are over", func() error {
+	polltest.UntilNoError(t, "all faults are over", func() error {
 		body, err := get(ctx, "http://"+address+"/v1/state")
 		if err != nil {
 			return err
@@ -590,7 +591,7 @@ func TestSimulate_RedisLosesData_DoesNotWaitForTheDrainTimeout(t *testing.T) {
 func awaitDataLoss(ctx context.Context, t *testing.T, address string) {
 	t.Helper()
 	noticed := regexp.MustCompile(`(?m)^parking_store_data_losses_total(\{.*\})? [1-9]`)
-	eventually(ctx, t, "the simulation notices the loss", func() error {
+	polltest.UntilNoError(t, "the simulation notices the loss", func() error {
 		metrics, err := get(ctx, "http://"+address+"/metrics")
 		if err == nil && !noticed.MatchString(metrics) {
 			err = errors.New("parking_store_data_losses_total is not above 0")
@@ -783,7 +784,7 @@ func terminate(ctx context.Context, t *testing.T, all ...*stack.Process) {
 func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	t.Helper()
 	var r auditResult
-	eventually(ctx, t, "the simulation is at rest", func() error {
+	polltest.UntilNoError(t, "the simulation is at rest", func() error {
 		r = checkAudit(t, parking(t, "audit", "-f", manifestFile(t, "{rabbitmq: {partitions: 2}}"), "--simulation", s.plan.Simulation,
 			"--output", "json", "--rabbitmq-uri", s.amqp, "--redis-uri", s.redis))
 		if !r.Ledger.AtRest {
@@ -817,7 +818,7 @@ func TestProcessCommand_IdleWhileRedisIsDown_LogsTheOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	says := func(what string) {
-		eventually(ctx, t, "the log says that "+what, func() error {
+		polltest.UntilNoError(t, "the log says that "+what, func() error {
 			log, err := os.ReadFile(idle.Log())
 			if err == nil && !strings.Contains(string(log), what) {
 				err = fmt.Errorf("so far it says:\n%s", log)
@@ -841,7 +842,7 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	// would count as a duplicate.
 	s := startProcessesWith(ctx, t, func(p *plan.Plan) { p.Redis.URI += "?read_timeout=1m" })
 	for _, p := range s.Processors {
-		eventually(ctx, t, p.Name+" works", func() error {
+		polltest.UntilNoError(t, p.Name+" works", func() error {
 			if n := metric(ctx, t, p, "parking_events_processed_total", `outcome="matched"`); n < 20 {
 				return fmt.Errorf("%v matched so far", n)
 			}
@@ -902,7 +903,7 @@ func TestGenerateCommand_ServersRestart_TimelineShowsTheOutages(t *testing.T) {
 	t.Cleanup(func() { _ = store.Close() })
 	awaitMarks := func(want ...string) {
 		t.Helper()
-		eventually(ctx, t, "the timeline has the marks", func() error {
+		polltest.UntilNoError(t, "the timeline has the marks", func() error {
 			rows, err := store.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
 			if err != nil {
 				return err
@@ -922,7 +923,7 @@ func TestGenerateCommand_ServersRestart_TimelineShowsTheOutages(t *testing.T) {
 	awaitMarks("entry generator started")
 	// A queue that RabbitMQ is creating when it is killed can be lost for good. So wait until every queue of the
 	// generator has confirmed events.
-	eventually(ctx, t, "events are confirmed", func() error {
+	polltest.UntilNoError(t, "events are confirmed", func() error {
 		rows, err := store.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
 		if err != nil {
 			return err
@@ -959,7 +960,7 @@ func TestGenerateCommand_EditedPlan_TakesEffectWithoutRestart(t *testing.T) {
 	s.plan.Entry.Rate, s.plan.Exit.MatchPercent = 700, 100
 	s.write(t)
 	edited := time.Now()
-	eventually(ctx, t, "the new rate is in force", func() error {
+	polltest.UntilNoError(t, "the new rate is in force", func() error {
 		if rate := metric(ctx, t, entries, "parking_generator_target_rate", ""); rate != 700 {
 			return fmt.Errorf("the rate is %v", rate)
 		}
@@ -970,9 +971,9 @@ func TestGenerateCommand_EditedPlan_TakesEffectWithoutRestart(t *testing.T) {
 		return metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="`+intent+`"`)
 	}
 	// The exit generator may read the edited plan later than the entry generator, so wait for the exits separately.
-	eventually(ctx, t, "all of 100 exits are matched", func() error {
+	polltest.UntilNoError(t, "all of 100 exits are matched", func() error {
 		unmatched, matched := exits("unmatched"), exits("matched")
-		eventually(ctx, t, "exits are matched", func() error {
+		polltest.UntilNoError(t, "exits are matched", func() error {
 			if n := exits("matched"); n < matched+100 {
 				return fmt.Errorf("%v matched exits", n-matched)
 			}

@@ -20,6 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -132,7 +133,7 @@ func TestSimulate_FirstSignal_EndsWithAVerdict(t *testing.T) {
 // simulation serves metrics.
 func untilBusy(ctx context.Context, t *testing.T, address string) {
 	t.Helper()
-	eventually(ctx, t, "summaries are stored", func() error {
+	polltest.UntilNoError(t, "summaries are stored", func() error {
 		body, err := get(ctx, "http://"+address+"/v1/stats")
 		if err == nil && strings.Contains(body, `"count":0`) {
 			err = fmt.Errorf("statistics are %s", body)
@@ -239,7 +240,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	address := servers.FreeAddress(t)
 	// The summary API rejects every summary, so the queues never become empty, and the drain ends only at its timeout.
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
-	eventually(ctx, t, "posts fail", func() error {
+	polltest.UntilNoError(t, "posts fail", func() error {
 		body, err := get(ctx, "http://"+address+"/metrics")
 		if err == nil && strings.Contains(body, `parking_event_errors_total{event_type="exit",stage="post"} 0`) {
 			err = errors.New("no post has failed yet")
@@ -288,7 +289,7 @@ func TestSimulate_SummariesDB_KeepsSummariesForTheNextProcess(t *testing.T) {
 	address := servers.FreeAddress(t)
 	r := start(ctx, t, "summaries", "--database", db, "--http", address)
 	var stats string
-	eventually(ctx, t, "the API answers", func() (err error) {
+	polltest.UntilNoError(t, "the API answers", func() (err error) {
 		stats, err = get(ctx, "http://"+address+"/v1/stats")
 		return err
 	})
@@ -334,29 +335,6 @@ func TestSimulate_ManifestOnStdin_IsRead(t *testing.T) {
 	}
 	if got := wait(t, r); got.code != exitBadInput || !strings.Contains(got.stderr, "matchPercent") {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)
-	}
-}
-
-// eventually calls f until f returns no error. If ctx ends first, eventually fails the test.
-func eventually(ctx context.Context, t *testing.T, what string, f func() error) {
-	t.Helper()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	var reason error
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		// If ctx has ended, the new error only says so. Keep the previous error.
-		if ctx.Err() == nil || reason == nil {
-			reason = err
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("wait until %s: %v", what, reason)
-		case <-ticker.C:
-		}
 	}
 }
 
