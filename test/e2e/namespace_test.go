@@ -293,9 +293,10 @@ var alwaysExpected = []warning{
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
 	{"Unhealthy", "rpc error: code = Canceled desc = context canceled"},
-	// This warning occurs if a container on a busy machine answers a probe late. If it persists, the kubelet
-	// restarts the container.
+	// These warnings occur if a container on a busy machine answers a probe late, or executes the command of a probe
+	// slowly. If they persist, the kubelet restarts the container.
 	{"Unhealthy", "context deadline exceeded"},
+	{"Unhealthy", "command timed out"},
 	// These warnings occur until the PersistentVolumeClaim of a new pod is bound. The operator repeats the
 	// scheduler's message in PodsFailing.
 	{"FailedScheduling", `persistentvolumeclaim "`},
