@@ -11,8 +11,10 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -213,6 +215,51 @@ func TestAgentStop_TargetOfAnotherUser_ErrorSaysThatTheUsersMustBeTheSame(t *tes
 	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
 }
 
+// The kubelet executes the commands of probes and hooks in the container. Such a process starts as root.
+func TestAgentStop_ProcessBecomesTheTargetsUser_WaitsUntilItCanBeStopped(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can change the user of a thread")
+	}
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const program = `(read line < "$0"; exec setpriv --reuid="$1" sleep 300) & exec setpriv --reuid="$1" sleep 300`
+	s := &target{agenttest.Start(t, "sh", "-c", program, fifo, strconv.Itoa(nobody))}
+	polltest.Until(t, "the parent runs as another user", func() bool { return userOf(s.PID) == nobody })
+	stopped := make(chan error, 1)
+	go func() {
+		stopped <- asNobody(func() error {
+			all, err := stop(s.Path)
+			all.close()
+			return err
+		})
+	}()
+	polltest.Until(t, "the parent is suspended", func() bool { return stateOf(s.PID) == "T" || len(stopped) > 0 })
+	if err := os.WriteFile(fifo, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if !s.allAre(t, "T") {
+		t.Errorf("the states are %q, want both processes stopped", s.states(t))
+	}
+}
+
+// userOf returns the user ID of a process, or -1 if the process has ended.
+func userOf(pid int) int {
+	info, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	if err != nil {
+		return -1
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return -1
+	}
+	return int(stat.Uid)
+}
+
 // The agent first suspends all processes with SIGSTOP, so that no process can react to the end of another process.
 func TestAgentKill_SIGSTOPFailsForOneProcess_KillsNoProcess(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -222,14 +269,7 @@ func TestAgentKill_SIGSTOPFailsForOneProcess_KillsNoProcess(t *testing.T) {
 	polltest.Until(t, "the child runs as another user", func() bool {
 		all, err := find(s.Path)
 		defer all.close()
-		return err == nil && slices.ContainsFunc(all, func(p *os.Process) bool {
-			info, err := os.Stat(fmt.Sprintf("/proc/%d", p.Pid))
-			if err != nil {
-				return false
-			}
-			stat, ok := info.Sys().(*syscall.Stat_t)
-			return ok && stat.Uid == nobody
-		})
+		return err == nil && slices.ContainsFunc(all, func(p *os.Process) bool { return userOf(p.Pid) == nobody })
 	})
 	// The user nobody has permission to signal the child process of the target, but not the parent, which runs as
 	// root.

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// maxRounds is the maximum number of times that one call of the function stop lists the processes of the target.
+// maxRounds is the maximum number of times that one call of the function stop finds and stops further processes.
 const maxRounds = 100
 
 // processes is a list of processes of the target. A pidfd identifies each process, so that a signal cannot reach an
@@ -32,8 +32,8 @@ func find(path string) (processes, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		// FindProcess must precede hasMount: it opens a pidfd, which never refers to another process that reuses the
-		// PID.
+		// Call FindProcess before hasMount. FindProcess opens a pidfd, which identifies the process even if another
+		// process reuses the PID later.
 		p, err := os.FindProcess(pid)
 		if err != nil {
 			continue
@@ -74,7 +74,8 @@ func hasMount(mounts, path string) (bool, error) {
 // It returns all suspended processes.
 func stop(path string) (processes, error) {
 	stopped := processes{}
-	for range maxRounds {
+	rounds, deadline := 0, time.Now().Add(effectTimeout)
+	for {
 		found, err := find(path)
 		if err != nil {
 			stopped.resume()
@@ -88,21 +89,41 @@ func stop(path string) (processes, error) {
 			}
 			return stopped, nil
 		}
-		if err := fresh.signal(syscall.SIGSTOP); err != nil {
+		suspended, err := fresh.suspend()
+		stopped = append(stopped, suspended...)
+		switch rounds++; {
+		case errors.Is(err, os.ErrPermission) && time.Now().Before(deadline):
+			// The command of a probe or a hook starts as root, and then changes its user.
+			<-time.After(effectPoll)
+			rounds, err = 0, nil
+		case errors.Is(err, os.ErrPermission):
+			err = fmt.Errorf("%w: the agent and the target must have the same user", err)
+		case err == nil && rounds == maxRounds:
+			err = errors.New("the target starts processes faster than the agent can stop them")
+		}
+		if err != nil {
 			stopped.resume()
-			fresh.resume()
-			if errors.Is(err, os.ErrPermission) {
-				err = fmt.Errorf("%w: the agent and the target must have the same user", err)
-			}
 			return nil, fmt.Errorf("stop the processes of the target: %w", err)
 		}
-		stopped = append(stopped, fresh...)
 	}
-	stopped.resume()
-	return nil, errors.New("stop the processes of the target: the target starts processes faster than the agent can stop them")
 }
 
-// without returns the processes in p that are not in others. It closes the pidfds of the processes that it omits.
+// suspend sends SIGSTOP to the processes. It returns those that received the signal or have ended, and closes the pidfds
+// of the others.
+func (p processes) suspend() (suspended processes, err error) {
+	for _, process := range p {
+		if e := process.Signal(syscall.SIGSTOP); e != nil && !errors.Is(e, os.ErrProcessDone) {
+			err = errors.Join(err, e)
+			_ = process.Release()
+			continue
+		}
+		suspended = append(suspended, process)
+	}
+	return suspended, err
+}
+
+// without returns the processes in the list p that are not in the list others. It closes the pidfds of the processes
+// that it omits.
 func (p processes) without(others processes) processes {
 	known := map[int]bool{}
 	for _, other := range others {
@@ -160,7 +181,8 @@ func kill(path string) (time.Time, error) {
 }
 
 const (
-	// effectTimeout is the maximum time that processes may take to change their state after a signal.
+	// effectTimeout is the maximum time that processes may take to change their state after a signal, or to become
+	// processes that the agent can signal.
 	effectTimeout = 3 * time.Second
 	// effectPoll is the interval at which the states of the processes are read.
 	effectPoll = 2 * time.Millisecond
