@@ -289,16 +289,18 @@ var alwaysExpected = []warning{
 	// These warnings occur while a container starts.
 	{"Unhealthy", "Startup probe failed"},
 	{"Unhealthy", "Readiness probe failed"},
-	// These warnings occur if a container ends during a probe. If the kubelet ends the container, it cancels the probe.
+	// These warnings occur if a container ends during a probe, or if the kubelet cancels a probe because it ends the
+	// container.
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
 	{"Unhealthy", "rpc error: code = Canceled desc = context canceled"},
 	// These warnings occur if a container on a busy machine answers a probe late, or executes the command of a probe
-	// slowly. If they persist, the kubelet restarts the container.
+	// slowly. If that persists, the kubelet restarts the container.
 	{"Unhealthy", "context deadline exceeded"},
+	{"Unhealthy", "Client.Timeout exceeded"},
 	{"Unhealthy", "command timed out"},
-	// These warnings occur until the PersistentVolumeClaim of a new pod is bound. The operator repeats the
-	// scheduler's message in PodsFailing.
+	// These warnings occur until the PersistentVolumeClaim of a new pod is bound. The warning PodsFailing is from the
+	// operator, which repeats the message of the scheduler.
 	{"FailedScheduling", `persistentvolumeclaim "`},
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
