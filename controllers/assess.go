@@ -96,7 +96,7 @@ func (s *scope) persistentFailure(pod *corev1.Pod) string {
 func (s *scope) crashFailure(pod *corev1.Pod) string {
 	const (
 		restarts = 2
-		recent   = 10 * time.Minute // the kubelet resets its backoff after this time
+		recent   = 10 * time.Minute // the kubelet resets the backoff of a container that has run for this time
 	)
 	for i := range pod.Status.ContainerStatuses {
 		c := &pod.Status.ContainerStatuses[i]
@@ -154,8 +154,8 @@ func (s *scope) overduePod(pod *corev1.Pod) string {
 	return text
 }
 
-// readyDue returns by when a running pod should be ready, and the message if not. The message is "" if the pod is ready
-// or explainsUnready finds a reason.
+// readyDue returns the time by which a running pod should be ready, and the message to report if the pod is late. The
+// message is "" if the pod is ready or the method explainsUnready finds a reason.
 func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	const patience = 5 * time.Minute
 	for _, c := range pod.Status.Conditions {
@@ -176,8 +176,9 @@ func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	return due, text
 }
 
-// explainsUnready reports whether a current fault or, for generators and processors, an outage of RabbitMQ or Redis
-// explains unready pods. Otherwise, until is when the latest fault or outage ended.
+// explainsUnready reports whether a current fault explains that pods are not ready. For generators and processors, an
+// outage of RabbitMQ or Redis explains this, too. Without an explanation, the result until is when the latest fault or
+// outage ended.
 func (s *scope) explainsUnready(c resources.Component) (explained bool, until time.Time) {
 	// Use the status of the previous reconcile, because a reconcile examines the servers only after the pods.
 	status := &s.before.Status
@@ -215,7 +216,7 @@ func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.
 		return "", nil
 	}
 	const retry, maxAge = 5 * time.Second, 20 * time.Minute
-	s.wakeAfter(retry) // an event causes no reconcile
+	s.wakeAfter(retry) // a Kubernetes event causes no reconcile, so look for new events after this time
 	list := &corev1.EventList{}
 	err := r.direct.List(ctx, list, client.InNamespace(set.Namespace), client.MatchingFields{
 		"involvedObject.uid": string(set.UID), "reason": "FailedCreate", "type": corev1.EventTypeWarning,

@@ -223,8 +223,8 @@ func (s *scope) isWithheld() bool {
 // The operator creates no pod that would wait for a missing Secret: the kubelet would mount the Secret as soon as it
 // exists, even without its owner's permission.
 
-// recordMissing records a missing Secret, and tells the user which content and keys it needs. isWithheld is false if
-// existing pods already mount the Secret: they keep running.
+// recordMissing records a missing Secret, and tells the user which content and keys it needs. The result isWithheld is
+// false if existing pods already mount the Secret, because these pods may keep running.
 func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (isWithheld bool, f finding) {
 	s.missing[secret.Name] = true
 	isWithheld = true
@@ -313,7 +313,9 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 // newPassword returns a random password for a managed server.
 func (s *scope) newPassword(of server) string {
 	if s.taken[childKey{"Secret", of.ownSecret}] != nil {
-		return "unused" // the password cannot be stored; a constant keeps the workloads unchanged between reconciles
+		// Another owner uses the name of the Secret, so the operator cannot store a password. Unlike a new random
+		// password, a constant does not change the workloads at every reconcile.
+		return "unused"
 	}
 	return rand.Text()
 }
@@ -350,8 +352,8 @@ func (s server) pending() finding {
 	return found(progressing, reasonConnecting, "The operator is connecting to %s (%s)", s.name, s.origin)
 }
 
-// reached returns the finding for an observed external server. err is why the operator cannot read from it, and
-// unusable is why the simulation cannot use it. Both may be nil.
+// reached returns the finding for an observed external server. The error err says why the operator cannot read from the
+// server. The error unusable says why the simulation cannot use the server. Each error may be nil.
 func (s server) reached(err, unusable error) finding {
 	switch {
 	case err != nil:

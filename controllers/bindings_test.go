@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestAgentCredentials_AreReusedUntilRenewalIsDue(t *testing.T) {
+func TestAgentCredentials_EachSecret_AreReusedOnlyIfValidAndNotDueForRenewal(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	first, err := agentCredentials(nil, now)

@@ -151,7 +151,7 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 }
 
 // isRefused reports whether the API server or a webhook rejected the content of an object. A webhook can return any
-// status, so all 4xx count, with few exceptions.
+// status, so all 4xx codes count as a rejection, with few exceptions.
 func isRefused(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
@@ -159,7 +159,9 @@ func isRefused(err error) bool {
 	}
 	switch code := status.Status().Code; code {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
-		return false // a permission or a resource is missing, or a retry may succeed
+		// These status codes do not concern the content of the object: a permission or a resource is missing, or a
+		// retry may succeed.
+		return false
 	default:
 		return code/100 == 4
 	}

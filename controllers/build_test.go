@@ -72,7 +72,7 @@ func TestBuild_PrivilegedTemplate_IsRejectedUnlessTheOptionsAllowIt(t *testing.T
 	}
 }
 
-func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
+func TestApplyFailed_EachError_MessageHasCauseAndRemedy(t *testing.T) {
 	t.Parallel()
 	deployments := schema.GroupResource{Group: "apps", Resource: "deployments"}
 	services := schema.GroupResource{Resource: "services"}

@@ -31,7 +31,7 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	// While the Secret is missing or invalid, clients of RabbitMQ and Redis still trust the last known CA
 	// certificates.
 	of.certificate.CA = resources.ReadCertificate(of.data).CA
-	// All of these components use the same Secret.
+	// All certificates in the slice external come from the same Secret.
 	key := client.ObjectKey{Namespace: s.key.Namespace, Name: external[0].Secret}
 	secret, err := r.readSecret(ctx, s, key)
 	switch {
@@ -49,8 +49,8 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	var expiry time.Time
 	for _, needed := range external {
 		if expiry, err = certificates.Check(certificate.Pair, certificate.CA, needed.Hosts[0], s.now); err != nil {
-			// The invalid files reach the pods: new connections to RabbitMQ fail, and other processes keep their last
-			// valid certificate.
+			// The kubelet copies the invalid files to the pods nevertheless. New connections to RabbitMQ then fail. All
+			// processes except RabbitMQ keep the last valid certificate that they have read.
 			of.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid certificate for %s: %s. It needs the keys tls.crt, tls.key and ca.crt, "+
 				"and the certificate must be valid for %s", key, of.name, err, hosts(external))
 			return nil
@@ -72,8 +72,8 @@ func hosts(all []resources.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// warnOfExpiry adds a note if the user's certificate expires within certificates.RenewBefore. It requests a reconcile
-// when this period starts, or when it ends.
+// warnOfExpiry adds a note if the user's certificate expires within certificates.RenewBefore, and then requests a
+// reconcile at the time of the expiry. Otherwise, it requests a reconcile at the time when the note becomes due.
 func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server string) {
 	left := expiry.Sub(s.now)
 	if left > certificates.RenewBefore {

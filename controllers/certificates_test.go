@@ -249,8 +249,8 @@ func TestReconcile_NameOfCASecretIsTaken_CreatesNoCertificate(t *testing.T) {
 	}
 }
 
-// Pods may mount a Secret with a certificate only while its owner permits that. After its deletion, clients still
-// trust the same CA certificates.
+// Pods may mount a Secret with a certificate only while its owner permits this. After the Secret is deleted, clients
+// still trust the same CA certificates.
 func TestReconcile_TLSSecret_IsUsedOnlyWhileValidAndPermitted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

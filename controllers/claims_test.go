@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// rabbitSet returns a StatefulSet with a volume claim template. Its spec.replicas is replicas, and its status.replicas
-// is running.
+// rabbitSet returns a StatefulSet with a volume claim template, and with the given numbers of pods in its spec
+// (replicas) and in its status (running).
 func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim-rabbitmq"}}
 	set.Spec.Replicas, set.Status.Replicas = new(replicas), running
@@ -71,8 +71,8 @@ func TestToApply_PodsWouldMountMissingSecret_AddsNoPods(t *testing.T) {
 	}
 }
 
-// The owner of a missing pod's claim is uncertain if the claim has lost its labels or cannot be read. Other pods must
-// then keep running.
+// If the volume claim of a missing pod has lost its labels or cannot be read, the owner of the claim is uncertain. The
+// operator must then not stop the running pods of the StatefulSet.
 func TestCheckNames_OwnerOfVolumeClaimIsUncertain_RunningPodsStay(t *testing.T) {
 	t.Parallel()
 	const created = -1

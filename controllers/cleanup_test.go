@@ -183,7 +183,7 @@ func TestCleanUp_BindingsKnown_RemovesQueuesAndKeys(t *testing.T) {
 
 // A namespace that is being deleted accepts no new Kubernetes events. Then only the log says which queues and keys
 // remain.
-func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
+func TestAbandonCleanup_EventsAreDiscarded_LogNamesRemainingQueuesAndKeys(t *testing.T) {
 	t.Parallel()
 	var lines []string
 	ctx := log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
@@ -261,7 +261,7 @@ func generatorPod(phase corev1.PodPhase) *corev1.Pod {
 
 // A generator that is still running may create the queues and keys again. The event must then not say that everything
 // was removed.
-func TestFinalize_Event_SaysWhatWasRemovedAndWhatMayRemain(t *testing.T) {
+func TestFinalize_DataIsRemoved_EventSaysWhatWasRemovedAndWhatMayRemain(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		pods       []client.Object

@@ -92,14 +92,14 @@ func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectK
 }
 
 // simulationDenied returns the finding that an object does not allow a simulation of its namespace to use it. In the
-// message, name describes the object, and resource is its kind for kubectl.
+// message, the parameter name describes the object, and the parameter resource is the kind that kubectl expects.
 func simulationDenied(o client.Object, resource, name, reason, simulation string) finding {
 	return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
 		name, simulation, allowCommand(resource, o, simulation))
 }
 
-// missingConsent returns a finding if an object in any namespace does not permit a simulation to use it. See
-// simulationDenied for resource and name.
+// missingConsent returns a finding if an object in any namespace does not permit a simulation to use it. The parameters
+// resource and name are those of the function simulationDenied.
 func missingConsent(o client.Object, resource, name, reason string, sim client.ObjectKey) finding {
 	switch {
 	case o.GetNamespace() == sim.Namespace && !allowsSimulation(o, sim.Name):

@@ -20,7 +20,7 @@ import (
 
 // All rates and numbers of pods differ, so that a column with a wrong field fails the test. The rates appear only
 // after 15 s.
-func TestPrinterColumns_ShowRatesPodsAndLedger(t *testing.T) {
+func TestPrinterColumns_SimulationRuns_ShowRatesPodsAndLedger(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("shown", func(s *v1alpha1.ParkingSimulationSpec) {

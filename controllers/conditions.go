@@ -43,8 +43,8 @@ func (f *findings) setUnexamined(before []metav1.Condition) {
 	}
 }
 
-// conditionsOf computes the conditions from the findings. Parts that were not examined have none, so that their
-// conditions do not change; Reconciling and Stalled exist only while True.
+// conditionsOf computes the conditions from the findings. It returns no condition for a part that was not examined, so
+// that the existing condition of the part does not change. It returns Reconciling and Stalled only if they are True.
 func conditionsOf(f findings) []metav1.Condition {
 	var all []metav1.Condition
 	for _, p := range f.parts() {
@@ -97,7 +97,7 @@ func seeCondition(f finding, source string) finding {
 // is "" for findings about spec, objects and volumes.
 func (f *findings) worst() (worst finding, condition string) {
 	candidates := []part{{"", &f.spec}, {"", &f.objects}}
-	if !f.complete { // a complete simulation needs none of these
+	if !f.complete { // a complete simulation needs no servers, workloads or volumes
 		candidates = append(append(candidates, f.parts()[:4]...), part{"", &f.volumes})
 	}
 	worst = finding{state: ready}

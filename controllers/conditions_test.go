@@ -220,7 +220,7 @@ func TestTransitions_StatusChange_IsReportedAsEvents(t *testing.T) {
 	}
 }
 
-func TestSetConditions_SortsConditionsByImportance(t *testing.T) {
+func TestSetConditions_ConditionIsAdded_SortsConditionsByImportance(t *testing.T) {
 	t.Parallel()
 	have := []metav1.Condition{}
 	setConditions(&have, conditionsOf(healthy()), 1)

@@ -41,8 +41,8 @@ func secretReferences() map[string]func(s *v1alpha1.ParkingSimulationSpec, name 
 	}
 }
 
-// A pod that waits for a missing Secret would mount it as soon as it exists, before the operator could check the
-// permission of its owner.
+// A pod that waits for a missing Secret would mount the Secret as soon as it exists, before the operator could check
+// whether the owner of the Secret permits this.
 func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *testing.T) {
 	t.Parallel()
 	for name, refer := range secretReferences() {

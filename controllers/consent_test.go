@@ -15,7 +15,7 @@ import (
 )
 
 // The owner of a Secret must permit its use, and can revoke the permission. A pod that waits for a missing Secret would
-// mount it without a check.
+// mount the Secret before the operator could check this permission.
 func TestReconcile_ReferencedSecrets_AreUsedOnlyWhileTheirOwnersConsent(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

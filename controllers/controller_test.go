@@ -56,8 +56,8 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
 	}
 
-	// An edited annotation causes a reconcile without a write. On a busy machine, the first edits may coincide with
-	// the creation of objects, so all edits are repeated.
+	// Each edit of an annotation causes a reconcile that must write nothing. On a busy machine, the operator may still
+	// be creating objects during the first round of edits, so only writes in a second round fail the test.
 	c.awaitQuiet()
 	const times = 10
 	touch := func(round string) (writes []string) {
@@ -94,7 +94,8 @@ func TestReconcile_RestartedOperator_WritesNothing(t *testing.T) {
 	stop()
 	c.writes.drain()
 	c.startOperator()
-	// Delete an object and wait until the operator restores it. By then, the operator's first reconcile has ended.
+	// Delete an object and wait until the operator restores it. Otherwise, awaitQuiet could return before the restarted
+	// operator begins its first reconcile.
 	c.Delete(&corev1.ConfigMap{}, "steady-plan")
 	c.Exists(&corev1.ConfigMap{}, "steady-plan")
 	for _, write := range c.awaitQuiet() {
@@ -201,7 +202,7 @@ func TestFinalize_RetainPolicy_KeepsQueues(t *testing.T) {
 	}
 }
 
-func TestFinalize_DeletesServersAfterWorkloads(t *testing.T) {
+func TestFinalize_ProcessorPodHasNotEnded_SimulationIsNotDeletedYet(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("deleted", nil)

@@ -22,8 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// definition returns the CustomResourceDefinition of an optional kind. It declares "groups" for PrometheusRules,
-// because the API server tracks the ownership of undeclared fields differently.
+// definition returns the CustomResourceDefinition of an optional kind. Like the real definition of PrometheusRule, it
+// declares the list "groups": the API server would track the ownership of an undeclared list differently.
 func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDefinition {
 	anything := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
 	spec := anything
@@ -69,7 +69,7 @@ func (c *cluster) has(kind schema.GroupVersionKind, want int) {
 	})
 }
 
-func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
+func TestCRDWatcher_CRDsAreCreatedAndDeleted_MonitoringObjectsFollow(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	c.startOperator()
@@ -214,8 +214,9 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 	c.isCalm(2)
 }
 
-// checkTLSFailure makes the TLS connections to a RabbitmqCluster fail. BrokerReady must name the RabbitmqCluster's
-// Secrets, not the simulation's copy, in which the operator would overwrite an edit.
+// checkTLSFailure makes TLS connections to a RabbitmqCluster fail. The condition BrokerReady must then name the Secrets
+// of the RabbitmqCluster. It must not name the simulation's copy, because the operator would overwrite a correction of
+// the copy.
 func (c *cluster) checkTLSFailure(sim *v1alpha1.ParkingSimulation, rabbit *unstructured.Unstructured) {
 	c.T.Helper()
 	namespace, ca := rabbit.GetNamespace(), string(tlstest.NewAuthority(c.T, "issuer").PEM)
@@ -234,8 +235,8 @@ func (c *cluster) checkTLSFailure(sim *v1alpha1.ParkingSimulation, rabbit *unstr
 	c.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
 }
 
-// rejectsMisspelledFields checks that the API server rejects a RabbitmqCluster with a misspelled field. The API server
-// accepts the RabbitmqClusters of the tests, so their fields are spelled correctly.
+// rejectsMisspelledFields checks that the API server rejects a RabbitmqCluster with a misspelled field. If the API
+// server accepted it, the tests would not notice misspelled fields in their own RabbitmqClusters.
 func (c *cluster) rejectsMisspelledFields() {
 	c.T.Helper()
 	rabbit := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"tls": map[string]any{"secret": "rabbit-tls"}}}}

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	databaseInterval = 10 * time.Second // between two requests to a summary API
-	databaseTimeout  = 4 * time.Second  // of one request
-	databasePoll     = time.Second      // between two reconciles while a request is in progress
+	databaseInterval = 10 * time.Second // the time between two requests to a summary API
+	databaseTimeout  = 4 * time.Second  // the timeout of one request
+	databasePoll     = time.Second      // the time between two reconciles while a request is in progress
 )
 
 // databaseFailures asks summary APIs in the background why they cannot use their databases, to which the operator does
@@ -42,8 +42,8 @@ func newDatabaseFailures(ask SummaryAPIs) *databaseFailures {
 	return &databaseFailures{ask: ask, answers: map[client.ObjectKey]*databaseAnswer{}}
 }
 
-// latest returns why a pod cannot use its database, or "" if no failure is known. Old answers are renewed in the
-// background: call latest again after next.
+// latest returns why a pod cannot use its database, or "" if no failure is known. The method renews an old answer in
+// the background. The result next is the time to wait before the next call.
 func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod podhttp.Server) (failure string, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -24,7 +24,7 @@ func withDatabase(secret string, replicas int32) func(*v1alpha1.ParkingSimulatio
 	}
 }
 
-func TestReconcile_DatabaseSecret_IsAwaitedAndUpdatedWithoutRestart(t *testing.T) {
+func TestReconcile_DatabaseSecretIsMissingAndLaterChanges_WaitsForItAndReplacesNoPod(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("stored", withDatabase("summaries-app", 2))

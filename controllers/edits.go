@@ -76,8 +76,9 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	now := runSettings(s.sim)
 	switch {
 	case len(status.RunSettings) == 0 && s.sim.Generation > 1:
-		// An earlier operator version stored no settings, so an edit after the start may have changed the schedule.
-		// The start time marks this case for uncheckedSchedule.
+		// An earlier operator version stored no settings, so it is unknown whether an edit after the start changed the
+		// schedule. A ScheduleChangeTime that equals the start time tells the method uncheckedSchedule that this is
+		// unknown.
 		status.ScheduleChangeTime = status.StartTime.DeepCopy()
 	case len(status.RunSettings) > 0 && changesSchedule(status.RunSettings, now, s.generatorsDone()):
 		status.ScheduleChangeTime = wholeSeconds(s.now)
@@ -87,15 +88,17 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	return nil
 }
 
-// changesSchedule reports whether an edit changes the schedule that the verdict checks. ended is true if the
-// generators have ended.
+// changesSchedule reports whether an edit changes the schedule that the verdict checks. The parameter ended is true if
+// the generators have ended.
 func changesSchedule(before, now map[string]string, ended bool) bool {
 	return slices.ContainsFunc(changed(before, now), func(name string) bool {
 		switch name {
 		case "suspend":
 			return !ended
 		case "duration", "entry.rate", "entry.stages", "exit.rate", "exit.stages", "exit.minStay":
-			return true // even after the end: the verdict would check a schedule that the generators did not follow
+			// These fields count even after the generators have ended. Otherwise, the verdict would compare the
+			// published events with the edited schedule, which the generators did not follow.
+			return true
 		case "entry.replicas", "exit.replicas":
 			return before[name] == "0" || now[name] == "0"
 		}

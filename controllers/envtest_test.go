@@ -117,8 +117,8 @@ func (w *writeCounter) drain() []string {
 	return calls
 }
 
-// reconcileCounter is a log handler that counts reconciles. Handlers of WithAttrs and WithGroup share the counts;
-// warnings and errors go to the embedded handler.
+// reconcileCounter is a log handler that counts reconciles. The handlers that WithAttrs and WithGroup return share the
+// counts. Warnings and errors also go to the embedded handler.
 type reconcileCounter struct {
 	slog.Handler
 	*reconcileCounts
@@ -126,8 +126,9 @@ type reconcileCounter struct {
 
 type reconcileCounts struct {
 	calls atomic.Int64
-	// repeat is the delay, in nanoseconds, after which the latest finished reconcile is repeated: 0 after an error or
-	// for an immediate repetition, and the constant never without one.
+	// The field repeat is the delay, in nanoseconds, until the reconcile that finished last is repeated. It is 0 if
+	// that reconcile failed or requested an immediate repetition. It is the constant never if no repetition is
+	// scheduled.
 	repeat atomic.Int64
 }
 

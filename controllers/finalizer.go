@@ -105,7 +105,8 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	if result.Running && result.Began.IsZero() {
 		return reconcile.Result{RequeueAfter: cleanup.Interval}, nil // the cleanups of other simulations run first
 	}
-	// The timeout does not run while the cleanups of other simulations come first.
+	// The cleanup timeout starts with the first attempt to clean up, because the cleanups of other simulations may
+	// delay this attempt.
 	if last := result.Began.Add(r.options.CleanupTimeout); last.After(deadline) {
 		deadline = last
 	}
@@ -245,7 +246,8 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 	if err := r.resolveBindings(ctx, s); err != nil {
 		return cleanupResult{Result: cleanup.Result{Queues: err, Keys: err}}
 	}
-	job := cleanup.Job{Plan: manifest.Identity(s.sim)} // not s.plan, which is nil if the spec is invalid
+	// Do not use s.plan, because it is nil if the spec is invalid.
+	job := cleanup.Job{Plan: manifest.Identity(s.sim)}
 	remembered := r.cleaner.Remembered(s.key)
 	s.broker.remembered = cmp.Or(remembered.Broker, s.broker.remembered)
 	s.store.remembered = cmp.Or(remembered.Store, s.store.remembered)
@@ -284,8 +286,8 @@ func (s server) cleanupBinding() (*binding.Binding, error) {
 	return nil, errors.New(orElse(s.finding.message, "the binding of the server is unknown"))
 }
 
-// remember returns the binding to store for the cleanup: the current one, or else before. It is nil for managed
-// servers, and for servers that the simulation may no longer use.
+// remember returns the binding to store for the cleanup: the current binding or, if that is unknown, the given earlier
+// binding. The result is nil for managed servers, and for servers that the simulation may no longer use.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:

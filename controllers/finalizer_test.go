@@ -19,7 +19,7 @@ func bindingOf(host string) *binding.Binding {
 	return &binding.Binding{URI: &url.URL{Scheme: "amqp", Host: host}}
 }
 
-func TestLeftBehind_NamesRemainingQueuesAndKeys(t *testing.T) {
+func TestLeftBehind_CleanupIsIncomplete_NamesRemainingQueuesAndKeys(t *testing.T) {
 	t.Parallel()
 	const queues, keys = "exchange and queues parking.default.sim* on RabbitMQ at amqp://h:5672 (Secret default/broker)", "keys parking:{default.sim:* on Redis (Secret default/store)"
 	gone := errors.New("Secret default/broker does not exist")

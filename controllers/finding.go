@@ -40,8 +40,8 @@ func found(s state, reason, format string, args ...any) finding {
 type findings struct {
 	// spec is the finding about the validity of the spec. objects is the finding about applying the desired objects.
 	spec, objects finding
-	// The field volumes is about volumes that must grow. It delays no start, because the simulation works with the
-	// current sizes.
+	// The field volumes is about volumes that must grow. This finding does not delay the start of the simulation,
+	// because the simulation works with the current sizes.
 	volumes       finding
 	broker, store finding
 	summaryAPI    finding

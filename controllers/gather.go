@@ -47,7 +47,8 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 			continue
 		}
 		options := indexed
-		if kind.crd != "" { // the cache has no index for optional kinds
+		// The cache has no index for optional kinds, so list all objects of the namespace.
+		if kind.crd != "" {
 			options = []client.ListOption{client.InNamespace(s.key.Namespace), client.UnsafeDisableDeepCopy}
 		}
 		if err := r.gatherKind(ctx, s, kind, options...); err != nil {

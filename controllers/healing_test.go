@@ -241,7 +241,8 @@ func indexOf(list any, text string) int {
 func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
-		return v + "0" // with a digit, a string that must contain a number, such as "5", stays valid
+		// A string that must contain a number, such as "5", stays valid if a digit is appended.
+		return v + "0"
 	case bool:
 		return !v
 	case int64:

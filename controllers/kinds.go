@@ -49,8 +49,9 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *corev1.Secret) { *o = corev1.Secret{ObjectMeta: m, Data: o.Data} }),
 		metadataOnly(corev1.SchemeGroupVersion.WithKind("ConfigMap")),
 		metadataOnly(corev1.SchemeGroupVersion.WithKind("Service")),
-		// Besides the status, the cache keeps the replicas, mounted Secrets and volume sizes, because the operator
-		// uses them while it cannot apply the desired values.
+		// Besides the status, the cache keeps the replicas, the mounted Secrets and the volume sizes. The operator
+		// needs these existing values while it cannot apply the desired values, for example because a Secret is
+		// missing.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
 				spec := appsv1.StatefulSetSpec{

@@ -63,7 +63,7 @@ func (m *SimulationMetrics) Describe(descriptions chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector. It sends no requests.
 func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
-	const cacheTimeout = time.Second // List blocks until the cache has synced for the first time
+	const cacheTimeout = time.Second // limits how long List waits until the cache has synced for the first time
 	ctx, cancel := context.WithTimeout(context.Background(), cacheTimeout)
 	defer cancel()
 	list := &v1alpha1.ParkingSimulationList{}

@@ -31,8 +31,7 @@ func (o oneSimulation) List(_ context.Context, list client.ObjectList, _ ...clie
 	return nil
 }
 
-// The test converts the measured effects of faults to the status, and the status to metrics. So it covers both
-// conversions.
+// The test converts the measured effects of faults to the status, and the status to metrics.
 func TestSimulationMetrics_Faults_HaveTheValuesOfTheStatus(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)

@@ -47,7 +47,8 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 
 // annotatePods sets mountsAnnotation of a component's running pods.
 func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Component, hash string) error {
-	// An invalid Secret must not reach the pods early: the user may have changed the certificate, but not yet the key.
+	// While a Secret is invalid, do not make the kubelet refresh the mounts at once: the user may have replaced the
+	// certificate, but not yet the key.
 	if s.managedServer(c).finding.reason == reasonSecretInvalid {
 		return nil
 	}

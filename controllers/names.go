@@ -62,7 +62,9 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	}
 	for _, server := range []*server{&s.broker, &s.store} {
 		if s.withheld[childKey{"Secret", server.ownSecret}] {
-			server.binding = nil // the operator must not connect to the server either
+			// The Secret, or an object to which the Secret refers, belongs to another owner. Like the pods, the
+			// operator must not connect to such a server.
+			server.binding = nil
 		}
 	}
 	return nil
@@ -99,8 +101,8 @@ func sortedKeys[V any](m map[childKey]V) []childKey {
 
 func nameTaken(err *apply.NameTakenError) finding { return found(stalled, reasonNameTaken, "%s", err) }
 
-// checkClaims limits a StatefulSet that lacks pods if a volume claim is unreadable or foreign: the StatefulSet
-// controller would use the claim, and delete it with the StatefulSet.
+// checkClaims keeps a StatefulSet that lacks pods from getting more replicas if a volume claim is unreadable or belongs
+// to another owner. Otherwise, the StatefulSet controller would use this claim, and delete it with the StatefulSet.
 func (r *Reconciler) checkClaims(ctx context.Context, s *scope, owner childKey, set *appsv1.StatefulSet) error {
 	if live, ok := s.children[owner].(*appsv1.StatefulSet); ok && live.Status.Replicas >= *set.Spec.Replicas {
 		return nil
@@ -145,7 +147,7 @@ const (
 )
 
 // checkClaim returns an *apply.NameTakenError if a volume claim exists and lacks the given labels. A claim with these
-// labels may stem from an earlier StatefulSet of the simulation.
+// labels may be used, because it may come from an earlier StatefulSet of the simulation.
 func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) error {
 	claim := partial(corev1.SchemeGroupVersion.WithKind(claimKind))
 	err := r.direct.Get(ctx, key, claim)
@@ -197,8 +199,8 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 	return nil
 }
 
-// withholdReferrer adds an object to s.withheld if it refers to one of the names. It adds the object's own name to
-// names, for later calls.
+// withholdReferrer adds an object to s.withheld if it refers to one of the names. It also adds the name of this object
+// to the names, so that later calls withhold the objects that refer to it.
 func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[string]bool) error {
 	key, err := r.keyOf(object)
 	if err != nil || s.withheld[key] {
@@ -303,10 +305,11 @@ func withReplicasOf(live, object client.Object) client.Object {
 // toApply returns the object to apply for a desired object, or nil if the operator must apply nothing.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
-	object = withVolumeSizeOf(live, object) // claim templates are immutable
+	// Keep the volume size of the existing StatefulSet, because claim templates are immutable.
+	object = withVolumeSizeOf(live, object)
 	switch {
-	// Unless s.isWithheld, return a workload whose existing pods also mount a missing Secret: mustWait delays its
-	// change.
+	// This case excludes a workload whose existing pods already mount a missing Secret, unless the method isWithheld
+	// returns true. The method mustWait delays the change of such a workload.
 	case !s.withheld[key] && s.mountsMissing(object) && (!s.mountsMissing(live) || s.isWithheld()):
 		return nil // do not create pods that would wait for a missing Secret
 	case live == nil && (s.withheld[key] || s.limited[key]):

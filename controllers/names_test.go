@@ -143,8 +143,8 @@ func TestReconcile_NameTaken_NoPodRefersToTheObjectOfAnotherOwner(t *testing.T) 
 	}
 }
 
-// A user can replace a Secret with another of the same name. The kubelet would mount it into the running pods, so the
-// operator must stop them.
+// A user can replace a Secret with another of the same name. The kubelet would mount the new Secret into the running
+// pods, so the operator must stop these pods.
 func TestReconcile_SecretReplacedWhileRunning_StopsThePodsThatUseIt(t *testing.T) {
 	t.Parallel()
 	for _, component := range []string{"redis", "rabbitmq", "agent"} {

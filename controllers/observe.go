@@ -54,8 +54,8 @@ func (s *scope) observedBinding(of server, remembered *binding.Binding) *binding
 	return of.binding
 }
 
-// notRead returns the finding that the operator has no current reading of the ledger. The bindings of the two servers
-// may be nil.
+// notRead returns the finding that the operator has no current reading of the ledger. The bindings of RabbitMQ and
+// Redis are nil if they are unknown.
 func (s *scope) notRead(broker, store *binding.Binding) finding {
 	message := "The ledger has not been read yet"
 	if status := s.sim.Status.Ledger; status != nil && status.ObservedTime != nil {
@@ -106,8 +106,9 @@ func (s *scope) abortIfFailed(failed []ledger.Check) {
 	}
 }
 
-// probesStore reports whether the observer checks that the simulation can write to Redis. An old managed Redis may
-// lack the command for the durability.
+// probesStore reports whether the observer checks that the simulation can write to Redis. The observer always checks an
+// external Redis. It checks a managed Redis only for the durability Synced, because an old version may lack the command
+// WAITAOF.
 func (s *scope) probesStore() bool {
 	return !s.store.managed || s.plan.Durability != plan.DurabilityWritten
 }

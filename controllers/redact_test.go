@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-func TestRedact_HidesValuesButNotFieldNames(t *testing.T) {
+func TestRedact_MessageQuotesValues_HidesOnlyTheValues(t *testing.T) {
 	t.Parallel()
 	path := field.NewPath("spec", "template", "spec", "containers").Index(0).Child("env").Index(1)
 	type variable struct{ Name, Value string }

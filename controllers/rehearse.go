@@ -44,22 +44,22 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	err := r.rehearsals.Err(s.key)
 	s.holdPods(hasRecords && err == nil)
 	if err != nil {
-		// The rehearsal itself retries the read or write of its records. Until a retry succeeds, the simulation
-		// continues without new faults. The drain timeout still ends the simulation.
+		// The rehearsal, which injects the faults, itself retries a failed read or write of the fault records. Until a
+		// retry succeeds, the simulation continues without new faults. The drain timeout still ends the simulation.
 		_ = r.applyFailed(s, faultsKey(s), err) // a condition shows this error, so it need not be returned
 		s.wakeAfter(accountInterval)
 	}
 	return nil
 }
 
-// holdPods makes edits of workloads wait during a Pause or Isolate, which new pods would end early. If loading, edits
-// also wait for the records of faults.
+// holdPods makes edits of workloads wait during a Pause or Isolate, because new pods would end the fault early. If the
+// parameter loading is true, edits also wait until the records of the faults are loaded.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
 		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"} // completes the message "The change waits until …"
 		s.wakeAfter(time.Second)
 	}
-	// Other faults delay no edits, because the target may need an edit to start again.
+	// Only a Pause or Isolate delays edits. After any other fault, the target may need an edit to start again.
 	for i := range s.faults {
 		if f := &s.faults[i]; f.Action.Lasts() && !f.IsFinal() && len(f.Chosen) > 0 {
 			s.held = hold{reasonFaultInEffect, "fault " + f.ID() + " has ended"}
@@ -73,8 +73,9 @@ func (s *scope) isHeld(key childKey) bool {
 	if s.held.until == "" || s.isWithheld() || s.withheld[key] {
 		return false // pods that must not use an object must stop at once
 	}
-	// Edits of workloads replace pods; PodDisruptionBudgets and ConfigMaps wait with them. Edits of Services,
-	// NetworkPolicies and the agents' Secret can interrupt connections to the agents, which control the faults.
+	// Edits of workloads replace pods. Edits of PodDisruptionBudgets and of the servers' ConfigMaps wait together with
+	// those edits. Edits of Services, NetworkPolicies and the agents' Secret can interrupt connections to the agents,
+	// which control the faults.
 	switch key.kind {
 	case "Deployment", "StatefulSet", "PodDisruptionBudget", "Service", "NetworkPolicy":
 		return true

@@ -96,8 +96,8 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	c := newCluster(t)
 	sim, hit := c.createRunning("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	// nearFuture returns a fault time 10 s from now, relative to since. The edit must arrive within 10 s, because the
-	// operator skips faults in the past.
+	// nearFuture returns the duration from the given time to 10 s from now, which the test uses as the time of a fault.
+	// The edit must arrive within 10 s, because the operator skips faults in the past.
 	nearFuture := func(since time.Time) *v1alpha1.Duration {
 		return v1alpha1.NewDuration((time.Since(since) + 10*time.Second).Round(time.Second))
 	}
@@ -341,8 +341,8 @@ func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 	}
 }
 
-// awaitFault creates another simulation, and waits for its fault, which is due after later. By then, the operator has
-// injected every earlier fault, or will never inject it.
+// awaitFault creates another simulation with a fault that is due after the given duration, and waits until this fault
+// is injected. By then, the operator has injected every fault that was due earlier, or will never inject it.
 func (c *cluster) awaitFault(later time.Duration) {
 	c.T.Helper()
 	other, hit := c.createRunning("other", v1alpha1.ObjectivesSpec{}, restart(later))

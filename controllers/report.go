@@ -27,7 +27,7 @@ import (
 func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) (name string, err error) {
 	document := r.report(ctx, s, verdict, faults)
 	text, err := document.Bounded(resources.MaxReport)
-	if err != nil { // a retry would fail in the same way
+	if err != nil { // a retry would fail in the same way, so only report the error
 		r.reportNotWritten(s, err)
 		return "", nil
 	}
@@ -76,7 +76,8 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	run.Rates.Entry.Correct(scheduled.ScheduleOf(event.TypeEntry))
 	run.Rates.Exit.Correct(scheduled.ScheduleOf(event.TypeExit))
 	if len(rows) > 0 {
-		// Include the marks, such as the end of a fault, in the second in which the run ends.
+		// Add one second, so that the interval includes marks in the second in which the run ends, such as the end of a
+		// fault.
 		from, until := rows[0].Start(), run.EndTime.Add(time.Second)
 		evidence := &ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, FaultHistory: s.faultHistory, Timeline: rows}
 		missing := ledger.MissingMarks(evidence, &verdict, run.EndTime)
@@ -104,8 +105,8 @@ func (r *Reconciler) environment(ctx context.Context, s *scope) report.Environme
 
 const maxNodes = 50 // per simulation
 
-// nodeTracker remembers on which nodes pods have run, because a pod may be gone at the end. The zero value is ready
-// for concurrent use.
+// nodeTracker remembers on which nodes pods have run, because a pod may be gone when the report is written. The zero
+// value is ready for concurrent use.
 type nodeTracker struct {
 	mu    sync.Mutex
 	names map[client.ObjectKey][]string // the sorted names of the nodes, by simulation

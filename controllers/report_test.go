@@ -28,7 +28,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-func TestNodeOf_ReturnsSizeAndOperatingSystem(t *testing.T) {
+func TestNodeOf_CompleteNode_ReturnsSizeAndOperatingSystem(t *testing.T) {
 	t.Parallel()
 	got := nodeOf(&corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "worker-1"},

@@ -21,25 +21,26 @@ import (
 // scope is the state of one reconcile of one simulation. A reconcile consists of phases, and the comments say which
 // phase sets each field.
 type scope struct {
-	// newScope sets the fields up to invalid. before is the simulation as it was read; sim also has the defaults, and
-	// the phases write its status.
+	// newScope sets the fields from here to the field invalid. The field before is the simulation as it was read. The
+	// field sim also has the defaults, and the phases write its status.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// If the spec is invalid, invalid contains its errors, and resolved, plan and warnings are nil.
+	// If the spec is invalid, the field invalid contains the errors, and the fields resolved, plan and warnings are
+	// nil.
 	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string
 	invalid  error
 
-	// The gather phase sets children, pods and served. Phases must not modify these objects, because the cache uses
-	// them, too.
+	// The gather phase sets the fields children, pods and served. Phases must not modify the objects in these fields,
+	// because the cache shares the objects.
 	children map[childKey]client.Object
 	pods     []*corev1.Pod
 	served   served
 
-	// The resolveBindings phase sets the fields up to secretsRead. database, the PostgreSQL server of a managed
-	// summary API, is empty with SQLite.
+	// The resolveBindings phase sets the fields from here to secretsRead. The field database is the PostgreSQL server
+	// of a managed summary API. It is empty with SQLite.
 	broker, store, database server
 	summaryAPI              credentialsSecret
 	// summaries is the managed summary API. metrics stands for the metrics servers of the generators and processors.
@@ -55,8 +56,8 @@ type scope struct {
 	// taken contains the desired objects whose names other owners use. The checkNames phase, and the phases that read
 	// the simulation's own Secrets, add entries.
 	taken map[childKey]*apply.NameTakenError
-	// withheld contains the objects that must not be created: those in taken, all that refer to them, and servers that
-	// need a Secret that pods must not mount.
+	// withheld contains the objects that must not be created: those in the field taken, all objects that refer to
+	// those, and servers that need a Secret that pods must not mount.
 	withheld map[childKey]bool
 	// limited contains StatefulSets that must get no more replicas, because new pods might use volume claims of
 	// someone else. The checkNames phase sets limited and withheld.
@@ -83,10 +84,10 @@ type scope struct {
 	// sets this field.
 	faultsEdited bool
 
-	// The rehearse phase sets the fields up to accountsSoFar.
+	// The rehearse phase sets the fields from here to accountsSoFar.
 	faults        []fault.Record
 	faultHistory  fault.History   // sums up the occurrences whose records were removed
-	faultsKnown   bool            // true once the records are loaded
+	faultsKnown   bool            // true once the records of the faults are loaded
 	accountsSoFar []fault.Account // the effect of each fault so far, and whether the simulation has recovered
 	// held says why and until when edits of workloads wait, or is empty. The phases resolveBindings and rehearse set
 	// this field.
@@ -164,8 +165,8 @@ func (s *scope) podsOf(c resources.Component) []*corev1.Pod {
 	return pods
 }
 
-// addressOf returns the IP address of a running pod, preferably a ready one, or "". The address does not change while
-// the pods do not change.
+// addressOf returns the IP address of a running pod of a component, preferably of a ready pod. It returns "" if no
+// running pod has an address. As long as the pods do not change, the result does not change.
 func (s *scope) addressOf(c resources.Component) string {
 	var ready, others []string
 	for _, pod := range s.podsOf(c) {

@@ -24,8 +24,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// patchStatus writes a changed status, and then records the changes as events. An outdated simulation makes the patch
-// fail, so nothing starts or is reported twice.
+// patchStatus writes a changed status, and then records the changes as events. If the simulation in memory is outdated,
+// the patch fails. So the simulation does not start twice, and no change is reported twice.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	status.ObservedGeneration = s.sim.Generation
@@ -102,8 +102,8 @@ func conditionTypes() []string {
 	return types
 }
 
-// notice is the content of a Kubernetes event. fault is the ID of an occurrence, or empty if the event does not
-// concern a fault.
+// notice is the content of a Kubernetes event. The field fault is the ID of an occurrence of a fault, or empty if the
+// event does not concern a fault.
 type notice struct {
 	kind, reason, action, message, fault string
 }

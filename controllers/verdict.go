@@ -50,8 +50,9 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// conclude reports whether it is time for the verdict, which needs an observer.Rest. If none has arrived giveUpTime
-// after the drain deadline, conclude sets s.observation to an observation with an error.
+// conclude reports whether it is time for the verdict, which needs the result of the final audit (observer.Rest). If
+// this result is missing when giveUpTime has passed since the drain deadline, conclude sets s.observation to an
+// observation with an error.
 func (s *scope) conclude() bool {
 	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
 		return true
@@ -113,8 +114,8 @@ func (s *scope) load() *ledger.Load {
 	return ledger.LoadOf(s.plan, s.sim.Status.StartTime.Time, end, lateStart)
 }
 
-// isEditedLate reports whether the schedule was changed less than lateStart before the end. It returns false without
-// any published event, which a late change does not explain.
+// isEditedLate reports whether the schedule was changed less than lateStart before the end. It returns false if no
+// event was published at all, because a late change does not explain that.
 func (s *scope) isEditedLate() bool {
 	at := s.sim.Status.ScheduleChangeTime
 	end, ends := endOf(s.sim)
@@ -123,8 +124,8 @@ func (s *scope) isEditedLate() bool {
 	return at != nil && ends && published > 0 && end.Sub(at.Time) < lateStart
 }
 
-// finalEvidence returns the evidence for the verdict. If unchecked is not empty, it says why the schedules are not
-// checked: a schedule is then missed only if no event was published.
+// finalEvidence returns the evidence for the verdict. The text unchecked says why the schedules are not checked; it is
+// empty if they are. A schedule that is not checked counts as missed only if none of its events was published.
 func finalEvidence(now *observer.Observation, p *plan.Plan, unchecked string, faults []fault.Account) ledger.Evidence {
 	e := evidence(now, p.Objectives)
 	e.Report, e.ReportErr, e.Summaries = now.Rest.Report, now.Rest.Err, now.Rest.Summaries
@@ -153,8 +154,8 @@ func ifNothingPublished(s *ledger.Schedule) *ledger.Schedule {
 // time only when the kubelet updates the mounted plan.
 const lateStart = 30 * time.Second
 
-// schedules returns the numbers of due and missed events. Published events come from the ledger, because the
-// generators no longer run; starved exits do not count as missed.
+// schedules returns the numbers of due and missed events. It takes the number of published events from the ledger,
+// where this number is final, because the generators no longer run. Starved exits do not count as missed.
 func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedule) {
 	r := &rest.Report
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
@@ -193,15 +194,15 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 
-// kept compares the attempted events with the due events of a schedule, less two allowances: for late starts, and for
-// the variation of random arrivals.
+// kept compares the number of attempted events with the number of due events. It first subtracts two allowances from
+// the number of due events: one for late starts, and one for the variation of random arrivals.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil
 	}
 	due := s.Events(length)
-	// Excuse at most half of the due events, because the allowance could cover a whole short schedule. A late start
-	// does not explain that no event was attempted.
+	// Excuse at most half of the due events, because the allowance for late starts could cover the whole of a short
+	// schedule. If no event was attempted, excuse none, because a late start does not explain this.
 	if attempted > 0 {
 		due -= min(skipped, due/2)
 	}

@@ -303,8 +303,8 @@ func TestTrackEdits_RunStartedByOlderOperatorVersion_EditedScheduleIsNotChecked(
 	}
 }
 
-// Only edits of the schedule change the verdict, which then says that the schedule was not checked. A simulation that
-// published nothing always fails.
+// After an edit of the schedule, the verdict says that the schedule was not checked. Other edits do not change the
+// verdict. A simulation that published nothing fails in any case.
 func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysThatScheduleWasNotChecked(t *testing.T) {
 	t.Parallel()
 	const unchecked = "the schedule was not checked, because an edit of the spec changed it at 2026-05-04T08:02:00Z"

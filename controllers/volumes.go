@@ -29,8 +29,8 @@ const (
 	// resizeInterval is the time until the operator checks a volume claim again while its volume grows, or after a
 	// temporary error.
 	resizeInterval = 10 * time.Second
-	// claimInterval is the time until a large enough claim is checked again, because a recreated claim is smaller. It
-	// also follows a permanent error.
+	// claimInterval is the time until the operator checks a large enough claim again, because a claim that is deleted
+	// and created again has the old size. After a permanent error, the operator also waits for this time.
 	claimInterval = time.Minute
 )
 
@@ -73,8 +73,8 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 	}
 }
 
-// claimCheck is the latest check of a volume claim. The next check follows at the time due, or at once if want, the
-// desired size, changes.
+// claimCheck is the latest check of a volume claim. The field due is the time of the next check. If the desired size no
+// longer equals the field want, the next check follows at once.
 type claimCheck struct {
 	want    resource.Quantity
 	due     time.Time
@@ -172,8 +172,8 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 	}
 }
 
-// patchSize changes the request of a volume claim. A change since the claim was read causes a conflict, because
-// someone may have requested a larger size.
+// patchSize changes the request of a volume claim. If the claim has changed since it was read, the patch fails with a
+// conflict, so that it cannot overwrite a larger size that someone else has requested.
 func (r *Reconciler) patchSize(ctx context.Context, claim *corev1.PersistentVolumeClaim, size resource.Quantity) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": claim.UID, "resourceVersion": claim.ResourceVersion},

@@ -45,7 +45,7 @@ func infeasible(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeCla
 	return claim
 }
 
-func TestExamineClaim_ReturnsWhetherTheClaimMustGrow(t *testing.T) {
+func TestExamineClaim_EachStateOfAClaim_ReturnsWhetherTheClaimMustGrow(t *testing.T) {
 	t.Parallel()
 	const want = "4Gi"
 	for name, tt := range map[string]struct {
@@ -170,8 +170,8 @@ func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 	}
 }
 
-// growing returns a reconciler and a scope for three RabbitMQ nodes whose claims must grow from 2Gi to 4Gi. Patches of
-// claims fail with the error of patch.
+// growing returns a reconciler and a scope for three RabbitMQ nodes whose claims must grow from 2Gi to 4Gi. If the
+// function patch returns an error for a claim, the patch of this claim fails with that error.
 func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope) {
 	t.Helper()
 	live, desired := rabbitSet(3, 3), rabbitSet(3, 3)
@@ -200,7 +200,7 @@ func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope)
 	return &Reconciler{client: c, direct: c, childKinds: childKinds()}, s
 }
 
-// laterScope returns the scope of a reconcile that finds the same objects after the given time.
+// laterScope returns the scope of a reconcile that runs later by the given duration, and finds the same objects.
 func laterScope(s *scope, later time.Duration) *scope {
 	next := newScope(s.before, s.now.Add(later))
 	next.children, next.desired = s.children, s.desired

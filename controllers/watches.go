@@ -152,8 +152,8 @@ func simulationOfPod(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: name}}}
 }
 
-// finalizersChanged is a predicate that selects changes of an object's finalizers. The operator reacts to them,
-// because it adds its finalizer again if a user has removed it.
+// finalizersChanged is a predicate that selects changes of an object's finalizers. The operator must see these changes,
+// because it adds its finalizer again if a user has removed the finalizer.
 func finalizersChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())

@@ -15,16 +15,16 @@ import (
 type workload struct {
 	component     resources.Component
 	desired, pods int32
-	// updated is the number of pods with the current template. ready is how many of these are certainly ready, because
-	// Kubernetes counts ready pods of all templates together.
+	// The field updated is the number of pods with the current template. The field ready is the minimum number of these
+	// pods that are ready. The exact number is unknown, because Kubernetes counts ready pods of all templates together.
 	updated, ready int32
 	// ending is the number of pods that have not ended although none is desired. The status of the workload does not
 	// count pods that are being deleted.
 	ending int32
 	// observed is true if the Deployment or StatefulSet controller has acted on the latest change.
 	observed bool
-	// failure is why pods are not ready, or "" if unknown. stuck is the message about an exceeded progress deadline,
-	// for use without a failure.
+	// The field failure says why pods are not ready, or is "" if this is unknown. The field stuck is the message about
+	// an exceeded progress deadline. It is reported only if failure is "".
 	failure, stuck string
 }
 
@@ -78,8 +78,8 @@ func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
 	return failure, stuck
 }
 
-// isReady reports whether all desired pods exist, have the current template, and are ready. With 0 desired pods, no
-// observation is needed, because no pod has to start.
+// isReady reports whether all desired pods exist, have the current template, and are ready. With 0 desired pods,
+// isReady does not wait for the controller to act on the latest change, because no pod has to start.
 func (w workload) isReady() bool {
 	return w.desired == 0 || w.observed && w.ready >= w.desired && w.outdated() == 0
 }

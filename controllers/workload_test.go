@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestAddressOf_PrefersReadyPods(t *testing.T) {
+func TestAddressOf_SeveralPods_PrefersReadyPods(t *testing.T) {
 	t.Parallel()
 	pod := func(ip string, phase corev1.PodPhase, isReady corev1.ConditionStatus) *corev1.Pod {
 		return &corev1.Pod{
@@ -78,7 +78,7 @@ func TestDraining_NoPodOfTheSummaryAPI_WaitsUntilTheDrainTimeout(t *testing.T) {
 	}
 }
 
-func TestWorkload_Assess_ReturnsStateReasonAndMessage(t *testing.T) {
+func TestWorkloadAssess_EachStatus_ReturnsStateReasonAndMessage(t *testing.T) {
 	t.Parallel()
 	type dep = appsv1.DeploymentStatus
 	type set = appsv1.StatefulSetStatus
@@ -163,7 +163,7 @@ func TestWorkload_Assess_ReturnsStateReasonAndMessage(t *testing.T) {
 	}
 }
 
-func TestPersistentFailure_IgnoresRecentSchedulingFailures(t *testing.T) {
+func TestPersistentFailure_SchedulingFailure_IsReportedAfterFiveSeconds(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	tests := map[string]struct {
@@ -255,7 +255,7 @@ func TestSetTargetRates_GeneratorsHaveNoPods_RateIsZero(t *testing.T) {
 }
 
 // Autoscalers (HPA, KEDA) use status.replicas as the current size, so it must count pods in every state.
-func TestSetScale_CountsAllPodsAndAllReadyPods(t *testing.T) {
+func TestSetScale_EachStateOfTheDeployment_CountsAllPodsAndAllReadyPods(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim", UID: "1"}}
 	deployment := func(owner types.UID, status appsv1.DeploymentStatus) *appsv1.Deployment {
@@ -295,7 +295,7 @@ func TestSetScale_CountsAllPodsAndAllReadyPods(t *testing.T) {
 	}
 }
 
-func TestRunning_NamesTheComponentsThatRun(t *testing.T) {
+func TestRunning_SomeComponentsHavePods_NamesOnlyTheseComponents(t *testing.T) {
 	t.Parallel()
 	ready := func(n int32) workload { return workload{desired: n, ready: n} }
 	for _, tt := range []struct {
@@ -316,7 +316,7 @@ func TestRunning_NamesTheComponentsThatRun(t *testing.T) {
 }
 
 // Columns such as ENTRY/S show the current rates of the stages, not the base rate.
-func TestSetTargetRates_RatesFollowTheStages(t *testing.T) {
+func TestSetTargetRates_SpecHasStages_RatesFollowTheStages(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	stages := func(rate int32) []v1alpha1.Stage {
@@ -359,7 +359,7 @@ func TestSetTargetRates_RatesFollowTheStages(t *testing.T) {
 
 // An evicted pod remains in phase Failed. It must count as ended. Otherwise, a suspended simulation would never become
 // ready.
-func TestLivePodsOf_OmitsPodsThatHaveEnded(t *testing.T) {
+func TestLivePodsOf_PodHasEnded_IsOmitted(t *testing.T) {
 	t.Parallel()
 	for phase, want := range map[corev1.PodPhase]int{
 		corev1.PodPending: 1, corev1.PodRunning: 1, corev1.PodUnknown: 1, corev1.PodFailed: 0, corev1.PodSucceeded: 0,

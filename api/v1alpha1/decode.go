@@ -17,8 +17,8 @@ func (s *ParkingSimulationSpec) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// UnmarshalJSON decodes a status. A status that cannot be decoded, for example because of an invalid time, becomes
-// empty, and the operator writes it again.
+// UnmarshalJSON decodes a status. If the status cannot be decoded, for example because of an invalid time, the result
+// is an empty status. The next reconcile then writes a new status.
 func (s *ParkingSimulationStatus) UnmarshalJSON(text []byte) error {
 	type status ParkingSimulationStatus // this type has no method UnmarshalJSON, so json.Unmarshal does not recurse
 	var decoded status

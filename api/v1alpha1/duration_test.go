@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-func TestNewDuration_OmitsTrailingZeroUnits(t *testing.T) {
+func TestNewDuration_TrailingUnitsAreZero_AreOmitted(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration]v1alpha1.Duration{
 		0: "0s", time.Nanosecond: "1ns", 10 * time.Second: "10s", 61 * time.Minute: "1h1m", 2 * time.Hour: "2h", 10 * time.Hour: "10h",

@@ -157,7 +157,8 @@ type FaultsStatus struct {
 	Results []FaultResult `json:"results,omitempty"`
 
 	// worst is the occurrence with the worst outcome. From worst to best, the outcomes are NotInjected, NotRecovered,
-	// Aborted, Recovered, and any that is not final. Among equals, it has the longest recovery.
+	// Aborted, Recovered, and any that is not final. If several occurrences have the worst outcome, worst is the one
+	// with the longest recovery.
 	// +optional
 	Worst *FaultStatus `json:"worst,omitempty"`
 
@@ -255,15 +256,15 @@ type FaultStatus struct {
 	// +optional
 	HealedTime *metav1.Time `json:"healedTime,omitempty"`
 
-	// recovery is the time until latency and backlog were as before the fault, without the time of other faults. It
-	// starts at healedTime for Pause and Isolate, otherwise at injectedTime. It is absent if the simulation did not
-	// recover.
+	// recovery is the time from healedTime (for Pause and Isolate) or injectedTime (for the other actions) until
+	// latency and backlog were as before the fault, without the time of other faults. It is absent if the simulation
+	// did not recover.
 	// +optional
 	Recovery *Duration `json:"recovery,omitempty"`
 
 	// peakLag is the longest lag of a generator behind its schedule, as a Go duration. The fields from peakLag to
-	// duplicatesSuppressed cover the time from the injection to the recovery, or to the end of the simulation. They
-	// are absent if the fault did not take effect. Overlapping faults both count the overlap.
+	// duplicatesSuppressed cover the time from the injection to the recovery, or to the end of the simulation,
+	// including effects of overlapping faults. They are absent if the fault did not take effect.
 	// +optional
 	PeakLag *Duration `json:"peakLag,omitempty"`
 
@@ -333,7 +334,7 @@ type LatencyStatus struct {
 	EndToEnd *LatencySummary `json:"endToEnd,omitempty"`
 
 	// unmeasured is the number of events that took effect but are missing from endToEnd: their processor was killed
-	// before it stored them, or clock differences made them seem more than 1 s early.
+	// before it stored their latencies, or clock differences made them seem to take effect more than 1 s early.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Unmeasured int64 `json:"unmeasured,omitempty"`

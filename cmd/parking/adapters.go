@@ -162,8 +162,8 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	return err
 }
 
-// removeQueues deletes the simulation's queues. It keeps the queues of any other owner and returns an error, unless the
-// plan has no owner.
+// removeQueues deletes the simulation's queues. If the plan has an owner, removeQueues keeps the queues of other owners
+// and returns an error that says so. If the plan has no owner, it deletes the queues of every owner.
 func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	if a.broker.InMemory() {
 		return nil
@@ -172,8 +172,8 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-// removeKeys deletes the simulation's keys. It keeps the keys of any other owner and returns an error, unless the plan
-// has no owner.
+// removeKeys deletes the simulation's keys. If the plan has an owner, removeKeys keeps the keys of other owners and
+// returns an error that says so. If the plan has no owner, it deletes the keys of every owner.
 func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil

@@ -212,9 +212,10 @@ func notes(a adapters, seen observation) (notes []string) {
 // observation is the result of reading the ledger, then the queues, and then the ledger again.
 type observation struct {
 	depths broker.Depths
-	// moved is true if the ledger has changed between the two reads, so the simulation is still running.
+	// The field moved is true if the ledger has changed between the two reads, so the simulation is still running.
 	moved bool
-	// held is true if processors may have unacknowledged events whose summaries the summary API has not accepted yet.
+	// The field held is true if processors may have unacknowledged events whose summaries the summary API has not
+	// accepted yet.
 	held bool
 }
 

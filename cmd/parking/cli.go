@@ -46,7 +46,7 @@ func newCLI(stdout, stderr *os.File, getenv func(string) string) *cli {
 // exitHook holds a function that is called before a second signal ends the process. It is safe for concurrent use.
 type exitHook struct {
 	mu sync.Mutex
-	do func() // nil for none
+	do func() // nil if no function is set
 }
 
 func (h *exitHook) set(do func()) {
@@ -174,8 +174,8 @@ func badInput(err error) error {
 	return &runError{err: err, badInput: binding.ExplainFiles(err) == ""}
 }
 
-// badInputUnlessNotReady marks an error as bad input, because the user has selected what failed. It does not mark
-// ErrNotReady, which can occur with correct input.
+// badInputUnlessNotReady marks an error as bad input, because the user has selected the server or the file that caused
+// the error. It does not mark ErrNotReady, which can occur with correct input.
 func badInputUnlessNotReady(err error) error {
 	for _, notReady := range []error{broker.ErrNotReady, store.ErrNotReady, summary.ErrNotReady} {
 		if errors.Is(err, notReady) {
@@ -185,7 +185,8 @@ func badInputUnlessNotReady(err error) error {
 	return badInput(err)
 }
 
-// listenError marks an error of an HTTP listener as bad input, and adds a remedy.
+// listenError marks an error of an HTTP listener as bad input, and appends the given remedy. If too many files are
+// open, it appends a remedy for that problem instead.
 func listenError(err error, remedy string) error {
 	if files := binding.ExplainFiles(err); files != "" {
 		remedy = files // too many files are open, so choosing another address would not help

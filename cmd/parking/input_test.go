@@ -256,7 +256,7 @@ func TestExecute_StdoutIsFull_ExitsWithFailure(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := wait(t, r)
-		_ = full.Close() // nothing was written
+		_ = full.Close() // ignore the error: this process has written nothing to the file
 		if want := "parking: write /dev/stdout: no space left on device\n"; got.code != exitFailed || got.stderr != want {
 			t.Errorf("parking %s: exit code %d, want %d and %q: %s", args, got.code, exitFailed, want, got.stderr)
 		}

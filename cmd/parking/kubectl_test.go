@@ -463,8 +463,8 @@ func rowsByNamespace(table string) map[string]string {
 	return rows
 }
 
-// startWatch starts a plugin command. The function await waits for a line with the given words. The function rest waits
-// for the end of the command and returns its remaining output.
+// startWatch starts a plugin command. The returned function await waits for a line that contains the given words. The
+// returned function rest waits for the end of the command and returns the remaining output.
 func (u *users) startWatch(t *testing.T, user, line string) (await func(words ...string), rest func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

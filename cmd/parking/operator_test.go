@@ -128,8 +128,8 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 	return l.Pod(sim, c, func(s *corev1.PodStatus) { s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}} })
 }
 
-// mountPlan mirrors the simulation's plan in a file, as a kubelet does for a mounted ConfigMap. The function edit
-// changes each version first, for example the addresses of servers.
+// mountPlan mirrors the simulation's plan in a file, as a kubelet does for a mounted ConfigMap. Before each write, it
+// passes the plan to the function edit, which can change, for example, the addresses of servers.
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""
@@ -559,7 +559,7 @@ func optionsOf(t *testing.T, args ...string) controllers.ManagerOptions {
 	return f.options(slog.New(slog.DiscardHandler))
 }
 
-func TestOperatorOptions_FlagsAboutTemplates_ReachTheController(t *testing.T) {
+func TestOperatorOptions_TemplateAndPriorityClassFlags_SetTheManagerOptions(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		args  []string
@@ -578,7 +578,7 @@ func TestOperatorOptions_FlagsAboutTemplates_ReachTheController(t *testing.T) {
 }
 
 // An API server that is busy or restarts does not respond for some time. The operator must not exit during this time.
-func TestLeaderElection_Times_AllowForAnAPIServerThatRestarts(t *testing.T) {
+func TestLeaderElection_DefaultDurations_OutlastARestartOfTheAPIServer(t *testing.T) {
 	t.Parallel()
 	m := optionsOf(t).Manager
 	if m.LeaseDuration == nil || m.RenewDeadline == nil || m.RetryPeriod == nil {

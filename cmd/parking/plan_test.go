@@ -59,7 +59,7 @@ func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 
 // The manifests must be valid, and their rates must add up to the planned rate. 'parking plan -f' must find no shortage
 // in the first manifest.
-func TestPlanCommand_ManifestOutput_IsValidAndSufficient(t *testing.T) {
+func TestPlanCommand_ManifestOutput_IsValidAndSufficesForTheRate(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 101, 9_999, 40_000, 1_000_000} {
 		for _, flags := range [][]string{nil, {"--rabbitmq-nodes", "3"}, {"--external-servers"}, {"--max-stay", "1m", "--duration", "90s", "--match-percent", "100"}} {
@@ -237,7 +237,7 @@ func TestPlanCommand_InvalidInput_SaysWhatToDo(t *testing.T) {
 // docSizing is the document whose tables come from the measured costs.
 const docSizing = "../../docs/sizing.md"
 
-func TestDocs_Sizing_IsTheOutputOfTheCommand(t *testing.T) {
+func TestDocs_SizingPage_MatchesTheMeasurementsAndTheOutputOfPlan(t *testing.T) {
 	t.Parallel()
 	checkGenerated(t, docSizing, "costs", costsTable(t))
 	checkGenerated(t, docSizing, "rates", ratesTable(t))

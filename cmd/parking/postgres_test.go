@@ -133,8 +133,8 @@ func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
 	tests := []struct {
 		name string
-		// inject and repair are SQL statements of the superuser. USER stands for the user name of the process, which is
-		// also the name of its database.
+		// The fields inject and repair contain SQL statements of the superuser. In them, USER stands for the user name
+		// of the process, which is also the name of its database.
 		inject, repair []string
 		want           string
 	}{

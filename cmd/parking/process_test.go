@@ -52,7 +52,7 @@ func TestProcessCommand_LivePage_ShowsAllProcesses(t *testing.T) {
 	rejectsRequestsOfOtherSites(ctx, t, address)
 	servesFewConnections(ctx, t, address)
 	s.plan.Objectives = plan.Objectives{MaxLost: 3}
-	s.plan.Objectives.EndToEndP99 = plan.Duration(time.Microsecond) // so short that no event can meet it
+	s.plan.Objectives.EndToEndP99 = plan.Duration(time.Microsecond) // so short that every event misses this objective
 	s.plan.StartTime = time.Now().UTC().Truncate(time.Second)
 	s.plan.Entry.Stages = []plan.Stage{{Duration: plan.Duration(2 * time.Second), Rate: 50}, {Duration: plan.Duration(time.Hour), Rate: 60}}
 	s.write(t)

@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// With the UID of a manifest from 'kubectl get -o yaml' as the owner, purge would keep the data of other simulations
-// with the same name.
+// A purge must remove the data of all simulations with the given name. With the UID of a manifest from
+// 'kubectl get -o yaml' as the owner, a purge would keep the data of other owners.
 func TestPurge_ManifestFromCluster_IgnoresItsUID(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sim.yaml")

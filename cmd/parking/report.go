@@ -288,7 +288,7 @@ func (r reportFiles) check(manifest string) error {
 func (r reportFiles) write(d *report.Document) error {
 	var errs []error
 	for _, path := range r {
-		format, _ := formatOf(path) // no error is possible, because Set has checked the suffix
+		format, _ := formatOf(path) // no error is possible, because the method Set has checked the suffix
 		text, err := render(d, format)
 		if err == nil {
 			err = document.WriteFile(path, text)

@@ -351,7 +351,7 @@ func agree(t *testing.T, printed report.Document, dir string) {
 	if err := json.Unmarshal([]byte(texts["r.json"]), &read); err != nil {
 		t.Fatal(err)
 	}
-	read.Timeline = nil // like the report on stdout, which omits the timeline
+	read.Timeline = nil // the report on stdout, with which the test compares, has no timeline
 	if diff := cmp.Diff(&printed, &read, cmpopts.IgnoreFields(report.Environment{}, "Manifest")); diff != "" {
 		t.Errorf("r.json differs (-printed +file):\n%s", diff)
 	}

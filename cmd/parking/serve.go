@@ -71,7 +71,7 @@ type service struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	ready    []httpserver.Check
-	// routes are additional HTTP routes, such as the API of the summary service.
+	// The field routes contains additional HTTP routes, such as the API of the summary service.
 	routes []httpserver.Route
 	// The function work does the work of the service until ctx ends. The function must return within the grace period
 	// after the end of ctx.
@@ -105,7 +105,7 @@ func (f *serviceFlags) workTime() time.Duration {
 }
 
 // gcPercent replaces Go's default of 100, with which garbage collection takes a tenth of the CPU time at high event
-// rates. The live heap is only a few megabytes.
+// rates. The higher value costs little memory, because the live heap has only a few megabytes.
 const gcPercent = 400
 
 // setGCPercent applies gcPercent, unless the environment variable GOGC is set.
@@ -176,7 +176,7 @@ func withinGrace(ctx context.Context, grace flagvalue.Duration, work func(contex
 	}
 }
 
-// profiles returns the routes below /debug/pprof/, or nil if enabled is false.
+// profiles returns the routes below /debug/pprof/, or nil if the parameter enabled is false.
 func profiles(enabled bool) []httpserver.Route {
 	if !enabled {
 		return nil

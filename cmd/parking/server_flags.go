@@ -29,7 +29,7 @@ type serverFlags struct {
 	// rabbitmqVariable and redisVariable are the names of the environment variables from which the URIs were read. They
 	// are "" if flags set the URIs.
 	rabbitmqVariable, redisVariable string
-	// changed reports whether the user has set a flag on the command line.
+	// The function changed reports whether the user has set the given flag on the command line.
 	changed func(flag string) bool
 }
 

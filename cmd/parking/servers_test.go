@@ -166,7 +166,8 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 			for _, f := range r.Faults {
 				var indexes []int
 				for _, instance := range f.Hit {
-					// An instance whose name has no index is the only instance, so its index is 0.
+					// If a server is the only instance of a target, its name has no index. Atoi then fails and returns
+					// 0, which is the index of the only instance.
 					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:])
 					indexes = append(indexes, index)
 				}
@@ -328,7 +329,7 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	servers.RemoveKeys(t, name)
 	removeQueues(t, amqp, name)
 	type end struct {
-		other int // index of the process that is still running
+		other int // the index of the other process
 		ended
 	}
 	ends := make(chan end, 2)
@@ -856,8 +857,8 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	if r.Outcome != ledger.Pass {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	// A terminating processor must not cause duplicates. Tolerate those of a lost connection, for example on a busy
-	// machine: RabbitMQ redelivers unacknowledged events.
+	// A terminating processor must not cause duplicates. Tolerate duplicates if a processor has logged a lost
+	// connection, for example on a busy machine: RabbitMQ then redelivers unacknowledged events.
 	var logs strings.Builder
 	for _, p := range s.Processors {
 		log, err := os.ReadFile(p.Log())

@@ -165,7 +165,8 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 	}
 	p := resolved.Plan
 	p.StartTime = time.Time{}
-	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis // with --servers private, the URIs are set after the servers have started
+	// With --servers private, startPrivateServers sets the URIs in the plan later, after the servers have started.
+	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
 		// Make the name unique, so that the ledger does not count events of an earlier simulation.
@@ -310,7 +311,8 @@ func (f *simulateFlags) ignore(spec *v1alpha1.ParkingSimulationSpec) (notes []st
 	return notes
 }
 
-// durationOf converts the duration of a flag for a spec. It keeps the user's text if the text is valid in a spec.
+// durationOf converts the value of a duration flag to the type that a spec uses. It keeps the user's text if the text
+// is valid in a spec.
 func durationOf(flag flagvalue.Duration) *v1alpha1.Duration {
 	if d := v1alpha1.Duration(flag.String()); d.Value() == flag.Duration {
 		return &d

@@ -23,8 +23,8 @@ type privateServers struct {
 	rabbitmq, redis *process.Server
 }
 
-// startPrivateServers starts the servers and sets their URIs in the plan. While it
-// starts a server, it prints the name of the server to out.
+// startPrivateServers starts the servers and sets their URIs in the plan. While a server starts, startPrivateServers
+// prints the name of this server to the writer out.
 func startPrivateServers(ctx context.Context, p *plan.Plan, out io.Writer) (*privateServers, error) {
 	s := new(privateServers)
 	if err := s.start(ctx, out); err != nil {

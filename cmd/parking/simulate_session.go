@@ -129,8 +129,8 @@ func (s *session) declare(ctx context.Context) error {
 	return errors.Join(err, left)
 }
 
-// listen opens the HTTP listener. If the default port is in use, it uses a free port, but it never replaces a port that
-// the user has chosen.
+// listen opens the HTTP listener. If the user has chosen no port and the default port is in use, listen uses a free
+// port. It never replaces a port that the user has chosen.
 func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log *slog.Logger) error {
 	if s.flags.http == "" {
 		return nil
@@ -201,8 +201,8 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	return result
 }
 
-// purge removes the simulation's queues and keys, even if ctx has ended. The order does not matter, because no part of
-// the simulation is running any more.
+// purge removes the simulation's queues and keys, even if ctx has ended. It removes queues and keys at the same time,
+// because no part of the simulation is running that could create them again.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
 		return nil // nothing to do, because private servers and their data are removed when this process ends
@@ -294,9 +294,9 @@ type summaries struct {
 	// countStored returns the number of summaries of this simulation that the summary service stores. countStored is
 	// nil if the summaries are sent to an external API.
 	countStored func(context.Context) (int64, error)
-	// routes are the HTTP routes of the summary service. There are no routes for an external API.
+	// The field routes contains the HTTP routes of the summary service. It is empty if the API is external.
 	routes []httpserver.Route
-	// destination is the text that the command prints as the destination: an address, a path, or "in memory".
+	// The field destination is the place of the summaries as the command prints it: an address, a path, or "in memory".
 	destination string
 	close       func(*slog.Logger)
 }

@@ -313,7 +313,7 @@ func (s snapshot) line() string {
 	outcome := func(o processor.Outcome) string { return terminal.Count(s.outcome(o)) }
 	rate := func(r rates) string {
 		if s.Phase != simulate.Generating {
-			return terminal.Rate(r.now) + "/s" // the schedule is over
+			return terminal.Rate(r.now) + "/s" // the schedule is over, so there is no target rate
 		}
 		return terminal.Rate(r.now) + "/s of " + terminal.Rate(r.target)
 	}

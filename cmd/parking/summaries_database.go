@@ -29,10 +29,11 @@ const (
 // postgresFlags select a PostgreSQL database.
 type postgresFlags struct {
 	ref plan.BindingRef
-	// variable is the name of the environment variable from which the URI was read, or "" if a flag gives the URI.
+	// The field variable is the name of the environment variable from which the URI was read, or "" if a flag sets the
+	// URI.
 	variable string
 	schema   string
-	// changed reports whether the user has set a flag on the command line.
+	// The function changed reports whether the user has set the given flag on the command line.
 	changed func(flag string) bool
 }
 
@@ -45,8 +46,8 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // cannot fail, because the flag exists
 }
 
-// fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file. The
-// files in the directory of --database-secret complete the URI.
+// fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file. It
+// does so even with --database-secret, because the Secret directory may contain only credentials.
 func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {
 		f.ref.URI, f.variable = getenv(envDatabase), envDatabase
@@ -90,7 +91,9 @@ func (f *postgresFlags) binding() (binding.Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.source(), err)
 	}
-	if _, err := source(); err != nil { // the URI is valid, so the error is about a file of the Secret
+	// wiring.Source has already checked a URI from a flag or from the environment. So this error is about a file in the
+	// Secret directory.
+	if _, err := source(); err != nil {
 		return nil, fmt.Errorf("--%s: %w", flagDatabaseSecret, err)
 	}
 	return source, nil

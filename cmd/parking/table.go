@@ -43,7 +43,7 @@ func auditTable(r auditResult, t *table) []string {
 // table collects the lines of a text table.
 type table struct {
 	palette terminal.Palette
-	// columns is the maximum width of a line in characters.
+	// The field columns is the maximum number of characters in a line.
 	columns int
 	// The field moving is true while the simulation is running. The numbers of the ledger then change while they are
 	// read, so they may not add up.
@@ -261,7 +261,9 @@ func (t *table) faults(r *report.Run) {
 	}
 	if omitted := int64(len(r.Faults)-len(lines)) + r.FaultsOmitted; omitted > 0 {
 		rest := " more, no worse than those listed"
-		if r.FaultsOmitted > 0 { // an occurrence that the report omits may be worse than some listed occurrences
+		// An occurrence that the report omits may be worse than some of the listed occurrences, but not worse than the
+		// worst one.
+		if r.FaultsOmitted > 0 {
 			rest = " more; the worst fault is listed above"
 		}
 		t.add("    and " + terminal.Count(omitted) + rest)

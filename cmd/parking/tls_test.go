@@ -215,7 +215,7 @@ func servesOnlyTLS(t *testing.T, args ...string) {
 	polltest.Until(t, "the process still presents the renewed certificate", func() bool { return presents(renewed) })
 }
 
-func TestServedCertificate_InvalidFiles_KeepsTheLastValidOneAndLogsOnce(t *testing.T) {
+func TestServedCertificate_InvalidFiles_KeepsTheLastValidCertificateAndLogsOnce(t *testing.T) {
 	t.Parallel()
 	ca := tlstest.NewAuthority(t, "test CA")
 	files := map[string][]byte{}

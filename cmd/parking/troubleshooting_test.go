@@ -78,8 +78,8 @@ func TestTroubleshootingPage_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	compareRows(t, "## The verdict is FAIL", names)
 }
 
-// eventReason returns the reason of a Kubernetes event in a syntax node, or "". It ignores constants, because only
-// conditions have constant reasons.
+// eventReason returns the reason of a Kubernetes event in a syntax node, or "". If the reason is a constant,
+// eventReason also returns "", because only the reasons of conditions are constants.
 func eventReason(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:

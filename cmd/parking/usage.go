@@ -86,7 +86,7 @@ func noMisplacedURI(cmd *cobra.Command, args []string) error {
 		}
 	}
 	var misplaced error
-	// Skip inherited flags: some flags of kubectl, such as --server, have URIs as values.
+	// Do not check inherited flags, because some flags of kubectl, such as --server, accept URIs.
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		placeholder, _ := pflag.UnquoteUsage(f)
 		if value := f.Value.String(); misplaced == nil && f.Changed && !slices.Contains([]string{"URI", "URL", "image"}, placeholder) && field.LooksLikeURI(value) {
@@ -129,8 +129,8 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("unknown command %s for %q", quote(name), cmd.CommandPath())
 }
 
-// similarFlag returns the flag with the most similar name, or else the first flag whose name begins with name, or else
-// "".
+// similarFlag returns the flag whose name is most similar to the parameter name. Without a similar flag, it returns the
+// first flag whose name begins with the parameter, or "" if no name does.
 func similarFlag(cmd *cobra.Command, name string) string {
 	var flags []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -178,8 +178,8 @@ func flagError(cmd *cobra.Command, err error) error {
 // annotationRange is the annotation of a flag that says which values the flag accepts.
 const annotationRange = "parking/range"
 
-// expectation says which values a flag accepts. It replaces errors of the standard library; other types of flags return
-// a suitable error from Set.
+// expectation says which values a flag accepts. For numbers, durations and booleans, its error replaces that of the
+// standard library. For flags of other types, it returns the error of the method Set.
 func expectation(e *pflag.InvalidValueError) error {
 	switch e.GetFlag().Value.Type() {
 	case "duration":

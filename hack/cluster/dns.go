@@ -81,8 +81,8 @@ func (n *names) write() error {
 	return n.changed()
 }
 
-// hosts returns the content of the hosts file: one line per Service with a cluster IP, and one per ready endpoint of a
-// headless Service, with the pod's own name if it has a host name.
+// hosts returns the content of the hosts file: one line per Service with a cluster IP, and one per ready address of a
+// headless Service. The line of a pod with a host name also contains the pod's own name.
 func hosts(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) string {
 	var lines []string
 	headless := map[string]bool{}

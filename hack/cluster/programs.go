@@ -18,9 +18,9 @@ import (
 // build describes one run of "go build". It builds several programs with the same flags, in versions that a go.mod
 // file pins.
 type build struct {
-	// what names the programs in messages.
+	// The field what is the text that names the programs in progress messages.
 	what string
-	// usually is the usual duration of the build in messages, such as "7 min".
+	// The field usually is the usual duration of the build in progress messages, such as "7 min".
 	usually string
 	// The field module is the directory of the Go module, relative to hack/cluster.
 	module string
@@ -28,8 +28,8 @@ type build struct {
 	programs map[string]string
 	// flags are the flags of go build. They can contain the placeholders VERSION and MINOR.
 	flags []string
-	// stamped is the Go package whose module version replaces VERSION in the flags. The minor number of that version
-	// replaces MINOR.
+	// The field stamped is the Go package whose module version replaces VERSION in the field flags. The minor number of
+	// that version replaces MINOR.
 	stamped string
 	// cgo is true if the build needs a C compiler.
 	cgo bool

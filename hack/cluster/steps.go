@@ -23,8 +23,8 @@ func newSteps(repository string, out io.Writer) *steps {
 	return &steps{repository: repository, out: out, every: 10 * time.Second, start: time.Now()}
 }
 
-// do runs a step and prints its progress. what is the name of the step, and usually is its usual duration, such as
-// "7 min".
+// do runs a step and prints its progress. The parameter what is the name of the step. The parameter usually is the
+// usual duration of the step, such as "7 min".
 func (s *steps) do(what, usually string, step func() error) error {
 	s.printf("==> %s (usually %s)\n", what, usually)
 	start := time.Now()

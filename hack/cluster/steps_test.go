@@ -122,8 +122,8 @@ func TestStepsRun_FailingCommand_PrintsItsOutputAndReturnsItsExitCode(t *testing
 	out.matches(t, `==> Build it \(usually 30 s\)\n(    … Build it: .*\n)+first\nsecond\n==> Build it: failed with exit code 3 after [1-9]\d* s\n`)
 }
 
-// awaiting returns a command that writes "first" and "second" and exits with the code. In the middle of "second", it
-// waits until the step's output in the transcript matches the pattern.
+// awaiting returns a command that writes "first" and "second" and ends with the given exit code. After the first half
+// of "second", the command waits until the step's output in the transcript matches the pattern.
 func awaiting(t *testing.T, pattern string, code int) ([]string, *transcript) {
 	t.Helper()
 	seen := filepath.Join(t.TempDir(), "seen")

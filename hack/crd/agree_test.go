@@ -264,7 +264,8 @@ func differences() []difference {
 // of each accepted manifest must be valid.
 func TestCRDCreate_RandomManifest_IsAcceptedIfAndOnlyIfParkingCLIAcceptsIt(t *testing.T) {
 	t.Parallel()
-	const moreGarbage = 800 // GOGC; with the default of 100, garbage collection takes a third of the test's time
+	// moreGarbage is the value of GOGC. With the default value 100, garbage collection takes a third of the test time.
+	const moreGarbage = 800
 	defer debug.SetGCPercent(debug.SetGCPercent(moreGarbage))
 	const specs = 20_000
 	a := load(t)
@@ -349,8 +350,8 @@ func TestCRDCreate_InvalidQuantity_ReportsOneError(t *testing.T) {
 	}
 }
 
-// explanation returns the index of the difference that explains why only the API server or only the CLI rejects the
-// manifest, or -1.
+// explanation finds the reason why only the API server or only the CLI rejects the manifest. It returns an index of the
+// list that the function differences returns, or -1 if no difference is the reason.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
 		return (admitted == nil) == d.admits && (read == nil) == d.reads && d.explains(errors.Join(admitted, read).Error())

@@ -104,7 +104,7 @@ func TestGeneratedFiles_AreUpToDate(t *testing.T) {
 	}
 }
 
-func TestCRDCreate_SetsDefaults(t *testing.T) {
+func TestCRDCreate_OmittedFields_DefaultsEqualThoseOfTheCLI(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for name, spec := range map[string]string{

@@ -67,14 +67,14 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an Applier. To read existing objects that the cache lacks, the Applier uses direct, which must not have a
-// cache.
+// New returns an Applier. The reader direct must bypass the cache, because the Applier uses it to read existing objects
+// that the cache lacks.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
 
-// Apply sets every field of the desired object, and takes over fields of other managers. If an object with another
-// controller or none has the name, the error is a *NameTakenError.
+// Apply sets every field of the desired object, and takes over fields of other managers. If an object with the same
+// name exists, but has another controller or none, the error is a *NameTakenError.
 //
 // The desired object needs a controller reference and, unless unstructured, a type of the scheme; its status is
 // ignored. The live object is the cached one, perhaps reduced by a Slimmer, or nil.
@@ -117,8 +117,9 @@ func applyError(patch *unstructured.Unstructured, err error) error {
 // create applies the patch only if the object does not exist; otherwise, the error is a conflict.
 func (a *Applier) create(ctx context.Context, patch *unstructured.Unstructured) error {
 	const ofNoObject = "1" // no object has this version: etcd counts from 1, and increments before it stores an object
-	// The API server rejects this version if the object exists, and otherwise ignores it. A create request would
-	// record fields as updated, which later applies could not remove.
+	// If the object exists, the API server rejects a patch with this resource version. Otherwise, it ignores the
+	// version. A create request would not do: it records fields as updated, not as applied, so later applies could not
+	// remove them.
 	conditional := patch.DeepCopy()
 	conditional.SetResourceVersion(ofNoObject)
 	return a.send(ctx, conditional)
@@ -135,8 +136,8 @@ func (a *Applier) HasChanged(desired, live client.Object) (bool, error) {
 
 func hash(o client.Object) string { return o.GetAnnotations()[HashAnnotation] }
 
-// CheckName returns a *NameTakenError if the name of the desired object belongs to an object without the same
-// controller. It bypasses the cache.
+// CheckName returns a *NameTakenError if an object with the name of the desired object exists, but has a different
+// controller or none. It bypasses the cache.
 func (a *Applier) CheckName(ctx context.Context, desired client.Object) error {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
@@ -204,11 +205,11 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	return a.send(ctx, patch)
 }
 
-// findUncached reads an object that the cache may lack, because it lags and omits objects without its labels. The
-// result is nil if the object does not exist.
+// findUncached reads an object that the cache may lack, because the cache lags behind and omits objects that do not
+// match its label selector. The result is nil if the object does not exist.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
-	// Version 0 spares a request to etcd. The answer may be out of date and miss a new object, but an object that
-	// exists is read again.
+	// First read with the resource version 0, which spares etcd a request. This response may be out of date and miss a
+	// new object. If it contains an object, read again for the current state.
 	if live, err := a.read(ctx, desired, "0"); live == nil || err != nil {
 		return nil, err
 	}

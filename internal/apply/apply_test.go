@@ -90,15 +90,16 @@ func deployment() *appsv1.Deployment {
 			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: corev1.PodSpec{Containers: []corev1.Container{{
 				Name: "c", Image: "i", Args: []string{"one", "two"},
-				Env:       []corev1.EnvVar{{Name: "A", Value: "1"}},
-				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // without a protocol, which is a list key
+				Env: []corev1.EnvVar{{Name: "A", Value: "1"}},
+				// The port lacks the protocol, which is one of the keys of this list. The API server sets a default.
+				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}},
 				Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": resource.MustParse("1000m")}},
 			}}}},
 		},
 	}
 }
 
-func TestApply_ReturnsWhetherTheObjectWasChanged(t *testing.T) {
+func TestApply_EditsBetweenTwoCalls_ReturnsWhetherTheObjectWasChanged(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		desired client.Object

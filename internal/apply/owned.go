@@ -33,7 +33,8 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	if err := json.Unmarshal(fields.GetRawBytes(), &owned); err != nil {
 		return false, fmt.Errorf("decode the managed fields of %s: %w", client.ObjectKeyFromObject(live), err)
 	}
-	// Do not compare values: only the API server knows to which lists and maps other clients may add items.
+	// Check only who owns the fields. A comparison of values would not work, because only the API server knows to which
+	// lists and maps other clients may add items.
 	for name, value := range desired {
 		switch name {
 		case "apiVersion", "kind": // the managed fields never contain apiVersion and kind
@@ -71,8 +72,8 @@ func ownsField(owned map[string]any, name string, desired any) bool {
 	return ok && owns(below, desired)
 }
 
-// owns reports whether the operator owns every part of a value, which owned describes as in metadata.managedFields. An
-// empty map stands for the whole value.
+// owns reports whether the operator owns every part of a desired value. The map owned lists the owned fields in the
+// format of metadata.managedFields. An empty map means that the operator owns the whole value.
 func owns(owned map[string]any, desired any) bool {
 	if len(owned) == 0 {
 		return true
@@ -126,8 +127,8 @@ func isKeyOf(key, element any) bool {
 	return len(fields) > 0
 }
 
-// equalJSON reports whether two JSON values are equal. An integer is a float64 in decoded, which json.Unmarshal has
-// produced, and an int64 in value.
+// equalJSON reports whether two JSON values are equal. The parameter decoded comes from json.Unmarshal, so integers in
+// it have the type float64. Integers in the parameter value have the type int64.
 func equalJSON(decoded, value any) bool {
 	switch value := value.(type) {
 	case int64:

@@ -23,8 +23,8 @@ var ErrKilled = errors.New("killed")
 // Killed reports whether ctx has ended with the cause ErrKilled.
 func Killed(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrKilled) }
 
-// Outlive returns a context with the values of ctx. The returned context ends when cancel is called, d after the end of
-// ctx, or at once if ctx is killed.
+// Outlive returns a context with the values of ctx. The returned context ends when cancel is called, or when the
+// duration d has passed since the end of ctx. It ends at once if ctx ends with the cause ErrKilled.
 func Outlive(ctx context.Context, d time.Duration) (outliving context.Context, cancel context.CancelFunc) {
 	outliving, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, func() {

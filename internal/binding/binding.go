@@ -14,8 +14,8 @@ import (
 type Binding struct {
 	// URI is the address of the server. It may contain a password: print Redacted instead.
 	URI *url.URL
-	// Alternatives are further hosts of the same server, with or without a port. The rest of URI applies to all. Only
-	// RabbitMQ and Redis have alternatives.
+	// Alternatives are further hosts of the same server, with or without a port. The other parts of URI, such as the
+	// credentials, apply to every host. Only RabbitMQ and Redis have alternatives.
 	Alternatives []string
 	// Token is a bearer token. Only bindings of HTTP servers have one.
 	Token string

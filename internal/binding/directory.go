@@ -37,7 +37,7 @@ func snapshot(dir string) string {
 	if version, err := filepath.EvalSymlinks(filepath.Join(dir, "..data")); err == nil {
 		return version
 	}
-	// The directory is not a Secret volume.
+	// A directory without the link "..data" is not a mounted Secret. Its files are read directly.
 	return dir
 }
 

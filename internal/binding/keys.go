@@ -36,13 +36,13 @@ type keySpec struct {
 	// substitutes are other keys to read if the key and its synonyms have no value. The first substitute with a value
 	// is used, even if others differ.
 	substitutes []string
-	// lookalike matches frequent misspellings of the key, as squash returns them; see checkLookalikes. It is nil if no
-	// misspellings are known.
+	// lookalike matches frequent misspellings of the key, after the function squash has normalized them; see
+	// checkLookalikes. It is nil if no misspellings are known.
 	lookalike *regexp.Regexp
 	// trims is true if white space around the value is allowed, for example around PEM blocks.
 	trims bool
-	// services are the servers to which the key applies. For others, the key and its synonyms are errors, but "uris"
-	// and substitutes are ignored: existing Secrets may contain them.
+	// services are the servers to which the key applies. In a Secret for another server, the key and its synonyms are
+	// errors. Only the substitutes and the key "uris" are ignored there, because existing Secrets may contain them.
 	services []Service
 }
 

@@ -41,7 +41,7 @@ func resembles(name string, pattern *regexp.Regexp) bool {
 
 func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
 
-// These patterns match frequent names of keys, as squash returns them.
+// These patterns match names that users frequently give to a key. The function squash must first normalize the name.
 var (
 	likeURI              = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
 	likeURIs             = like(`(connection|service|server|database|broker)?(uris|urls)`)
@@ -65,8 +65,10 @@ var (
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 
-// checkLookalikes rejects a misspelled key whose setting is not given elsewhere. Otherwise, the default would apply
-// silently. u is the URI before bind changes it, or nil if there is no valid URI.
+// checkLookalikes rejects a misspelled key if neither the Secret nor the URI contains a value for the right key.
+// Otherwise, the default would apply silently.
+//
+// The parameter u is the URI before the method bind changes it, or nil if no URI is valid.
 func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *url.URL) error {
 	names, err := keys.names()
 	if err != nil {
@@ -94,8 +96,8 @@ func isKey(table []keySpec, name string) bool {
 	return slices.ContainsFunc(table, func(key keySpec) bool { return key.name == name || slices.Contains(key.otherNames(), name) })
 }
 
-// checkTLSSwitch returns an error if a key asks for TLS but the URI does not. from is the key with the URI, or "" if
-// the URI is not in the Secret.
+// checkTLSSwitch returns an error if a key asks for TLS but the URI does not. The parameter from is the key that
+// contains the URI, or "" if the URI is not in the Secret.
 func (s Service) checkTLSSwitch(keys keyReader, from string, u *url.URL) error {
 	if s.usesTLS(u) {
 		return nil

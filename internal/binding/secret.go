@@ -56,7 +56,8 @@ func addressKey(values map[string]string) string {
 	return keyHost
 }
 
-// complete adds the values of a Secret to a URI from elsewhere. Credentials in the Secret replace those in the URI.
+// complete adds the values of a Secret to a binding whose URI is not from the Secret. Credentials in the Secret replace
+// those in the URI.
 func (s Service) complete(b Binding, keys keyReader) (Binding, error) {
 	values, err := s.values(keys)
 	if err == nil {
@@ -77,7 +78,8 @@ func passwordOf(u *url.URL) string {
 	return password
 }
 
-// bind adds the values of a Secret to a binding. from is the key with the URI, or "" if the URI is not in the Secret.
+// bind adds the values of a Secret to a binding. The parameter from is the key that contains the URI, or "" if the URI
+// is not in the Secret.
 func (s Service) bind(b Binding, from string, keys keyReader, values map[string]string) (Binding, error) {
 	if values[keyUsername] != "" || values[keyPassword] != "" {
 		b.URI.User = url.UserPassword(cmp.Or(values[keyUsername], b.URI.User.Username()), cmp.Or(values[keyPassword], passwordOf(b.URI)))
@@ -175,7 +177,8 @@ func (s Service) secure(b Binding) error {
 	case b.URI.Scheme == s.TLSScheme:
 		return nil
 	case s == HTTP():
-		// An http:// URL that a user has entered contradicts the certificates.
+		// A user has entered a URL with the scheme http, although the Secret contains certificates. Return an error
+		// instead of changing the URL.
 		return fmt.Errorf("keys %q, %q and %q need TLS, but the URL begins with http://: use https://, or remove these keys",
 			keyCA, keyCertificate, keyKey)
 	}
@@ -195,7 +198,7 @@ func requireSSL(u *url.URL) error {
 	case "":
 		query.Set(parameterSSLMode, "verify-full")
 	case "require":
-		// Do as libpq does if a CA certificate is given.
+		// If a CA certificate is given, libpq treats the mode "require" like "verify-ca". Do the same here.
 		query.Set(parameterSSLMode, "verify-ca")
 	default:
 		return fmt.Errorf("keys %q, %q and %q need TLS, but the URI has an %s that permits connections without TLS: remove this parameter, or set it to verify-full",
@@ -258,7 +261,7 @@ func (s Service) locateURIs(values map[string]string) (Binding, error) {
 		return Binding{}, fmt.Errorf("key %q: %w", keyURI, err)
 	}
 	alone := Binding{URI: u}
-	// For a single Redis server, "uris" may list the replicas.
+	// For a single Redis server, use only the key "uri", because the key "uris" may list the replicas.
 	if values[keyURIs] == "" || s == Redis() && values[keyMaster] == "" && !takesSeveral(u) {
 		return alone, nil
 	}
@@ -296,7 +299,7 @@ func takesSeveral(u *url.URL) bool {
 }
 
 // CheckDirectory returns an error if the mounted Secret cannot be read, is invalid, or contains neither credentials nor
-// certificates. A URI is optional.
+// certificates. The Secret need not contain a URI.
 func (s Service) CheckDirectory(dir string) error {
 	if err := s.checkUsable(&url.URL{Scheme: s.TLSScheme}, directoryReader(dir), "files"); err != nil {
 		return s.unreadable(dir, err)
@@ -304,8 +307,8 @@ func (s Service) CheckDirectory(dir string) error {
 	return nil
 }
 
-// CheckData returns an error if the data of a Secret cannot be used with the URI raw. An invalid URI is not an error of
-// the Secret.
+// CheckData returns an error if the data of a Secret cannot be used with the URI in the parameter raw. It returns nil
+// if this URI is invalid, because that is not an error of the Secret.
 func (s Service) CheckData(raw string, data map[string][]byte) error {
 	if u, err := s.parse(raw); err == nil {
 		return s.checkUsable(u, secretReader(data), "keys")
@@ -313,8 +316,8 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 	return nil
 }
 
-// checkUsable returns an error if a key is invalid or contradicts u, or if there are neither credentials nor
-// certificates. noun is "keys" or "files", for errors.
+// checkUsable returns an error if a key of the Secret is invalid or contradicts the URI u, or if the Secret contains
+// neither credentials nor certificates. The parameter noun is what errors call the keys: "keys" or "files".
 func (s Service) checkUsable(u *url.URL, keys keyReader, noun string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// TLSConfig returns the client configuration, or nil if the URI does not use TLS. If serverName is empty, the
-// certificate must be valid for the dialed host, otherwise for serverName or any endpoint.
+// TLSConfig returns the client configuration, or nil if the URI does not use TLS. The server's certificate must be
+// valid for serverName or for the host of any endpoint, but if serverName is empty, for the dialed host.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
 		return nil, nil //nolint:nilnil // no configuration means no TLS
@@ -25,7 +25,7 @@ func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	// Accept a certificate for any endpoint: the nodes of a cluster may announce addresses for which their common
 	// certificate is not valid.
 	if hosts := b.hostnames(); serverName != "" && !slices.Equal(hosts, []string{serverName}) {
-		config.InsecureSkipVerify = true // verified by VerifyConnection instead
+		config.InsecureSkipVerify = true // VerifyConnection verifies the server's certificate instead
 		config.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, roots, serverName, hosts) }
 	}
 	return config, nil

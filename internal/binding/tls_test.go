@@ -191,7 +191,7 @@ func TestExplainTLS_OtherErrors_AreNotExplained(t *testing.T) {
 
 // In a Redis Cluster, either each node has its own certificate, or all nodes use one certificate for the host in the
 // URI.
-func TestTLSConfig_AcceptsCertificatesForTheDialedHostAndTheHostOfTheURI(t *testing.T) {
+func TestTLSConfig_DialedHostIsNotInTheURI_CertificateForEitherHostIsAccepted(t *testing.T) {
 	t.Parallel()
 	later := time.Now().Add(time.Hour)
 	for _, tt := range []struct {

@@ -83,11 +83,11 @@ type Message struct {
 
 // Publisher publishes events, and reports each event that the broker has confirmed.
 type Publisher interface {
-	// Publish accepts msg for delivery to q. It blocks while too many messages are unconfirmed or in the queue, but
-	// does not wait for the confirm of msg. After an error, msg is not accepted, and confirmed is never called.
+	// Publish accepts msg for delivery to q. It blocks while too many messages are unconfirmed or in q, but does not
+	// wait for the confirm of msg. After an error, msg is not accepted, and the callback confirmed never runs.
 	//
 	// The implementation publishes lost, rejected and unroutable messages again, under the same ID. Another goroutine
-	// calls confirmed exactly once, after the confirm. This callback must not block, because it would delay other
+	// calls the callback exactly once, after the confirm. The callback must not block, because it would delay other
 	// confirms. The caller must not change msg.Body.
 	Publish(ctx context.Context, q Queue, msg Message, confirmed func()) error
 	// Flush waits until the broker has confirmed every message that Publish accepted before the call of Flush. If ctx

@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-func TestQueueCheck_RejectsUnknownQueues(t *testing.T) {
+func TestQueueCheck_UnknownQueue_ReturnsError(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		queue  broker.Queue
@@ -36,7 +36,7 @@ func TestQueueCheck_RejectsUnknownQueues(t *testing.T) {
 	}
 }
 
-func TestReasonBounded_TruncatesBetweenCharacters(t *testing.T) {
+func TestReasonBounded_DetailIsTooLong_IsTruncatedBetweenCharacters(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ detail, want string }{
 		{"", ""},

@@ -45,8 +45,8 @@ type Authority struct {
 	Pair
 
 	Trusted []byte
-	// previous is the pair before the renewal, which signs until clients trust the embedded Pair. If previous is nil,
-	// the embedded Pair signs.
+	// The field previous is the pair from before the renewal. It signs until clients trust the embedded Pair. If it is
+	// nil, the embedded Pair signs.
 	previous *Pair
 }
 
@@ -131,7 +131,7 @@ func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err
 	if err != nil {
 		return time.Time{}, fmt.Errorf("clients would reject tls.crt: %w", err)
 	}
-	for _, path := range verified { // clients need only one valid path
+	for _, path := range verified { // the path that expires last counts, because clients need only one valid path
 		if end := slices.MinFunc(path, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter; end.After(expiry) {
 			expiry = end
 		}

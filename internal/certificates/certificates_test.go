@@ -53,7 +53,7 @@ func verify(t *testing.T, trusted []byte, p certificates.Pair, now time.Time) {
 	}
 }
 
-func TestRenew_IsDueWhenAThirdOfTheLifetimeIsLeft(t *testing.T) {
+func TestRenew_AThirdOfTheLifetimeIsLeft_RenewsTheCertificate(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, certificates.Authority{}, start)
 	first := renew(t, a, certificates.Pair{}, hosts, start)
@@ -95,9 +95,9 @@ func TestRenew_UnusablePair_IsReplaced(t *testing.T) {
 	}
 }
 
-// For 25 simulated years, a controller renews the certificates of a CA and a server every ten days, if due. Clients
-// must always accept the server.
-func TestRenewAuthority_ClientsAlwaysTrustTheServerCertificate(t *testing.T) {
+// Every ten days for 25 simulated years, a controller checks the certificates of a CA and a server, and renews those
+// that are due. Clients must accept the server at all times.
+func TestRenewAuthority_CAIsRenewedRepeatedly_ClientsAlwaysTrustTheServerCertificate(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, certificates.Authority{}, start)
 	leaf := renew(t, a, certificates.Pair{}, hosts, start)

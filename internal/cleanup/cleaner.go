@@ -23,7 +23,7 @@ const (
 	// Interval is the minimum time from the end of a failed cleanup attempt to the start of the next attempt for the
 	// same simulation.
 	Interval = 5 * time.Second
-	// attemptTimeout is the timeout of an attempt for each server.
+	// attemptTimeout limits the time that one cleanup attempt spends on one server.
 	attemptTimeout = 20 * time.Second
 )
 

@@ -16,11 +16,11 @@ import (
 // little and makes latencies longer.
 const maxQuietShare = .15
 
-// The intervals are the times between two measurements. The limit cannot flap, because the same work takes more CPU
-// time on all cores than on one core.
+// The intervals are the times between two measurements of the CPU usage. If high usage removes the limit, the limit
+// returns only when there is less work, because the same work takes even more CPU time without the limit.
 const (
-	busyInterval  = 100 * time.Millisecond // while the process is limited to one core
-	quietInterval = 5 * time.Second        // while the process can use all cores
+	busyInterval  = 100 * time.Millisecond // the interval while the process is limited to one core
+	quietInterval = 5 * time.Second        // the interval while the process can use all cores
 )
 
 // Adapt blocks until ctx ends, and limits the process to one core whenever it has little to do. Adapt does nothing if
@@ -32,8 +32,8 @@ func Adapt(ctx context.Context) {
 	adapt(ctx, used, limit)
 }
 
-// adapt calls limit when the number of cores must change. used returns the CPU time of the process, which starts
-// without a limit.
+// adapt calls the function limit when the number of cores must change. The function used returns the CPU time that the
+// process has used. The process starts without a limit.
 func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool)) {
 	limited, interval := false, quietInterval
 	set := func(toOne bool) {

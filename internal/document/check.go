@@ -209,7 +209,7 @@ func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Ty
 func checkMergeKey(path field.Path, value json.RawMessage, key string) field.ErrorList {
 	var items []map[string]json.RawMessage
 	if json.Unmarshal(value, &items) != nil {
-		return nil // the caller also calls Check, which reports the wrong type
+		return nil // Check, which the caller also calls, reports that the value is not a list of objects
 	}
 	var list field.ErrorList
 	for i, item := range items {
@@ -256,7 +256,7 @@ func (f Format) membersOf(path field.Path, value json.RawMessage, expected strin
 		if err == nil {
 			err = decoder.Decode(&member)
 		}
-		if err != nil { // the decoder cannot fail, because the value is valid JSON
+		if err != nil { // never happens, because the value is valid JSON
 			return nil, append(list, f.invalid(path, value, err.Error()))
 		}
 		key, _ := name.(string)

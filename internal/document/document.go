@@ -61,14 +61,14 @@ type Format struct {
 	// Owners maps the name of a field to the paths of the objects with this field. Errors for misplaced fields list
 	// these paths.
 	Owners map[string][]string
-	// Hint explains a common mistake: an unknown field of the object at a path. It returns "" for other fields, and
-	// may be nil.
+	// Hint returns an explanation for an unknown field in the object at the given path if the name of this field is a
+	// common mistake, and "" otherwise. Hint may be nil.
 	Hint func(path field.Path, name string) string
-	// FromNumber suggests a valid string for a number, for example with a unit. It returns "" if unsure: YAML reads the
-	// written text 010 as the number 8.
+	// FromNumber contains, by type, functions that suggest a valid string in place of a number, such as "5s" for 5. A
+	// function returns "" if it has no suggestion: the written text 010 may mean 10, but YAML reads 8.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
-	// Source returns the value at a path as its author wrote it, for use in errors about converted documents. If
-	// Source is nil, errors show JSON.
+	// Source returns the value at a path as its author wrote it, for use in errors about a document that was converted
+	// to JSON. If Source is nil, errors show JSON.
 	Source func(path field.Path, decoded any) any
 	// MayBeSecret reports whether the string field at a path may contain a password. Errors do not show the value of
 	// such a field. MayBeSecret may be nil.
@@ -100,8 +100,8 @@ func (f Format) DecodeKnown(text []byte, into any) error {
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
 	}
-	// checkDocument ignores fields whose names differ from known fields only in case, but package json decodes them.
-	// Only such a field can have failed.
+	// Decoding has failed, although checkDocument has found no error. So the cause is a field whose name differs from a
+	// known name only in case: package json decodes such a field, but checkDocument ignores it.
 	return errors.New("a field whose name differs only in case from a known field has a value of the wrong type")
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-func TestWriteFile_ReplacesFilesButNotDirectories(t *testing.T) {
+func TestWriteFile_PathExists_ReplacesAFileButNotADirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "r.md")

@@ -266,7 +266,7 @@ func faultyRune(text []byte) string {
 		switch {
 		case unicode.IsControl(r):
 			return fmt.Sprintf("contains the control character %U", r)
-		case r == utf8.RuneError: // encoding/json also replaces unpaired surrogates with U+FFFD
+		case r == utf8.RuneError: // U+FFFD may stand for an unpaired surrogate, which encoding/json has replaced
 			return "contains U+FFFD, the replacement character for bytes that could not be decoded"
 		}
 	}
@@ -305,7 +305,7 @@ func parseUnusualInstant(text []byte) (time.Time, bool) {
 	if len(text) < second+len("05Z") || string(text[second:second+2]) != "60" {
 		return parseInstant(text)
 	}
-	// As in Unix time, a leap second becomes the second after it. That second must begin a month in UTC.
+	// As in Unix time, a leap second becomes the instant one second later. This instant must begin a month in UTC.
 	copy(text[second:], "59")
 	t, ok := parseInstant(text)
 	t = t.Add(time.Second)

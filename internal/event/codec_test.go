@@ -28,7 +28,7 @@ const (
 		`"exit_date_time":"` + noonText + `","duration":"2.123456789s","duration_seconds":2.123456789}`
 )
 
-func TestAppendAndParse_UseTheDocumentedFormat(t *testing.T) {
+func TestCodec_EachKindOfBody_HasTheDocumentedFormat(t *testing.T) {
 	t.Parallel()
 	e := event.Entry{ID: "0123456789abc-0-7", Plate: "ABC1234", At: noon}
 	s := event.Summary{ID: e.ID, Plate: e.Plate, EntryAt: noon.Add(-2*time.Second - 123456789), ExitAt: noon}

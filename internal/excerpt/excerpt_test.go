@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-func TestExcerptOf_DoesNotSplitCharacters(t *testing.T) {
+func TestExcerptOf_AnyTextAndLimit_ReturnsLongestPrefixOfWholeCharacters(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s, limit := rapid.String().Draw(t, "text"), rapid.IntRange(0, 40).Draw(t, "limit")

@@ -45,7 +45,7 @@ func TestFairPool_SlotBecomesFree_TenantWithFewestRunningFunctionsGetsIt(t *test
 	p.Wait()
 }
 
-func TestFairPool_LimitsAreKept_AndAllFunctionsRun(t *testing.T) {
+func TestFairPool_ManyFunctions_AllRunWithinTheLimits(t *testing.T) {
 	t.Parallel()
 	const total, perTenant, tenants, each = 5, 2, 7, 40
 	p := fair.New(fair.Limits{Total: total, PerTenant: perTenant})

@@ -173,7 +173,7 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 			// index i identifies the same record in both slices.
 			s.active[i].recovered = a.disturbance().to
 			if a.InjectedAt.IsZero() {
-				s.active[i].recovered = r.InjectedAt // the fault had no effect
+				s.active[i].recovered = r.InjectedAt // the fault had no effect, so the simulation needed no recovery
 			}
 		}
 	}

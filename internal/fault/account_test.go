@@ -65,7 +65,7 @@ func record(name string, from, to float64) Record {
 	return Record{Occurrence: Occurrence{Fault: name, Action: plan.ActionPause, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
 }
 
-func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
+func TestFaultAccounts_DifferentTimelines_RecoveryTimesMatchTheMeasurements(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	unmeasured := func(r Run, from int) Run {
@@ -214,8 +214,8 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		},
 		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "there is nothing to compare with"},
 		"a second fault before recovery from the first": {
-			// The simulation recovers from both faults at second 33, which is 11 s after the first fault. The 3 s of
-			// the second fault do not count.
+			// The simulation recovers from both faults at second 33. The recovery time of the first fault is 11 s,
+			// minus the 3 s in which the second fault is in effect.
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 22), record("b", 25, 28)},
 			[]float64{8, 5}, "5.00 s after the end of the fault; meanwhile, the simulation was also recovering from fault a/0",
@@ -350,13 +350,13 @@ func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsIsALowerBound(t *te
 		// wantRunning is the expected UnrecoveredSeconds while the run continues. Rows after second 58 may be
 		// incomplete, so they do not count.
 		wantRunning float64
-		wantEnded   float64 // the same if the run ends at second 60
+		wantEnded   float64 // the expected UnrecoveredSeconds if the run ends at second 60
 	}{
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
 		"latency is normal again":        {[]outage{{20, 56, slow, 0}}, 54, 2, 2},
 		"latency is still high":          {[]outage{{20, 60, slow, 0}}, 54, 4, 6},
-		// Recovery needs 5 s with effects. The rows until second 58 rule out every second before 54, and the rows until
-		// second 60 every second before 56.
+		// A recovery needs 5 s in which events take effect. The rows until second 58 rule out a recovery before second
+		// 54, and the rows until second 60 rule out a recovery before second 56.
 		"nothing takes effect":        {[]outage{{20, 60, 0, 0}}, 40, 14, 16},
 		"the backlog is normal again": {[]outage{{20, 56, 2 * time.Millisecond, 700}}, 50, 4, 6},
 	} {
@@ -451,7 +451,7 @@ func TestFaultAccounts_TimelineLacksTheBaseline_UsesTheBaselineOfThePreviousFaul
 	}
 }
 
-func TestFaultAccounts_AreSortedByDueTime(t *testing.T) {
+func TestFaultAccounts_UnsortedRecords_AccountsAreSortedByDueTime(t *testing.T) {
 	missed, later := record("missed", 0, 0), record("later", 30, 35)
 	missed.At, missed.State, missed.InjectedAt, missed.HealedAt = 10*time.Second, NotInjected, time.Time{}, time.Time{}
 	later.At = 30 * time.Second
@@ -491,14 +491,15 @@ func TestFaultAccounts_WithoutRecovery_ContainOutcomeAndReason(t *testing.T) {
 	}
 }
 
-func TestFaultAccounts_PeaksAndCountsCoverTheTimeUntilRecovery(t *testing.T) {
+func TestFaultAccounts_RecoveredFault_PeaksAndCountsCoverTheTimeUntilRecovery(t *testing.T) {
 	t.Parallel()
 	run := story{length: 60, rate: 50, outages: []outage{{20, 26, 500 * time.Millisecond, 400}}}.run()
-	run.Rows[10].Entry.Lag = time.Minute // does not count: before the fault
+	run.Rows[10].Entry.Lag = time.Minute // before the fault, so PeakLagSeconds must omit this lag
 	run.Rows[21].Exit.Lag = 4 * time.Second
 	run.Rows[21].Exit.Redeliveries = 9
 	run.Rows[22].Entry.Outcomes = map[string]int64{"duplicate": 7}
-	run.Rows[40].Entry.Outcomes = map[string]int64{"duplicate": 1} // after the recovery, so not counted
+	// This duplicate occurs after the recovery, so DuplicatesSuppressed must omit it.
+	run.Rows[40].Entry.Outcomes = map[string]int64{"duplicate": 1}
 	run.Lost = new(int64(0))
 	a := Accounts([]Record{record("a", 20, 22)}, run)[0]
 	if a.PeakLagSeconds != 4 || a.PeakBacklog == nil || *a.PeakBacklog != 403 || a.DuplicatesSuppressed != 7 || a.Redeliveries != 9 || a.Lost == nil || *a.Lost != 0 {
@@ -513,7 +514,7 @@ func TestFaultAccounts_PeaksAndCountsCoverTheTimeUntilRecovery(t *testing.T) {
 	}
 }
 
-func TestAccountDisturbs_IsTrueForRowsThatMayShowTheFault(t *testing.T) {
+func TestAccountDisturbs_RowMayShowTheFault_ReturnsTrue(t *testing.T) {
 	t.Parallel()
 	recovered := Account{InjectedAt: second(20), RecoveredAt: second(25)}
 	for _, tt := range []struct {
@@ -617,7 +618,7 @@ func TestFaultAccounts_RandomRecords_FieldsAreConsistent(t *testing.T) {
 	})
 }
 
-func TestWorst_ReturnsTheWorstFaultAccountsInTheirOriginalOrder(t *testing.T) {
+func TestWorst_DifferentOutcomes_ReturnsTheWorstInTheOriginalOrder(t *testing.T) {
 	t.Parallel()
 	accounts := []Account{
 		{Number: 0, Outcome: OutcomeRecovered, RecoverySeconds: new(9.0)},
@@ -638,7 +639,7 @@ func TestWorst_ReturnsTheWorstFaultAccountsInTheirOriginalOrder(t *testing.T) {
 	}
 }
 
-func TestFaultResults_CountOccurrencesByTargetAndAction(t *testing.T) {
+func TestFaultResults_SeveralTargetsAndActions_AreCountedSeparately(t *testing.T) {
 	t.Parallel()
 	of := func(target plan.FaultTarget, action plan.FaultAction, outcome Outcome, seconds float64) Account {
 		return Account{Target: target, Action: action, Outcome: outcome, RecoverySeconds: &seconds}

@@ -58,8 +58,8 @@ func (h *History) Occurrences() (n int64) {
 	return n
 }
 
-// With returns a history that also contains the occurrences of the given records, so that the caller can remove the
-// records.
+// With returns a history that contains the occurrences of h and those of the given records. A journal can then remove
+// these records without losing their totals and disturbances.
 func (h *History) With(records []Record, now time.Time) History {
 	accounts := Accounts(records, Run{})
 	disturbed := slices.Clone(h.Disturbed)
@@ -126,8 +126,9 @@ func widthAt(age time.Duration) int64 {
 // the same number of occurrences.
 const keepLatest = 20
 
-// Removable returns the indexes of the records that may be removed, in the order of removal: measured recoveries first,
-// then better outcomes first. It omits these records:
+// Removable returns the indexes of the records that may be removed, in the order of removal. Records whose effects are
+// measured, or whose fault was not injected, come before other records. Apart from that, better outcomes come first.
+// Removable omits these records:
 //   - records that are not final;
 //   - the latest final records, up to the number keepLatest;
 //   - of the other records, the longest recovery for each fault and outcome.

@@ -138,7 +138,7 @@ func TestHistory_MergedDisturbances_KeepTheLatestEnd(t *testing.T) {
 	}
 }
 
-func TestRemovable_KeepsTheWorstAndTheLatestOccurrences(t *testing.T) {
+func TestRemovable_RecordsOfEachOutcome_OmitsTheWorstAndTheLatest(t *testing.T) {
 	t.Parallel()
 	outcomes := []Outcome{
 		OutcomeRecovering, OutcomeNotInjected, OutcomeRecovered, OutcomeRecovered, OutcomeAborted, OutcomeRecovered, OutcomeNotInjected, OutcomeAborted,
@@ -155,7 +155,7 @@ func TestRemovable_KeepsTheWorstAndTheLatestOccurrences(t *testing.T) {
 	active := past(len(records), 0, OutcomeRecovering, 0)
 	active.State = Active
 	records = append(records, active)
-	// Removable must keep the records 0, 1, 2 and 4, which are examples of the outcomes.
+	// Removable must omit the records 0, 1, 2 and 4, because each of them is the worst record with its outcome.
 	if want, got := []int{5, 3, 7, 6, 8}, Removable(records); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v", got, want)
 	}

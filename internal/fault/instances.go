@@ -16,7 +16,7 @@ type Instance interface {
 	// Name identifies the instance, such as "processor".
 	Name() string
 	// Stop ends the instance, and restarts it in the background. The caller must call started, which waits for the
-	// restart. A crash loses the unwritten data that draw selects.
+	// restart. A crash may lose data that is not durable yet; the random number draw determines how much.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
 	// Pause stops all activity of the instance. Isolate cuts the instance off from all others. Both last until the
 	// caller calls the returned function.

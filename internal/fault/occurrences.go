@@ -77,8 +77,8 @@ func (s *series) advance() bool {
 }
 
 func jitter(random *rand.Rand, maxShift time.Duration) time.Duration {
-	// Draw a number even if maxShift is 0. The number that follows selects the instances to hit, so it must not depend
-	// on the jitter.
+	// Draw a number even if maxShift is 0. The next number from the same source selects the instances to hit, so the
+	// selection must not depend on whether there is a jitter.
 	draw := random.Uint64()
 	if maxShift <= 0 {
 		return 0

@@ -134,7 +134,7 @@ func TestFaultOccurrences_FixedSeed_AreTheSameInEveryVersion(t *testing.T) {
 	}
 }
 
-func TestPickInstances_ChoosesTheRequestedNumberOfInstances(t *testing.T) {
+func TestPickInstances_RandomNumberOrPercentage_ChoosesThatManyInstances(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 20).Draw(t, "instances")

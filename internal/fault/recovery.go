@@ -13,17 +13,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// The recovery from a fault is the earliest time, not before its end, from which the timeline is normal for steadyTime:
-//  1. The end-to-end p99 is at most twice the p99 of the baseline, or latencySlack above it.
-//  2. The queues are not much longer than in the baseline (see violation).
-//  3. Events of each type take effect (see missing).
+// The simulation has recovered from a fault at the earliest time, not before the end of the fault, from which these
+// conditions are met for at least steadyTime:
+//  1. The end-to-end p99 is at most twice the p99 of the baseline, or exceeds it by at most latencySlack.
+//  2. The queues are not much longer than in the baseline (see the method violation).
+//  3. Events of each type take effect (see the method missing).
 const (
-	// rowShift is the maximum delay with which a process records a row. The row includes measurements from the delay,
-	// so a fault during the delay disturbs the row.
+	// rowShift is the maximum delay with which a process records a row. A late row also contains measurements from the
+	// delay, so a fault that begins up to rowShift after the end of a row can disturb that row.
 	rowShift     = time.Second
 	steadyTime   = plan.SteadyTime
 	baselineTime = 30 * time.Second // total length of the latest undisturbed rows before the injection
-	maxTime      = 10 * time.Minute // maximum length of a baseline or period that has fewer than minEvents events
+	maxTime      = 10 * time.Minute // maximum length of a period that is extended until it has minEvents events
 	minEvents    = plan.MinEvents
 	// latencySlack is larger than the noise in the latencies of a busy machine, and smaller than the effect of a fault.
 	latencySlack = 100 * time.Millisecond
@@ -91,8 +92,8 @@ type search struct {
 type activity struct {
 	id       string
 	interval // when the occurrence was in effect
-	// The field recovered is the end of the disturbance, or the injection if the fault had no effect. It is zero if the
-	// end is unknown or not computed yet.
+	// The field recovered is the end of the disturbance or, if the fault had no effect, the time of the injection. It
+	// is zero if the end is unknown or not computed yet.
 	recovered time.Time
 }
 
@@ -156,8 +157,9 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate counts late events by latency, because queue lengths omit messages in processors. The result is a lower
-// bound: it omits events without effect, and latencies shorter than a row.
+// countLate computes the field late of each row from latencies, because queue lengths omit messages that processors
+// hold. The result is a lower bound: it omits events that never took effect, and events whose latency is shorter than a
+// row.
 func countLate(rows []measured) {
 	changes := make([]int64, len(rows)+1) // changes[i] is the number of late events in row i, minus that in row i-1
 	for i := range rows {
@@ -179,8 +181,8 @@ func countLate(rows []measured) {
 	}
 }
 
-// undisturbed returns how long the recovery took, without the time under other faults. The restart after a kill counts
-// in full, because it is part of the recovery.
+// undisturbed returns how long the recovery took. It excludes the time in which other faults were in effect, but never
+// the restart of a killed target, because the restart is part of the recovery.
 func (s *search) undisturbed(r *Record, recoveredAt time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -219,7 +221,8 @@ func latest(a, b time.Time) time.Time {
 }
 
 func (s *search) recovery(r *Record) recovery {
-	// Without either baseline, the latest baseline of an earlier fault remains the current baseline.
+	// Use the baseline from the timeline or, if it is missing there, the baseline from the record. If the record has no
+	// baseline either, the latest baseline of an earlier fault stays in use.
 	s.use(cmp.Or(s.baseline(r.InjectedAt), r.Baseline))
 	switch {
 	case r.HealedAt.IsZero():
@@ -301,7 +304,8 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil moves the disturbances that began at or before the given time from s.earlier to s.disturbed.
+// disturbUntil moves the disturbances that began at or before the given time from s.earlier to s.disturbed. Call it
+// before the method disturb adds an interval that begins at this time, because s.disturbed must stay sorted.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
 		s.disturb(s.earlier[0].interval())
@@ -309,8 +313,8 @@ func (s *search) disturbUntil(injected time.Time) {
 	}
 }
 
-// disturbsUntil assumes that the effects of a fault without a baseline outlast it by its duration, at least by
-// rowShift. Without a limit, later faults would have no baseline either.
+// disturbsUntil estimates when the effects of a fault without a baseline end. After the fault, they last as long as the
+// fault did, at least rowShift. Without an end, later faults would have no undisturbed rows for a baseline.
 func disturbsUntil(injected, healed time.Time) time.Time {
 	return healed.Add(max(healed.Sub(injected), rowShift))
 }
@@ -342,8 +346,8 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find returns the earliest recovery at or after the time from. A recovery after that time begins with a row, so the
-// time is exact to about one row.
+// find returns the earliest recovery at or after the time from. A recovery after this time begins at the end of a row,
+// so its time is exact to about one row.
 func (s *search) find(from time.Time, b *Baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {
@@ -354,7 +358,8 @@ func (s *search) find(from time.Time, b *Baseline) recovery {
 		if !row.end.Add(rowShift).After(found.at) {
 			continue
 		}
-		// The first row of a period must have a normal p99 by itself if it has enough events.
+		// No recovery begins in a row whose own p99 is too high, even if the p99 of the row and the following rows
+		// together is normal. A row with fewer than minEvents events has too few events for this rule.
 		if why := b.latencyViolation(row.endToEnd); why != "" && row.endToEnd.Count() >= minEvents {
 			found.violation, found.at = why, latest(found.at, row.end)
 			continue
@@ -442,8 +447,8 @@ func named(occurrences []string) string {
 	}
 }
 
-// window compares the period that begins at the given time, in row i, with the baseline. complete means that rows cover
-// the period; why describes a violation.
+// window compares the period that begins at the given time, in row i, with the baseline. The result complete is false
+// if the rows end before the period ends. The result why describes a violation, or is "".
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -454,7 +459,8 @@ func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why st
 			backlog = nil // the previous row is not part of the period, so its backlog does not count
 		}
 	}
-	// Do not extend a period that lacks events of a type: later events could hide the violation.
+	// Extend the period until it has minEvents events or exceeds maxTime. Do not extend a period in which no event of
+	// one type took effect: later effects would hide this violation.
 	isEnough := func(until time.Time) bool {
 		return all.Count() >= minEvents || b.missing(effects) != "" || until.Sub(at) > maxTime
 	}

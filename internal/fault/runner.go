@@ -302,7 +302,8 @@ func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	if current == r.progress.Plan {
 		return r.plan, false
 	}
-	// The plan was edited, or gained its faults during the run: overdue occurrences count as handled.
+	// If an edit changed the faults, or added the first faults during the run, the overdue occurrences count as
+	// handled, so they are not injected.
 	if r.progress.Plan != "" || r.added {
 		r.progress.Through = max(r.progress.Through, time.Since(r.start))
 	}
@@ -554,8 +555,8 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 	}
 }
 
-// refusal returns why a fault can no longer be injected, or "". The channel closes when a waiting fault must check
-// again.
+// refusal returns why a fault can no longer be injected, or "". When the channel changed is closed, a waiting fault
+// must check again whether it can be injected.
 func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -613,13 +614,15 @@ func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 			isEarlier = false
 		case other.IsFinal():
 		case len(other.Chosen) > 0:
-			// The other fault may be the reason for an error or an incomplete choice.
+			// If Choose failed or found too few instances of a component, the other fault may have stopped the missing
+			// instances of this component.
 			absent := (err != nil || choice.Incomplete) && sameComponent(other.Target, record.Target)
 			if absent || sharesInstance(other.Chosen, choice.Instances) {
 				return other
 			}
 		case isEarlier && sameComponent(other.Target, record.Target):
-			// An earlier fault goes first, unless it is known to wait for other instances.
+			// The other fault was due earlier, so it must be injected first, unless it is known to wait for instances
+			// that this fault does not hit.
 			if !known || sharesInstance(wanted, choice.Instances) {
 				return other
 			}

@@ -175,7 +175,7 @@ func pause(name string, at, length int) plan.Fault {
 	return plan.Fault{Name: name, Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, At: seconds(at), For: seconds(length)}
 }
 
-func TestFaultRunner_InjectsDueOccurrences_ThenReturns(t *testing.T) {
+func TestFaultRunner_ExitAtEnd_InjectsAllOccurrencesAndReturns(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		start := time.Now()
 		p := &plan.Plan{Duration: seconds(100), Faults: []plan.Fault{pause("b", 10, 5), pause("a", 10, 8)}}
@@ -193,7 +193,7 @@ func TestFaultRunner_InjectsDueOccurrences_ThenReturns(t *testing.T) {
 	})
 }
 
-func TestFaultRunner_SavesTheRecordBeforeInjecting(t *testing.T) {
+func TestFaultRunner_RecordCannotBeSaved_InjectsOnlyAfterASave(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.journal.err = errors.New("the store is down")
 		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 10, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
@@ -469,7 +469,7 @@ func TestFaultRunner_Suspended_InjectsNothing(t *testing.T) {
 	})
 }
 
-func TestFaultRunnerUpdate_AffectsOnlyFutureOccurrences(t *testing.T) {
+func TestFaultRunnerUpdate_FaultsAddedMovedAndRemoved_OnlyFutureOccurrencesChange(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()

@@ -62,8 +62,8 @@ func (e Error) Error() string {
 // Raw is the text of a value, exactly as in the document. Errors show a Raw value without adding quotes.
 type Raw string
 
-// Invalid returns an error that quotes the value, unless the value may contain a password. detail describes the valid
-// values.
+// Invalid returns an error that quotes the value, unless the value may contain a password. The parameter detail
+// describes the valid values.
 func Invalid(path Path, value any, detail string) Error {
 	text, isText := value.(string)
 	if !isText {
@@ -80,7 +80,8 @@ func InvalidSecret(path Path, text, detail string) Error {
 	return Error{path, "Invalid value: " + withSpaceAdvice(text, detail)}
 }
 
-// withSpaceAdvice returns detail, followed by the advice to remove white space if text begins or ends with white space.
+// withSpaceAdvice returns the parameter detail. If the parameter text begins or ends with white space, withSpaceAdvice
+// adds the advice to remove this space.
 func withSpaceAdvice(text, detail string) string {
 	if strings.TrimSpace(text) != text {
 		return detail + " (remove the white space around the value)"

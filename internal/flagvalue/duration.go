@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Duration is a flag value that keeps the user's text, such as 90s, for messages. The zero value is that of a flag
+// Duration is a flag value that keeps the user's text, such as 90s, for messages. The zero value is the value of a flag
 // without a default.
 type Duration struct {
 	time.Duration

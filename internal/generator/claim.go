@@ -19,8 +19,8 @@ const (
 	// maxHeld limits the plates held in advance, in all partitions together; each partition may hold at least one.
 	// stockOf raises the limit for slower stores.
 	maxHeld = 1024
-	// emptyValid is how long an answer without plates stays valid. Otherwise, every attempt to get a plate would cost a
-	// round trip to the store.
+	// emptyValid is how long the answer that a partition has no available plate stays valid. Without this time, every
+	// attempt to get a plate would cost a round trip to the store.
 	emptyValid = 10 * time.Millisecond
 	// drainedRetry is the minimum delay after a claim that returned too few plates. The delay does not apply while a
 	// due exit waits for a plate.
@@ -76,12 +76,12 @@ type claimed struct {
 
 // stock determines how many plates a generator process claims in advance.
 type stock struct {
-	ahead time.Duration // claim as many plates as the exits need in this time
-	most  float64       // but at most this number of plates
+	ahead time.Duration // how long the claimed plates must last
+	most  float64       // the maximum number of claimed plates, in all partitions together
 }
 
-// stockOf returns the stock for a store whose effects are durable after latency. Claimers claim again when half of the
-// stock is left. This half must last for the latency.
+// stockOf returns the stock for a store in which a change becomes durable after the given latency. A claimer claims
+// again when half of its plates are left. This half must last until the new claim is durable.
 func stockOf(latency time.Duration) stock {
 	ahead := claimTime + 2*latency
 	return stock{ahead: ahead, most: maxHeld * ahead.Seconds() / claimTime.Seconds()}
@@ -233,7 +233,9 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	retry := c.drainedAt.Add(drainedRetry).Sub(now)
 	idle := never
 	if c.steps.latency > 0 {
-		idle = drainedRetry // check the need again soon: a claim takes long to become durable, so it must begin early
+		// Check again soon whether the claimer needs more plates. A claim takes long to become durable, so the claim
+		// must begin long before exits use the plates.
+		idle = drainedRetry
 	}
 	switch {
 	case c.wanted:
@@ -252,8 +254,8 @@ func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims up to limit plates. It holds the plates once the claims are durable: otherwise, a crash could undo the
-// claim of a used plate.
+// claim claims at most limit plates, and holds the plates once their claims are durable. Otherwise, a crash of the
+// store's server could undo the claim of a plate that an exit has already used.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	next := store.Claim{
@@ -270,7 +272,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	err := c.steps.run(ctx, c.partition, "claim plates", func(ctx context.Context) (err error) {
 		plates, err = c.claimAll(ctx, next)
 		if err == nil && len(plates) == 0 && c.steps.latency > 0 {
-			// Nothing must become durable, so do not wait: the claimer can soon try again.
+			// Without a claimed plate, nothing must become durable. So do not wait: the claimer can soon claim again.
 			return errNoEffect
 		}
 		return err

@@ -369,7 +369,7 @@ func TestGeneratorRun_SlowDurability_ExitsAreOnTime(t *testing.T) {
 	}
 }
 
-func TestGeneratorMatchedRate_SlowDurability_LooksAhead(t *testing.T) {
+func TestGeneratorMatchedRate_RateChanges_IsTheHigherOfTheRatesNowAndAfterTheLatency(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name       string

@@ -62,8 +62,8 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 			if err := c.confirmReady(ctx); err != nil {
 				return err
 			}
-			// Plates become available to exits later. This is harmless, because exits use the plates of the earliest
-			// entries first.
+			// Because of the interval, the plates of confirmed entries become available to exits later. This does no
+			// harm, because exits use the plates of the earliest entries first.
 			interval.Reset(commitInterval)
 		case <-stopping:
 			stopped, stopping = true, nil

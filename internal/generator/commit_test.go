@@ -33,7 +33,7 @@ func newCommitter(s Store) *committer {
 
 // The store fails at random, and the broker confirms in a random order. The committer must record each event once, in
 // sequence.
-func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
+func TestCommitter_StoreFailsAtRandom_RecordsEachConfirmedEventOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		events := rapid.IntRange(0, 3*commitBatch).Draw(rt, "events")
@@ -207,7 +207,7 @@ func TestCommitter_StoreLostData_ReturnsAFinalError(t *testing.T) {
 	})
 }
 
-func TestStepsRun_RetriesWithBackoff(t *testing.T) {
+func TestStepsRun_StoreIsUnavailable_RetriesWithBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()

@@ -122,7 +122,8 @@ func (c *curve) cut(t time.Duration) {
 	c.pieces = c.pieces[:n]
 }
 
-// add appends a piece that ends at stop and has the given rate at start. It omits the part before the time t.
+// add appends to the curve a piece from the time start to the time stop, without the part before the time t. The
+// parameter rate is the rate at the time start.
 func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	begin := max(start, t)
 	if begin >= stop {
@@ -140,7 +141,8 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	c.pieces = append(c.pieces, part)
 }
 
-// trim removes pieces that end by the time t, if fewer events than target are due at their end.
+// trim removes each piece that ends by the time t, if the number of due events at the end of that piece is below the
+// target.
 func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {

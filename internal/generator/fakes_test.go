@@ -17,8 +17,9 @@ import (
 
 // fakeStore is a store whose server can crash.
 type fakeStore struct {
-	// Each call of the store calls the hook before, takes effect, and calls the hook after. An error of a hook fails
-	// the call. Both hooks may be nil, and never run concurrently.
+	// Each method of the interface Store calls the function in the field before, takes effect, and calls the function
+	// in the field after. If a function returns an error, the method fails. Functions may be nil, and never run
+	// concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.

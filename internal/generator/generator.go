@@ -157,7 +157,7 @@ func (g *Generator) stay() (minStay, maxStay time.Duration) {
 }
 
 // leaseRate returns the rate, in events per second, at which positions are leased. If a lease is not durable at once,
-// this is the peak rate, because the rate may rise meanwhile.
+// leaseRate returns the peak rate of the schedule, because the rate may rise before the lease is durable.
 func (g *Generator) leaseRate() float64 {
 	if g.steps.latency == 0 {
 		return g.pacer.rate(time.Now())
@@ -243,7 +243,7 @@ func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	if n := g.outstanding(); n > 0 {
 		unknown := fmt.Errorf("the generator did not stop within %s: %d published events of run %s may or may not be confirmed", g.shutdown, n, g.run)
 		if ctx.Err() != nil {
-			return unknown // the error of Flush says only that ctx has ended
+			return unknown // omit the error of Flush, which says only that ctx has ended
 		}
 		return errors.Join(unknown, flushed)
 	}

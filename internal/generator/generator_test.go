@@ -171,7 +171,7 @@ func TestGeneratorRun_AchievesTheRateOfThePlan(t *testing.T) {
 	}
 }
 
-func TestGeneratorRun_PublishesWellFormedEvents(t *testing.T) {
+func TestGeneratorRun_EntriesOrExits_PublishesWellFormedEvents(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name      string
@@ -368,7 +368,7 @@ func TestGeneratorTotals_StoppedWhileBehind_ContainsTheLag(t *testing.T) {
 		publisher := &fakePublisher{blocked: make(chan struct{})}
 		r := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
 		pass(5 * time.Second)
-		for range 2 { // first while the generator runs, then after it has stopped
+		for range 2 { // check the lag while the generator runs, and again after the generator has stopped
 			if got, want := r.Totals().Entry.Lag, 5*time.Second; (got - want).Abs() > 2*time.Millisecond {
 				t.Errorf("the longest lag is %s after 5 s of blocking, want about %s", got, want)
 			}
@@ -450,7 +450,7 @@ func TestGeneratorRun_StoreDown_StopsPublishingAtTheMaximumOfOutstandingEvents(t
 	})
 }
 
-func TestGeneratorUpdate_TakesEffectAtOnce(t *testing.T) {
+func TestGeneratorUpdate_NewSchedule_TakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
@@ -484,7 +484,7 @@ func TestGeneratorUpdate_TakesEffectAtOnce(t *testing.T) {
 	}
 }
 
-func TestGeneratorUpdate_KeepsSeedAndPartitions(t *testing.T) {
+func TestGeneratorUpdate_OtherSeedAndPartitions_HaveNoEffect(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{}

@@ -41,7 +41,7 @@ func (l *leaser) run(ctx context.Context) {
 	for {
 		b, err := l.lease(ctx)
 		if err != nil {
-			return // ctx has ended, because lease retries after every other error
+			return // ctx has ended, because the method lease retries after every other error
 		}
 		select {
 		case l.blocks <- b:

@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// patience is how long overdue events are published after the rate has become 0: every event is a little late. More
-// patience would prolong an overloaded simulation.
+// patience is how long overdue events are still published after the rate has become 0. It is not 0, because every event
+// is published a little late. A longer time would prolong an overloaded simulation.
 const patience = time.Second
 
 // pacing is the part of a plan that determines when events of one type are due.

@@ -15,8 +15,8 @@ import (
 // origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns when events are due, up to the given time. The map edits contains the new pacing by the time of the
-// edit. All times are measured from origin.
+// arrivals returns when events are due, up to the given time. The keys of the map edits are the times at which the
+// pacing changes, and the values are the new pacings. All times are measured from the variable origin.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
@@ -349,7 +349,8 @@ func TestPacer_ScheduleStops_OverdueEventsAreSkippedAfterAWhile(t *testing.T) {
 				t.Errorf("no event is due %s after the schedule stopped, want the overdue events", patience)
 			}
 			p.advance()
-			// A second update with the same plan must not extend the time in which overdue events are published.
+			// A second update of the pacer with the same pacing must not extend the time in which overdue events are
+			// published.
 			p.update(tt.edit, rest.Add(patience))
 			if at, wait, _ := p.next(rest.Add(patience + 1)); wait <= 0 {
 				t.Errorf("the event that was due at %s is still not skipped more than %s after the schedule stopped", at, patience)

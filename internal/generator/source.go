@@ -17,8 +17,8 @@ type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// earliest is the minimum of the time that the event contains. If the event is published earlier, it contains
-	// earliest instead of the current time.
+	// earliest is the earliest time that the event may contain. If the event is published before this time, the event
+	// contains this time instead of the current time.
 	earliest time.Time
 }
 
@@ -96,8 +96,8 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	serving.Wait()
 }
 
-// report regularly counts the available plates and reports the starved exits to the store, for the last time when
-// stopping is closed.
+// report regularly counts the available plates, and reports to the store how many exits found no plate. It does so a
+// last time when the channel stopping is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()

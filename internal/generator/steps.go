@@ -39,12 +39,11 @@ type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
-// errNoEffect is the result of a step that has changed nothing in the store. So there is nothing that must become
-// durable.
+// errNoEffect is the result of a step that has made no change in the store that must become durable.
 var errNoEffect = errors.New("the operation had no effect")
 
-// run repeats step until its effects are durable, so step must be idempotent. run fails only if ctx ends or step
-// returns a finalError.
+// run repeats the function step until the effects of the function are durable, so the function must be idempotent. run
+// fails only if ctx ends or the function returns a finalError.
 func (s *steps) run(ctx context.Context, partition int, name string, step func(context.Context) error) error {
 	failed := false
 	retry := backoff.Backoff{First: firstBackoff, Last: lastBackoff}

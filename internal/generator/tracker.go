@@ -25,22 +25,22 @@ type record struct {
 	confirmed bool
 }
 
-// tracker numbers the events of one partition and tracks their confirms. One goroutine adds events, one reads confirmed
-// events and advances durable, and any may call confirm.
+// tracker numbers the events of one partition and tracks their confirms. Only one goroutine may add events. Only one
+// goroutine may read confirmed events and call advanceDurable. Any goroutine may call the method confirm.
 type tracker struct {
 	// tracker.moved receives a value when further confirms are ready to be recorded in the store. tracker.room receives a
 	// value when further events may be added.
 	moved, room chan struct{}
 
 	mu sync.Mutex
-	// The store has durably recorded the confirms of all events before durable.
+	// The store has durably recorded the confirms of all events whose sequence numbers are below the field durable.
 	durable int64
-	// The broker has confirmed all events before ready.
+	// The broker has confirmed all events whose sequence numbers are below the field ready.
 	ready int64
 	// next is the sequence number of the next event.
 	next int64
-	// ring contains the records of the events from durable to next. The index of a record is its sequence number modulo
-	// len(ring), which is a power of two.
+	// ring contains the records of the events whose sequence numbers are at least the field durable and below the field
+	// next. The index of a record is its sequence number modulo len(ring), which is a power of two.
 	ring []record
 }
 
@@ -115,8 +115,8 @@ func (t *tracker) marks() (durable, ready, next int64) {
 	return t.durable, t.ready, t.next
 }
 
-// confirmed appends the events in [from, to). All of them must be confirmed, and their records not yet dropped; see
-// advanceDurable.
+// confirmed appends the events with the sequence numbers in [from, to) to the slice events. All these events must be
+// confirmed, and advanceDurable must not have dropped their records yet.
 func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Published {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -16,7 +16,7 @@ func FromNative(h *dto.Histogram) Snapshot {
 	if h.GetSchema() != schema {
 		return s
 	}
-	// The zero bucket counts the durations closest to 0.
+	// The zero bucket counts the durations closest to 0. The first bucket of the snapshot includes these durations.
 	s.add(first, h.GetZeroCount())
 	index, count := 0, int64(0)
 	deltas := h.GetPositiveDelta()

@@ -10,7 +10,8 @@ import (
 // Snapshot holds the counts of a histogram at one instant, or their growth between two instants. The zero value is
 // empty. A Snapshot is immutable.
 type Snapshot struct {
-	// counts contains the counts of consecutive buckets, from index offset. The first and the last count are never 0.
+	// The field counts contains the counts of consecutive buckets. The field offset is the index of the first of these
+	// buckets. The first and the last count are never 0.
 	offset int
 	counts []uint64
 	total  uint64
@@ -87,8 +88,9 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 	return s.at(min(max(q, 0), 1) * float64(s.total))
 }
 
-// Range returns bounds of the q-quantile if the given number of durations was not measured. The upper bound is
-// math.MaxInt64 if the quantile may be a missing duration.
+// Range returns bounds of the q-quantile of all durations: those in the snapshot, and those that were not measured,
+// whose number is the parameter missing. The upper bound is math.MaxInt64 if the quantile may be an unmeasured
+// duration.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)
@@ -102,8 +104,8 @@ func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duratio
 	return lowest, highest
 }
 
-// at estimates the duration with a rank from 0, exclusive, to s.total. The shortest duration has rank 1. The snapshot
-// must not be empty.
+// The method at estimates the duration that has the given rank among all durations of the snapshot. The shortest
+// duration has rank 1. The rank must be greater than 0 and at most s.total. The snapshot must not be empty.
 func (s Snapshot) at(rank float64) time.Duration {
 	var below float64
 	for i, n := range s.counts {

@@ -34,13 +34,13 @@ func Guard(names []string, h http.Handler) http.Handler {
 	})
 }
 
-// isSameOrigin reports whether a request comes from a page of this server, its user, or a program other than a
-// browser.
+// isSameOrigin reports whether a request was caused by a page of this server or by the user, for example in the address
+// bar, or comes from a program other than a browser.
 func isSameOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		return false
 	}
-	// Old browsers do not send Sec-Fetch-Site.
+	// Old browsers do not send Sec-Fetch-Site, so also check the header Origin.
 	origin := r.Header.Get("Origin")
 	u, err := url.Parse(origin)
 	return origin == "" || err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)

@@ -76,12 +76,13 @@ func TestHTTPServer_HostileClient_IsDisconnected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := fast()
-			if tt.want == "" && !strings.Contains(tt.sent, "\r\n\r\n") { // incomplete headers must time out soon
+			// The server must soon close a connection on which the headers of a request stay incomplete.
+			if tt.want == "" && !strings.Contains(tt.sent, "\r\n\r\n") {
 				l.header = 100 * time.Millisecond
 			}
 			connection := dial(t, serve(t, l))
 			go func() { _, _ = io.WriteString(connection, tt.sent) }() // the error is irrelevant: the server may stop reading
-			answer, _ := io.ReadAll(connection)                        // until the server closes the connection
+			answer, _ := io.ReadAll(connection)                        // read until the server closes the connection
 			if !strings.Contains(string(answer), tt.want) {
 				t.Errorf("the answer is %.200q, want %q", answer, tt.want)
 			}

@@ -155,7 +155,7 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		if refused, ok := errors.AsType[*net.OpError](err); ok {
-			err = refused.Err // without the address, which the returned error adds
+			err = refused.Err // omit the address, because the returned error adds the address
 		}
 		return nil, fmt.Errorf("listen for HTTP at %s: %w", address, err)
 	}
@@ -185,7 +185,7 @@ func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
 // closingTime is the context key of the time after which a connection is closed.
 type closingTime struct{}
 
-// withClosingTime adds the closing time of a new connection to its context: a random time, so that connections that
+// withClosingTime adds a closing time to the context of a new connection. The time is random, so that connections that
 // opened together do not close together.
 func (l limits) withClosingTime(ctx context.Context, _ net.Conn) context.Context {
 	age := l.age/2 + rand.N(l.age)

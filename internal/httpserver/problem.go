@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// Problem responds with a problem document (RFC 9457), a JSON object. detail is a sentence for people. The caller sets
-// additional headers before the call.
+// Problem responds with a problem document (RFC 9457), a JSON object. The parameter detail is a sentence for people.
+// The caller must set additional headers before it calls Problem.
 func Problem(w http.ResponseWriter, status int, detail string) {
 	body, err := json.Marshal(struct {
 		Type   string `json:"type"`

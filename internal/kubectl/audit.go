@@ -122,8 +122,8 @@ func depthsOf(q *view.Queues) broker.Depths {
 	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
 }
 
-// auditOfStatus returns an audit with the data in the status. The parameter missing is a text such as "the report
-// cannot be read", and reason is the cause.
+// auditOfStatus returns an audit with the data in the status. The parameter missing says why no better data is used,
+// such as "the report cannot be read". The parameter reason is the error of the attempt to read that data.
 func auditOfStatus(sim *v1alpha1.ParkingSimulation, missing string, reason error) (*Audit, error) {
 	l := sim.Status.Ledger
 	if l == nil {

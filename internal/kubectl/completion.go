@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// nameArgs requires from least to most arguments that are valid names of simulations. If most is 0, the number is
-// unlimited.
+// nameArgs returns a check of arguments. Each argument must be a valid name of a simulation. The parameters least and
+// most limit the number of arguments. If most is 0, there is no maximum.
 func nameArgs(least, most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// recoveryInterval is the minimum time between two reads of the timeline during a recovery. The interval grows with
-	// the time since the fault ended.
+	// recoveryInterval is the minimum time between two reads of the timeline during a recovery. The interval grows
+	// with the time since the end of the fault.
 	recoveryInterval = 5 * time.Second
 	// baselineTime is the 10 minutes before a fault that package fault uses as a baseline, plus a margin, because a row
 	// may cover many seconds.
@@ -28,10 +28,11 @@ const (
 // liveFaults computes how faults affect a running simulation. It reads faults from the operator's ConfigMap, because
 // pods do not know them, and recoveries from the timeline.
 type liveFaults struct {
-	// read returns the records of a simulation's faults. rows returns the rows of its timeline in an interval.
+	// The function read returns the records of a simulation's faults. The function rows returns those rows of the
+	// simulation's timeline that lie in an interval.
 	read func(context.Context, *v1alpha1.ParkingSimulation) (faultRecords, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
-	// failed is called once, with the first error of read.
+	// The function failed is called once, with the first error of the function read.
 	failed func(error)
 
 	mu         sync.Mutex // guards the fields below

@@ -37,8 +37,8 @@ type Options struct {
 type Plugin struct {
 	Options
 
-	// rules and overrides contain the values of those kubectl flags that select the cluster, the user and the
-	// namespace.
+	// The fields rules and overrides contain the values of those kubectl flags that select the cluster, the user and
+	// the namespace.
 	rules     *clientcmd.ClientConfigLoadingRules
 	overrides clientcmd.ConfigOverrides
 }

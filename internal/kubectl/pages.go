@@ -42,7 +42,7 @@ type podAccess struct {
 	// The function list returns the pods of the simulation. The function open opens a tunnel to one of these pods.
 	list func(ctx context.Context) ([]corev1.Pod, error)
 	open func(ctx context.Context, pod *corev1.Pod) (tunnel, error)
-	// connected is called with the name of each pod to which a tunnel was opened. It may be nil.
+	// The function connected is called with the name of each pod to which a tunnel was opened. The function may be nil.
 	connected func(pod string)
 }
 
@@ -135,7 +135,8 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	}
 	if response.StatusCode != http.StatusOK {
 		var problem struct{ Detail string }
-		_ = json.Unmarshal(text, &problem) // without a detail, the error contains the HTTP status
+		// Ignore the error of Unmarshal: if the body has no detail, the answerError contains the HTTP status.
+		_ = json.Unmarshal(text, &problem)
 		return true, &answerError{pod: p.current(), detail: cmp.Or(problem.Detail, response.Status)}
 	}
 	if err := (document.Format{}).DecodeKnown(text, into); err != nil {
@@ -230,8 +231,8 @@ type candidate struct {
 	rank int // pods are tried in ascending order of their rank
 }
 
-// candidates returns the running pods that serve the live page, in the order in which to try them. Pods that are not
-// ready may still show earlier data.
+// candidates returns the running pods that serve the live page, in the order in which to try them. It includes pods
+// that are not ready: during an outage of a server, they may still show earlier data.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {

@@ -454,7 +454,7 @@ func (c countingConn) Read(p []byte) (int, error) {
 
 // On a busy machine, a request may arrive long after its interval has ended. The client must still receive the rows of
 // this interval.
-func TestSourceTimeline_IntervalHasEndedBeforeTheRequest_ReturnsItsRows(t *testing.T) {
+func TestSourceTimeline_IntervalHasEndedBeforeTheRequest_ReturnsTheRowsOfTheInterval(t *testing.T) {
 	t.Parallel()
 	pod := view.New(view.Config{}, view.Dependencies{Source: newRunningSource(300), Logger: slog.New(slog.DiscardHandler)})
 	pods := serve(t, map[string]http.Handler{"processor": pod})

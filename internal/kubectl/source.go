@@ -40,11 +40,11 @@ type source struct {
 	// The function get reads the simulation from the cluster. The function read reads its report.
 	get  func(context.Context) (*v1alpha1.ParkingSimulation, error)
 	read func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error)
-	// pages reads live data from the pods of the simulation.
+	// The field pages reads live data from the pods of the simulation.
 	pages *pages
-	// faults computes how faults affect a running simulation. It is nil if the command does not show faults.
+	// The field faults computes how faults affect a running simulation. It is nil if the command does not show faults.
 	faults *liveFaults
-	// failures contains the observed failures of pods. The timeline shows each failure as a mark.
+	// The field failures contains the observed failures of pods. The timeline shows each failure as a mark.
 	failures podfailure.Tracker
 
 	mu       sync.Mutex // mu guards the fields below
@@ -67,8 +67,8 @@ func (c *cluster) source(sim *v1alpha1.ParkingSimulation, connected func(pod str
 	}
 }
 
-// simulation returns the ParkingSimulation, which it reads again after objectInterval. If this read fails, simulation
-// returns the last object.
+// simulation returns the ParkingSimulation. It reads the object again if the last read was more than objectInterval
+// ago. If this read fails, it returns the object of an earlier read.
 func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +107,8 @@ func (s *source) now() time.Time {
 	return time.Now().Add(s.ahead)
 }
 
-// setClock sets s.ahead from the current time of a pod. It ignores the zero time.
+// setClock stores in s.ahead how far the given time of a pod is ahead of the clock of this machine. If that time is
+// zero, that is, unknown, setClock keeps the previous value.
 func (s *source) setClock(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +161,8 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 	if document != nil {
 		state.Faults = document.Faults
 		if document.Ledger != nil {
-			state.Ledger = document.Ledger // only the final audit knows which events are lost
+			// Prefer the ledger in the report to that of a pod: only the final audit knows which events are lost.
+			state.Ledger = document.Ledger
 		}
 	}
 	return state, nil
@@ -172,7 +174,8 @@ func isOther(state *view.State, sim *v1alpha1.ParkingSimulation) bool {
 	return state.Run != "" && sim.UID != "" && state.Run != string(sim.UID)
 }
 
-// reportedState returns the state of a complete simulation according to the report. It is used if no pod responds.
+// reportedState returns the state of a complete simulation, as the report describes it. The method State uses this
+// result if no pod responds.
 func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.State {
 	rate := func(r report.Rate) view.Generator {
 		return view.Generator{TargetRate: r.Target, AchievedRate: r.Achieved, Missed: r.Missed}
@@ -184,8 +187,8 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict adds the verdict in the status to a state. While the simulation runs, only FAIL can be certain, and a
-// verdict in the state takes precedence.
+// addVerdict adds the verdict in the status to a state. While the simulation runs, it adds only FAIL, because PASS is
+// not certain yet. If the state of a running simulation already has a verdict, addVerdict does not replace it.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {

@@ -351,7 +351,7 @@ func failedPod(at time.Time) *corev1.Pod {
 	return &pod
 }
 
-func TestSourceTimeline_FailedPods_BecomeMarks(t *testing.T) {
+func TestSourceTimeline_PodsFailed_RowsContainMarks(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Truncate(time.Second)
 	sim := started()

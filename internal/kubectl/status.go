@@ -235,12 +235,12 @@ func (c *cluster) podsOf(ctx context.Context, namespace, name string) ([]corev1.
 	return list.Items, nil
 }
 
-// details are the parts of a simulation's state that are not in the ParkingSimulation itself. If a part cannot be read,
-// its error says why.
+// details contains parts of a simulation's state that the ParkingSimulation object does not contain. If a part cannot
+// be read, the error field below the part says why.
 type details struct {
 	pods    []corev1.Pod
 	podsErr error
-	// checks are the checks in the simulation's report, or nil if there is no report.
+	// The field checks contains the checks in the simulation's report. It is nil if there is no report.
 	checks    []ledger.Check
 	checksErr error
 }
@@ -315,8 +315,8 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// writeServers writes a table of the servers. The source is an object, a URL or "managed"; the state is the reason of
-// the server's condition.
+// writeServers writes a table of the servers. The column SOURCE contains an object, a URL or "managed". The column
+// STATE contains the reason of the server's condition.
 func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nSERVER\tSOURCE\tSTATE\n")
 	for _, server := range []struct{ name, source, condition string }{

@@ -14,7 +14,7 @@ import (
 // fieldManager is the plugin's name in the managed fields of the objects that it changes.
 const fieldManager = "kubectl-parking"
 
-// suspendCommand returns the command "pause" if suspend is true, and the command "resume" otherwise.
+// suspendCommand returns the command "pause" if the parameter suspend is true, and the command "resume" otherwise.
 func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 	output := outputFlag{allowed: []string{outputJSON, outputYAML, outputName}}
 	cmd := &cobra.Command{

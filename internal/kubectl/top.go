@@ -212,7 +212,7 @@ func (m *meter) measure(ctx context.Context) ([]TopRow, error) {
 			return nil
 		})
 	}
-	_ = work.Wait() // always nil, because no function returns an error
+	_ = work.Wait() // always nil, because no function of the group returns an error
 	return rows, nil
 }
 
@@ -353,8 +353,8 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	return row
 }
 
-// missingEvents returns how many confirmed events have not taken effect. Indeterminate events, which took effect
-// without a recorded confirm, count as confirmed. Otherwise, they would hide missing events.
+// missingEvents returns how many confirmed events have not taken effect. It counts indeterminate events as confirmed:
+// they took effect without a recorded confirm. Otherwise, each of them would offset one missing event.
 func missingEvents(l *v1alpha1.LedgerStatus) int64 {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)
@@ -379,8 +379,8 @@ func (m *meter) lines(rows []TopRow, f topFlags, columns int) []string {
 	return topLines(rows, f, columns)
 }
 
-// topLines renders rows as a table, with the notes below. If the table is wider than columns, its columns move closer
-// together.
+// topLines renders rows as a table, followed by their notes. If a line of the table exceeds the width that the
+// parameter columns gives, topLines reduces the space between the cells.
 func topLines(rows []TopRow, f topFlags, columns int) []string {
 	rows = terminal.Cleaned(rows)
 	lines := tableLines(rows, f, tablePadding)

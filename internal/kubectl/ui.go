@@ -90,7 +90,8 @@ func (p *Plugin) ui(ctx context.Context, c *cluster, name string, f uiFlags) err
 	if f.open {
 		go p.OpenPage(ctx, url)
 	}
-	context.AfterFunc(ctx, func() { page.Close(context.WithoutCancel(ctx)) }) // ends the streams of server-sent events
+	// When ctx ends, end the streams of server-sent events.
+	context.AfterFunc(ctx, func() { page.Close(context.WithoutCancel(ctx)) })
 	return server.Serve(ctx)
 }
 

@@ -20,8 +20,8 @@ import (
 // rewatchInterval is the delay before the next watch after the API server has ended a watch.
 const rewatchInterval = time.Second
 
-// watchSimulations calls show with each simulation, and again after each change, until ctx ends or show fails. An empty
-// namespace or name selects all.
+// watchSimulations calls the function show with each simulation, and again after each change, until ctx ends or show
+// returns an error. An empty namespace selects all namespaces, and an empty name selects all names.
 func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, show func(sim *v1alpha1.ParkingSimulation, deleted bool) error) error {
 	options := []client.ListOption{client.InNamespace(namespace)}
 	if name != "" {
@@ -61,7 +61,8 @@ func (c *cluster) watchPods(
 			switch pod, ok := e.Object.(*corev1.Pod); {
 			case !ok: // a Status object, with which the API server ends the watch
 			case e.Type == watch.Deleted:
-				failures.ObserveDeleted(simulation, pod, now()) // after an interrupted watch, now() is too late
+				// If the watch was interrupted, now() is later than the deletion, whose time is unknown.
+				failures.ObserveDeleted(simulation, pod, now())
 			default:
 				failures.Observe(simulation, pod)
 			}
@@ -81,8 +82,8 @@ func (c *cluster) watchPods(
 // objects contains the objects that a watch has reported, except those that it has reported as deleted.
 type objects map[types.UID]client.Object
 
-// watch calls handle for each existing object and each change, and keeps known up to date. It returns when ctx ends,
-// handle fails, or the API server rejects a watch.
+// watch calls the function handle for each existing object and each change. It updates the parameter known before each
+// call. It returns when ctx ends, when handle returns an error, or when the API server rejects a watch.
 func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,

@@ -43,8 +43,8 @@ type runKey struct {
 // completeChunks describes the leading chunks of one generator process and partition whose events are all confirmed and
 // have taken effect.
 type completeChunks struct {
-	chunks  int64 // the number of these chunks
-	matched int64 // the number of their exits with the intent "matched"
+	chunks  int64 // how many leading chunks are complete
+	matched int64 // the number of exits in the complete chunks that have the intent "matched"
 }
 
 // NewAuditor returns an Auditor. Its first audit reads the whole ledger.
@@ -57,8 +57,8 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 	if o.Named == 0 {
 		o.Named = DefaultNamed
 	}
-	// Read the counters before the bitmaps. Then events that take effect in between can make TakenTwice too small, but
-	// never too large.
+	// Read the counters before the bitmaps. Then events that take effect between the two reads can make TakenTwice too
+	// small, but never too large.
 	counts, err := a.ledger.Counts(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("read the counters of the ledger: %w", err)
@@ -125,8 +125,8 @@ type tallied struct {
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the events of a chunk that took effect, below the watermark and beyond. No event is published beyond
-// watermark+store.MaxOutstanding.
+// tally counts the events of a chunk that took effect. The result below counts the events with a sequence number below
+// the watermark; beyond counts all others. No event is published beyond watermark+store.MaxOutstanding.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding
@@ -173,8 +173,8 @@ type account struct {
 	named                                                  []string
 }
 
-// side counts the events of one type that took effect: below the watermark, where the broker has confirmed all events,
-// and beyond.
+// side counts the events of one type that took effect. The field below counts the events below the watermark, all of
+// which the broker has confirmed. The field beyond counts all other events.
 type side struct {
 	below, beyond tallied
 }
@@ -211,7 +211,7 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	}
 }
 
-// nameLost records the identifiers of those of the first n events of the chunk that did not take effect.
+// nameLost checks the first n events of a chunk, and records the identifiers of the events that did not take effect.
 func (r *account) nameLost(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return

@@ -63,7 +63,8 @@ type check struct {
 	onlyAtRest bool
 	// withoutLedger means that the check is made even if the ledger cannot be read.
 	withoutLedger bool
-	// despiteLoss means that the check is made even after a loss of data. The loss alone could make other checks fail.
+	// despiteLoss means that the check is made even after the store has lost data. All other checks then count as not
+	// measured, because the loss alone could make them fail.
 	despiteLoss bool
 	// beyondLedger means that the store and the queues do not contain all data that the check needs.
 	beyondLedger bool
@@ -75,7 +76,8 @@ type finding struct {
 	want, got, message string
 }
 
-// These are the names of checks. A check that covers only a part of the time has one of the suffixes.
+// These are the names of checks. A check that covers only the time without faults, or only the time under faults, has
+// the corresponding suffix in its name.
 const (
 	CheckRunLength     = "run length"
 	CheckReadable      = "ledger readable"
@@ -316,8 +318,9 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// Each number is a difference: confirmed minus processed. Events in flight only increase it, so a negative number
-	// proves a changed intent. MissingEntries is never negative.
+	// MissingMatched and MissingUnmatched are differences: exits confirmed with an intent minus exits processed with
+	// this intent. Exits in flight only increase these differences, so a negative difference proves a changed intent.
+	// MissingEntries is never negative.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with an intent (matched or unmatched) other than the one that was published")
 }

@@ -234,7 +234,7 @@ func TestAudit_ReadFails_ErrorNamesTheUnreadablePart(t *testing.T) {
 	}
 }
 
-func TestAudit_ReportsLostData(t *testing.T) {
+func TestAudit_StoreHasLostData_ReportContainsTheLoss(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.lostAt = time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
@@ -364,7 +364,7 @@ func TestEvaluate_LostData_NamesTheRemedyOfEachCause(t *testing.T) {
 	}
 }
 
-func TestCertainFailures_IgnoresChecksThatCanStillPass(t *testing.T) {
+func TestCertainFailures_FailedCheckCanStillPass_IsNotIncluded(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {

@@ -26,8 +26,8 @@ type schedule struct {
 	start time.Time
 }
 
-// LoadOf returns the load of a run from start to end. The plan counts only from start+late, because a generator may
-// start that late.
+// LoadOf returns the load of a run from start to end. A generator may start late, by up to the duration late. So an
+// event that is planned before start+late is due only if a generator counted it.
 func LoadOf(p *plan.Plan, start, end time.Time, late time.Duration) *Load {
 	l := &Load{
 		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.ExitDelay())},
@@ -65,8 +65,8 @@ type demand struct {
 // shortGap is the minimum length of a gap. The function absences ignores shorter periods without a generator.
 const shortGap = 100 * time.Millisecond
 
-// demand counts the due events in the rows that covers selects, including absent events unless l is nil. Each row must
-// begin where the previous ends.
+// demand counts the due events in the rows for which the function covers returns true. It includes absent events (see
+// absences), unless l is nil. Each row must begin where the previous row ends.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -108,7 +108,7 @@ func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 
 // gap is a period in which events were due, but no generator counted them.
 type gap struct {
-	row    int // the index of the timeline row with most of these events
+	row    int // the index of the timeline row that has the largest number of these events
 	length time.Duration
 }
 
@@ -138,9 +138,9 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			absent[i] = n
 		}
 	}
-	remaining := 0 // the number of gaps that the second call of eachGap must still process
-	// Discard gaps with few events, which occur even if all generators run. Rows may be up to shortGap late, and each
-	// generator may shift one event.
+	remaining := 0 // the number of gaps that are not discarded, and must still be corrected
+	// Discard gaps with few absent events. Such gaps occur even if all generators run: a row may be recorded up to
+	// shortGap late, and each generator may count one event in a neighboring row.
 	eachGap(absent, func(from, to int) {
 		short := float64(sum(planned[from:to])) * shortGap.Seconds() / rows[to-1].End().Sub(rows[from].Start()).Seconds()
 		if sum(absent[from:to]) > max(int64(short), int64(s.Replicas)) {
@@ -150,16 +150,16 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		clear(absent[from:to])
 	})
 	eachGap(absent, func(from, to int) {
-		// A killed process loses its last rows, so some absent events were published: unrecorded is their number.
-		// Subtract an equal part of it from each gap, whatever its length.
+		// The parameter unrecorded is the number of published events that the timeline lacks, because a killed process
+		// loses its last rows. Subtract an equal share of this number from each gap, whatever the length of the gap.
 		events := sum(absent[from:to])
 		lost := min(events, unrecorded/int64(remaining))
 		remaining, unrecorded = remaining-1, unrecorded-lost
 		counts := float64(events-lost) / float64(events)
 		length := longest(rows[from:to], absent[from:to], planned[from:to], s.Replicas)
 		most := from
-		// Scale the absent events of each row by counts. Round only the sum over the rows, so that rounding errors do
-		// not accumulate.
+		// Multiply the absent events of each row by the factor counts. Round only the sum over the rows, so that
+		// rounding errors do not accumulate.
 		var exact float64
 		for i := from; i < to; i++ {
 			if absent[i] > absent[most] {
@@ -195,8 +195,8 @@ func sum(numbers []int64) (total int64) {
 	return total
 }
 
-// longest returns the longest time without a generator in consecutive rows with absent events. A row counts in
-// proportion to its absent events.
+// longest returns the longest time without a generator in consecutive rows with absent events. If a row lacks only a
+// part of its planned events, at most the same part of the row counts.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
 	// most is the longest time without a generator so far. sum is the time without a generator directly before the end
@@ -210,7 +210,8 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 			continue
 		}
 		var part time.Duration
-		// With several generators, some may have run in this row, unless an adjacent row lacks all events.
+		// If a row lacks only a part of its events, one of several generators may have run all the time. But if an
+		// adjacent row lacks all events, no generator ran in a part of this row.
 		if generators == 1 || isWhole(i-1) || isWhole(i+1) {
 			part = time.Duration(float64(width) * float64(absent[i]) / float64(planned[i]))
 		}
@@ -227,14 +228,14 @@ func lasting(shortfall, expected []int64) []int64 {
 	total := make([]int64, len(shortfall)+1) // total[i+1] is the sum of the shortfalls of rows 0 to i
 	for i, n := range shortfall {
 		total[i+1] = total[i] + n
-		// Limit the surplus to two rows: a late row contains at most about one further row, and the other is a margin.
-		// A larger surplus must not hide a later gap.
+		// A late row contains the events of at most about one further row. So limit a surplus to the events of two
+		// rows, which includes a margin. A larger surplus must not hide a later gap.
 		if expected != nil {
 			total[i+1] = max(total[i+1], -expected[i]-expected[max(i-1, 0)])
 		}
 	}
 	lasts := make([]int64, len(shortfall))
-	least := total[len(shortfall)] // suffix minimum: in iteration i, the minimum of total[i+1:]
+	least := total[len(shortfall)] // in iteration i of the loop, the minimum of total[i+1:]
 	for i := len(shortfall) - 1; i >= 0; i-- {
 		least = min(least, total[i+1])
 		lasts[i] = max(0, least) - max(0, min(least, total[i]))

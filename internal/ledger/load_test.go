@@ -238,8 +238,8 @@ func TestEvaluate_OneOfThreeGeneratorsIsDead_AchievedRateIsLowAndThereIsNoLag(t 
 func TestEvaluate_RunEndsInTheMiddleOfASecond_EmptyLastRowIsNotReportedAsLag(t *testing.T) {
 	t.Parallel()
 	s := plan.Schedule{Rate: 100, Replicas: 1}
-	// The generators stop 0.9 s after second 600 begins, without publishing in this second. The audit ignores its 90
-	// due events, because generators stop at slightly different times.
+	// The generators stop 0.9 s after the beginning of second 600, and publish nothing in this second. The audit must
+	// ignore the 90 events that are due in this second, because generators stop at slightly different times.
 	e := loadEvidence(append(loadRows(), timeline.Row{Second: at(600).Unix()}))
 	e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}, Exit: plan.Exit{Schedule: s}}, at(0), at(600).Add(900*time.Millisecond), 0)
 	e.Objectives = plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(500 * time.Millisecond)}}

@@ -85,8 +85,8 @@ func markOf(at time.Time, c *Check) timeline.Mark {
 	}
 }
 
-// MissingMarks returns chronological marks for the missed objectives without a mark in e.Timeline. Each marks the
-// beginning of the last violation, or end if that is unknown.
+// MissingMarks returns a mark for each missed objective that has no mark in e.Timeline, in chronological order. A
+// mark is at the beginning of the last violation or, if this time is unknown, at the time end.
 func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
 	marked := map[string]bool{}
 	for _, m := range timeline.MarksOf(e.Timeline) {

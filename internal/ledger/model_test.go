@@ -33,7 +33,7 @@ type modelRun struct {
 // model is a fake store that computes its ledger from a known history of events.
 type model struct {
 	runs    []modelRun
-	skewed  store.Counts // added to the counters; if it is not zero, the counters contradict the events
+	skewed  store.Counts // errors that the method Counts adds to the true counters; zero means no errors
 	reads   []int64      // the indexes of the chunks that the audit has read
 	failing string       // the method with this name returns an error
 	lostAt  time.Time

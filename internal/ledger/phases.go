@@ -93,7 +93,8 @@ func (p phase) checks() []check {
 			}
 			return find(name, p.objectives(&e.Objectives), m)
 		}
-		// A phase with a suffix depends on the times of the faults, which are not in the store.
+		// Every phase except the whole run has a suffix, and depends on the times of the faults. The store does not
+		// contain these times.
 		return check{
 			name: name, kind: Objective, beyondLedger: p.suffix != "",
 			find:  func(e Evidence) finding { return findIn(&e, p.measure(&e)) },
@@ -101,8 +102,8 @@ func (p phase) checks() []check {
 		}
 	}
 	lag := objective(CheckLag, func(what string, o plan.PhaseObjectives, m measured) finding { return m.lag(what, o.MaxLag) })
-	// The lag of the whole run never decreases, so a violation is permanent. In other phases, a recovery can move rows
-	// out of the phase.
+	// The maximum lag of the whole run never decreases, so a violation is permanent. The maximum lag of another phase
+	// can decrease: when a recovery becomes known, rows can move from one phase to another.
 	lag.certain = p.suffix == ""
 	achieved := objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
 		return m.achieved(what, o.MinAchievedPercent)
@@ -127,8 +128,8 @@ func (p phase) checks() []check {
 	}
 }
 
-// since returns when the objective, evaluated after each row over all rows so far, began to be violated for good. It
-// returns zero if the objective is met.
+// since evaluates the objective after each row of the phase, over all rows so far. It returns when the violation that
+// lasts until the last row began, or zero if the objective is met after the last row.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
@@ -190,7 +191,8 @@ func (p phase) measure(e *Evidence) measured {
 	return m
 }
 
-// counted returns the demand that generators counted. It omits events that were due while no generator ran.
+// counted returns how many events were due, and how many were missed, according to the generators. It omits events that
+// were due while no generator ran.
 func counted(e *timeline.Events) demand {
 	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
 }
@@ -247,8 +249,8 @@ func (m measured) unknown(what, want, reason string) finding {
 		what, strings.TrimPrefix(want, "at most "), reason)}
 }
 
-// latency compares a 99th percentile with its objective. The outcome is NotMeasured if events without a measured
-// latency could change it.
+// latency compares a 99th percentile with its objective. The outcome is NotMeasured if the events without a measured
+// latency could decide whether the objective is met.
 func (m measured) latency(what string, objective plan.Duration, of func(*Latencies) histogram.Snapshot) finding {
 	if objective == 0 || m.latencies == nil {
 		return finding{}
@@ -481,7 +483,7 @@ func joinFirst(texts []string, separator string) string {
 }
 
 func notAborted(e Evidence) finding {
-	// Make the check for every aborted run, even if the user has set AbortOnFailure to false since then.
+	// Make this check for every aborted run, even if the user set AbortOnFailure to false after the abort.
 	if !e.Objectives.AbortOnFailure && e.Aborted == "" {
 		return finding{}
 	}

@@ -351,7 +351,7 @@ func TestEvaluate_FaultRecordsRemoved_OccurrencesWithoutRecordAreAlsoChecked(t *
 	}
 }
 
-func TestEvaluate_FaultRecordRemoved_EventsStillCountAsUnderFaults(t *testing.T) {
+func TestEvaluate_FaultRecordRemoved_RowsStillBelongToThePhaseUnderFaults(t *testing.T) {
 	t.Parallel()
 	e := phaseEvidence(plan.Objectives{WithoutFaults: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second)}})
 	checkReasons(t, "with a record", Evaluate(e), nil)

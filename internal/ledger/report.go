@@ -2,15 +2,17 @@ package ledger
 
 import "time"
 
-// Report says what the generators published, what took effect, and how the two differ. Both sides of a comparison come
-// from independent sources: counters and bitmaps.
+// Report says what the generators published, what took effect, and how the two differ. The audit compares numbers from
+// independent sources: counters, and bitmaps with one bit per event.
 type Report struct {
 	// EntriesConfirmed counts the published entries that the broker has confirmed.
 	EntriesConfirmed int64 `json:"entriesConfirmed"`
 	EntriesRecorded  int64 `json:"entriesRecorded"`
-	// ExitsMatchedConfirmed counts the confirmed exits whose generator expected a visit.
+	// ExitsMatchedConfirmed counts the confirmed exits with the intent "matched": their generator expected that the
+	// exit finds a visit of the same plate.
 	ExitsMatchedConfirmed int64 `json:"exitsMatchedConfirmed"`
-	// ExitsUnmatchedConfirmed counts the confirmed exits whose generator expected no visit.
+	// ExitsUnmatchedConfirmed counts the confirmed exits with the intent "unmatched": their generator expected that the
+	// exit finds no visit of the same plate.
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
 	// Matched counts the generated exits that found their visit.
 	Matched int64 `json:"matched"`
@@ -52,14 +54,16 @@ type Report struct {
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`
-	// MissingEntries, MissingMatched and MissingUnmatched split Lost or Outstanding likewise. A negative number means
-	// that exits were processed with another intent than published.
+	// MissingEntries, MissingMatched and MissingUnmatched split Lost or, if AtRest is false, Outstanding by event type
+	// and, for exits, by the published intent. A negative number means that exits were processed with another intent
+	// than published.
 	MissingEntries   int64 `json:"missingEntries"`
 	MissingMatched   int64 `json:"missingMatched"`
 	MissingUnmatched int64 `json:"missingUnmatched"`
 
-	// SummariesStored, DuplicatesSuppressed, DeadLettered and Outbox include external publishers. Except for the next
-	// three fields, no other field does.
+	// SummariesStored, DuplicatesSuppressed, DeadLettered and Outbox include the events of external publishers.
+	// ExternalEntries, ExternalMatched and EntryNotFound count only events of external publishers. All other fields
+	// omit these events.
 
 	// ExternalEntries counts the entries of external publishers.
 	ExternalEntries int64 `json:"externalEntries"`
@@ -68,8 +72,8 @@ type Report struct {
 	// EntryNotFound counts the exits of external publishers that found no visit.
 	EntryNotFound int64 `json:"entryNotFound"`
 
-	// Runs counts the generator processes with at least one record in the store. ForgottenRuns counts lost records
-	// instead of processes. A process has one record per partition.
+	// Runs counts the generator processes with at least one record in the store. ForgottenRuns counts the records that
+	// the store has lost. A process has one record per partition.
 	Runs          int64 `json:"runs"`
 	ForgottenRuns int64 `json:"forgottenRuns,omitempty"`
 	// Partitions is the number of partitions with which the simulation was started, or 0 if the store does not contain

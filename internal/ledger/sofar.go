@@ -12,7 +12,7 @@ import (
 )
 
 // ForeseesFromTimeline reports whether the timeline of a running simulation can show that the simulation will fail.
-// Otherwise, the timeline need not be read before the end.
+// Otherwise, the timeline need not be read before the simulation has ended.
 func ForeseesFromTimeline(p *plan.Plan) bool { return len(p.Faults) > 0 || p.Objectives.MaxLag > 0 }
 
 // EvidenceSoFar returns the evidence about a running simulation. err is the error of reading the rows. The depths of
@@ -42,7 +42,8 @@ type TimelineReader struct {
 	source Timeline
 	// settled contains the rows that are unlikely to change. Most calls of Read do not read them again.
 	settled []timeline.Row
-	// until is an upper bound for the end times of the rows in settled. Each call of Read reads later rows again.
+	// until is an upper bound for the end times of the rows in the field settled. Each call of Read reads the rows
+	// after this time again.
 	until time.Time
 	// readAt is when the whole timeline was last read.
 	readAt time.Time

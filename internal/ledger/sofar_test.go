@@ -25,7 +25,7 @@ func (s *rowSource) ReadTimeline(_ context.Context, from, to time.Time) ([]timel
 	return rows, nil
 }
 
-func TestTimelineReader_ReadsOnlyRowsThatMayHaveChanged(t *testing.T) {
+func TestTimelineReader_RepeatedReads_ReadOnlyRowsThatMayHaveChanged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := &rowSource{}
@@ -81,7 +81,7 @@ func TestTimelineReader_MergedRows_AppearOnce(t *testing.T) {
 	})
 }
 
-func TestEvidenceSoFar_ShowsFailuresThatAreFinal(t *testing.T) {
+func TestEvidenceSoFar_SimulationIsRunning_OnlyFinalFailuresAreCertain(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	at := func(second int) time.Time { return start.Add(time.Duration(second) * time.Second) }

@@ -118,7 +118,7 @@ type clock struct {
 	now     time.Time
 	elapsed time.Duration // time since the start, at most the duration of the simulation; 0 before the start
 	runs    bool          // true while the generators publish events
-	over    bool          // whether the duration of the simulation has passed
+	over    bool          // true after the duration of the simulation has passed
 }
 
 func clockOf(p *plan.Plan, now time.Time) clock {

@@ -126,7 +126,7 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 // Kubernetes say so, because "parking simulate" also prints them.
 func (w *warner) faults() {
 	if w.spec.Suspend {
-		return // no faults are injected
+		return // a suspended simulation injects no faults
 	}
 	for i := range w.spec.Faults {
 		f := &w.spec.Faults[i]
@@ -165,10 +165,11 @@ func (w *warner) contention(f *plan.Fault) {
 	}
 }
 
-// waits reports whether f comes too late because it must wait for blocker, which ends at until. Too late means that f's
-// next occurrence is already due, or that f would outlast the simulation.
+// waits reports whether the fault f must wait so long for the fault blocker, which ends at the time until, that f comes
+// too late: its next occurrence is already due, or f would outlast the simulation.
 //
-// waits ignores jitter. It compares f's first occurrence at or after blocker.At with blocker's last occurrence by then.
+// waits ignores the jitter of the faults. It compares the first occurrence of f that is due at or after blocker.At with
+// the last occurrence of blocker that is due no later than this occurrence of f.
 func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, blocker.At
 	if due < begin && f.Every > 0 {
@@ -184,13 +185,14 @@ func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate boo
 	return until, isDuring && takesPlace && isLate
 }
 
-// unmeasuredTime is the time before a fault that its baseline may omit. A row of 1 s is measured up to 1 s late, so it
-// may already show the fault.
+// unmeasuredTime is the time before a fault that may be missing from the measurements with which recovery is
+// compared. A timeline row covers 1 s and may be 1 s late, so the last row may already show the fault.
 const unmeasuredTime = 2 * time.Second
 
 // baseline warns if there may be too few events before a fault to measure its recovery.
 func (w *warner) baseline(f *plan.Fault) {
-	// Events in the unmeasuredTime do not count. If they are measured in time, the warning may be wrong.
+	// Do not count events that are due in the unmeasuredTime before the fault, because they may be measured too late.
+	// If they are measured in time after all, the warning may be wrong.
 	isEnough := func(occurs time.Duration) bool {
 		before := occurs - unmeasuredTime
 		var due int64
@@ -322,9 +324,10 @@ func (w *warner) isProbed(target v1alpha1.FaultTarget) bool {
 		return true
 	case v1alpha1.FaultTargetRedis:
 		m := w.spec.Redis.ManagedOrDefault()
-		// Without TLS, the probe only opens a connection, which the kernel accepts for a paused process.
+		// Without TLS, the liveness probe of Redis only opens a TCP connection. The kernel accepts the connection even
+		// while Redis is paused, so the probe does not fail.
 		return m != nil && m.TLS != nil
-	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader: // no liveness probe
+	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader: // RabbitMQ has no liveness probe
 	}
 	return false
 }

@@ -46,7 +46,8 @@ var services = map[field.Path]binding.Service{
 	"spec.summaryAPI.managed.database": binding.PostgreSQL(),
 }
 
-// frequentMistakes contains hints for unknown fields. They replace the list of owners, which would not help.
+// frequentMistakes contains hints for unknown fields that users often write. An error contains the hint instead of the
+// objects that have a field of this name, because a list of these objects would not help.
 var frequentMistakes = []struct {
 	// parent is the path of the object with the unknown field. A parent with a leading dot is the end of a path. []
 	// stands for any index.
@@ -72,7 +73,7 @@ var frequentMistakes = []struct {
 	{".faults[]", []string{"replicas"}, `did you mean "pods"?`},
 }
 
-// hint returns a hint for the error about an unknown field, or "" without a hint.
+// hint returns a hint for the error about an unknown field. It returns "" if there is no hint.
 func hint(path field.Path, name string) string {
 	parent := string(path)
 	if list, _, isItem := strings.Cut(parent, "["); isItem && strings.HasSuffix(parent, "]") {

@@ -143,7 +143,7 @@ func oneOf[T ~string](values ...T) string {
 // withUnit adds the unit s, because the author of a bare number probably means seconds. It returns "" if the duration
 // would be invalid.
 func withUnit(path field.Path, number, written string) string {
-	// YAML may have read the number as octal.
+	// If the number has leading zeros, YAML may have read it as octal. The intended number is then unknown.
 	if leadingZeros.MatchString(written) {
 		return ""
 	}
@@ -198,7 +198,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	// YAML reads 010 as 8. Check this last, so that no number is reported twice.
+	// YAML reads 010 as 8. Report such numbers only if there is no other error, so that no number is reported twice.
 	if len(faults) == 0 {
 		faults = notDecimal("", original.root())
 	}

@@ -65,7 +65,8 @@ func (c *checks) normalize(path field.Path, object map[string]any) {
 	}
 }
 
-// expectedForFraction describes the valid values of a field that accepts only integers and strings, for errors.
+// expectedForFraction returns the part of an error that describes the valid values of a field. The field accepts only
+// integers and strings, but its value is a number with a fraction or an exponent.
 func expectedForFraction(name, number string) string {
 	switch name {
 	case "cpu":

@@ -44,7 +44,7 @@ func TestSamples_HaveNoWarnings(t *testing.T) {
 
 // The sample has objectives for the time with faults, for the time without faults, and for the recovery. Its schedule
 // leaves time to measure the recovery.
-func TestRehearsalSample_HasObjectivesForEachPhaseAndTimeToRecover(t *testing.T) {
+func TestRehearsalSample_EachObjective_IsSetAndCanBeMeasured(t *testing.T) {
 	t.Parallel()
 	sim, err := manifest.ReadFile(filepath.Join("..", "..", "config", "samples", "rehearsal.yaml"))
 	if err != nil {

@@ -23,7 +23,8 @@ type Resolved struct {
 // errors. Call Resolve once per version, and pass on its result.
 func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) { return resolve(sim, nil) }
 
-// resolve is like Resolve, but its errors quote values from source; see plan.Checks.
+// resolve is like Resolve, but its errors quote the values that the function source returns; see the field Source of
+// plan.Checks.
 func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) (*Resolved, field.ErrorList) {
 	sim = sim.DeepCopy()
 	sim.Default()
@@ -34,8 +35,8 @@ func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) 
 	return &Resolved{Simulation: sim, Plan: p, Warnings: warnings(sim, p)}, nil
 }
 
-// Identity returns a plan with only the fields that identify queues and keys. It accepts an invalid spec, so that both
-// can be removed. Defaults must be set.
+// Identity returns a plan with only the fields that identify a simulation's queues and Redis keys. It accepts an
+// invalid spec, because the queues and keys of an invalid simulation must also be deleted. Defaults must be set.
 func Identity(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	p := &plan.Plan{
 		Simulation: ID(sim), Owner: string(sim.UID), Partitions: int(*sim.Spec.RabbitMQ.Partitions), QueueType: plan.QueueTypeQuorum,

@@ -15,7 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// source is a document as its author wrote it. After decoding, YAML's 1.10 is 1.1, and "no" is false.
+// source is a document as its author wrote it, for use in errors. Decoded values can differ from their text: the number
+// 1.10 becomes 1.1, and the word no becomes false.
 type source struct {
 	root func() *yamlv3.Node // returns the document, which the first call parses
 	// members caches the results of membersOf, so that a large object with many errors is scanned only once.
@@ -43,20 +44,21 @@ func newSource(text []byte) *source {
 	})}
 }
 
-// written returns the value at a path as the document contains it. If the text adds nothing or may be a password,
-// written returns the decoded value.
+// written returns the text of the value at a path, as in the document. It returns the decoded value if the text gives
+// no further information, or if the text may be a password.
 func (s *source) written(path field.Path, value any) any {
 	node := s.find(s.root(), "", path)
 	if node == nil {
 		return value
 	}
-	// Hide the contents of objects and lists, because they may contain a password.
+	// Errors show an object as {…} and a list as […], because the contents may include a password.
 	if _, isText := value.(string); isText && node.Kind == yamlv3.MappingNode {
 		return collection("{", node, "}")
 	} else if isText && node.Kind == yamlv3.SequenceNode {
 		return collection("[", node, "]")
 	}
-	// field.Invalid hides a password in a string, but not in a field.Raw.
+	// Return a possible password as the decoded value, not as a field.Raw: field.Invalid hides a password in a string,
+	// but not in a field.Raw.
 	if node.Kind != yamlv3.ScalarNode || node.Style != 0 || node.ShortTag() == "!!null" || field.MayHoldPassword(node.Value) {
 		return value
 	}
@@ -73,7 +75,8 @@ func collection(left string, node *yamlv3.Node, right string) field.Raw {
 	return field.Raw(left + "…" + right)
 }
 
-// find returns the node at path, or nil. It searches only node and the tree below node. at is the path of node.
+// find searches a node and the tree below this node for the path in the parameter path. It returns nil if no node has
+// this path. The parameter at is the path of the node with which the search begins.
 func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	if node.Kind == yamlv3.AliasNode {
 		node = node.Alias
@@ -92,8 +95,8 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	return nil
 }
 
-// membersOf returns the children of node by path. Each child is in the result twice, with the path of a struct field and
-// with that of a map value, because the Go type of node is unknown.
+// membersOf returns the children of node by path. The Go type of node is unknown, so each member of an object is in the
+// result under two paths: that of a struct field, and that of a map value.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]

@@ -125,8 +125,8 @@ func checkQuantity(value json.RawMessage) error {
 	return err
 }
 
-// containers checks the containers in a template. own contains the names of the operator's containers. names maps the
-// names so far to their paths, to find duplicates.
+// containers checks the containers in a template. The parameter own contains the names of the operator's containers.
+// The parameter names maps the names of the containers that were already checked to their paths, to find duplicates.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)

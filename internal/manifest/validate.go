@@ -22,8 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// validate applies the API server's rules, except those that compare two versions. Unlike the API server, it also
-// checks pod templates. Defaults must be set.
+// validate applies the API server's rules, except those that compare two versions of an object. Unlike the API server,
+// it also checks pod templates. The caller must have set the defaults.
 func validate(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) field.ErrorList {
 	c := checks{plan.Checks{Source: source}}
 	c.metadata("metadata", &sim.ObjectMeta)
@@ -290,7 +290,8 @@ func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Du
 		return plan.Length{}, false
 	}
 	if err != nil {
-		value = -1 // an invalid duration, so that DurationUpTo adds an error that quotes the text
+		// A negative value makes DurationUpTo add an error, which quotes the text of the duration.
+		value = -1
 	}
 	length, before := plan.Length{Value: value, Text: string(*d)}, len(c.Errors)
 	c.DurationUpTo(limit, path, length, zeroAllowed, example)
@@ -577,8 +578,8 @@ func annotations[V ~string](c *checks, path field.Path, values map[string]V, lim
 	}
 }
 
-// qualifiedName checks the key of a label or an annotation. form is the key, in lower case for annotations, whose case
-// the API server ignores.
+// qualifiedName checks the key of a label or an annotation. The parameter form is the text to check: the key itself or,
+// for an annotation, the key in lower case, because the API server ignores the case of these keys.
 func (c *checks) qualifiedName(path field.Path, key, form, kind string) {
 	if len(validation.IsQualifiedName(form)) > 0 {
 		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be the key of %s, such as "team" or "example.com/team"`, kind)))

@@ -89,7 +89,8 @@ func documentToJSON(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// YAMLToJSONStrict ignores what follows the first document: after a line "...", or after its closing brace.
+	// YAMLToJSONStrict ignores text after the first document: after a line "..." in YAML, or after the closing brace of
+	// a JSON object. So a second decoder checks this text.
 	decoder := yamlv2.NewDecoder(bytes.NewReader(text))
 	var document, following any
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
@@ -116,7 +117,7 @@ func wholeNumbers(text []byte) []byte {
 	copied := 0
 	for {
 		token, err := decoder.Token()
-		if err != nil { // the end of the text: valid JSON causes no other error
+		if err != nil { // the only possible error is io.EOF, because the text is valid JSON
 			return append(result, text[copied:]...)
 		}
 		number, isNumber := token.(json.Number)
@@ -143,8 +144,8 @@ var (
 	yamlDirective = regexp.MustCompile(`\A\s*%[A-Z]`)
 	// conflictMarker matches a line that Git adds to a file with a merge conflict.
 	conflictMarker = regexp.MustCompile(`(?m)^(<{7}|={7}|>{7})( |\r?$)`)
-	// templateExpression matches the start of an expression of Helm, ERB or envsubst. $NAME and $(NAME) must be the
-	// whole value, because Kubernetes replaces $(NAME) inside commands.
+	// templateExpression matches the start of an expression of Helm, ERB or envsubst. It matches $NAME and $(NAME) only
+	// as the whole value of a field: inside a command, $(NAME) is a valid reference, which Kubernetes replaces.
 	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)
 	// missingSpace matches a field of a ParkingSimulation without a space after its colon. The capturing group is the
 	// name of the field.
@@ -173,7 +174,9 @@ func (d yamlDocument) yamlError(err error) error {
 	if path, number := newSource(d.text).unrepresentable(); number != "" {
 		return field.Invalid(path, field.Raw(number), "must be a finite number, such as 10")
 	}
-	if _, errInFile := documentToJSON(padded); errInFile != nil { // the line number in this error counts from the start of the file
+	// In the text padded, the document begins at the same line as in the file, so the line numbers in errInFile count
+	// from the start of the file.
+	if _, errInFile := documentToJSON(padded); errInFile != nil {
 		err = errInFile
 	}
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: ")

@@ -27,7 +27,7 @@ func (reviewer) Create(_ context.Context, o client.Object, _ ...client.CreateOpt
 	return nil
 }
 
-func TestMayRead_AllowsOnlyAuthorizedClients(t *testing.T) {
+func TestMayRead_EachAuthorization_AllowsOnlyAuthorizedClients(t *testing.T) {
 	t.Parallel()
 	for authorization, want := range map[string]int{
 		"":                   http.StatusUnauthorized,

@@ -15,16 +15,18 @@ import (
 )
 
 const (
-	// restObservations is how many consecutive observations without a change show that a simulation is at rest.
+	// restObservations is how many consecutive observations, after the generators have stopped, must find empty queues
+	// and an unchanged ledger. The simulation then counts as at rest.
 	restObservations = 2
-	// missingObservations replaces restObservations while confirmed events have not taken effect: a processor may hold
-	// them until a server recovers.
+	// missingObservations replaces restObservations while some confirmed events have not taken effect. A processor may
+	// still hold these events until a failed server recovers.
 	missingObservations = 5
 	// concludeAttempts is the maximum number of attempts to read all data for the final audit. An attempt fails, for
 	// example, while the summary API restarts.
 	concludeAttempts = 5
-	// giveUpObservations is the minimum number of observations before a timeout. Events may be processed while the
-	// operator is down, and a restarted operator must notice.
+	// giveUpObservations is the minimum number of observations before the deadline leads to the final audit. If the
+	// deadline passed while the operator was down, the operator still needs observations to see whether all events
+	// are processed.
 	giveUpObservations = missingObservations + concludeAttempts
 )
 
@@ -108,7 +110,8 @@ type simulation struct {
 
 	// Only the goroutine that is handling the simulation uses the fields below.
 
-	// broker and store are nil until opened. auditor and reader are nil until store is opened.
+	// The fields broker and store are nil until the method open has opened these clients. The fields auditor and reader
+	// are nil while the field store is nil.
 	broker  broker.Broker
 	store   store.Store
 	auditor *ledger.Auditor
@@ -136,8 +139,8 @@ type probe struct {
 	failures int
 }
 
-// interval returns the time until the next check: short after the first failure, to notice a recovery soon, then
-// longer, because servers log each rejected request.
+// interval returns the time until the next check. This time is short after the first failure, so that a recovery is
+// noticed soon. It grows with further failures, because servers log each rejected request.
 func (p *probe) interval() time.Duration {
 	if p.failures == 0 {
 		return probeInterval
@@ -145,12 +148,12 @@ func (p *probe) interval() time.Duration {
 	return min(time.Duration(p.failures)*pollInterval, probeInterval)
 }
 
-// repeat returns the latest result of check, and calls check if a call is due. It returns nil if readErr, which the
-// observation also contains, is set.
+// repeat returns the latest result of the function check, and first calls check if a call is due. If readErr, the error
+// of reading the same server, is set, repeat returns nil, because the observation already contains readErr.
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:
-		*p = probe{} // the next check is due as soon as reading from the server succeeds
+		*p = probe{} // forget the last check, so that the next check runs as soon as the server can be read again
 	case now.Sub(p.at) >= p.interval():
 		_, err := within(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, check(ctx) })
 		failures := 0
@@ -323,7 +326,7 @@ func needed(r ledger.Report) int {
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := o.measure(ctx, s, now, draining)
-	// The last attempt accepts an incomplete timeline and an unknown number of summaries.
+	// The last attempt at the final audit accepts an incomplete timeline and an unknown number of summaries.
 	if !rest.isComplete() && s.attempts < concludeAttempts {
 		return
 	}
@@ -337,7 +340,7 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 	o.describe(ctx, s, rest)
 }
 
-// giveUp makes the final audit if the deadline has passed, even if some events are still being processed.
+// giveUp makes the final audit if Draining.Deadline has passed, even if some events are still being processed.
 func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, draining *Draining) {
 	if draining == nil || draining.Deadline.IsZero() || now.At.Before(draining.Deadline) || s.drained < giveUpObservations {
 		return

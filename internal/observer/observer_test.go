@@ -193,7 +193,7 @@ func TestObserverMarkFailed_SameCheckFailsTwice_StoresOneMark(t *testing.T) {
 			return checks
 		}
 		start := time.Now()
-		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // so the observer cannot store marks
+		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // makes storing marks fail
 		o.Track(key, watched, nil)
 		next(t, o)
 		o.MarkFailed(key, start, failed(ledger.CheckDeadLetters))

@@ -53,8 +53,8 @@ const (
 	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f.]*:[0-9A-Fa-f:.]*[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
 	// URLLongHostPattern matches URLs whose host has more than 253 characters. A dot at the end does not count.
 	URLLongHostPattern = `^[^/]*//[^/?:]{253}([^/?:.]|[.][^/?:])`
-	// URLNumericHostPattern matches URLs whose host ends with a number. They must also match URLIPv4Pattern, because
-	// programs disagree on hosts such as 127.1.
+	// URLNumericHostPattern matches URLs whose host ends with a number. A valid URL that matches must also match
+	// URLIPv4Pattern, because programs disagree on the meaning of hosts such as 127.1.
 	URLNumericHostPattern = `^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)`
 	// URLIPv4Pattern matches URLs whose host is an IPv4 address.
 	URLIPv4Pattern = `^[^/]*//((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(:[0-9]*)?([/?]|$)`
@@ -138,8 +138,8 @@ func (c *Checks) DurationUpTo(limit time.Duration, path field.Path, d Length, ze
 	}
 }
 
-// Stay checks that minStay is less than maxStay, because otherwise every visit would expire before its exit.
-// maxStayName is the field with maxStay, for errors.
+// Stay checks that minStay is less than maxStay, because otherwise every visit would expire before its exit. The
+// parameter maxStayName is what errors call the field that contains maxStay.
 func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName string) {
 	if minStay.Value >= maxStay.Value {
 		c.Invalid(path, minStay.Text, "must be less than %s, which is %s, or every vehicle is forgotten before it may leave: "+
@@ -149,7 +149,8 @@ func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName stri
 
 // Capacity checks that there are enough plates. Vehicles that are parked at the same time need different plates.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
-	if rate > MaxRate || maxStay.Value > MaxDuration { // other checks report this, and the product below could overflow
+	// Other checks report values above their maximum. With such values, the product below could overflow.
+	if rate > MaxRate || maxStay.Value > MaxDuration {
 		return
 	}
 	if rate*int64(maxStay.Value/time.Second) > sequence.PlateCapacity {
@@ -167,8 +168,8 @@ var (
 	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
-// HTTPURL checks that a text is an absolute http or https URL without credentials. instead says where credentials
-// belong. No error quotes the text, which may contain a password.
+// HTTPURL checks that a text is an absolute http or https URL without credentials. The parameter instead says where
+// credentials belong. No error quotes the text, which may contain a password.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: "+instead))

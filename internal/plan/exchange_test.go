@@ -6,8 +6,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Queues, and the exchange that marks the owner, have the name of the main exchange with a suffix.
-func TestExchange_NoNameCollidesWithAnotherSimulation(t *testing.T) {
+// The names of a simulation's queues, and of the exchange that marks its owner, are the name of the main exchange with
+// a suffix. No other simulation may get one of these names.
+func TestExchange_SimulationsWithSimilarNames_ShareNoExchangeOrQueue(t *testing.T) {
 	t.Parallel()
 	suffixes := []string{".dead", ".entry.0", ".exit.0", ".retry.entry.0", ".retry.exit.0"}
 	user := map[string]string{}

@@ -15,8 +15,8 @@ import (
 type Plan struct {
 	// Simulation identifies the simulation on shared brokers and stores. Its form is <namespace>.<name>.
 	Simulation string `json:"simulation"`
-	// Owner distinguishes simulations of the same name on shared servers. The operator sets the UID. If Owner is empty,
-	// the owner of existing data is not checked.
+	// Owner distinguishes simulations of the same name on shared servers. The operator sets it to the UID of the
+	// simulation. If Owner is empty, the owner of existing data is not checked.
 	Owner string `json:"owner,omitempty"`
 	// Seed determines which plates are used and which exits have a matching entry.
 	Seed uint64 `json:"seed"`
@@ -75,8 +75,8 @@ const (
 // DurabilityWritten count as 0.
 func (d Durability) Latency() time.Duration {
 	if d == DurabilitySynced {
-		// With appendfsync everysec, a server flushes its file once a second. An effect may wait for two flushes, and
-		// for a replica, which confirms once a second.
+		// With appendfsync everysec, a server flushes its file once a second, and an effect may wait for two flushes:
+		// up to 2 s on a single server. A replica also confirms only once a second, so allow 4 s.
 		return 4 * time.Second
 	}
 	return 0
@@ -192,8 +192,8 @@ const confirmTime = 500 * time.Millisecond
 
 // ExitDelay returns the time from the start of the entries to the start of the exits.
 func (p *Plan) ExitDelay() time.Duration {
-	// Three operations become durable one after the other: the previous record of confirmations, the previous claim of
-	// plates, and the claim of the plate itself.
+	// Three writes must become durable one after the other before an exit can use a plate: the previous record of
+	// confirmed entries, the previous claim of plates, and the claim that includes this plate.
 	return p.Exit.MinStay.D() + confirmTime + 3*p.Durability.Latency()
 }
 
@@ -237,7 +237,7 @@ type BindingRef struct {
 	// leaves it empty.
 	URI string `json:"uri,omitempty"`
 	// SecretDir contains a file for each key of a binding; see docs/operations.md. The process reads the files at each
-	// connection attempt. URI overrides the address.
+	// connection attempt. If URI is set, its address replaces the address in the files.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
@@ -257,11 +257,14 @@ type SummaryAPI struct {
 // have this name with a suffix such as .entry.0, .retry.entry.0 or .owner.
 func (p *Plan) Exchange() string {
 	name := "parking." + p.Simulation
-	// default.retry needs no dash: it could collide only with a simulation called default. In a cluster, every name has
-	// a dot; elsewhere, "parking simulate" rejects existing queues.
+	// The simulations default.a and default.a.retry must not share queue names such as parking.default.a.retry.entry.0,
+	// which is a retry queue of default.a. So the exchange of default.a.retry gets a dash at its end. No simulation's
+	// name ends in a dash.
+	//
+	// The simulation default.retry needs no dash, because only a simulation called "default" could have the same queue
+	// names. In a cluster, every name begins with a namespace. Outside of clusters, "parking simulate" rejects existing
+	// queues.
 	_, own, _ := strings.Cut(p.Simulation, ".")
-	// Without a dash, default.a.retry and the retry queues of default.a would share names such as
-	// parking.default.a.retry.entry.0. No simulation's name ends in a dash.
 	if strings.HasSuffix(own, ".retry") || strings.HasSuffix(own, ".owner") {
 		name += "-"
 	}

@@ -40,7 +40,7 @@ func TestSchedulePeakRate_ReturnsTheHighestRate(t *testing.T) {
 	}
 }
 
-func TestPlanExitDelay_SyncedDurability_IsLonger(t *testing.T) {
+func TestPlanExitDelay_DurabilitySynced_IsLongerThanWithDurabilityWritten(t *testing.T) {
 	t.Parallel()
 	for durability, want := range map[plan.Durability]time.Duration{
 		plan.DurabilityWritten: 2500 * time.Millisecond,

@@ -16,11 +16,11 @@ import (
 // with the kubelet's symbolic links.
 const pollInterval = 200 * time.Millisecond
 
-// Watch polls the plan file until ctx ends. It calls apply, never concurrently, within a second of a change that a
-// running process can apply. running is the plan in use.
+// Watch polls the plan file until ctx ends. Within a second of a change that a running process can apply, Watch calls
+// the function apply, never concurrently. The parameter running is the plan that the process already uses.
 //
-// Watch warns about changes of fields that the role uses only at its start. If the file is invalid or changes a fixed
-// field, Watch logs an error and keeps the previous plan.
+// Watch logs a warning about changed fields that the role uses only at its start. If the file is invalid, or changes a
+// field that must not change, Watch logs an error and keeps the previous plan.
 func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -42,9 +42,11 @@ type watcher struct {
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
-	// text is the content of the file at the last read. A valid plan clears fault and suspicion.
-	text             []byte
-	fault, suspicion string // the last logged error, and the error of the last read
+	// text is the content of the file at the last read.
+	text []byte
+	// The field fault is the last error that was logged. The field suspicion is an error that is logged if it occurs
+	// again. A valid plan in the file clears both fields.
+	fault, suspicion string
 }
 
 func (w *watcher) poll() {
@@ -117,8 +119,8 @@ func (p *Plan) successor(text []byte) (*Plan, error) {
 	return next, p.canBecome(next)
 }
 
-// canBecome returns an error if a fixed field changes. After such a change, processes could not find the events and
-// visits of the simulation.
+// canBecome returns an error if a field changes that must stay the same during a simulation. After such a change,
+// processes could not find the events and visits of the simulation.
 func (p *Plan) canBecome(next *Plan) error {
 	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {

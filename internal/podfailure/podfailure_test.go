@@ -57,7 +57,7 @@ func texts(t *testing.T, tracker *Tracker) []string {
 	return all
 }
 
-func TestTrackerObserve_AddsATimelineMarkForEachFailure(t *testing.T) {
+func TestTrackerObserve_PodWithFailures_AddsATimelineMarkForEachFailure(t *testing.T) {
 	t.Parallel()
 	running := corev1.ContainerStatus{Name: "agent", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
 	with := func(pod *corev1.Pod, conditions ...corev1.PodCondition) *corev1.Pod {

@@ -20,7 +20,7 @@ func serve(t *testing.T, handler http.HandlerFunc) (url string) {
 	return server.URL
 }
 
-func TestPodGet_ReturnsStatusAndBody(t *testing.T) {
+func TestPodGet_ErrorStatus_ReturnsStatusAndBody(t *testing.T) {
 	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = w.Write([]byte("not ready"))

@@ -9,15 +9,15 @@ import (
 const (
 	// timeout is long, because RabbitMQ may need more than a minute to start or to answer on a busy machine.
 	timeout = 5 * time.Minute
-	// The pause after a check is restFactor times as long as the check, within these limits. So an expensive check leaves
-	// CPU time to what the test waits for.
+	// The pause after a check is restFactor times as long as the check, but at least minPause and at most maxPause. So
+	// expensive checks leave CPU time to the code under test.
 	restFactor = 4
 	minPause   = time.Millisecond
 	maxPause   = time.Second
 )
 
-// Until waits until holds() returns true. After five minutes, it fails the test. The error message contains what, a
-// description of the condition.
+// Until waits until holds() returns true. After five minutes, it fails the test. The parameter what describes the
+// condition in the error message.
 func Until(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	until(tb, what, holds, nil)

@@ -199,11 +199,12 @@ func (p *Postgres) start(ctx context.Context) error {
 	}, p.options.Config...) {
 		args = append(args, "-c", setting)
 	}
-	output, err := os.Create(filepath.Join(p.directory.host, "output.log")) // for errors until the server opens its log
+	// The file output.log receives the output of the server until the server opens its own log.
+	output, err := os.Create(filepath.Join(p.directory.host, "output.log"))
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	defer func() { _ = output.Close() }() // the server keeps the file open
+	defer func() { _ = output.Close() }() // the server has its own descriptor of the file
 	cmd := p.command("postgres", args, output)
 	if p.options.VolumeMiB > 0 {
 		cmd.args = append([]string{"--mount", "sh", "-c", mountScript, "sh", strconv.Itoa(p.options.VolumeMiB), p.data, cmd.path}, args...)

@@ -36,8 +36,11 @@ type RabbitMQOptions struct {
 	// Environment contains additional environment variables for the node, such as
 	// RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
 	Environment []string
-	// LogSize is the setting wal_max_size_bytes; 0 means the default, 512 MiB. Do not set LogSize if many queues are
-	// deleted: the segment writer of RabbitMQ 3.10, and then quorum queues, may fail.
+	// LogSize is the setting wal_max_size_bytes: the size in bytes at which RabbitMQ writes its write-ahead log to
+	// segment files; 0 means the default, 512 MiB.
+	//
+	// Do not set LogSize if many queues are deleted: the process of RabbitMQ 3.10 that writes the segment files may
+	// then fail, and quorum queues of the node may fail as a result.
 	LogSize int
 	// Plugins are the names of the plugins to enable.
 	Plugins []string
@@ -234,8 +237,8 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_ALLOW_INPUT=1",
 		// Erlang's schedulers must not busy-wait when they are idle, because many processes share the cores.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
-		// The command line tools are Erlang nodes, which listen on ports. Above the ephemeral port range, no
-		// outgoing connection can already use their ports.
+		// The command line tools are Erlang nodes, which listen on ports. The range for these ports is above the
+		// ephemeral port range, so that no outgoing connection occupies a port in the range.
 		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CTL_DIST_PORT_MIN=61000",
 		"RABBITMQ_CTL_DIST_PORT_MAX=65000",
@@ -342,8 +345,8 @@ func (r *RabbitMQ) run(path string, args []string) (string, error) {
 	return printed, nil
 }
 
-// SyncQueues makes the node save its list of quorum queues. Without it, a kill within seconds after a queue was
-// declared can make RabbitMQ 3.10 lose confirmed messages.
+// SyncQueues makes the node save its list of quorum queues. Without this call, RabbitMQ 3.10 can lose confirmed
+// messages if it is killed within seconds after the declaration of a queue.
 func (r *RabbitMQ) SyncQueues() error {
 	_, err := r.Ctl("eval", "ok = dets:sync(ra_directory_reverse).")
 	return err

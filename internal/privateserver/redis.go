@@ -143,7 +143,7 @@ func (r *Redis) start(ctx context.Context) error {
 
 // connect checks that clients can connect, and reads the server's version. It fails while the server loads its data.
 func (r *Redis) connect(ctx context.Context) error {
-	// Try without the client library first, because the library logs and retries failed connections.
+	// First try to connect without the client library, because the library logs and retries failed connections.
 	if err := r.ports[0].Dial(ctx); err != nil {
 		return err
 	}

@@ -26,13 +26,13 @@ type scenario struct {
 	seed        uint64
 	partitions  int
 	concurrency int
-	// plates is the number of vehicles that enter, and of others that only exit. Every second vehicle that enters
-	// also exits.
+	// plates is the number of vehicles that enter, and the number of other vehicles that only exit. Every second
+	// vehicle that enters also exits.
 	plates int
 	// chance is the probability, in percent, with which the fake broker, store and summary API inject faults.
 	chance   int
-	restarts int // of the processor: kills and graceful stops alternate
-	crashes  int // of the store
+	restarts int // the number of restarts of the processor: kills and graceful stops alternate
+	crashes  int // the number of crashes of the store
 }
 
 func TestProcessorRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
@@ -64,8 +64,8 @@ type published struct {
 	matched int64
 	// summaries contains the summaries that the API must have at the end, by event ID.
 	summaries map[string]event.Summary
-	// maybe contains the summaries of external exits with an entry. The API lacks such a summary if the exit uses up
-	// its attempts before its entry is processed.
+	// maybe contains the summaries of external exits with an entry, by event ID. The API may lack such a summary at
+	// the end, because the exit may use up its attempts before its entry is processed.
 	maybe         map[string]event.Summary
 	externalExits int
 	deadLetters   int
@@ -328,8 +328,8 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	// The API may hold more than the ledger counts: a crash can undo a posted exit and its entry, and the exit may then
-	// use up its attempts.
+	// The API may hold more summaries of external exits than the ledger counts: a crash can undo the entry and the exit
+	// of a posted summary, and the exit may use up its attempts before the entry is processed again.
 	if held < got.ExternalMatched {
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}

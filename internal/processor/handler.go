@@ -116,8 +116,8 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 	return done, nil
 }
 
-// postSummary posts a summary and removes it from the outbox. If two deliveries of an exit post it concurrently, only
-// the one that removes it counts as matched.
+// postSummary posts a summary and removes it from the outbox. If two deliveries of an exit post the same summary
+// concurrently, only the delivery that removes the summary from the outbox counts as matched.
 func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
 	err := p.poster.Post(ctx, s)
 	switch {
@@ -141,8 +141,8 @@ func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s e
 	return OutcomeMatched, nil
 }
 
-// parse parses the body of a message, and ignores all message properties, including the content type. decode must
-// reject a body longer than event.MaxBodyBytes without parsing it.
+// parse parses the body of a message with the function decode. It ignores all message properties, including the content
+// type. The function decode must reject a body longer than event.MaxBodyBytes without parsing the body.
 func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) (E, error)) (E, error) {
 	var none E
 	e, err := decode(msg.Body)

@@ -167,7 +167,7 @@ func TestExitEventProcessor_SummaryAPIIsDown_LogsOneOutage(t *testing.T) {
 		}
 		api.err = nil
 		process()
-		time.Sleep(10 * time.Second) // the outage ends only after some seconds without a failure
+		time.Sleep(10 * time.Second) // package outage ends an outage only after some seconds without a failure
 		var levels []string
 		for line := range strings.Lines(log.String()) {
 			if strings.Contains(line, "summary API") {

@@ -107,7 +107,8 @@ const clockDifference = time.Second
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() && at.Sub(scheduled) >= -clockDifference {
-		late := max(at.Sub(scheduled), 0) // the clocks may differ
+		// The computed latency is negative if the generator's clock is ahead of the processor's clock.
+		late := max(at.Sub(scheduled), 0)
 		m.endToEnd.Observe(late.Seconds())
 		m.measured.endToEnd.Observe(late)
 	}

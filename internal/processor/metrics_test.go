@@ -130,7 +130,7 @@ func TestProcessorMetrics_CountEachCallOnce(t *testing.T) {
 	}
 }
 
-func TestRecordEffect_UnknownLatencyIsOmitted_NegativeLatencyCountsAsZero(t *testing.T) {
+func TestRecordEffect_DueTimeIsUnknownOrInTheFuture_LatencyIsOmittedOrZero(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
 	m := r.pipelines[event.TypeEntry].metrics

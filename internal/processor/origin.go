@@ -8,8 +8,8 @@ import (
 
 // These constants limit the number of attempts to find the visit of an exit. The retry delay is usually 500 ms.
 const (
-	generatedAttempts = 600 // 5 minutes: the entry certainly exists
-	externalAttempts  = 6   // 3 seconds: the entry may not exist
+	generatedAttempts = 600 // 5 minutes: an exit with the intent "matched" has an entry, which may be processed late
+	externalAttempts  = 6   // 3 seconds: an external exit may have no entry
 )
 
 // entryOrigin returns the store.Origin of the entry with the identifier id. partition is the partition of its plate.
@@ -32,8 +32,8 @@ func exitOrigin(msg *broker.Message, id string, partition int) (store.Origin, ev
 	return origin, msg.Intent
 }
 
-// generatedID parses the identifier of a generated event. An event is external if its message lacks our AppID or has an
-// ID other than id, or if id has another form or partition.
+// generatedID parses id, the identifier of an event. It returns false if the event is external: its message lacks our
+// AppID or has an ID other than id, or id is not a generated identifier of the given partition.
 func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool) {
 	if msg.AppID != event.AppID || (msg.ID != "" && msg.ID != id) {
 		return event.ID{}, false

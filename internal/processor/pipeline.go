@@ -263,7 +263,7 @@ func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	if f.permanent {
 		about.message = "Message dead-lettered; its header " + event.HeaderReason + " contains the reason"
 		if !f.Stage.quotesNoMessage() {
-			detail = "" // it may contain a plate, which may be logged only at debug level
+			detail = "" // the detail may contain a plate, which may be logged only at debug level
 		}
 		p.log.LogAttrs(ctx, slog.LevelDebug, "Message rejected", slog.String("stage", string(f.Stage)),
 			slog.String("id", f.EventID), slog.Any("error", f.Err))

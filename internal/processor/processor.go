@@ -30,8 +30,8 @@ const (
 	// prefetchWait is the longest wait for durability for which prefetchFactor suffices. A longer wait needs a larger
 	// prefetch count.
 	prefetchWait = 400 * time.Millisecond
-	// maxGrown limits the sum of the prefetch counts if Config.Latency is high. With bodies of the maximum size, so
-	// many deliveries use 384 MiB, 3/4 of a pod's default memory limit.
+	// maxGrown limits the sum of the prefetch counts of all queues if Config.Latency is high. 6,144 deliveries whose
+	// bodies have the maximum size use 384 MiB, 3/4 of a pod's default memory limit.
 	maxGrown = 6144
 )
 

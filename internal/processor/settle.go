@@ -62,7 +62,7 @@ type work struct {
 }
 
 // settler acknowledges the finished deliveries of one event type and partition in batches. While one batch waits for
-// durability, settler collects the next. The prefetch count limits the size.
+// durability, settler collects the next batch. The prefetch count limits the size of a batch.
 type settler struct {
 	pipeline  *pipeline
 	partition int
@@ -148,8 +148,8 @@ func groupByMark(batch []work) int {
 	return n
 }
 
-// settleSince acknowledges deliveries once their effects are durable. If the store has restarted since mark was read,
-// the effects may be lost, so the messages are processed again.
+// settleSince acknowledges deliveries once their effects are durable. If the store has restarted since the given mark
+// was read, the effects may be lost, so the messages are processed again.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)

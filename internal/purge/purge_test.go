@@ -16,7 +16,7 @@ func (s server) Delete(context.Context) error { return s.err }
 
 func (s server) Purge(context.Context) error { return s.err }
 
-func TestRemove_ReturnsErrorsOfServers_ReportsDataOfAnotherOwner(t *testing.T) {
+func TestRemove_ServerFailsOrDataIsForeign_ReturnsErrorOrReportsForeignData(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("gone for good")
 	for _, tt := range []struct {

@@ -70,7 +70,7 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 // IsQuiet reports whether it is certain that the connection is open and has no data to read.
 func (c *Conn) IsQuiet() bool {
 	quiet := false
-	_ = c.raw.Control(func(fd uintptr) { // Control fails only if c is closed; quiet then stays false
+	_ = c.raw.Control(func(fd uintptr) { // Control fails only if c is closed; IsQuiet then returns false
 		var b [1]byte
 		_, _, failure := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), unsafe.Sizeof(b), syscall.MSG_PEEK, 0, 0) //nolint:gosec // package unsafe documents this use
 		quiet = failure == syscall.EAGAIN

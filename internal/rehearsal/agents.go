@@ -50,8 +50,8 @@ func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err er
 	return at, err
 }
 
-// commandAll sends a command to the agents in the given pods, one after the other. For the result at, see the method
-// command.
+// commandAll sends a command to the agents in the given pods, one after the other. The result at is when the fault hit
+// the first pod or, for a fault with a duration, was in effect in all pods.
 func (i *injector) commandAll(ctx context.Context, agents *agent.Client, a attempt, commanded []fault.Chosen, command agent.Command) (at time.Time, err error) {
 	for n := range commanded {
 		f, err := i.commandOne(ctx, agents, a, &commanded[n], command)
@@ -99,8 +99,8 @@ func (i *injector) commandOne(ctx context.Context, agents *agent.Client, a attem
 	}
 }
 
-// isolated returns the clients that an isolation cuts off, for agent.Command.From: the addresses of the chosen pods, or
-// nil (all clients) if the target is a server.
+// isolated returns the clients that an isolation cuts off, in the form of agent.Command.From: the addresses of the
+// chosen pods or, if the target is a server, nil. Nil means all clients.
 func (i *injector) isolated(ctx context.Context, a attempt) ([]netip.Addr, error) {
 	spec := &i.target().Simulation.Spec
 	component := resources.ComponentOf(a.Target)
@@ -173,8 +173,8 @@ func agentOf(pod *corev1.Pod) string {
 	return net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.AgentPort))
 }
 
-// untilEnded returns when the last agent ended a fault; agents do so at the time timer. If ctx ends first, untilEnded
-// ends the fault, unless another operator takes over.
+// untilEnded returns when the last agent ended a fault. The parameter timer is the time at which agents end the fault
+// by themselves. If ctx ends first, untilEnded ends the fault, unless another operator takes over.
 func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Time) (time.Time, error) {
 	commanded, err := i.commanded(context.WithoutCancel(ctx), r)
 	for ; err != nil; commanded, err = i.commanded(context.WithoutCancel(ctx), r) {
@@ -295,8 +295,8 @@ func forEachPod(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (
 	return last, errors.Join(errs...)
 }
 
-// hasEnded reports whether and when a fault has ended in one pod. The agent ends the fault at the time timer; an
-// earlier end is an error.
+// hasEnded reports whether and when a fault has ended in one pod. The parameter timer is the time at which the agent
+// ends the fault by itself. If the fault ended earlier, hasEnded returns an error.
 func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen, timer time.Time) (at time.Time, ended bool, err error) {
 	pod, err := i.podOf(ctx, c)
 	var f agent.Fault
@@ -321,8 +321,8 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 		at := slices.MinFunc([]time.Time{now, timer}, time.Time.Compare)
 		return at, true, early(c, at.Sub(timer.Add(-r.For)), r.For)
 	}
-	// Without an answer from the agent, the fault counts as ended when Timeouts.Evidence has passed after the time
-	// timer.
+	// If the agent does not answer, the fault counts as ended at its planned end. Report the end only when
+	// Timeouts.Evidence has passed since the planned end, because the agent may still answer.
 	return timer, now.After(timer.Add(i.timeouts.Evidence)), nil
 }
 

@@ -96,8 +96,8 @@ func (i *injector) inject(ctx context.Context, a attempt) (fault.Injection, erro
 	return i.injection(a.Record, at), nil
 }
 
-// remove deletes or evicts the chosen pods, and returns when the first was hit. If an earlier process hit this pod,
-// remove uses the time of the choice.
+// remove deletes or evicts the chosen pods, and returns when it hit the first pod. If an earlier process hit this pod,
+// the exact time is unknown, so remove returns the time at which the pods were chosen.
 func (i *injector) remove(ctx context.Context, a attempt) (first time.Time, err error) {
 	var hit []string
 	for n := range a.Chosen {

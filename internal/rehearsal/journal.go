@@ -19,8 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// maxBytes is the maximum size of a journal, because a ConfigMap holds at most 1 MiB. A larger journal shrinks to three
-// quarters of maxBytes, so that this is rare.
+// maxBytes is the maximum size of a journal, because a ConfigMap holds at most 1 MiB. A journal that exceeds maxBytes
+// is reduced to three quarters of maxBytes, so that a reduction is rarely necessary.
 const maxBytes = 900 << 10
 
 // fieldManager is the field manager with which the journal's ConfigMap is applied.

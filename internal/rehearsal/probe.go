@@ -87,7 +87,7 @@ func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.P
 	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port)))
 	if resources.TLSOf(i.target().Simulation, c) != nil {
 		// The certificate need not be verified, because the request contains no secret. A false response affects only
-		// this simulation, and its author could cause the same.
+		// this simulation, and the author of the simulation can falsify responses anyway.
 		return i.pods.GetUnverified(ctx, "https://"+address+path)
 	}
 	return i.pods.Get(ctx, "http://"+address+path)

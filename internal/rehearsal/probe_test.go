@@ -47,7 +47,7 @@ func (w *world) serveHTTP(t *testing.T, ip string, port int32, handler http.Hand
 	w.serveHTTPAt(t, w.listen(t, ip, port), handler)
 }
 
-// serveHTTPAt serves the handler until the test ends. It uses TLS if w.https is true.
+// serveHTTPAt serves the handler at the listener until the test ends. It uses TLS if w.https is true.
 func (w *world) serveHTTPAt(t *testing.T, listener net.Listener, handler http.HandlerFunc) {
 	t.Helper()
 	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: handler}

@@ -33,8 +33,8 @@ type Target struct {
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began.
 	Start time.Time
-	// FaultsEdited means that the faults have just been edited. The first Track of a simulation without a journal then
-	// skips overdue occurrences, because the edit added the first faults.
+	// FaultsEdited means that the user has just edited the faults. If the simulation has no journal when Track is first
+	// called, this edit added the first faults, so their overdue occurrences are skipped.
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
 	// needs an agent.

@@ -679,10 +679,10 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const isolated, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// client says whether RabbitMQ, Redis and the summary API answer a pod of the target, or a processor if the
-		// target is a server.
+		// client says whether RabbitMQ, Redis and the summary API, in this order, answer a pod during the isolation.
+		// The pod belongs to the target, unless the target is a server: then the pod is a processor.
 		client [3]bool
-		other  [3]bool // the same for a client outside the simulation
+		other  [3]bool // whether the same servers answer a client outside the simulation
 	}{
 		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},
 		{plan.TargetEntryGenerator, [3]bool{}, [3]bool{true, true, true}},

@@ -137,8 +137,8 @@ func TestResumeFault_PodsWereChosenLate_InjectedAtIsTheTimeOfTheChoice(t *testin
 	}
 }
 
-// paused creates a pod with an agent, and a process that the agent can pause. If length is not 0, "fault/0" pauses the
-// process for that time.
+// paused creates a pod with an agent, and a process that the agent can pause. If length is not 0, the agent pauses the
+// process for this time, as the fault with the ID "fault/0".
 func (w *world) paused(t *testing.T, ip string, length time.Duration) (pod *corev1.Pod, process *agenttest.Target) {
 	t.Helper()
 	a, process, status := w.serveAgent(t, ip)
@@ -261,9 +261,9 @@ func TestRehearsalsErr_JournalCannotBeSaved_ReturnsTheErrorUntilASaveSucceeds(t 
 	}
 }
 
-// An earlier operator was killed while it injected an isolation. At that time, only the agent of RabbitMQ had injected
-// the isolation.
-func TestResumeFault_OnlyOneServerHadCutOffTheProcessor_AllServersCutItOff(t *testing.T) {
+// An earlier operator was killed when only the agent of RabbitMQ had injected an isolation. The next operator must make
+// the agents of Redis and the summary API inject the isolation, too.
+func TestResumeFault_OnlyOneAgentHasInjectedTheIsolation_AllServersRejectTheProcessor(t *testing.T) {
 	w := newWorld(t)
 	const processor = "127.77.7.9"
 	var servers [3]string
@@ -553,8 +553,8 @@ func TestRehearsalsErr_JournalNameIsTaken_ReturnsNameTakenError(t *testing.T) {
 	}
 }
 
-// A journal that is too large removes records, but not those of faults that failed or are not measured yet. It still
-// counts the removed occurrences.
+// If the journal is too large, the operator removes records from it, except records of faults that failed or are not
+// measured yet. The history in the journal must still count the removed occurrences.
 func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
 	w.processor()

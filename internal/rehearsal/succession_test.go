@@ -229,8 +229,8 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	n.world.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(response, r)
 		if r.Method == http.MethodPut {
-			// The agent has executed the command. If it is an isolation, connect now: an isolation that cuts no
-			// connection counts as not injected.
+			// The agent has executed a command. During an isolation, open connections that the isolation can cut,
+			// because an isolation that cuts no connection counts as not injected.
 			n.connect(forwarding.Address())
 		}
 		if f, ok := a.Fault("fault/0"); ok {

@@ -123,8 +123,8 @@ type metric struct {
 	// The function window returns the value of the metric in one section of the run, as a sample. It is nil if the
 	// metric has no such values.
 	window func(*timeline.Row) (float64, bool)
-	// The function recoveries returns the durations of all recoveries from one fault, in seconds, as the samples of a
-	// recovery time. It is nil for other metrics.
+	// The function recoveries returns the durations of all recoveries from one fault, in seconds. These durations are
+	// the samples of the metric. The function is nil if the metric is not a recovery time.
 	recoveries func(*Document) []float64
 	// threshold is the tolerated relative change, and floor is the tolerated absolute change.
 	threshold, floor float64
@@ -159,8 +159,8 @@ func metrics() []metric {
 	)
 }
 
-// latencyMetrics returns the metrics for the percentiles of a latency, which whole returns for a whole run and part for
-// a part of the timeline.
+// latencyMetrics returns the metrics for the percentiles of one latency. The function whole returns this latency for a
+// whole run, and the function part returns it for a part of the timeline.
 func latencyMetrics(name, key string, whole func(*Latencies) *Latency, part func(*timeline.Events) histogram.Snapshot) []metric {
 	percentile := func(suffix string, q, threshold float64, figure func(*Latency) float64) metric {
 		return metric{
@@ -254,8 +254,8 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 	c := &Comparison{
 		Version: Version, Before: runOf(before), After: runOf(after), runs: [2]*Document{before, after},
 		Objectives: objectives(before, after), Checks: changedChecks(before, after), Settings: changedSettings(before, after),
-		// The second run may have failed only because it was cut short. Its verdict is then no regression, but its
-		// metrics and checks are compared.
+		// A worse verdict is no regression if the second run was cut short, because this alone may be the reason for
+		// the verdict. A worse metric or check is still a regression, unless a cut can explain it.
 		Regression: before.Outcome == ledger.Pass && after.Outcome != ledger.Pass && after.CutShort == "",
 	}
 	c.Notes = notesOn(c)
@@ -286,8 +286,8 @@ func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
 	if m.isCount() {
-		// A shorter run explains a lower count, and a fault that did not occur. It does not explain a ledger that
-		// cannot be read or has lost data.
+		// The early end of a run can explain a lower count, or why a fault did not occur. It cannot explain why a
+		// ledger cannot be read or has lost data.
 		lacking = change.Outcome == Improved || isFault && lacking
 	}
 	return c.isUnproved(isFault, lacking)
@@ -302,8 +302,8 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether the early end of a run can explain a difference. For a fault, either run counts. lacking
-// means that fewer events in the second run can cause the difference.
+// isUnproved reports whether an early end of a run can explain a difference: of either run if isFault is true, or of
+// the second run if lacking is true. The parameter lacking means that fewer events can cause the difference.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -393,14 +393,14 @@ const (
 // test for noise.
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
-// significance returns direction if a Mann–Whitney U test shows that the runs differ by more than noise, and Noise
-// otherwise. With too few samples, it returns Undecided.
+// significance returns the parameter direction if a Mann–Whitney U test shows that the runs differ by more than noise,
+// and Noise otherwise. With too few samples for the test, it returns Undecided or, for recovery times, direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
 	if m.recoveries != nil {
-		// Most runs have only a few recoveries. So if there are too few for the test, a change of recovery times counts
-		// without it.
+		// Most runs have only a few recoveries. If there are too few recoveries for the test, a change of recovery
+		// times counts without a test.
 		was, is, few = m.recoveries(before), m.recoveries(after), direction
 	} else {
 		width := max(min(windowOf(before), windowOf(after)), widest(before.Timeline), widest(after.Timeline))
@@ -509,7 +509,8 @@ func changedChecks(before, after *Document) []CheckChange {
 		case c.Before == c.After:
 			continue
 		case c.Before == passed:
-			// This includes a check that is missing in the second run: nothing shows that the check would still pass.
+			// A check that is missing in the second run is a regression, too: nothing shows that the check would still
+			// pass.
 			c.Outcome = Regression
 		case c.After == passed && c.Before != MissingCheck:
 			c.Outcome = Improved

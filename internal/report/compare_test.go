@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// steady returns the report of a run whose latencies vary around a typical value. If spike is not 0, it is the typical
-// value during 10 s.
+// steady returns the report of a run whose latencies vary around a typical value: the parameter latency. If the
+// parameter spike is not 0, spike is the typical value during 10 s of the run.
 func steady(seed uint64, seconds int, latency, spike time.Duration, lost int64) *Document {
 	random := rand.New(rand.NewPCG(seed, seed))
 	var all histogram.Histogram
@@ -188,7 +188,7 @@ func TestCompareReports_SlowerOrMissingRecoveryFromFaults_IsARegression(t *testi
 	}
 }
 
-func TestCompareReports_ListsChecksAndSettingsThatDiffer(t *testing.T) {
+func TestCompareReports_ChecksAndSettingsDiffer_AreListed(t *testing.T) {
 	t.Parallel()
 	before, after := steady(1, 60, time.Millisecond, 0, 0), steady(1, 60, time.Millisecond, 0, 2)
 	after.Environment.Redis = "Redis 8.0.0"
@@ -340,7 +340,7 @@ func TestCompareReports_RunCutShort_ReportsNoRegressionCausedByTheCut(t *testing
 	}
 }
 
-func TestChange_RelativeText_HasNoNegativeZero(t *testing.T) {
+func TestChangeRelativeText_DecreaseRoundsToZero_HasNoMinusSign(t *testing.T) {
 	t.Parallel()
 	for relative, want := range map[float64]string{-0.0001: "+0.0 %", 0: "+0.0 %", -0.1234: "-12.3 %", 0.0006: "+0.1 %"} {
 		if got := (&Change{Relative: &relative}).RelativeText(); got != want {

@@ -17,7 +17,8 @@ type FaultLine struct {
 	At      string
 	Lasted  string // how long the fault was in effect
 	Outcome fault.Outcome
-	// Recovery is how long the recovery took. PeakP99 to Lost are the measured effects of the fault.
+	// Recovery is how long the recovery took. The fields PeakP99, PeakLag, PeakBacklog, Redeliveries, Duplicates and
+	// Lost are the measured effects of the fault.
 	Recovery, PeakP99, PeakLag, PeakBacklog, Redeliveries, Duplicates, Lost string
 	// Message is the reason why the simulation did not recover. It is empty if the simulation recovered.
 	Message string
@@ -79,8 +80,8 @@ func hitOf(a *fault.Account) string {
 type TotalLine struct {
 	// Fault is the name of the fault. Action says what was done to which target.
 	Fault, Action string
-	// Occurrences counts all occurrences. Injected counts the occurrences that took effect. Recovered to Aborted count
-	// the occurrences with the outcome of that name.
+	// Occurrences counts all occurrences. Injected counts the occurrences that took effect. Each of the fields
+	// Recovered, NotRecovered, NotInjected and Aborted counts the occurrences with the outcome of the same name.
 	Occurrences, Injected, Recovered, NotRecovered, NotInjected, Aborted string
 	// Mean and Slowest are the mean and the longest recovery time. Redeliveries and Duplicates are sums over all
 	// occurrences.

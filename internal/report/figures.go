@@ -144,8 +144,8 @@ func (l *Latency) line(name string) LatencyLine {
 	return line
 }
 
-// ObjectiveLines returns the checks of the objectives, with Unmeasured for missing values. It omits limits of 0, which
-// every run has, because the ledger shows these counts.
+// ObjectiveLines returns the checks of the objectives, with Unmeasured for missing values. It omits checks with the
+// limit 0: every run has these checks, and the ledger already shows their counts.
 func ObjectiveLines(v *ledger.Verdict) []ledger.Check {
 	var lines []ledger.Check
 	for _, c := range v.Checks {

@@ -107,7 +107,7 @@ func (s *junitSuite) add(c ledger.Check) {
 	case c.Outcome == ledger.Failed:
 		test.Failure = problem
 		s.Failures++
-	// Another check explains why the data of this check is missing.
+	// This check was not measured. It has no message, because another check explains why the data is missing.
 	case c.Message == "":
 		test.Skipped = &junitProblem{Message: "not checked, because another check did not pass"}
 		s.Skipped++

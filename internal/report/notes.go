@@ -54,7 +54,7 @@ func (d *Document) notes() (notes []Note, omitted int64) {
 	return notes, omitted
 }
 
-// rank sorts the marks of failures before all other marks. It returns 0 for them and 1 for the others.
+// rank returns 0 for the marks of failures, and 1 for all other marks. Sorting by rank puts failures first.
 func rank(k timeline.MarkKind) int {
 	switch k {
 	case timeline.MarkDown, timeline.MarkUnavailable, timeline.MarkInjected, timeline.MarkObjective:
@@ -110,7 +110,7 @@ func (c curves) marks(notes []Note) Marks {
 // numbers is a label in a chart for consecutive notes.
 type numbers struct {
 	first, last int     // the numbers of the first and the last note
-	from, to    float64 // the x coordinates of these notes
+	from, to    float64 // the x coordinates of the first and the last note
 }
 
 func (n numbers) text() string {

@@ -98,7 +98,7 @@ func TestNotes_UnknownStart_TimesCountFromTheFirstRow(t *testing.T) {
 	}
 }
 
-func TestChartNumbers_LabelAllEventsAndDoNotOverlapOnTheChart(t *testing.T) {
+func TestChartNumbers_RandomNotes_AreAllLabeledWithoutOverlap(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := curves{end: 100}

@@ -47,7 +47,7 @@ func Read(r io.Reader) (*Document, error) {
 	switch {
 	case err != nil:
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			err = failed.Err // the caller adds the path
+			err = failed.Err // the caller adds the path of the file to the error
 		}
 		return nil, err
 	case len(text) > maxSize:

@@ -145,7 +145,7 @@ func sampleFaults() []fault.Account {
 	}
 }
 
-func TestReportDocument_RendersEveryFormatLikeItsGoldenFile(t *testing.T) {
+func TestReportDocument_EachFormat_MatchesItsGoldenFile(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	for name, render := range map[string]func() ([]byte, error){
@@ -216,7 +216,7 @@ func schema(t *testing.T) *jsonschema.Schema {
 	return compiled
 }
 
-func TestReportDocument_JSONFollowsTheSchema(t *testing.T) {
+func TestReportDocument_FullOrEmptyReport_JSONMatchesTheSchema(t *testing.T) {
 	t.Parallel()
 	s := schema(t)
 	empty := New(Run{Verdict: ledger.Evaluate(ledger.Evidence{ReportErr: io.ErrUnexpectedEOF})}, Environment{}, nil)
@@ -247,7 +247,7 @@ func TestReportDocument_JSONFollowsTheSchema(t *testing.T) {
 	}
 }
 
-func TestReportSchema_HasTheFieldsOfTheGoTypes(t *testing.T) {
+func TestReportSchema_EachGoType_HasTheSameFields(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/report.schema.json")
 	if err != nil {
@@ -690,7 +690,7 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 
 // Omitted occurrences may be worse than listed ones, because the operator keeps the latest. A report of an earlier
 // version must not mention totals, because it has none.
-func TestRenderings_OmittedFaults_AreCountedButNotCalledMilderThanTheListedOnes(t *testing.T) {
+func TestRenderings_OmittedFaults_AreCountedWithoutAClaimAboutTheirSeverity(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "omits 3 occurrences. The listed occurrences include the worst ones.", "The totals include the omitted occurrences."
 	d := sample()
@@ -853,7 +853,7 @@ func TestBoundedReport_HugeManifest_OmitsTheManifest(t *testing.T) {
 	}
 }
 
-func TestHTML_LoadsNothingAndRunsNoScript(t *testing.T) {
+func TestHTML_HostileText_LoadsNothingAndRunsNoScript(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	d.Simulation = `<script>alert(1)</script>`
@@ -871,7 +871,7 @@ func TestHTML_LoadsNothingAndRunsNoScript(t *testing.T) {
 	}
 }
 
-func TestJUnit_HasATestCaseForEachCheck(t *testing.T) {
+func TestJUnit_FailedRun_HasATestCaseForEachCheck(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	text, err := d.JUnit()

@@ -55,8 +55,8 @@ func (r *Rate) Correct(s *ledger.Schedule) {
 	r.MaxLagSeconds = max(r.MaxLagSeconds, s.Gap.Seconds())
 }
 
-// scheduled returns the seconds that the schedule covers, including gaps between the rows in due. It omits gaps far
-// above the median: the simulation was probably suspended.
+// scheduled returns how many seconds of the schedule the rows with due events and the gaps between them cover. It omits
+// gaps that are much longer than the median gap: the simulation was probably suspended during these gaps.
 func scheduled(due []*timeline.Row) float64 {
 	const pause = 10
 	idle := make([]float64, 0, len(due))

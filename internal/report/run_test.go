@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-func TestRatesOf_ComputesMeanRatesOverTheSchedule(t *testing.T) {
+func TestRatesOf_RowsOfDifferentWidths_ReturnsMeanRatesOverTheSchedule(t *testing.T) {
 	t.Parallel()
 	got := RatesOf([]timeline.Row{
 		{Second: 1, Entry: timeline.Events{Due: 10, Published: 8, Lag: time.Second}},

@@ -150,7 +150,8 @@ func (b *builder) addAgent(spec *corev1.PodSpec, p pod) {
 		return
 	}
 	spec.ShareProcessNamespace = new(true) // lets the agent signal the processes of the main container
-	// The agent recognizes the processes of the main container by the marker volume.
+	// Mount the volume fault-target only in the main container. The agent recognizes this container's processes by the
+	// mount.
 	for i := range spec.Containers {
 		if spec.Containers[i].Name == p.main {
 			spec.Containers[i].VolumeMounts = append(spec.Containers[i].VolumeMounts, readOnly(volumeFaultTarget, agent.Marker))

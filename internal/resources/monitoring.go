@@ -113,7 +113,7 @@ func (b *builder) serviceMonitor(t target) client.Object {
 		"selector":  map[string]any{"matchLabels": anyMap(merged(Selector(b.sim, t.component), map[string]string{ScrapeLabel: scrape}))},
 		"endpoints": []any{endpoint},
 	}
-	// All other fields exist in every version of the CRD.
+	// Some versions of the ServiceMonitor CRD lack this field. All other fields exist in every version.
 	if b.Served.NativeHistograms {
 		spec["scrapeNativeHistograms"] = true
 	}

@@ -31,7 +31,7 @@ type pod struct {
 	grace      int64 // seconds
 	containers []corev1.Container
 	volumes    []corev1.Volume
-	// patch is the pod template in the spec, or nil. path is its path in the spec.
+	// patch is the pod template in the spec, or nil. The field path is the path of this template in the spec.
 	patch *v1alpha1.PodTemplate
 	path  *field.Path
 	// main is the name of the main container. The pod template in the spec must not remove this container.
@@ -65,8 +65,8 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	return template, err
 }
 
-// securityContext forbids the user root. A cluster that assigns IDs to each namespace would reject IDs outside of the
-// assigned range.
+// securityContext forbids the user root. If the cluster assigns the user and group IDs, securityContext sets no IDs,
+// because such a cluster rejects IDs outside of the range of the namespace.
 func (b *builder) securityContext(user int64) *corev1.PodSecurityContext {
 	c := &corev1.PodSecurityContext{
 		RunAsNonRoot:        new(true),
@@ -181,7 +181,7 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 // first.
 const probeTimeout = 3
 
-// A busy node may need two minutes to start a process.
+// These settings of startup probes allow two minutes, because a busy node may need that long to start a process.
 const (
 	startupPeriod   = 1   // period in seconds
 	startupFailures = 120 // failure threshold

@@ -182,7 +182,8 @@ func checkGracePeriods(path *field.Path, value any) field.ErrorList {
 	return faults
 }
 
-// check returns an error for each field of value that is not in the set. value is a JSON object or a list of objects.
+// check returns an error for each field of the parameter value that is not in the set. The value is a JSON object or a
+// list of objects.
 func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	var faults field.ErrorList
 	switch value := value.(type) {

@@ -153,8 +153,8 @@ func rabbitMQDistributionConf() string {
 // rabbitMQAdvancedConf returns advanced.config. RabbitMQ 3.10 has no keys for these settings in rabbitmq.conf, and
 // rejects unknown keys there.
 func (b *builder) rabbitMQAdvancedConf() string {
-	// RabbitMQ 3.13 and later add members to quorum queues that were declared before all nodes had joined. The interval
-	// is in milliseconds.
+	// RabbitMQ 3.13 and later add members to quorum queues that were declared before all nodes had joined. The nodes
+	// look for such queues at the interval below, which is in milliseconds.
 	return fmt.Sprintf(`[{rabbit, [
   {quorum_membership_reconciliation_enabled, true},
   {quorum_membership_reconciliation_target_group_size, %d},
@@ -203,7 +203,8 @@ func (b *builder) rabbitMQNodesService() client.Object {
 // nodePorts returns the ports that a node opens for the other nodes.
 func (b *builder) nodePorts() []corev1.ServicePort {
 	ports := []corev1.ServicePort{servicePort("distribution", distributionNumber)}
-	// The port mapper daemon (epmd) does not support TLS; see rabbitMQInterNodeTLS.
+	// Open the port of the port mapper daemon (epmd) only without TLS, because epmd does not support TLS; see
+	// rabbitMQInterNodeTLS.
 	if b.rabbitMQ.TLS == nil {
 		ports = append([]corev1.ServicePort{servicePort("epmd", epmdNumber)}, ports...)
 	}
@@ -289,8 +290,11 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 // rebalanceLeaders returns a postStart hook that spreads the leaders of quorum queues over the nodes. RabbitMQ does not
 // move leaders back after a node has stopped.
 func rebalanceLeaders() *corev1.LifecycleHandler {
-	// Run in the background, because Kubernetes publishes the pod's IP address only after the hook. Wait 30 s, so that
-	// replicas catch up. Discard the output if process 1 belongs to another container.
+	// The script runs in the background, because Kubernetes publishes the pod's IP address, which the other nodes need,
+	// only after the hook. After the node has started, the script waits 30 s, so that replicas catch up.
+	//
+	// The output goes to the log of the container. If the containers of the pod share a process namespace, process 1
+	// belongs to another container, and the output is discarded.
 	const script = `log=/proc/1/fd/1
 [ -w "$log" ] || log=/dev/null
 (
@@ -304,7 +308,7 @@ func rebalanceLeaders() *corev1.LifecycleHandler {
 // awaitQuorum returns a preStop hook that waits, at most a minute, until the node can stop without any quorum queue
 // losing its majority.
 func (b *builder) awaitQuorum() *corev1.LifecycleHandler {
-	// If the host names of the nodes do not resolve, the whole cluster is being deleted.
+	// If the host names of the nodes do not resolve, the whole cluster is being deleted, so the hook does not wait.
 	script := `for _ in 1 2 3 4 5 6; do
   getent hosts ` + b.host(b.rabbitMQNodes()) + ` >/dev/null || exit 0
   rabbitmq-upgrade await_online_quorum_plus_one -t 8 && exit 0
@@ -347,20 +351,24 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 	}, interNode...)
 }
 
-// rabbitMQInterNodeTLS returns Erlang arguments for the node, and variables for the node and for tools such as
-// rabbitmqctl. They enable TLS between nodes.
+// rabbitMQInterNodeTLS returns Erlang arguments for the node, and environment variables for the node and for tools such
+// as rabbitmqctl. The arguments and variables enable TLS between nodes.
 //
-// The port mapper daemon (epmd) has no TLS. So all nodes use one fixed port, and epmd listens only on the loopback
-// interface. RabbitMQ would start epmd again if it did not run.
+// The port mapper daemon (epmd) has no TLS. So nodes do not ask epmd for each other's port, but all use the same fixed
+// port. RabbitMQ always starts epmd, so these settings make epmd listen only on the loopback interface.
 func rabbitMQInterNodeTLS(node string) (arguments string, environment []corev1.EnvVar) {
 	// A TLS handshake can exceed Erlang's default limit of 7 seconds if a node has little CPU.
 	const tls = "-kernel net_setuptime 60 -proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
-	// With -name, RabbitMQ does not ask epmd at the address of the pod, where epmd does not listen. The first
-	// dist_listen takes effect, and ERL_ZFLAGS comes last.
+	// The argument -name names the node before RabbitMQ starts. Without it, RabbitMQ would ask epmd at the pod's
+	// address for a node of the same name, but epmd does not listen at this address.
+	//
+	// If dist_listen occurs twice, Erlang uses the first value. Erlang adds the arguments in ERL_ZFLAGS at the end, so
+	// the value false in ERL_ZFLAGS does not apply to the node.
 	return tls + " -name " + node + " -dist_listen true", []corev1.EnvVar{
 		{Name: "RABBITMQ_CTL_ERL_ARGS", Value: tls},
-		// erl_epmd_port must occur exactly once on each command line, even for temporary nodes. Tools and temporary
-		// nodes must not listen on the fixed port.
+		// Every command line must contain erl_epmd_port exactly once, even that of the temporary node with which
+		// RabbitMQ 4 finds the other nodes. Tools and temporary nodes must not listen on the fixed port, which the
+		// RabbitMQ node uses.
 		{Name: "ERL_ZFLAGS", Value: fmt.Sprintf("-erl_epmd_port %d -dist_listen false", distributionNumber)},
 		{Name: "ERL_EPMD_ADDRESS", Value: "127.0.0.1"},
 	}

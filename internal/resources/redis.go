@@ -84,7 +84,7 @@ func (b *builder) redisListener() []string {
 		"tls-cert-file " + certificateDir + "/" + keyCertificate,
 		"tls-key-file " + certificateDir + "/" + keyPrivateKey,
 		"tls-ca-cert-file " + certificateDir + "/" + keyCA,
-		// Clients authenticate with the password.
+		// Clients need no certificate, because they authenticate with the password.
 		"tls-auth-clients no",
 	}
 }
@@ -159,8 +159,8 @@ func (b *builder) redisContainer() corev1.Container {
 	}
 }
 
-// useTLS makes Redis accept only TLS. The probes use redis-cli, because Redis logs a warning if a connection ends
-// before the TLS handshake.
+// useTLS makes Redis accept only TLS. The probes use redis-cli. A probe that only opens a TCP connection would end the
+// connection before the TLS handshake, and Redis would log a warning.
 func useTLS(c *corev1.Container) {
 	const (
 		command = `REDISCLI_AUTH="$(cat ` + redisConfDir + "/" + keyPassword + `)" redis-cli --tls --insecure`

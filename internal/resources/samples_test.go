@@ -17,7 +17,7 @@ import (
 )
 
 // TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the samples. The README must state the largest
-// sum for one sample, and the sum for the kustomization.
+// sum for a single sample, and the sum for the samples that kustomization.yaml applies together.
 func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	t.Parallel()
 	const directory = "../../config/samples/"
@@ -103,7 +103,8 @@ func requestedCPU(t *testing.T, in testInput) int64 {
 		for _, c := range template.Spec.Containers {
 			pod.Add(c.Resources.Requests[corev1.ResourceCPU])
 		}
-		// Init containers run one at a time, before the other containers, so the larger request counts.
+		// The pod requests the larger value: the largest request of an init container, or the sum of the requests of
+		// the other containers. Init containers run one at a time, before the other containers.
 		for _, c := range template.Spec.InitContainers {
 			if request := c.Resources.Requests[corev1.ResourceCPU]; request.Cmp(pod) > 0 {
 				pod = request

@@ -89,8 +89,8 @@ func (b *builder) summariesTemplate(container corev1.Container, volumes ...corev
 	})
 }
 
-// SummarySchema returns the PostgreSQL schema of a simulation. Simulations can share a database. The UID keeps a new
-// simulation of the same name from counting old summaries.
+// SummarySchema returns the name of the PostgreSQL schema of a simulation. Simulations can share a database. The name
+// contains the UID, so that a new simulation of the same name does not count the old summaries.
 func SummarySchema(sim *v1alpha1.ParkingSimulation) string {
 	const (
 		maxBytes = 63 // the longest name that PostgreSQL does not truncate

@@ -63,7 +63,8 @@ func SpecPaths(object client.Object, message string) string {
 		}
 		at := path.Child("spec")
 		if i, err := strconv.Atoi(groups[3]); err == nil && i < len(containers) {
-			// Use the name, because the index in the template may differ.
+			// Use the container's name, because its index in the pod can differ from its index in the template of the
+			// spec.
 			at = at.Child(groups[2]).Key(containers[i].Name)
 		}
 		return at.String()
@@ -139,8 +140,8 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	return patched, checkContainers(patched.Containers, main)
 }
 
-// lowerRequests lowers a request to the limit that the patch sets without a request. The API server would reject a
-// higher request. written contains the patch's containers.
+// lowerRequests lowers a request of a container to the limit if the patch sets the limit but not the request. The API
+// server would reject a request above the limit. The parameter written contains the containers as in the patch.
 func lowerRequests(patched, written []corev1.Container) {
 	for i := range written {
 		at := slices.IndexFunc(patched, func(c corev1.Container) bool { return c.Name == written[i].Name })
@@ -158,8 +159,8 @@ func lowerRequests(patched, written []corev1.Container) {
 	}
 }
 
-// isAbsent reports whether a template changes an agent or exporter that this pod lacks. If that were an error, removing
-// the last fault would make the template invalid.
+// isAbsent reports whether a template changes an agent or exporter that this pod lacks. Such a change must be valid:
+// otherwise, removing the last fault, and thereby the agent, would make the template invalid.
 func isAbsent(c corev1.Container) bool {
 	return c.Image == "" && (c.Name == ContainerAgent || c.Name == containerExporter)
 }

@@ -32,7 +32,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// These tests run RabbitMQ and Redis as Build configures them, with other paths, ports and host names.
+// These tests run RabbitMQ and Redis on this machine, with the configuration that Build writes for their containers.
+// The tests change only paths, ports and host names.
 
 const serverTimeout = 5 * time.Minute
 
@@ -47,8 +48,8 @@ type sandbox struct {
 	dir      string
 }
 
-// newSandbox builds the objects of a simulation, with certificates for localhost. replacements are pairs of old and new
-// texts; newSandbox adds those for directories.
+// newSandbox builds the objects of a simulation, with certificates for localhost. The parameter replacements contains
+// pairs of old and new texts. newSandbox adds the pairs for directories such as /etc.
 func newSandbox(t *testing.T, spec string, replacements ...string) *sandbox {
 	t.Helper()
 	if testing.Short() {
@@ -113,8 +114,8 @@ func textOf(data map[string][]byte) map[string]string {
 	return texts
 }
 
-// command returns a command of a container that runs on this machine. The environment contains only PATH, the
-// container's variables and extra.
+// command returns a command of a container that runs on this machine. Its environment contains only PATH, the
+// container's variables, and the variables in the parameter extra.
 func (s *sandbox) command(c *corev1.Container, args []string, extra ...string) *exec.Cmd {
 	s.t.Helper()
 	replaced := make([]string, len(args))

@@ -26,7 +26,8 @@ const (
 
 	// processGrace is the time in seconds to finish work after SIGTERM. Closing connections takes up to 4 s more.
 	processGrace = 25
-	// parkingGrace is the termination grace period in seconds. It leaves some time for the kubelet.
+	// parkingGrace is the termination grace period in seconds. It is longer than processGrace plus the time for closing
+	// connections, because the kubelet also needs some time to stop a container.
 	parkingGrace = 40
 )
 
@@ -70,7 +71,8 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 		return nil, err
 	}
 	if b.plan.Durability != plan.DurabilityWritten {
-		// Generators read the durability only when they start. The default needs no hash.
+		// Generators read the durability only when they start, so a change of the durability must replace their pods.
+		// With the default durability, the pods have no hash of the configuration.
 		template = withConfigHash(template, []any{b.plan.Durability})
 	}
 	// Stop an old pod first: two pods must not generate the same share of the event rate.

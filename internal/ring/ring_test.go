@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestRing_BehavesLikeADoubleEndedQueue(t *testing.T) {
+func TestRing_RandomOperations_BehavesLikeADoubleEndedQueue(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var r Ring[int]

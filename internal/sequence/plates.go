@@ -26,8 +26,11 @@ func (s *Sequence) UnmatchedPlate(position int64) string {
 	return s.plate(uint32(position%PlateCapacity) + PlateCapacity)
 }
 
-// rounds is even. It must not change, because a seed must give the same plates in every version. Four rounds already
-// give a pseudo-random permutation (Luby and Rackoff).
+// rounds is the number of rounds of the Feistel network in the method plate. It is even, because the rounds change the
+// letters and the digits in turn.
+//
+// The number must not change, because a seed must give the same plates in every version. Four rounds already give a
+// pseudo-random permutation (Luby and Rackoff).
 const rounds = 6
 
 // plate returns plate number n, in an order that the seed determines. Different numbers have different plates.

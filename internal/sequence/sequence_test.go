@@ -131,7 +131,8 @@ func TestSequence_DifferentSeeds_YieldDifferentValues(t *testing.T) {
 	})
 }
 
-// A count fails the test if it differs by more than five standard deviations from the mean for independent plates.
+// The test counts several properties of the plates, such as equal letters in successive plates. The test fails if a
+// count differs by more than five standard deviations from the mean for independent plates.
 func TestPlates_SuccessivePositions_AreUncorrelated(t *testing.T) {
 	t.Parallel()
 	const n = 100_000

@@ -15,8 +15,8 @@ import (
 // watchInterval is the interval between two checks of whether a run is already certain to fail.
 const watchInterval = time.Second
 
-// watch marks checks that are certain to fail, until ctx ends. If the plan has abortOnFailure, watch also calls stop,
-// unless the context generating has ended.
+// watch adds one mark to the timeline for each check that is certain to fail, until ctx ends. If the plan has
+// abortOnFailure, such a check also makes watch call the function stop, unless the context generating has ended.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
@@ -29,7 +29,7 @@ func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 		if len(failed) == 0 || ctx.Err() != nil {
 			return
 		}
-		s.objectives.Failed(time.Now(), failed) // adds the marks to the timeline
+		s.objectives.Failed(time.Now(), failed) // adds a mark to the timeline for each failed check without a mark
 		if s.config.Plan.Objectives.AbortOnFailure && generating.Err() == nil {
 			s.aborted.CompareAndSwap(nil, &failed[0].Message)
 			stop()
@@ -49,7 +49,7 @@ func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
 	r, records := s.Occurrences(), s.Faults()
-	// While a fault is in effect, do not read the timeline: the fault may have hit the store.
+	// While a fault is in effect, do not read the timeline: the fault may make the store unavailable.
 	if !slices.ContainsFunc(records, func(r fault.Record) bool { return !r.IsFinal() }) {
 		if rows, err := s.live.timeline(ctx); err == nil {
 			r.Faults = fault.Accounts(records, fault.RunSoFar(rows, s.endOfSchedule()))
@@ -68,8 +68,8 @@ func (s *Simulation) Occurrences() report.Run {
 	return r
 }
 
-// accountsSoFar returns the timeline and the effects of the faults so far. rows is nil for a plan whose timeline can
-// never show that the run will fail.
+// accountsSoFar returns the timeline and the effects of the faults so far. It omits the timeline (rows is nil) if the
+// timeline of this plan can never show that the run will fail.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

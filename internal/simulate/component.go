@@ -154,8 +154,8 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 		case <-start.C:
 		case <-ctx.Done():
 			start.Stop()
-			// This is not an error: the broker redelivers the messages that the ended process did not settle, and its
-			// unconfirmed events count as indeterminate.
+			// It is not an error that no process replaces the ended process: the broker redelivers the messages that
+			// the ended process did not settle, and the unconfirmed events of this process count as indeterminate.
 			return nil
 		}
 		if err := c.begin(true); err != nil {

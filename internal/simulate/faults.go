@@ -85,8 +85,8 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// settleInterval is the interval between two calls of settle, which needs one-second rows. The timeline merges these
-// rows only at a much greater age.
+// settleInterval is the interval between two calls of the method settle, which needs timeline rows of one second. The
+// interval is much shorter than the age at which the timeline merges these rows.
 const settleInterval = time.Minute
 
 // settle saves the accounts that can no longer change. An account (type fault.Account) describes what one occurrence of
@@ -94,7 +94,7 @@ const settleInterval = time.Minute
 func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
 	rows, err := s.live.timeline(ctx)
 	if err != nil {
-		return // the next call of settle reads the timeline again
+		return // ignore the error: the next call of settle reads the timeline again
 	}
 	runner.Settle(fault.RunSoFar(rows, s.endOfSchedule()))
 }
@@ -173,7 +173,7 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns for how many seconds a generator published events. AchievedRate is the mean rate in this time.
+// publishing returns for how many seconds a generator published events. s.AchievedRate is the mean rate in this time.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
 func rate(dividend, divisor float64) float64 {
@@ -183,8 +183,8 @@ func rate(dividend, divisor float64) float64 {
 	return dividend / divisor
 }
 
-// mergeProcessors adds the counts of the last processor to those of all processors before it. They ran one after the
-// other.
+// mergeProcessors adds up the counts of processors that ran one after the other: the last processor, and the sum
+// of all earlier processors.
 func mergeProcessors(before, last processor.Stats) processor.Stats {
 	return processor.Stats{Entry: mergeTypes(before.Entry, last.Entry), Exit: mergeTypes(before.Exit, last.Exit)}
 }

@@ -27,8 +27,8 @@ type live struct {
 	reader  *ledger.TimelineReader
 }
 
-// faults returns what the faults did to the simulation according to the final result. final is false if there is no
-// final result yet.
+// faults returns what the faults did to the simulation according to the final result. The second return value is false
+// while there is no final result.
 func (l *live) faults() (accounts []fault.Account, final bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

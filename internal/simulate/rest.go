@@ -16,7 +16,7 @@ const (
 	// processed.
 	restPoll = 50 * time.Millisecond
 	// restStable is how long the queues must stay empty before missing events count as lost. A message that moves
-	// between queues can be missing from both for a moment.
+	// from one queue to another can be missing from both queues for a moment.
 	restStable = 3 * time.Second
 	// pollTimeout is the timeout of each poll, except the last. lastPollTimeout is the timeout of the last poll, which
 	// begins when the drain timeout has expired.
@@ -38,8 +38,8 @@ type rest struct {
 	errs     []error // why messages are still in queues or processors, or why that is unknown
 }
 
-// comeToRest waits for rest, and then at most restStable for missing events and summaries. It returns early if ctx
-// ends, the processors stop, or the store has lost data.
+// comeToRest waits until the simulation is at rest (see the type rest), and then at most restStable for missing events
+// and summaries. It returns early if ctx ends, the processors stop, or the store has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()

@@ -49,8 +49,8 @@ type Config struct {
 	// Plan is the plan of the simulation. The replicas of a generator run separately only if a fault targets them. A
 	// generator with 0 replicas publishes nothing.
 	Plan plan.Plan
-	// Processors is the number of processors. If no fault targets processors, one processor does the work of all. 0
-	// means that no processor runs.
+	// Processors is the number of processors. If no fault targets processors, a single processor does all the work,
+	// even if Processors is larger than 1. If Processors is 0, no processor runs.
 	Processors int
 	// DepthsHoldInFlight is true if the broker counts unsettled deliveries as ready messages. The number of ready
 	// messages then includes those that the processors hold.
@@ -60,8 +60,8 @@ type Config struct {
 	DrainTimeout time.Duration
 }
 
-// closingTime returns the time reserved for stopping the processors, and again for the audit. At least three quarters
-// of the drain timeout remain for the events.
+// closingTime returns how much time is reserved for stopping the processors. As much again is reserved for the audit.
+// At least three quarters of the drain timeout remain for the events.
 func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
 
 // restTime returns how long the simulation waits for its events to be processed.
@@ -259,8 +259,8 @@ func (s *Simulation) endedEarly(start time.Time) bool {
 	return d == 0 || time.Since(start) < d
 }
 
-// cutShort says when and why ctx ended the simulation before the plan's duration had passed. It returns "" if ctx did
-// not, or if the plan has no duration.
+// cutShort says when and why ctx ended the simulation before the plan's duration had passed. It returns "" if ctx has
+// not ended, if the duration has passed, or if the plan has no duration.
 func (s *Simulation) cutShort(ctx context.Context, start time.Time) string {
 	d := s.config.Plan.Duration.D()
 	if d == 0 || ctx.Err() == nil || !s.endedEarly(start) {
@@ -405,7 +405,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
 	evidence.Entries = cmp.Or(evidence.ScheduleOf(event.TypeEntry), scheduleOf(s.entries.Stats()))
 	evidence.Exits = cmp.Or(evidence.ScheduleOf(event.TypeExit), scheduleOf(s.exits.Stats()))
-	if err == nil { // use the lag in the timeline, as the verdict does
+	if err == nil { // report the lag in the timeline, which the verdict also uses
 		rates := report.RatesOf(rows)
 		result.Rates.Entry.MaxLagSeconds, result.Rates.Exit.MaxLagSeconds = rates.Entry.MaxLagSeconds, rates.Exit.MaxLagSeconds
 	}
@@ -424,8 +424,8 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 }
 
-// scheduleOf converts the counts of the generators of one event type. It is used if the timeline cannot be read,
-// because Evidence.ScheduleOf then returns nil.
+// scheduleOf converts the counts of the generators of one event type to a ledger.Schedule. It is used only if the
+// timeline cannot be read, because Evidence.ScheduleOf then returns nil.
 func scheduleOf(s generator.Stats) *ledger.Schedule {
 	return &ledger.Schedule{Due: s.Due, Missed: s.Missed, Starved: s.Starved}
 }

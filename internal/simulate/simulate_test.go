@@ -148,7 +148,7 @@ func TestSimulationRun_WithoutFaults_VerdictIsPass(t *testing.T) {
 	})
 }
 
-func TestSimulationRun_Timeline_AgreesWithTheLedger(t *testing.T) {
+func TestSimulationRun_WithoutFaults_TimelineAgreesWithTheLedger(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		r := run(t, o)

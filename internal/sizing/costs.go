@@ -67,8 +67,8 @@ type Method struct {
 
 // Point contains the figures that were measured at one rate.
 type Point struct {
-	// OfferedPerSecond is the scheduled rate. It is 0 for idle processes, and at the highest rate, because the
-	// benchmark changes the schedule to find that rate.
+	// OfferedPerSecond is the scheduled rate. It is 0 for idle processes. It is also 0 at the highest rate, because the
+	// benchmark finds this rate by changing the schedule.
 	OfferedPerSecond int64 `json:"offeredPerSecond"`
 	// EntriesPerSecond and ExitsPerSecond are the rates of events that took effect.
 	EntriesPerSecond float64 `json:"entriesPerSecond"`
@@ -153,7 +153,8 @@ type Usage struct {
 type Growth struct {
 	// RedisBytesPerVisit is the memory of Redis per parked vehicle.
 	RedisBytesPerVisit float64 `json:"redisBytesPerVisit"`
-	// Visits and Summaries are the numbers from which the sizes were computed.
+	// Visits and Summaries are the numbers of parked vehicles and summaries from which the bytes per visit and per
+	// summary were computed.
 	Visits    int64 `json:"visits"`
 	Summaries int64 `json:"summaries"`
 	// DatabaseBytesPerSummary is the size of the SQLite database per stored summary.

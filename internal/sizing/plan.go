@@ -110,7 +110,7 @@ type Capacity struct {
 // share is the load of one simulation when the load of a Request is divided among several simulations.
 type share struct {
 	entries, exits, summaries float64
-	visits                    float64 // parked vehicles at the end of the run, or after MaxStay if earlier
+	visits                    float64 // parked vehicles at the end of the run, or after MaxStay in a longer run
 	finished                  float64 // number of summaries that are stored by the end of the run
 	events                    float64 // number of events that are published by the end of the run
 }
@@ -120,7 +120,8 @@ func (r *Request) share(simulations int) share {
 	// The rates of the simulations are whole numbers, so they may differ by 1. Compute the load of the simulation with
 	// the highest rates.
 	s := share{entries: math.Ceil(float64(r.EntriesPerSecond) / n), exits: math.Ceil(float64(r.ExitsPerSecond) / n)}
-	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // each summary needs an entry and an exit
+	// A summary needs a matched exit and an entry, so the lower of their rates limits the summaries.
+	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries)
 	s.visits = max(s.entries-s.summaries, 0) * min(r.MaxStay.D(), r.Duration.D()).Seconds()
 	s.finished = s.summaries * r.Duration.D().Seconds()
 	s.events = (s.entries + s.exits) * r.Duration.D().Seconds()
@@ -192,8 +193,8 @@ func (c *Costs) simulations(r *Request) int {
 	return maxSimulations
 }
 
-// exceeded returns a limit that every simulation exceeds if n simulations share the load, or "". remedy says what to
-// change if more simulations do not help.
+// exceeded returns a limit that every simulation exceeds if n simulations share the load. It returns "" if no limit is
+// exceeded. The result remedy says what to change if more simulations do not help.
 func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 	s, target := r.share(n), r.target()
 	for _, l := range []struct {

@@ -33,7 +33,7 @@ type Prediction struct {
 	EventsInFlight float64 `json:"eventsInFlight"`
 	// OutageBacklog is the number of events that wait at the end of the outage.
 	OutageBacklog float64 `json:"outageBacklog"`
-	// RecoverySeconds is the time from the end of the outage until these events are processed.
+	// RecoverySeconds is the time from the end of the outage until the backlog is gone.
 	RecoverySeconds float64 `json:"recoverySeconds"`
 	// Extrapolated is true if the utilization is outside of the measured range.
 	Extrapolated bool `json:"extrapolated"`
@@ -50,7 +50,7 @@ type Latency struct {
 const (
 	fewestEvents = 20_000
 	mostEvents   = 200_000
-	outageEvents = 500_000 // the approximate maximum for an outage
+	outageEvents = 500_000 // the approximate maximum number of events in the simulation of an outage
 )
 
 // Predict simulates one partition as a queue with one server. The latency of an event is its wait plus a random latency
@@ -94,8 +94,8 @@ func (s *Scenario) simulate(rate, capacity float64, measured delays) Latency {
 	return Latency{P50: quantile(latencies, .5), P99: quantile(latencies, .99), Mean: sum / float64(events)}
 }
 
-// simulateOutage returns how many events of a partition wait at the end of an outage, and after how many seconds they
-// are processed.
+// simulateOutage returns how many events of a partition wait at the end of an outage (backlog), and how many seconds
+// after the outage the backlog is gone (recovery).
 func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery float64) {
 	outage := s.Outage.Seconds()
 	length := outage * capacity / (capacity - rate) // the time from the start of the outage until the backlog is gone
@@ -114,8 +114,8 @@ func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery flo
 	return backlog, recovery
 }
 
-// gaps returns a function that returns the seconds until the next event of a partition. Plates belong to random
-// partitions, so several partitions make the times random.
+// gaps returns a function that returns the seconds until the next event of a partition. With several partitions, these
+// times are random, because each plate belongs to a random partition.
 func (s *Scenario) gaps(rate float64) func() float64 {
 	if s.Poisson || s.Partitions > 1 {
 		return poisson(newRandom(s.Seed+1), rate)
@@ -126,16 +126,17 @@ func (s *Scenario) gaps(rate float64) func() float64 {
 // delays interpolates between the latencies of two measurements.
 type delays struct {
 	low, high histogram.Snapshot
-	// share is the position of a latency between low (0) and high (1) on a logarithmic scale. The result is multiplied
-	// by factor.
+	// share is the position of the result between the latencies in the histograms low (0) and high (1), on a
+	// logarithmic scale. The interpolated latency is then multiplied by the field factor.
 	share, factor float64
 	extrapolated  bool
 }
 
-// latencyAt interpolates between the measurements. Above them, it assumes that latencies grow with 1/(1 - utilization),
-// as in a processor-sharing queue.
+// latencyAt interpolates between the measurements. At a higher utilization than the measured ones, it assumes that
+// latencies grow with 1/(1 - utilization), as in a processor-sharing queue.
 func (c *Costs) latencyAt(utilization float64) delays {
-	// Omit the highest rate, whose latencies are those of a backlog.
+	// Omit the measurement of idle processes, which has no latencies, and the measurement at the highest rate, whose
+	// latencies include the wait in a backlog.
 	points := c.Points[1 : len(c.Points)-1]
 	first, last := &points[0], &points[len(points)-1]
 	if lowest := c.utilization(first); utilization <= lowest {

@@ -11,7 +11,8 @@ import (
 type station struct {
 	// servers is the number of servers. Each server serves one event at a time.
 	servers int
-	// gap returns the time until the next arrival. service returns the service time of an event.
+	// The function gap returns the time until the next arrival. The function service returns the service time of an
+	// event.
 	gap, service func() float64
 	// From downFrom until downTo, no server starts to serve an event.
 	downFrom, downTo float64
@@ -24,7 +25,8 @@ type visit struct {
 	waiting int
 }
 
-// run simulates events, and passes each visit to yield in the order of arrival. It ends early if yield returns false.
+// run simulates events, and passes each visit to the function yield in the order of arrival. It ends early if yield
+// returns false.
 func (s station) run(events int, yield func(visit) bool) {
 	free := make(times, max(s.servers, 1)) // the time at which each server becomes free
 	starts := make([]float64, 0, events)   // the time at which the service of each event starts, in ascending order

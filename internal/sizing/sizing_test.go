@@ -285,8 +285,8 @@ func TestNodes_PodsOfDifferentSizes_ReturnsTheNumberOfNodesForAllPods(t *testing
 	r := &Result{Simulations: 2, Request: Request{Node: Node{Cores: 4, MemoryBytes: 100}}, Components: []Pods{
 		{Replicas: 1, CPURequest: 3, MemoryRequest: 10}, {Replicas: 2, CPURequest: 1, MemoryRequest: 10}, {Replicas: 1, CPURequest: .1, MemoryRequest: 95},
 	}}
-	// Each simulation fills one node with the pod of 95 bytes, and one with the pod of 3 cores and a small pod. The
-	// remaining small pods share a node.
+	// In both simulations, the pod of 95 bytes needs its own node, and the pod of 3 cores shares a node with one pod of
+	// 1 core. The remaining two pods of 1 core share the fifth node.
 	if got := nodes(r); got != 5 {
 		t.Errorf("%d nodes, want 5", got)
 	}
@@ -315,8 +315,8 @@ func TestStation_QueueWithKnownFormula_MeanWaitMatchesTheFormula(t *testing.T) {
 				return true
 			})
 			near(t, name+": mean wait", sum/events, tt.want, .04)
-			// "M" means Poisson arrivals. On average, they find the mean number of waiting events (PASTA), which
-			// Little's law gives.
+			// If the name of a queue begins with "M", its arrivals are Poisson. On average, such arrivals find as many
+			// waiting events as wait at any time (PASTA). By Little's law, this number is the rate times the mean wait.
 			if strings.HasPrefix(name, "M") {
 				rate := load * float64(tt.s.servers)
 				near(t, name+": mean number of waiting events", float64(waiting)/events, rate*tt.want, .04)
@@ -348,8 +348,8 @@ func TestPredict_HigherUtilization_LatencyIsHigher(t *testing.T) {
 			t.Errorf("p99 is %g at a utilization of %g, want more than %g, which is the p99 at the next lower utilization", p.EndToEnd.P99, utilization, last)
 		}
 		last = p.EndToEnd.P99
-		// At a utilization above 0.5, the only measured latencies are those at the highest rate. Predict does not use
-		// them, so its latencies are extrapolated.
+		// testCosts contains measurements up to half of the highest rate, and at the highest rate. Predict does not use
+		// the latencies at the highest rate, so it extrapolates at a utilization above 0.5.
 		if p.Extrapolated != (utilization > .5) {
 			t.Errorf("extrapolated is %v at a utilization of %g", p.Extrapolated, utilization)
 		}
@@ -413,7 +413,8 @@ func recorded[T any](t *testing.T, path string) (measurements T) {
 	return measurements
 }
 
-// docs/sizing.md states the tolerance. A test in test/bench checks that the current model makes the same predictions.
+// docs/sizing.md states the tolerance. This test compares recorded predictions with measurements. A test in test/bench
+// checks that the current model still makes the recorded predictions.
 func TestCheck_RecordedPredictions_AreWithinTheTolerance(t *testing.T) {
 	t.Parallel()
 	check := recorded[Check](t, "testdata/check.json")
@@ -459,7 +460,7 @@ func TestScaling_RecordedThroughput_GrowsAsTheDocumentationSays(t *testing.T) {
 	}
 }
 
-func TestWithinTolerance_Ratio_IsComparedWithBothBounds(t *testing.T) {
+func TestWithinTolerance_RatioNearTheBounds_IsTrueOnlyBetweenTheBounds(t *testing.T) {
 	t.Parallel()
 	const little = .01
 	for ratio, want := range map[float64]bool{

@@ -153,8 +153,8 @@ type Generators interface {
 	// If the watermark is below From, the store has lost confirmations, and the call has changed nothing. The caller
 	// must then confirm all events from the watermark on.
 	Confirm(ctx context.Context, c Confirmation) (next int64, err error)
-	// Claim removes up to Limit plates from the pool, earliest entries first. The visits of these plates then live
-	// longer, so that the exits find them.
+	// Claim removes up to Limit plates from the pool, earliest entries first. It also extends the lifetimes of the
+	// visits of these plates, so that the exits find the visits.
 	Claim(ctx context.Context, c Claim) ([]Plate, error)
 	// Release returns a claim's unused plates to the pool. Only the first call for a claim has an effect: pass all
 	// unused plates, after the claim's last exit.
@@ -184,16 +184,16 @@ type ExitStep struct {
 	// Intent is the intent of a generated exit. If Intent is empty, the intent "matched" applies. The store ignores
 	// the intent of an external exit.
 	Intent event.Intent
-	// LastAttempt matters if the exit finds no visit. If it is true, the exit takes effect without a visit. Otherwise,
-	// RecordExit returns ResultEarly.
+	// LastAttempt matters only if an exit that needs a visit finds none. If LastAttempt is true, the exit takes effect
+	// without a visit. Otherwise, RecordExit returns ResultEarly.
 	LastAttempt bool
 }
 
 // Result says what a call of RecordEntry, RecordExit or SettleSummary has changed.
 type Result string
 
-// The possible results. A result is final if the event has taken effect. A repetition then returns ResultPending while
-// the summary is in the outbox, and otherwise ResultDuplicate.
+// The possible results. A result is final if the event has taken effect. If the call is repeated after a final result,
+// it returns ResultPending while the summary is in the outbox, and otherwise ResultDuplicate.
 const (
 	// ResultRecorded means that the visit of the entry was created. This result is final.
 	ResultRecorded Result = "recorded"
@@ -253,7 +253,7 @@ type Durability interface {
 	// server and records the number of partitions; if another number is recorded, it returns ErrOtherPartitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
 	// WaitDurable waits until earlier effects in the partition survive a crash and a failover to a connected replica.
-	// It returns ErrRolledBack if mark is outdated, because effects may be lost.
+	// It returns ErrRolledBack if the given mark is outdated, because effects may then be lost.
 	WaitDurable(ctx context.Context, partition int, mark Mark) error
 }
 

@@ -117,12 +117,12 @@ type load struct {
 	pending  []event.Summary // the summaries that must still be posted
 	accepted map[string]event.Summary
 	left     int           // how many summaries the server must still accept before the test kills the server
-	enough   chan struct{} // closed when left becomes 0
+	enough   chan struct{} // closed when the field left becomes 0
 	killed   chan struct{} // closed after the server is killed
 }
 
-// round resets the load for a new server process. The test kills the process after it has accepted the given number of
-// summaries.
+// The method round prepares the load for a new server process, which the test kills once the process has accepted the
+// given number of summaries.
 func (l *load) round(acceptances int) {
 	l.left, l.enough, l.killed = acceptances, make(chan struct{}), make(chan struct{})
 }

@@ -38,7 +38,7 @@ func (v *visits) generate() event.Summary {
 // order.
 func plate(n int64) string {
 	const letters, digits = 26 * 26 * 26, 10_000
-	n = n * 7_368_787 % (letters * digits) // coprime factor and modulus: different n have different plates
+	n = n * 7_368_787 % (letters * digits) // the factor and the modulus are coprime, so each n has its own plate
 	l, d := n/digits, n%digits
 	return fmt.Sprintf("%c%c%c-%04d", 'A'+l/676, 'A'+l/26%26, 'A'+l%26, d)
 }

@@ -55,7 +55,8 @@ type request struct {
 	// blocks, even if the caller no longer waits.
 	done chan error
 
-	// one, outcome and timer save allocations in the method Post. The method Store does not use them.
+	// The fields one, outcome and timer save allocations in the method Post. The method Store does not use these
+	// fields.
 	one     [1]event.Summary
 	outcome [1]Outcome
 	timer   *time.Timer
@@ -228,7 +229,8 @@ func (s *Service) write() {
 // writer is the state of the writer goroutine.
 type writer struct {
 	*Service
-	// summaries and outcomes belong to the requests in group, in the same order.
+	// The field summaries contains the summaries of all requests in the field group, in the same order. The field
+	// outcomes contains the outcomes of these summaries.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome

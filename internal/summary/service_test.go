@@ -167,7 +167,7 @@ func testFailure(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	time.Sleep(time.Minute) // an outage ends after 5 s without failures
+	time.Sleep(time.Minute) // long enough for the outage to end, which takes 5 s without failures
 	synctest.Wait()
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -326,7 +326,7 @@ func TestServiceStore_BatchWithInvalidSummary_IsRejected(t *testing.T) {
 	}
 }
 
-func TestServiceReady_WritesToTheDatabase(t *testing.T) {
+func TestServiceReady_WriteSucceedsOrFails_ReturnsTheResultOfTheWrite(t *testing.T) {
 	t.Parallel()
 	db := newFake()
 	s, registry := serve(t, db, slog.New(slog.DiscardHandler))

@@ -48,7 +48,7 @@ func Validate(s event.Summary) error {
 		return invalid("exit_date_time must be between the years %d and %d", firstYear, lastYear)
 	case s.ExitAt.Before(s.EntryAt):
 		return invalid("exit_date_time is before entry_date_time")
-	case s.Duration() == math.MaxInt64: // Time.Sub returns MaxInt64 for all longer visits
+	case s.Duration() == math.MaxInt64: // Time.Sub returns MaxInt64 if the duration does not fit into 64 bits
 		return invalid("the visit is longer than %d hours", int64(time.Duration(math.MaxInt64)/time.Hour))
 	}
 	return nil
@@ -79,8 +79,8 @@ type Query struct {
 	Limit int
 }
 
-// Bounds returns the bounds of a query: positions are greater than after, and exit times, in Unix nanoseconds, are at
-// most last.
+// Bounds returns two bounds of the summaries that a query selects. Their positions are greater than the first bound,
+// and their exit times, in Unix nanoseconds, are at most the second bound.
 func (q Query) Bounds() (after Position, last int64) {
 	after, last = Position{ExitNanos: math.MinInt64}, math.MaxInt64
 	if !q.From.IsZero() {

@@ -22,8 +22,8 @@ func CleanLines(text []byte) []byte {
 	return []byte(escape(string(text), '\n', '\t'))
 }
 
-// escape replaces invisible characters with the escape sequences of JSON, so that a JSON document keeps its meaning. It
-// does not replace the characters in keep.
+// escape replaces invisible characters with the escape sequences of JSON, so a JSON document still decodes to the same
+// value. It does not replace the characters in the parameter keep.
 func escape(text string, keep ...rune) string {
 	isBad := func(c rune) bool { return !unicode.IsGraphic(c) && !slices.Contains(keep, c) }
 	if utf8.ValidString(text) && strings.IndexFunc(text, isBad) < 0 {
@@ -33,7 +33,7 @@ func escape(text string, keep ...rune) string {
 	for _, c := range text {
 		switch {
 		case !isBad(c):
-			b.WriteRune(c) // c is U+FFFD for an invalid byte
+			b.WriteRune(c) // an invalid byte becomes U+FFFD, so the result is valid UTF-8
 		case c > 0xffff:
 			high, low := utf16.EncodeRune(c)
 			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)

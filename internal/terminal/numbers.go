@@ -34,7 +34,7 @@ func Rate(perSecond float64) string {
 // Duration formats a measured duration with three significant digits in a suitable unit.
 func Duration(d time.Duration) string { return inUnit(d, digits) }
 
-// Exact formats a duration like Duration, but does not round it.
+// Exact formats a duration in the same units as the function Duration, but does not round it.
 func Exact(d time.Duration) string {
 	return inUnit(d, func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) })
 }
@@ -91,8 +91,8 @@ func Bytes(n uint64) string {
 	return fmt.Sprintf("%.0f %s", v, units[unit])
 }
 
-// Bar returns a progress bar with the given number of columns. The fraction done, clamped to the range from 0 to 1, is
-// filled.
+// Bar returns a progress bar with the given number of columns. The parameter done is the filled fraction of the bar.
+// Values below 0 count as 0, and values above 1 count as 1.
 func Bar(done float64, width int) string {
 	const eighths = 8
 	partial := []string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}

@@ -95,7 +95,7 @@ type Screen struct {
 	size func() (columns, rows int)
 
 	mu     sync.Mutex
-	lines  []string // currently on the terminal
+	lines  []string // the lines that are currently on the terminal
 	widths []int    // the width of each shown line, after truncation
 	closed bool
 }

@@ -43,7 +43,7 @@ func blockOf(tier int, second int64) BlockID {
 	return BlockID{Tier: tier, Start: second - mod(second, span(tier))}
 }
 
-// span returns how many seconds of the timeline one block covers. The tier determines the width of its rows.
+// span returns how many seconds of the timeline one block of the given tier covers.
 func span(tier int) int64 { return blockRows * Tiers()[tier].Width }
 
 // MinuteOf returns the start of the minute that contains the given Unix time. The store keeps unmerged rows by minute.
@@ -81,8 +81,8 @@ type Storage interface {
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
 	// ReadBlocks returns, in any order, the blocks of merged rows of a tier (see Tiers) that begin in [from, to).
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace stores r.Block and deletes the rows merged into it. It changes nothing and returns false if the
-	// generation or a version differs from r.
+	// Replace stores r.Block and deletes the rows merged into this block. It changes nothing and returns false if the
+	// generation of the storage, or the version of a minute or block, differs from the value in r.
 	Replace(ctx context.Context, r Replacement) (replaced bool, err error)
 }
 
@@ -96,7 +96,8 @@ type Replacement struct {
 	// block to the next tier. 5 late rows arrive. Without Generation, A would store the first 5 twice and delete the
 	// late ones.
 	Generation int64
-	// Block contains the rows after the step, and the version before the step.
+	// Block.Rows contains the rows of the block after the replacement. Block.Version is the version of the block before
+	// the replacement.
 	Block Block
 	// Minute is the minute whose rows are merged into Block. It is nil if Block merges other blocks.
 	Minute *Minute
@@ -255,7 +256,8 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 // compactTier merges old blocks of a tier into blocks of the next tier, which has wider rows.
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
-	// Merge only rows for complete blocks of the next tier. The block that contains the horizon is not complete yet.
+	// Merge only rows for complete blocks of the next tier. The block that contains the time in the variable horizon is
+	// incomplete, because its later rows are not old enough to be merged.
 	whole := blockOf(tier+1, horizon).Start
 	generation, err := l.storage.Generation(ctx)
 	if err != nil {
@@ -282,7 +284,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 		block.Rows = Merge(Tiers()[id.Tier].Width, rows...)
 		replaced, err := l.storage.Replace(ctx, Replacement{Generation: generation, Block: block, Sources: sources})
 		if err != nil || !replaced {
-			return err // if err is nil, the timeline has changed, and the next compaction tries again
+			return err // nil if the timeline has changed meanwhile: the next compaction then merges the blocks
 		}
 		generation++
 	}
@@ -305,8 +307,8 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 // process sends all unacknowledged rows again.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a Unix time. When the storage merges m, it may forget processes whose latest merged row is older
-// (see repetitionTime).
+// Horizon returns a Unix time. When the storage merges the rows of m into a block, it may forget processes whose latest
+// merged row is before this time (see repetitionTime).
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns, for each process, the field Second of its latest row in the minute.

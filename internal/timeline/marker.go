@@ -13,8 +13,8 @@ import (
 const (
 	// MarkerInterval is the recommended interval between two calls of Marker.Observe.
 	MarkerInterval = 500 * time.Millisecond
-	// recentStage limits how old the current stage may be for a starting process to mark it. An earlier process has
-	// marked an older stage.
+	// recentStage limits which stages a process marks when it starts: only stages that began at most this long ago. An
+	// earlier process has already marked the older stages.
 	recentStage = 10 * time.Second
 )
 
@@ -27,17 +27,18 @@ type Marker struct {
 	next      map[event.Type]int // the index of the next stage that needs a mark
 }
 
-// NewMarker returns a Marker that passes its marks to the given function. The event types are those that the process
-// publishes.
+// NewMarker returns a Marker that passes its marks to the function mark. The parameter schedules contains the types of
+// the events that the process publishes.
 func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 	return &Marker{mark: mark, schedules: schedules, next: map[event.Type]int{}}
 }
 
-// Observe creates the marks that are due at the time now. start is when the schedules begin, or zero if they have not
-// begun.
+// Observe creates the marks that are due at the time now. The parameter start is the time at which the schedules begin,
+// or zero if they have not begun.
 func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	if start.IsZero() {
-		// No earlier process has marked stages. This process must mark all of them, even if it notices them late.
+		// The schedules have not begun, so no other process has marked a stage yet. This process must mark every stage,
+		// even if it notices the stage late.
 		m.observed = true
 		return
 	}
@@ -87,7 +88,8 @@ func MarksOf(rows []Row) []Mark {
 			}
 			key := m
 			key.At = m.At.UTC()
-			// Each process measures its own value, so the marks of an objective differ. Only the first counts.
+			// Several processes can report the same missed objective, each with a different measured value. Keep only
+			// the first of these marks.
 			if m.Kind == MarkObjective {
 				key = Mark{Kind: m.Kind, Subject: m.Subject}
 			}

@@ -23,7 +23,7 @@ func marksAt(p *plan.Plan, seconds ...int) (marks []string) {
 	return marks
 }
 
-func TestMarker_MarksEachStageOnce(t *testing.T) {
+func TestMarkerObserve_RepeatedCalls_MarkEachStageAtMostOnce(t *testing.T) {
 	t.Parallel()
 	stages := []plan.Stage{
 		{Duration: plan.Duration(20 * time.Second), Rate: 5}, {Duration: plan.Duration(30 * time.Second), Rate: 9},

@@ -78,8 +78,8 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Record stores marks, in chronological order, for a process that has no Recorder. A retry with the same result of
-// NewProcess stores no mark twice.
+// Record stores marks, which must be in chronological order, for a process that has no Recorder. The parameter process
+// is a result of NewProcess. A retry with the same parameters stores no mark twice.
 func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error {
 	if len(marks) == 0 {
 		return nil
@@ -109,7 +109,7 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 			r.measure(now)
 			select {
 			case due <- struct{}{}:
-			default: // one signal is enough, because send sends all pending rows
+			default: // one signal is enough, because the method send sends all pending rows
 			}
 		}
 	}
@@ -127,8 +127,8 @@ func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// If the clock was set back, use a new name: under the old name, a sink may ignore the new rows, because stored
-	// rows are later.
+	// If the clock was set back, continue under a new process name. Under the old name, a sink may ignore the new rows
+	// as repetitions, because the stored rows of that process are later.
 	if now.Unix()-1 < r.last-maxAhead {
 		r.process, r.last = NewProcess(r.component), 0
 	}
@@ -192,7 +192,8 @@ func (r *Recorder) next() (process string, rows []Row) {
 	return process, rows
 }
 
-// sent removes the rows of a process whose Second is at most last. The first pending row must belong to this process.
+// The method sent removes from r.pending those rows of a process in which Second is at most last. The first pending row
+// must belong to this process.
 func (r *Recorder) sent(process string, last int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -63,8 +63,8 @@ type Events struct {
 	EndToEnd histogram.Snapshot `json:"endToEnd,omitzero"`
 }
 
-// Gauges contains the maxima of values of the whole simulation; nil means not measured. A second without a row has the
-// gauges of the previous row.
+// Gauges contains values of the whole simulation. Each value is the maximum in the interval of the row, or nil if it
+// was not measured. A second without a row has the gauges of the previous row.
 type Gauges struct {
 	// Ready is the number of messages in the event queues, without those that processors hold.
 	Ready *int64 `json:"ready,omitempty"`

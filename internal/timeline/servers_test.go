@@ -13,7 +13,7 @@ import (
 func TestWatchServer_AvailabilityChanges_AddsOneMarkPerChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		hang := errors.New("hang") // makes a ping wait until its context ends
+		hang := errors.New("hang") // a ping with this result waits until its context ends
 		results := []error{nil, errors.New("refused"), errors.New("refused"), nil, nil, hang, nil}
 		var got []Mark
 		start := time.Now()

@@ -88,7 +88,7 @@ func (c *counter) totals() Row {
 	}}
 }
 
-func TestRecorder_StoresEachSecondOnce(t *testing.T) {
+func TestRecorder_SinkFailsForSomeTime_CountsEachEventOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink, process := &fakeSink{rows: map[int64]Row{}}, &counter{}
 		recorder := NewRecorder("p", process.totals, sink, slog.New(slog.DiscardHandler))
@@ -263,7 +263,7 @@ func TestSum_TwoProcessesMarkTheSameOutage_KeepsTheFirstStartAndTheFirstEnd(t *t
 	}
 }
 
-func TestAddMarks_AddsMarksToExistingOrNewRows(t *testing.T) {
+func TestAddMarks_MarksWithAndWithoutARow_AreInExistingOrNewRows(t *testing.T) {
 	down := func(second int64, subject string) Mark {
 		return Mark{At: time.Unix(second, 0), Kind: MarkDown, Subject: subject}
 	}

@@ -85,8 +85,8 @@ func (a *Authority) IssueUntil(tb testing.TB, end time.Time, hosts ...string) (c
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
 }
 
-// ServerConfig returns the TLS configuration of a server with a certificate of the authority. clients says whether the
-// server requires and verifies client certificates.
+// ServerConfig returns the TLS configuration of a server with a certificate of the authority. The parameter clients
+// says whether the server requires and verifies client certificates.
 func (a *Authority) ServerConfig(tb testing.TB, clients tls.ClientAuthType) *tls.Config {
 	tb.Helper()
 	certificate, err := tls.X509KeyPair(a.Issue(tb))

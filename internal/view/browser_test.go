@@ -405,8 +405,8 @@ func newSilencer(t *testing.T, server string) *silencer {
 
 func (s *silencer) silence() { s.silent.Store(s.opened.Load()) }
 
-// forward copies data from one connection to another, and closes the second when the first ends. Once silenced, it
-// discards all data and closes nothing.
+// forward copies data from one connection to another, and closes the second when the first ends. Once the connections
+// are silenced, forward discards all data and closes nothing.
 func (s *silencer) forward(number int64, from io.Reader, to io.WriteCloser) {
 	buffer := make([]byte, 32<<10)
 	for {
@@ -475,8 +475,8 @@ func testPagePausedRunHasRateZero(t *testing.T, b *browser) {
 	b.until("the new row is there", "document.getElementById('charts').dataset.rows == 61")
 }
 
-// history begins a JavaScript expression with a History named h and helpers: row(t, n) has n events at second t. Tests
-// append the computation of the result.
+// The constant history is the beginning of a JavaScript expression. It defines a History named h and helpers such as
+// row(t, n), which returns a row with n events at second t. Each test appends the computation of its result.
 const history = `import('/assets/history.js').then(({History}) => {
 	const h = new History(), row = (t, n, w = 1) => ({t, w, ready: 7, entry: {due: n, published: n, endToEnd: {sumNs: 1e6 * n, buckets: [[-60, n]]}}});
 	const rows = (from, to, n, w = 1) => Array.from({length: (to - from) / w}, (_, i) => row(from + i * w, n, w));
@@ -634,7 +634,7 @@ func testPageShowsOutcomes(t *testing.T, b *browser) {
 		last.Exit.Outcomes = map[string]int64{"matched": 30, "unmatched_expected": 20, "unmatched_unexpected": 11, "duplicate": 50}
 		last.Exit.Errors = map[string]int64{"post": 1}
 	})
-	b.resize(1280, 3000, "light") // a chart that is out of view is not drawn
+	b.resize(1280, 3000, "light") // tall enough to show all charts, because the page draws only visible charts
 	b.open(newSite(t, f), 60)
 	const legend = `[...[...document.querySelectorAll('figure')].find(f => f.querySelector('.term').textContent === 'Outcomes')
 		.querySelectorAll('.u-legend tr')].slice(1).map(r => r.querySelector('th').textContent + ' ' + r.querySelector('.u-value').textContent).join(', ')`

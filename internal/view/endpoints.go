@@ -97,8 +97,8 @@ func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode fun
 	return newSpool(v.spooled, func(w io.Writer) error { return encode(w, rows) })
 }
 
-// rows returns the rows in an interval. If there are more than maxRows, those more than keepTime older than the last
-// one are merged.
+// The method rows returns the rows in an interval. If there are more than maxRows rows, it merges old rows, which are
+// those that begin more than keepTime before the end of the last row.
 func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	var all []timeline.Row
 	start, err := v.startFor(ctx, from, to)
@@ -112,7 +112,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 		if err != nil {
 			return nil, err
 		}
-		if !begin.Equal(from) { // the previous part contains the rows that begin before this part
+		if !begin.Equal(from) { // omit rows that begin before this part, because the previous part contains them
 			rows = slices.DeleteFunc(rows, func(r timeline.Row) bool { return r.Start().Before(begin) })
 		}
 		all = limit(append(all, rows...), maxRows)
@@ -127,7 +127,8 @@ func (v *View) read(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 	return v.source.Timeline(ctx, from, to)
 }
 
-// startFor returns the start of the schedules. The result is zero before they start, or if one part suffices.
+// startFor returns the start of the schedules, for the function partEnd. The result is zero if the schedules have not
+// started, or if the interval is short enough to be read in one part.
 func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, error) {
 	if to.Sub(from) <= partLength {
 		return time.Time{}, nil
@@ -136,11 +137,11 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd returns the end of the part of the timeline that begins at begin. start is the result of startFor; zero
-// means a single part.
+// partEnd returns the end of the part of the timeline that starts at the time begin. The parameter start is the result
+// of startFor. If it is zero, the timeline is read in a single part.
 //
-// The first part, which ends one to two hours before start, has few rows and may be long. All parts except the last
-// end at a whole hour, across which no row extends.
+// The first part ends one to two hours before the time start. It may be long, because it has few rows. All parts except
+// the last end at a whole hour, because no row extends across a whole hour.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to
@@ -156,8 +157,8 @@ func partEnd(start, begin, to time.Time) time.Time {
 func limit(rows []timeline.Row, most int) []timeline.Row {
 	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
 		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
-		// Rows before the horizon become rows that end at multiples of width. A horizon at such a multiple prevents
-		// overlaps with later rows.
+		// Rows before the time in the variable horizon are merged into rows that end at multiples of the variable
+		// width. If the horizon were not such a multiple, the last merged row could overlap later rows.
 		horizon -= horizon % width
 		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
 		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)
@@ -195,7 +196,8 @@ func interval(query string) (from, to time.Time, err error) {
 	if !from.Before(to) {
 		return from, to, errors.New(`the parameter "from" must be earlier than the parameter "to"`)
 	}
-	// No rows are later than latest, but each further part would take a call of the source.
+	// End the interval at the time in the variable latest. No rows are later, but each further part of the interval
+	// would take a call of the source.
 	return from, earlier(to, latest), nil
 }
 

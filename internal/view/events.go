@@ -21,8 +21,8 @@ const (
 	// lookback is how far back each poll looks for changed rows, because processes deliver their measurements of a
 	// second at different times.
 	lookback = 2 * time.Minute
-	// rereadInterval is the time between two reads of older rows, which ended between lookback and keepTime ago.
-	// Processes may store rows late.
+	// rereadInterval is the time between two reads of older rows, which ended more than the duration lookback ago, but
+	// at most keepTime ago. These reads find the rows that processes stored late.
 	rereadInterval = 6 * time.Second
 	// rereadPart is the interval that one read of older rows covers. A short read does not delay the newest rows on a
 	// slow connection.
@@ -167,8 +167,8 @@ type poller struct {
 	sent map[int64]uint64
 	// readUntil is the time of the latest successful read of the newest rows, or zero if there was no such read.
 	readUntil time.Time
-	// part is the start of the next part of the older rows to read (see rereadInterval). nextPart is the earliest time
-	// of this read.
+	// The older rows (see rereadInterval) are read part by part. The field part is the time at which the next part
+	// begins. The field nextPart is the earliest time at which the next part may be read.
 	part, nextPart time.Time
 }
 
@@ -209,8 +209,8 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// begin records the rows that the first client receives, so that a poll does not repeat them. The rows of later clients
-// may be new to earlier clients, so begin ignores them.
+// The method begin records that the first client has received the given rows, so that no poll sends these rows again.
+// The rows of a later client are not recorded, because earlier clients may not have received them.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,8 +228,8 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// from returns where a poll begins to read: lookback before the latest successful poll (without one: before now), but
-// at most keepTime ago. Processes store rows late after an outage.
+// The method from returns the time from which a poll reads rows: the duration lookback before the last successful poll
+// or, without such a poll, before now, but at most keepTime ago. Processes store rows late after an outage.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -253,8 +253,8 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older returns the interval of the next read of older rows (see rereadInterval). clock, the local time, decides
-// whether it is due; now, from State.now, which rows are older.
+// older returns the interval of the next read of older rows (see rereadInterval). The parameter clock is the local
+// time, which decides whether the read is due. The parameter now, from State.now, decides which rows are older.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -93,7 +93,7 @@ func TestEventStream_NewClient_ReceivesTheStateAndAllRowsFirst(t *testing.T) {
 	f := newFake("run", 500)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
 	m, err := next()
-	for err == nil && m.kind == "heartbeat" { // the server sends heartbeats while it reads the timeline
+	for err == nil && m.kind == "heartbeat" { // skip the heartbeats that the server sends while it reads the timeline
 		m, err = next()
 	}
 	if err != nil || m.kind != "state" || !strings.Contains(m.data, `"run":"run"`) {

@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxBehind is the maximum number of rows that wait for one client before it is disconnected. After an outage, a poll
-// adds at most an hour of rows, which are fewer.
+// maxBehind is the maximum number of rows that wait for one client before the client is disconnected. This maximum
+// exceeds the number of rows in an hour, which is the most that a poll adds after an outage.
 const maxBehind = maxRows
 
 // update contains what one poll of the source has read.
@@ -40,7 +40,8 @@ type client struct {
 // add adds an update to the data that the client must still receive. It returns false if this data has more than
 // maxBehind rows.
 func (c *client) add(u *update) bool {
-	if c.rows == nil || c.state.Run != u.state.Run { // the page drops its rows when the run changes
+	// When the run changes, the page drops all rows. So the waiting rows of the old run need not be sent.
+	if c.rows == nil || c.state.Run != u.state.Run {
 		c.rows = map[int64]timeline.Row{}
 	}
 	c.isBehind, c.state, c.wasRead = true, u.state, c.wasRead || u.wasRead
@@ -59,7 +60,7 @@ func (c *client) notify() {
 
 // feed polls for updates while it has clients, and sends each update to all of them.
 type feed struct {
-	// poll returns an update, or nil without news. It is never called concurrently.
+	// The function poll returns an update, or nil if there is no update. It is never called concurrently.
 	poll func(context.Context) *update
 	// start is called before the first poll after a time without clients. It may be nil.
 	start      func()

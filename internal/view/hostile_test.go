@@ -108,7 +108,7 @@ func TestView_HostileRequest_ReturnsNoData(t *testing.T) {
 					t.Errorf("the response redirects to %s", to)
 				}
 				if response.StatusCode == http.StatusOK {
-					return // the response may be an endless stream of events
+					return // do not read the body, which may be an endless stream of events
 				}
 				body, _ := io.ReadAll(response.Body)
 				if strings.Contains(string(body), "rush-hour") || strings.Contains(string(body), `"t":`) || strings.Contains(string(body), "root:") {
@@ -186,7 +186,8 @@ func isSpoolEmpty(v *View) bool {
 
 func TestView_SlowReadersOfATimeline_DoNotDelayOthers(t *testing.T) {
 	t.Parallel()
-	// Long times, so that the slow clients stay connected, and no client receives an update during the test.
+	// The timeouts are long, so that the slow clients stay connected. The interval is long, so that no client receives
+	// an update during the test.
 	c := Config{Interval: time.Hour, writeTimeout: time.Hour, transferTimeout: time.Hour}
 	v := New(c, Dependencies{Source: newLargeFake(), Logger: slog.New(slog.DiscardHandler)})
 	address := listenHTTP(t, v)

@@ -55,8 +55,8 @@ type State struct {
 	Unmeasured *int64 `json:"unmeasured"`
 }
 
-// now returns when the state was read, by the clock that also timed the rows. The local clock may differ, so it is used
-// only if that time is missing.
+// The method now returns the time at which the state was read, by the clock that also timed the rows. The local clock
+// may differ, so it is used only if the state contains no time.
 func (s *State) now() time.Time {
 	if s.At.IsZero() {
 		return time.Now()

@@ -39,7 +39,7 @@ type Config struct {
 	TimelineTimeout time.Duration
 
 	// Only tests set these fields.
-	heartbeat       time.Duration // the longest time between two events
+	heartbeat       time.Duration // a client that has received no event for this time receives a heartbeat
 	writeTimeout    time.Duration // the timeout of each write to a client
 	transferTimeout time.Duration // the timeout for sending a whole timeline
 	reread          time.Duration // replaces rereadInterval

@@ -103,8 +103,8 @@ type Store struct {
 	store.Store
 	// Address is the address of the server without the password, for display.
 	Address string
-	// Crash simulates a server crash that loses effects; draw determines how many. Crash is nil unless the store is
-	// in memory and the plan has faults.
+	// Crash simulates a server crash that loses the latest effects. The parameter draw is a random number that
+	// determines how many effects are lost. Crash is nil unless the store is in memory and the plan has faults.
 	Crash    func(draw uint64)
 	check    func(context.Context) error
 	writable func(context.Context) error

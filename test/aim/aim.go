@@ -20,8 +20,8 @@ type Aim struct {
 	Met     bool     `json:"met"`
 }
 
-// AtLeast returns an aim with a lower bound. rounds contains the measured value of each round. If rounds is empty, the
-// function Taken omits the aim.
+// AtLeast returns an aim with a lower bound. The parameter rounds contains the measured value of each round. If no
+// value was measured, the function Taken omits the aim.
 func AtLeast(bound float64, what string, rounds ...float64) Aim {
 	a := measured(what, rounds)
 	a.AtLeast, a.Met = &bound, a.Measured >= bound

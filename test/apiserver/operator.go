@@ -30,7 +30,7 @@ func (c *Cluster) RunOperator(as *rest.Config, o controllers.ManagerOptions) (st
 	}
 	o.Workers = 4
 	o.Manager.Metrics = metricsserver.Options{BindAddress: "0"}
-	// Several operators in one process have controllers of the same name.
+	// Controllers of several operators in one process have the same names, which controller-runtime rejects by default.
 	o.Manager.Controller = config.Controller{SkipNameValidation: new(true)}
 	ctx, cancel := context.WithCancel(context.Background())
 	mgr, err := controllers.NewManager(ctx, as, o)

@@ -41,8 +41,8 @@ func RabbitmqClusterDefinition() *apiextensionsv1.CustomResourceDefinition {
 	return Definition(resources.RabbitmqClusterKind(), &all)
 }
 
-// SetRabbitmqClusterStatus sets the status that the RabbitMQ Cluster Operator writes when all nodes run. user is the
-// name of the default user's Secret.
+// SetRabbitmqClusterStatus sets the status that the RabbitMQ Cluster Operator writes when all nodes run. The parameter
+// user is the name of the default user's Secret.
 func SetRabbitmqClusterStatus(cluster *unstructured.Unstructured, user string) {
 	name, namespace := cluster.GetName(), cluster.GetNamespace()
 	var conditions []any

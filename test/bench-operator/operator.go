@@ -163,8 +163,8 @@ func (o *operator) work(ctx context.Context) (work, error) {
 	}, nil
 }
 
-// profile downloads a pprof profile of the operator and writes it to a file in the directory. path is the URL path of
-// the profile.
+// profile downloads a pprof profile of the operator and writes it to a file in the directory. The parameter path is the
+// part of the profile's URL after /debug/pprof/.
 func (o *operator) profile(ctx context.Context, directory, name, path string) error {
 	body, err := get(ctx, "http://"+o.pprof+"/debug/pprof/"+path)
 	if err != nil {

@@ -25,7 +25,7 @@ const (
 	// operatorUser is the name of the user whose credentials the operator has. This user has the role from the
 	// manifests.
 	operatorUser = "parking-operator"
-	// system is the namespace of the operator. lot is the namespace of the simulations.
+	// The constant system is the namespace of the operator, and the constant lot is the namespace of the simulations.
 	system = "system"
 	lot    = "lot"
 )

@@ -24,7 +24,7 @@ import (
 const (
 	window   = 1024 // the maximum number of unconfirmed messages per publisher
 	prefetch = 2048 // the maximum number of unsettled deliveries per consumer
-	ackEvery = 256  // the maximum number of deliveries per acknowledgement; a saturated processor has about 300
+	ackEvery = 256  // the maximum number of deliveries per acknowledgement, close to the 300 of a saturated processor
 	backlog  = 4096 // the maximum number of published messages per queue that are not consumed yet
 )
 
@@ -36,8 +36,8 @@ const ceilingExchange = "ceiling"
 // one partition.
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
-// runCeiling measures the broker alone with confirmed and acknowledged messages, and prints samples until ctx ends.
-// offered is the total rate per second; 0 means as fast as possible.
+// runCeiling measures the broker alone with confirmed and acknowledged messages, and prints samples until ctx ends. The
+// parameter offered is the total number of messages to publish per second; 0 means as many as possible.
 func runCeiling(ctx context.Context, uri string, offered int64) error {
 	var consumed atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -50,8 +50,8 @@ func runCeiling(ctx context.Context, uri string, offered int64) error {
 	return group.Wait()
 }
 
-// ackBatch returns the number of deliveries per acknowledgement. rate is in messages per second and queue; 0 means no
-// limit. With a limit, a delivery waits at most 1/20 s for its acknowledgement.
+// ackBatch returns the number of deliveries per acknowledgement. The parameter rate is the number of messages per
+// second in one queue; 0 means no limit. With a limit, a delivery waits at most 1/20 s for its acknowledgement.
 func ackBatch(rate int64) int64 {
 	if rate == 0 {
 		return ackEvery
@@ -59,8 +59,8 @@ func ackBatch(rate int64) int64 {
 	return min(max(1, rate/20), ackEvery)
 }
 
-// publishBare publishes messages at an even rate per second; 0 means without pauses. A message occupies a slot of
-// the channel credit until it is consumed.
+// publishBare publishes messages at an even rate per second; 0 means without pauses. Each message occupies a slot of
+// the Go channel credit until the message is consumed, which limits the number of unconsumed messages.
 func publishBare(ctx context.Context, uri string, t event.Type, rate int64, credit chan<- struct{}) error {
 	queue := ceilingQueue(t)
 	conn, channel, err := openChannel(uri)
@@ -243,8 +243,8 @@ func measureCeiling(ctx context.Context, env environment, offered int64, warmUp,
 	return r, deleteCeiling(env.amqpURI)
 }
 
-// readSamples returns the samples at the beginning and at the end of the measurement. The warm-up begins when the first
-// messages are consumed.
+// readSamples returns the samples at the beginning and at the end of the measurement, which begins after the warm-up.
+// The warm-up begins when the first messages are consumed.
 func readSamples(output io.Reader, warmUp, length time.Duration) (first, last sample, err error) {
 	var begin time.Time
 	for samples := json.NewDecoder(output); ; {

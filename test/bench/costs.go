@@ -25,11 +25,13 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// These rates are shares of the highest rate.
+// Each number is a share of the highest rate, such as .25 for a quarter.
 var (
-	// costShares are the rates of the measured costs, besides the highest rate and idle processes.
+	// costShares determines the rates at which the costs are measured. The costs are also measured at the highest rate
+	// and with idle processes.
 	costShares = []float64{.05, .25, .5, .75}
-	// checkedShares are the rates of the checked predictions. They lie between the rates of the measured costs.
+	// checkedShares determines the rates at which predictions are compared with measurements. These rates lie between
+	// the rates at which the costs are measured.
 	checkedShares = []float64{.15, .4, .65}
 )
 
@@ -95,7 +97,8 @@ type rateResult struct {
 	backlogs []float64
 	// recoveries are the seconds after the outage until the backlog is normal.
 	recoveries []float64
-	// drains are the processing rates in these seconds: the offered rate plus the rate at which the backlog shrank.
+	// drains are the processing rates during the recoveries: the offered rate plus the rate at which the backlog
+	// shrank.
 	drains []float64
 }
 
@@ -195,7 +198,8 @@ func measureHighest(ctx context.Context, env environment, o options) (point sizi
 	return point, growth, err
 }
 
-// writeCosts writes the measured costs to a file. It first checks that they are complete.
+// writeCosts writes the measured costs to a file. If the costs are incomplete, it writes nothing and returns an
+// error.
 func writeCosts(path string, costs *sizing.Costs) error {
 	text, err := json.Marshal(costs)
 	if err != nil {
@@ -237,8 +241,8 @@ func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duratio
 	return after.since(before), nil
 }
 
-// growth returns the memory of Redis per vehicle parked since first, and the disk space of the database per summary.
-// To measure the database, growth terminates the clients.
+// growth returns the memory of Redis per vehicle that was parked since the measurement in the parameter first, and the
+// disk space of the database per summary. To measure the database, growth terminates the clients.
 func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
 	last, err := p.usage(ctx)
 	if err != nil {
@@ -284,9 +288,9 @@ type usage struct {
 
 // counters contains the resource usage of one component.
 type counters struct {
-	cpu              time.Duration // since the start
+	cpu              time.Duration // since the processes started
 	memory, disk     int64         // bytes in use now
-	written, network int64         // bytes since the start
+	written, network int64         // bytes since the processes started
 }
 
 func (p *pipeline) usage(ctx context.Context) (usage, error) {
@@ -354,8 +358,8 @@ func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	if err != nil {
 		return err
 	}
-	// RabbitMQ does not report its traffic. The estimate, that of the clients minus that of Redis, includes the
-	// little traffic to the summary API.
+	// RabbitMQ does not report its network traffic. So estimate it as the traffic of its clients, without their traffic
+	// to Redis. The estimate includes the clients' traffic to the summary API, which is little.
 	broker.network = -redisCounters.network
 	for _, component := range []sizing.Component{sizing.Processor, sizing.EntryGenerator, sizing.ExitGenerator} {
 		broker.network += u.components[component].network
@@ -463,8 +467,8 @@ func busyTime() (time.Duration, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	words := strings.Fields(line)
 	var ticks int64
-	// These are field numbers in proc_stat(5). The fields 9 and 10 contain guest time. They are not added, because the
-	// fields "user" and "nice" already include guest time.
+	// These are the numbers of fields in proc_stat(5). The sum omits the fields 9 and 10, because they contain guest
+	// time, which the fields "user" and "nice" already include.
 	const idle, wait, last = 4, 5, 8
 	for i := 1; i <= min(last, len(words)-1); i++ {
 		if i == idle || i == wait {

@@ -40,7 +40,7 @@ func TestAverageOf_TwoPoints_HasMeanRatesAndAllLatencies(t *testing.T) {
 	}
 }
 
-func TestCompare_SeveralRounds_ComparesMediansAndMeans(t *testing.T) {
+func TestCompare_SeveralRounds_ComparesPredictionsWithMediansAndMeans(t *testing.T) {
 	t.Parallel()
 	costs, err := sizing.Embedded()
 	if err != nil {

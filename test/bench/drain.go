@@ -112,8 +112,8 @@ func waitProcessed(ctx context.Context, processor *stack.Process, events int64) 
 	return metrics, nil
 }
 
-// terminateClients terminates the generators and the processor. It waits for consumers first, because a ready
-// processor may not have declared the queues yet.
+// terminateClients terminates the generators and the processor. First it waits until the processor consumes the queues,
+// so that the queues exist afterwards. A ready processor may not have declared the queues yet.
 func (p *pipeline) terminateClients(ctx context.Context) error {
 	for _, t := range event.Types() {
 		consumers := func(context.Context) (int64, error) {
@@ -186,7 +186,7 @@ func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, en
 	return nil
 }
 
-// originalPlate returns the plate that entry i and exit i have in common.
+// originalPlate returns the plate that the entry and the exit with the index i have in common.
 func originalPlate(i int) string { return fmt.Sprintf("DRN-%05d", i) }
 
 // originalEvent returns the entry or the exit with the index i, in the format of the system that this project replaces.

@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// The round also kills processors and counts lost summaries. The processor of this project must lose none, "naive"
-// at most one, and "original" may lose any number.
+// The round also kills processors and counts lost summaries. The processor of this project must lose no summary. Of the
+// simpler processors in peers.go, the one named naive may lose one summary, and the one named original any number.
 func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
 	dir := t.TempDir()
 	o := options{

@@ -16,8 +16,8 @@ import (
 // clusterNodes is the number of RabbitMQ nodes in the measurement of partitions.
 const clusterNodes = 3
 
-// The throughput must depend on the number of partitions, but not on the number of cores. So processors mostly wait:
-// their data is delayed, and their concurrency is low.
+// The throughput must depend on the number of partitions, but not on the number of cores. So keep the CPU usage low:
+// relays delay the data between processors and servers, and processors process few messages at the same time.
 const (
 	// distance is the one-way network latency between a processor and a server.
 	distance = 50 * time.Millisecond

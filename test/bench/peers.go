@@ -23,8 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// measureCrash compares these processors. All but ours are peers: simple processors, implemented here, that handle
-// the events of a queue one after the other.
+// measureCrash compares these processors. The constants naive and original stand for peers: simple processors,
+// implemented here, that handle the events of a queue one after the other.
 const (
 	// ours is the processor of this project.
 	ours = "this project"
@@ -181,7 +181,7 @@ func (p *peer) post(ctx context.Context, s event.Summary) error {
 
 type crashResult struct {
 	Processor string `json:"processor"`
-	// Exits is the number of exits. There are as many entries, one for each exit.
+	// Exits is the number of exits, which is also the number of entries.
 	Exits           int     `json:"exits"`
 	EventsPerSecond float64 `json:"eventsPerSecond"`
 	// PerEvent contains the CPU time and the other measures of the processor, and the number of commands that Redis

@@ -199,7 +199,7 @@ func (p pipelineResult) own() effort {
 
 func (p pipelineResult) ownMicros() float64 { return p.own()[cpuMicros] }
 
-// result returns the rates, latencies and resource usage of a pipeline between an earlier state and s.
+// result returns the rates, latencies and resource usage of a pipeline between an earlier state and the state s.
 func (s state) result(earlier state) pipelineResult {
 	events := float64(s.processed - earlier.processed)
 	r := pipelineResult{
@@ -239,12 +239,12 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 // startRate is the rate, in events per second, at which the measurement of the highest rate starts.
 const startRate = 4000
 
-// saturatedBacklog is the number of waiting events with one partition. The two queues of runCeiling hold as many
-// messages, so that the rates are comparable.
+// saturatedBacklog is the number of waiting events with one partition. In the measurement of the broker alone, the two
+// queues together hold the same number of messages, so that the two throughputs are comparable.
 const saturatedBacklog = 2 * backlog
 
 // saturate returns a function that adjusts the rate of the generators. Repeated calls bring the number of unprocessed
-// events close to aim.
+// events close to the parameter aim.
 func (p *pipeline) saturate(aim int64) func(context.Context) error {
 	var earlier []state // the latest observed states of the pipeline, oldest first
 	return func(ctx context.Context) error {
@@ -264,17 +264,18 @@ func (p *pipeline) saturate(aim int64) func(context.Context) error {
 // averagedStates is the number of successive measurements over which the processing rate is averaged.
 const averagedStates = 5
 
-// nextRate returns the generators' next rate, which brings the number of waiting events closer to aim.
+// nextRate returns the next rate of the generators. This rate brings the number of waiting events closer to the
+// parameter aim.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
-	// The minimum matters at the start, when the processing rate is 0.
+	// At the start, the processing rate is 0. The second argument of max then makes the generators publish anyway.
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))
 }
 
 func (p *pipeline) hold(context.Context) error { return nil }
 
-// measure measures the pipeline for the time length, after a warm-up. Every half second, it calls control, which may
-// adjust the load.
+// measure measures the pipeline for the given length of time, after a warm-up. Every half second, it calls the function
+// control, which may adjust the load.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if _, err := waitProcessed(ctx, p.stack.Processors[0], 1); err != nil {
 		return pipelineResult{}, err

@@ -27,8 +27,8 @@ import (
 // docs/operations.md, and runs cert-manager. The test renews the CA and all certificates while events are published.
 func TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	t.Parallel()
-	// The test deletes the CRDs of cert-manager, and thereby all Certificates, so the cluster must not be shared. A
-	// cluster without access to the node may be shared.
+	// The test deletes the CRDs of cert-manager, and thereby all Certificates in the cluster. So skip the test if it
+	// cannot run commands on the node: such a cluster may be shared with other users.
 	skipWithoutNode(t, "read the files in the pods")
 	ns := newNamespace(t)
 	ns.expected = []warning{

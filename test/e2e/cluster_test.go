@@ -258,8 +258,8 @@ func helm(ctx context.Context, arguments ...string) error {
 // nodeShell returns a command prefix. A command with this prefix runs on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
-// skipWithoutNode skips the test if E2E_NODE_SHELL is not set. purpose says what the commands on the node are for,
-// such as "connect from the pods".
+// skipWithoutNode skips the test if E2E_NODE_SHELL is not set. The parameter purpose says what the commands on the node
+// are for, such as "connect from the pods".
 func skipWithoutNode(t *testing.T, purpose string) {
 	t.Helper()
 	if len(nodeShell()) == 0 {

@@ -38,8 +38,8 @@ const (
 type form struct {
 	// Features are the feature flags that make Prometheus store histograms in this form.
 	Features []string
-	// histogram is a series that exists only if Prometheus stores histograms in this form. absent is a series that
-	// exists only in the other form.
+	// The field histogram is the name of a series that exists only if Prometheus stores histograms in this form. The
+	// field absent is the name of a series that exists only if Prometheus stores them in the other form.
 	histogram, absent string
 }
 

@@ -58,7 +58,7 @@ func (ns *namespace) buildPlugin() *plugin {
 	return &plugin{namespace: ns, path: dir + string(os.PathListSeparator) + os.Getenv("PATH")}
 }
 
-// within returns a plugin like p that reports failures to the given subtest.
+// within returns a copy of the plugin that reports failures to the given subtest.
 func (p *plugin) within(t *testing.T) *plugin {
 	ns := *p.namespace
 	ns.t = t

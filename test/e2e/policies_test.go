@@ -62,8 +62,8 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 			needed := func(from, to resources.Component, port int) bool {
 				switch {
 				case to == operator:
-					// Pods of a simulation must not connect to the operator. The pod outsider may connect to its ports
-					// for probes and metrics.
+					// Pods of a simulation must not connect to the operator. The pod outsider may connect to the
+					// operator's ports for probes and metrics.
 					return from == outsider && slices.Contains(operatorPorts, port)
 				case slices.Contains(generators, from):
 					return servers[to] == port

@@ -61,8 +61,9 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 
 	t.Run("a new operator restarts no pod", func(t *testing.T) {
 		ns := ns.forSubtest(t)
-		// The chart sets --image to its own image, which would replace the pods of simulations. So extraArgs sets it
-		// again; the last value takes precedence.
+		// The chart sets the flag --image to the chart's own image. This image would make the operator replace the pods
+		// of simulations. So the value extraArgs repeats the flag with the current image; the last flag takes
+		// precedence.
 		image := ns.pods(sim, resources.ComponentProcessor)[0].Spec.Containers[0].Image
 		if err := shared.install(t.Context(), chart, "extraArgs[0]=--image="+image); err != nil {
 			t.Fatal(err)

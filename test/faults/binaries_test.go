@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { servers.Main(withBinaries{m}) }
 var binaries struct {
 	sync.Mutex
 	dir  string
-	path map[string]string // by the flags of go build
+	path map[string]string // the paths of the binaries, by the flags of go build
 }
 
 // withBinaries runs tests that call binary.

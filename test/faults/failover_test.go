@@ -23,8 +23,8 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// The processes also wait until the Redis servers have flushed each effect to disk. WAITAOF exists in Valkey and in
-// Redis 7.2 or later.
+// The plan sets the durability Synced, so the processes also wait until the Redis servers have flushed each effect to
+// disk. This requires the command WAITAOF, which exists in Valkey and in Redis 7.2 or later.
 func TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	group, redis := newSentinels(t)
 	if !group.HasWAITAOF(t) {
@@ -36,8 +36,8 @@ func TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// The test moves each partition and kills its new primary. Each certificate is valid only for the node's host name, or
-// for its IP address if mount namespaces are forbidden.
+// The test moves each partition to another primary and kills this primary. The certificate of a node is valid only for
+// the node's host name, or for its IP address if mount namespaces, and thereby host names, are forbidden.
 func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	servers.WithHostsIfAllowed(t, servers.NodeHosts(2*redisPrimaries), func(hostNames bool) {
 		if !hostNames {

@@ -35,7 +35,8 @@ const (
 	// matchPercent is the percentage of exits that end a visit. The other exits are for vehicles that are not
 	// parked.
 	matchPercent = 50
-	// The rates leave the CPU time to the faults: with the race detector, an event costs several times as much.
+	// The rates are low, so that enough CPU time is left to inject faults: with the race detector, an event costs
+	// several times as much CPU time.
 	entryRate = 100
 	exitRate  = 90
 	// patience is the maximum time that a test waits for a condition. It is long because the machine may be busy.
@@ -305,7 +306,7 @@ func (s *simulation) waitEmpty(t *testing.T, kinds ...string) {
 		case time.Since(progress) > patience:
 			t.Fatalf("%d messages wait in the queues, and no fewer than %d for %s", waiting, least, patience)
 		}
-		time.Sleep(time.Second) // each count starts an Erlang VM
+		time.Sleep(time.Second) // each call of s.messages starts an Erlang VM, so wait between the calls
 	}
 }
 
@@ -408,8 +409,8 @@ func (s *simulation) checkSummaries(t *testing.T, report auditReport) error {
 func (s *simulation) auditFindsDuplicates(t *testing.T) {
 	t.Helper()
 	s.stopGenerators(t)
-	// Do not wait for empty queues: redelivered exits take minutes in the retry queue. An early audit is sufficient,
-	// because audits never report too many duplicates.
+	// Do not wait for empty queues: redelivered exits stay in the retry queue for minutes. An early audit is
+	// sufficient, because it can count too few duplicates, but never too many.
 	report := s.awaitVerdict(t, "the verdict is FAIL, because events took effect twice", func(r *auditReport) bool {
 		return r.Verdict == "FAIL" && r.Ledger.TakenTwice > 0
 	})

@@ -28,8 +28,8 @@ spec:
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// losing makes builds with the tag parking_earlyack lose events: it kills processors with acknowledged events while
-// Redis is paused. It kills several times, because faults can be late.
+// losing is a manifest for builds with the tag parking_earlyack. Its faults kill processors while Redis is paused, so
+// events are lost that were acknowledged before they took effect. The faults recur, because a fault can be late.
 const losing = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}

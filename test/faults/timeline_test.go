@@ -34,7 +34,8 @@ func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	s.awaitEffects(t, measuredEvents)
 
 	report := s.auditAtRest(t)
-	// Wait for the latest measurements, which processors send within a second, or later on a busy machine.
+	// Wait until the processors have sent their latest measurements. They send measurements every second, but later on
+	// a busy machine.
 	polltest.UntilState(t, "at most one in a hundred events is unmeasured", func() bool {
 		if report.LatencySeconds.Unmeasured <= report.effects()/100 {
 			return true
@@ -49,8 +50,8 @@ func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	}
 }
 
-// killMeasuredProcessor kills a processor when few events are unmeasured. A killed processor loses the measurements
-// of the last second.
+// killMeasuredProcessor kills a processor at a time when few events are unmeasured. A killed processor loses its
+// measurements of the last second, so the events that it processed in that second stay unmeasured.
 func (s *simulation) killMeasuredProcessor(t *testing.T) {
 	t.Helper()
 	victim := s.stack.Processors[0]
@@ -62,7 +63,8 @@ func (s *simulation) killMeasuredProcessor(t *testing.T) {
 			return err
 		}
 		unmeasured := s.audit(t).LatencySeconds.Unmeasured
-		// Use at most half of the permitted 1%. The other half is for the later kills.
+		// At the end of the test, at most 1% of the events may be unmeasured. Permit half of it here, and leave the
+		// other half to the later kills.
 		if unmeasured > measuredEvents/200 {
 			return errors.Join(fmt.Errorf("%d events are unmeasured", unmeasured), signal(syscall.SIGCONT, s.stack.Processors))
 		}

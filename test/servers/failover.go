@@ -44,8 +44,8 @@ func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	if err := replica.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	// In a Redis Cluster, the primary that stores the key must receive the write. So the script writes to another key
-	// with the same hash tag.
+	// The script must write to the primary that stores the given key, without changing this key. So it writes another
+	// key with the same hash tag, which a Redis Cluster stores on the same primary.
 	script := "redis.call('SET', KEYS[1], string.rep('x', ARGV[1])) return redis.call('PEXPIRE', KEYS[1], 1)"
 	polltest.UntilNoError(t, "write data to the primary that its paused replica cannot receive", func() error {
 		return client.Eval(t.Context(), script, []string{key + ":ballast"}, ballast).Err()

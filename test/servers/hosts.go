@@ -25,8 +25,8 @@ func WithHosts(t *testing.T, lines string, test func()) {
 	})
 }
 
-// WithHostsIfAllowed is like WithHosts, and calls test(true). If the machine does not allow mount namespaces, it
-// calls test(false) in the current process.
+// WithHostsIfAllowed is like WithHosts, and calls the function test with the argument true. If the machine does not
+// allow mount namespaces, it calls test with the argument false in the current process.
 func WithHostsIfAllowed(t *testing.T, lines string, test func(added bool)) {
 	t.Helper()
 	withHosts(t, lines, func() { test(true) }, func(reason string) {

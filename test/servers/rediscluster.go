@@ -139,8 +139,8 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 }
 
-// tlsConfig returns the addresses of a TLS node for other nodes and for clients, the lines of its redis.conf, and
-// their files. Admins connect without TLS.
+// tlsConfig returns the address of a TLS node for other nodes, the endpoint for clients, and the lines for redis.conf.
+// The map contains the files to which these lines refer. The clients in the field Admins connect without TLS.
 func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address, endpoint string, lines []string, files map[string][]byte) {
 	t.Helper()
 	ip := nodeIP(node)
@@ -191,8 +191,8 @@ func (c *RedisCluster) URI(node int) string {
 // SecretDir returns a directory with the files of a service binding for the cluster. The binding has the URIs of at
 // most two primaries.
 //
-// A client accepts the certificate of every node in its binding, so with all nodes it would accept that of a wrong
-// node. Two are enough: no test kills or pauses both.
+// A client accepts the certificates of all nodes in its binding. With every node in the binding, a client would accept
+// the certificate of a wrong node. Two nodes are enough, because no test kills or pauses both at once.
 func (c *RedisCluster) SecretDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -225,7 +225,8 @@ func (c *RedisCluster) AddReplica(t testing.TB, primary int) int {
 	return replica
 }
 
-// awaitReplica waits until a node is a replica in sync and isComplete returns true.
+// awaitReplica waits until a node is a replica in sync, and until all nodes know each other and the owner of each slot
+// (see isComplete).
 func (c *RedisCluster) awaitReplica(t testing.TB, node int) {
 	t.Helper()
 	polltest.Until(t, "the replica is in sync", func() bool {
@@ -286,8 +287,8 @@ func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	return primary, replica
 }
 
-// ownerAt returns the indexes of the servers that own a slot according to one node, without waiting. It returns the
-// constant none for an owner that the node does not know, and for both if the node is not running.
+// ownerAt returns the indexes of the primary and the replica of a slot, according to one node. An index is the
+// constant none if the node does not know the server, or is not running.
 func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (primary, replica int) {
 	t.Helper()
 	shards, err := admin.ClusterShards(t.Context()).Result()
@@ -398,8 +399,8 @@ func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 			return true
 		}
 		if !c.options.Elections {
-			// TAKEOVER needs neither the killed primary nor the votes of other primaries. If it fails, the next
-			// iteration retries it.
+			// TAKEOVER needs neither the killed primary nor the votes of other primaries. If the command fails, the
+			// next iteration sends it again.
 			_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err()
 		}
 		return false

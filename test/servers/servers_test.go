@@ -493,7 +493,7 @@ func TestNewRedisCluster_HostNamesWithoutCertificateAuthority_FailsAtOnce(t *tes
 	t.Parallel()
 	r := &recorder{TB: t}
 	ended := make(chan struct{})
-	go func() { // Fatal ends this goroutine
+	go func() { // a new goroutine, because Fatal ends the goroutine that calls it
 		defer close(ended)
 		NewRedisCluster(r, RedisClusterOptions{HostNames: true})
 	}()

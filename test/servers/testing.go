@@ -216,8 +216,8 @@ func Main(m interface{ Run() int }) {
 	os.Exit(code)
 }
 
-// AMQPURI returns the URI of the shared RabbitMQ server: that in PARKING_TEST_AMQP_URI, or else a private server.
-// Tests must not stop the server.
+// AMQPURI returns the URI of the shared RabbitMQ server. This is the URI in PARKING_TEST_AMQP_URI or, if this variable
+// is not set, the URI of a private server. Tests must not stop the server.
 func AMQPURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -254,8 +254,8 @@ func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	return r
 }
 
-// RedisURI returns the URI of the shared Redis server: that in PARKING_TEST_REDIS_URI, or else a private server.
-// Tests must not stop or flush the server.
+// RedisURI returns the URI of the shared Redis server. This is the URI in PARKING_TEST_REDIS_URI or, if this variable
+// is not set, the URI of a private server. Tests must not stop or flush the server.
 func RedisURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)

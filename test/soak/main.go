@@ -38,10 +38,11 @@ const (
 	first = 15 * time.Second
 	// spacing is the time between two faults, including 5 s for the measurement of the recovery.
 	spacing = 12 * time.Second
-	// rabbitMQSpacing replaces spacing after a fault in RabbitMQ, which takes up to 20 s to start.
+	// rabbitMQSpacing is the time between a fault in RabbitMQ and the next fault. It is longer than the constant
+	// spacing, because RabbitMQ takes up to 20 s to start.
 	rabbitMQSpacing = 25 * time.Second
-	// inCluster lengthens both spacings in a cluster: the kubelet delays a second restart by 10 s. No third restart
-	// occurs, because at most two targets share a pod.
+	// In a cluster, inCluster is added to the time between two faults, because the kubelet delays the second restart of
+	// a container by 10 s. No container restarts a third time, because at most two targets share a pod.
 	inCluster = 20 * time.Second
 	// faultDuration is the duration of each pause and each isolation.
 	faultDuration = 5 * time.Second

@@ -85,7 +85,7 @@ func (p *Process) Start() error {
 	}
 	done := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // p.end reads the exit code from cmd.ProcessState
+		_ = cmd.Wait() // ignore the error: the method end reads the exit code
 		close(done)
 	}()
 	p.cmd, p.done = cmd, done

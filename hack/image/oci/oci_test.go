@@ -96,7 +96,7 @@ func TestWriteImage_KeepsDirectoryModeAndTime(t *testing.T) {
 	}
 }
 
-func TestTree_KeepsLinksAndModes_OmitsSkippedPaths(t *testing.T) {
+func TestTree_SkippedPath_IsOmittedAndTheRestKeepsLinksAndModes(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	for _, err := range []error{

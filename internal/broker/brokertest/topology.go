@@ -122,7 +122,7 @@ func excludesOtherOwners(t *testing.T, s *subject) {
 	assertMessage(t, d.Message, message(1))
 	ack(t, d)
 	stop()
-	s.awaitDepths(t, broker.Depths{}) // a broker cannot publish to the queues of another owner
+	s.awaitDepths(t, broker.Depths{}) // message 2 must not arrive, because the broker of another owner published it
 
 	if err := s.Broker.Delete(t.Context()); err != nil {
 		t.Fatalf("delete the queues: %v", err)

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxBuffered is the maximum capacity of a consumer's Go channel. The prefetch may be greater, but Go allocates the
-	// whole buffer when it creates the channel.
+	// maxBuffered is the maximum capacity of a consumer's Go channel. The capacity is limited even if the prefetch is
+	// greater, because Go allocates the whole buffer when it creates the channel.
 	maxBuffered = 256
 	// maxBatch is the maximum number of messages taken from a queue under one lock, so that other users of the queue do
 	// not wait long.
@@ -112,7 +112,7 @@ func (c *consumer) end(rest []broker.Delivery) {
 	c.leaveQueue()
 	rest = append(c.withdraw(), rest...)
 	for _, d := range slices.Backward(rest) { // backward, because Requeue adds at the front of the queue
-		_ = d.Settler.Requeue() // a lost session has already requeued its deliveries
+		_ = d.Settler.Requeue() // ignore the error of a lost session, which has already requeued its deliveries
 	}
 }
 
@@ -124,7 +124,8 @@ func (c *consumer) leaveQueue() {
 	delete(q.consumers, c)
 	c.session.removeIfDone()
 	if q.ready.Len() > 0 {
-		// The queue may have woken this consumer for one of these messages, so wake another consumer.
+		// The queue may have woken this consumer to receive one of the ready messages, so wake another consumer
+		// instead.
 		q.wakeOne()
 	}
 }

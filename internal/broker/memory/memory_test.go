@@ -78,7 +78,7 @@ func inBubble(t *testing.T, config memory.Config, test func(*testing.T, *memory.
 	})
 }
 
-func TestPublish_BlocksWhileTheQueueIsFull(t *testing.T) {
+func TestPublish_QueueIsFull_BlocksUntilAMessageLeavesTheQueue(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(broker.Settler) error{
 		"acknowledged":  broker.Settler.Ack,
@@ -147,7 +147,7 @@ func TestPublish_BlocksWhileTheQueueIsFull(t *testing.T) {
 	})
 }
 
-func TestPublish_BlocksWhileTheWindowIsFull(t *testing.T) {
+func TestPublish_WindowIsFull_BlocksUntilAMessageIsConfirmed(t *testing.T) {
 	t.Parallel()
 	inBubble(t, memory.Config{Partitions: 1, Window: 2}, func(t *testing.T, b *memory.Broker) {
 		slow := make(chan struct{})
@@ -199,7 +199,7 @@ func TestConsume_OneConsumerEnds_AnotherGetsItsMessages(t *testing.T) {
 	})
 }
 
-func TestRetry_ReturnsEachMessageAfterItsDelay(t *testing.T) {
+func TestRetry_SeveralMessages_EachReturnsAfterItsDelay(t *testing.T) {
 	t.Parallel()
 	const delay = time.Minute
 	inBubble(t, memory.Config{Partitions: 1, RetryDelay: delay}, func(t *testing.T, b *memory.Broker) {
@@ -223,7 +223,7 @@ func TestRetry_ReturnsEachMessageAfterItsDelay(t *testing.T) {
 	})
 }
 
-func TestDeadLetters_KeepsTheLatestAndCountsAll(t *testing.T) {
+func TestDeadLetters_MoreThanTheMaximum_KeepsTheLatestAndCountsAll(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t, memory.Config{Partitions: 1})
 	deliveries := consume(t, b, 1)
@@ -243,7 +243,7 @@ func TestDeadLetters_KeepsTheLatestAndCountsAll(t *testing.T) {
 	}
 }
 
-func TestNewBroker_RejectsInvalidConfig(t *testing.T) {
+func TestNewBroker_InvalidConfig_ReturnsError(t *testing.T) {
 	t.Parallel()
 	for want, config := range map[string]memory.Config{
 		"partitions":  {},

@@ -119,8 +119,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the pending callbacks. The next call receives these callbacks as previous: it counts their
-// messages as confirmed and reuses their memory.
+// nextConfirms returns the pending callbacks. The parameter previous is the result of the previous call. Its callbacks
+// have been called since: their messages now count as confirmed, and the memory of the slice is reused.
 func (q *queue) nextConfirms(previous []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -35,8 +35,8 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 		if err := a.verifyOnce(b.declarer); err != nil {
 			return broker.Depths{}, err
 		}
-		// A retried message may be missing for a moment. The server reports neither unsettled deliveries nor messages
-		// on their way out of a quorum queue.
+		// The counts may omit a retried message for a moment. The server counts neither unsettled deliveries nor
+		// messages that have left a quorum queue but have not reached the next queue.
 		for _, q := range b.topology.queues() {
 			// Once the caller has stopped waiting, send no further requests, so that other callers, such as readiness
 			// checks, can send theirs.
@@ -70,8 +70,8 @@ func (b *Broker) CheckQueue(ctx context.Context) error {
 // its settings.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
-		// The search for queues may miss queues that a failed Delete has left. The owner exchange still reveals them,
-		// because Delete deletes it last.
+		// The search for queues may miss queues that a failed Delete has left. The owner exchange still shows that such
+		// queues may exist, because Delete deletes the owner exchange last.
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {
 			if found, err := a.hasExchange(exchange); found || err != nil {
 				return found, err
@@ -94,8 +94,8 @@ func (b *Broker) Delete(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// Delete the exchange that routes messages first, and the queues after it. Otherwise, the server could confirm
-		// and discard a message whose queue is already deleted.
+		// First delete the exchange that routes messages, and then the queues. Otherwise, the server could confirm and
+		// discard a message whose queue is already deleted.
 		if err := b.deleteExchange(a); err != nil {
 			return err
 		}
@@ -197,8 +197,8 @@ func (b *Broker) administer(ctx context.Context, work func(*administration) erro
 	return err
 }
 
-// administer calls work with an administrative channel. If ctx ends before the server answers, administer returns and
-// work continues in the background.
+// administer calls the function work with an administrative channel. If ctx ends before the server answers, administer
+// returns, and the function continues in the background.
 func administer[T any](ctx context.Context, b *Broker, work func(*administration) (T, error)) (T, error) {
 	var none T
 	release, err := b.acquireAdmin(ctx)
@@ -287,8 +287,8 @@ func (a *administration) verify(d *declarer) error {
 	return d.declareOwner(a.channel)
 }
 
-// verifyOnce skips the check after a success. The owner cannot change while queues exist, because Delete deletes the
-// owner exchange last.
+// verifyOnce checks the owner of the queues, unless an earlier check or declaration has confirmed the owner. The owner
+// cannot change while queues exist, because Delete deletes the owner exchange last.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil
@@ -324,8 +324,8 @@ func existingQueues(t topology, gap int, exists func(name string) (bool, error))
 	if err := look(t.dead()); err != nil {
 		return nil, err
 	}
-	// The server logs an error for each missing queue, and 'parking purge' assumes the maximum number of partitions. So
-	// stop at a gap.
+	// Stop at a gap of partitions without queues: the server logs an error for each missing queue, and 'parking purge'
+	// searches the maximum number of partitions, most of which usually do not exist.
 	for partition, empty := 0, 0; partition < t.partitions && empty < gap; partition++ {
 		before := len(found)
 		for _, q := range t.queuesOf(partition) {
@@ -406,8 +406,8 @@ func (a *administration) exchangeState(name string) (state, error) {
 	return own, nil
 }
 
-// queueState returns own if the queue has the arguments of a variant, and foreign otherwise. The server rejects a
-// declaration with other arguments than the queue's.
+// queueState returns the constant own if the queue has the arguments of one of the variants, and otherwise the constant
+// foreign. The server rejects the declaration of an existing queue if the arguments differ.
 func (a *administration) queueState(name string, variants []amqp.Table) (state, error) {
 	for _, args := range variants {
 		_, err := a.channel.QueueDeclare(name, true, false, false, false, args)
@@ -447,6 +447,6 @@ func isNotFound(err error) bool {
 // isUnavailable reports whether err says that a queue exists but cannot be used, for example because its node is down.
 func isUnavailable(err error) bool {
 	refusal, ok := errors.AsType[*amqp.Error](err)
-	// RabbitMQ also uses NotFound for missing queues, but find returns no remedy for these.
+	// RabbitMQ also uses NotFound for missing queues, but the function find returns no remedy for a missing queue.
 	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy != ""
 }

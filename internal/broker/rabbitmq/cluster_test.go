@@ -104,12 +104,12 @@ const (
 // probability in five attempts is 0.4 %.
 const maxAttempts = 5
 
-// maxUnstable limits the calls that the function attempt does not count. On a busy machine, a queue can elect another
-// leader at any time.
+// maxUnstable limits the attempts that do not count, because a leader was missing or changed. On a busy machine, a
+// queue can elect another leader at any time.
 const maxUnstable = 20
 
-// attempt calls place until isEven accepts the leaders, at most maxAttempts times. A call does not count if a leader is
-// then missing, or still changes.
+// attempt calls the function place until the function isEven accepts the leaders, at most maxAttempts times. A call of
+// place does not count if, after the call, a leader is missing or still changes.
 func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
 	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {
@@ -222,8 +222,8 @@ func postStartHook(t *testing.T) []string {
 		if command := container.Lifecycle.PostStart.Exec.Command; len(command) > 0 {
 			command[0] = "/bin/" + command[0]
 			script := &command[len(command)-1]
-			// Rebalance without delay, and write to the command's own output. The background process inherits this
-			// output, so servers.RabbitMQ.Run waits for the process.
+			// Rebalance without delay. Write to the output of the command itself, so that servers.RabbitMQ.Run waits
+			// for the background process of the hook, which inherits this output.
 			*script = strings.NewReplacer("sleep 30", "", "/proc/1/fd/1", "/proc/self/fd/1").Replace(*script)
 			return command
 		}

@@ -54,10 +54,11 @@ func (d *declarer) spread(conn *connection) error {
 	if d.isSpread {
 		return nil
 	}
-	// Several processes may declare the queues at the same time. They usually declare the same queue, because the order
-	// is the same, and this does no harm.
+	// Several processes may declare the queues at the same time. They all use the same order, so at each moment they
+	// usually declare the same queue, and the server still spreads the leaders.
 	channel, err := d.try(conn, routes)
-	// Ignore errors while the connection is open, because each caller later declares the queues that it needs.
+	// While the connection is open, ignore the error of a failed declaration, because each caller later declares the
+	// queues that it needs.
 	if err != nil && conn.IsClosed() {
 		return err
 	}
@@ -126,13 +127,14 @@ func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	if d.owner == "" {
 		return nil
 	}
-	// An exchange marks the queues, because the server cannot check the arguments of a classic queue whose node is
-	// down.
+	// Record the owner in an exchange, and not in the arguments of the queues: the server cannot check the arguments of
+	// a classic queue whose node is down.
 	mark := d.ownerExchange()
-	// The server compares no other argument. The alternate exchange never exists, but its name needs this prefix, to
-	// which permissions may be limited.
+	// The owner is in the argument alternate-exchange, because the server compares no other argument of an exchange.
+	// The alternate exchange never exists. Its name begins with that of the owner exchange, because permissions may be
+	// limited to this prefix.
 	args := amqp.Table{"alternate-exchange": mark + "." + d.owner}
-	// The server checks and creates the exchange atomically.
+	// The server checks or creates the exchange in one atomic step, so two simulations cannot both become the owner.
 	err := channel.ExchangeDeclare(mark, amqp.ExchangeDirect, true, false, true, false, args)
 	if hasCode(err, amqp.PreconditionFailed) {
 		return &configError{fmt.Errorf("%w: exchange %s names another owner: give this simulation another name, "+
@@ -159,7 +161,8 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 }
 
 // queueError returns errOtherLocator if the server rejects a declaration because of the leader locator. The next
-// declaration of the queue then omits or adds the locator.
+// declaration of the queue omits the leader locator if this declaration contained one, and contains a leader locator
+// otherwise.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-func TestDeclareError_NamesTheRemedy(t *testing.T) {
+func TestDeclareError_DeclarationFails_NamesTheRemedy(t *testing.T) {
 	t.Parallel()
 	refusal := func(code int, reason string) error { return &amqp.Error{Code: code, Reason: reason, Server: true} }
 	tests := []struct {

@@ -35,7 +35,7 @@ func deadArguments(locator string) amqp.Table {
 	return args
 }
 
-func TestDeclare_BalancesLeadersOfQuorumQueues(t *testing.T) {
+func TestDeclare_QuorumQueues_RequestsBalancedLeaders(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -302,7 +302,7 @@ func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesTheGoChannel(t *testing
 	}
 	polltest.Until(t, "the consumer opens a channel", func() bool { return proxy.sent.Load() > sent })
 	cancel()
-	for range deliveries { // ends when the consumer closes the Go channel, even without an answer from the server
+	for range deliveries { // the loop ends when the consumer closes the Go channel, even if the server does not answer
 	}
 	proxy.stall(false)
 	publish(t, b, broker.Queue{Type: event.TypeExit}, broker.Message{ID: "second"})

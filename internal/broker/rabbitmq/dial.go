@@ -48,7 +48,8 @@ type connection struct {
 }
 
 func newConnection(conn *amqp.Connection, w *wire) *connection {
-	closes := conn.NotifyClose(make(chan *amqp.Error, 1)) // the buffer keeps the error until reason is called
+	// The buffer of the Go channel keeps the error until the function in the field reason is called.
+	closes := conn.NotifyClose(make(chan *amqp.Error, 1))
 	return &connection{Connection: conn, wire: w, reason: sync.OnceValue(func() *amqp.Error { return <-closes })}
 }
 
@@ -133,8 +134,8 @@ func (d *dialer) dialTarget(ctx context.Context, target target, others int, role
 	return nil, failures
 }
 
-// addresses returns the IP addresses of a host in the order in which to try them. The lookup leaves time for the given
-// number of other targets.
+// addresses returns the IP addresses of a host in the order in which to try them. The lookup uses only a part of the
+// remaining time, so that the given number of other targets can still be tried.
 func (d *dialer) addresses(ctx context.Context, host string, others int) ([]string, error) {
 	if net.ParseIP(host) != nil {
 		return []string{host}, nil
@@ -182,8 +183,8 @@ func attemptTimeout(ctx context.Context, others int) time.Duration {
 	return timeout
 }
 
-// connect makes one attempt to connect; see dialEither for the fallback. The returned string is the address of the
-// connection or of the error.
+// connect makes one attempt to connect to the address or to the fallback; see dialEither. The returned string is the
+// address of the open connection, or the address at which the attempt failed.
 func (d *dialer) connect(ctx context.Context, target target, address, fallback string, others int, role string) (*connection, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout(ctx, others))
 	defer cancel()
@@ -195,8 +196,8 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 	return conn, address, err
 }
 
-// dialEither connects to address. After versionDelay without an answer, it also tries fallback, which has the other IP
-// version; "" means no fallback.
+// dialEither connects to the given address. If the address has not answered after versionDelay, dialEither also tries
+// the address in the parameter fallback, which has the other IP version. An empty fallback is not tried.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))

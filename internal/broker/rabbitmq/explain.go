@@ -47,8 +47,8 @@ type connectError struct {
 	failures []failure
 }
 
-// explain adds addresses and remedies to the failures. The error is one line without a password, because neither the
-// client library nor the network sees the URI.
+// explain adds addresses and remedies to the failures. The error is one line. It contains no password, because the
+// failures come from the client library and the network, which never receive the URI.
 func explain(b binding.Binding, failures []failure) error {
 	slices.SortFunc(failures, func(a, b failure) int { return strings.Compare(a.label(), b.label()) })
 	return &connectError{where: b.Redacted(), failures: failures}

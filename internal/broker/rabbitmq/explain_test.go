@@ -23,7 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-func TestExplainConnectError_NamesTheRemedy(t *testing.T) {
+func TestExplainConnectError_ConnectionFails_NamesTheRemedy(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -197,7 +197,7 @@ func TestReadTarget_ParsesAMQPURIs(t *testing.T) {
 	}
 }
 
-func TestDial_RejectsInvalidBindings(t *testing.T) {
+func TestDial_InvalidBinding_ReturnsErrorWithoutThePassword(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string

@@ -312,7 +312,7 @@ type stream struct {
 	consumers sync.WaitGroup
 
 	mu           sync.Mutex
-	moved        sync.Cond // the publisher waits for it; signaled when a message is acknowledged or the stream stops
+	moved        sync.Cond // wakes the publisher when a message is acknowledged or the stream stops
 	published    int
 	confirmed    map[string]int
 	acknowledged map[string]int

@@ -208,8 +208,8 @@ type sending struct {
 // flight is a published message that the server has not answered yet.
 type flight struct {
 	message *outgoing
-	// Each flight has its own answer. A shared listener could report a rejected message as confirmed, when one confirm
-	// covers several messages.
+	// Each message in flight has its own answer. One listener for the answers to all messages could report a rejected
+	// message as confirmed, when one confirm covers several messages.
 	answer *amqp.DeferredConfirmation
 }
 
@@ -292,8 +292,8 @@ func (s *sending) await(f flight) {
 	s.lane.confirm(f.message)
 }
 
-// noteReturn makes the next session publish the returned message again. The same applies to all unconfirmed messages
-// without an ID if the message has none: duplicates are better than a loss.
+// noteReturn records the ID of a returned message, so that the next session publishes the message again. If the message
+// has no ID, this applies to all unconfirmed messages without an ID: duplicates are better than a loss.
 func (s *sending) noteReturn(r amqp.Return, open bool) {
 	if !open {
 		s.returns = nil // the library has closed the channel; unlike a closed channel, a nil channel is never ready

@@ -138,7 +138,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 			return
 		case blocking, open := <-blocks:
 			if !open {
-				blocks = nil // the connection is closed, and closes is about to deliver the reason
+				blocks = nil // the connection is closed; the other Go channel will soon deliver the reason
 				continue
 			}
 			l.reportBlocked(blocking)

@@ -10,8 +10,8 @@ type login struct {
 	properties amqp.Table
 }
 
-// Response returns the credentials. It also adds the capability, because the client library calls Response after it has
-// set, and before it sends, all other capabilities.
+// Response returns the credentials. It also adds the capability authentication_failure_close: the client library calls
+// Response after it has set the other capabilities, but before it sends the capabilities to the server.
 func (l login) Response() string {
 	if capabilities, ok := l.properties["capabilities"].(amqp.Table); ok {
 		capabilities["authentication_failure_close"] = true
@@ -19,7 +19,8 @@ func (l login) Response() string {
 	return l.Authentication.Response()
 }
 
-// announced wraps each mechanism in a login. The table must be the one that the client library sends to the server.
+// announced wraps each mechanism in a login. The parameter properties must be the table of client properties that the
+// client library sends to the server.
 func announced(mechanisms []amqp.Authentication, properties amqp.Table) []amqp.Authentication {
 	logins := make([]amqp.Authentication, len(mechanisms))
 	for i, mechanism := range mechanisms {

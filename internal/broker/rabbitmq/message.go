@@ -106,8 +106,8 @@ func scheduledIn(headers amqp.Table) time.Time {
 	return time.Unix(0, nanos).UTC()
 }
 
-// attemptIn accepts integers of any width, because clients differ. The result is at most MaxInt32-1, so that a caller
-// can add 1.
+// attemptIn returns the value of the attempt header: 0 without a valid header, and at most MaxInt32-1, so that a caller
+// can add 1. It accepts integers of any width, because publishers use different client libraries.
 func attemptIn(headers amqp.Table) int {
 	var n int64
 	switch v := headers[event.HeaderAttempt].(type) {
@@ -147,8 +147,8 @@ func deadLetterOf(d *amqp.Delivery, reason broker.Reason) amqp.Publishing {
 
 // copyOf copies a delivery, except for the properties and headers that would change how the server treats the copy.
 func copyOf(d *amqp.Delivery) amqp.Publishing {
-	// Omit the expiration, because the copy would expire too early. Omit the user ID, because the server rejects that
-	// of another user.
+	// Omit the expiration, because the copy would expire too early. Omit the user ID, because the server rejects a
+	// message with the user ID of another user.
 	p := amqp.Publishing{
 		Headers:         foreignHeaders(d.Headers),
 		ContentType:     d.ContentType,
@@ -169,8 +169,8 @@ func copyOf(d *amqp.Delivery) amqp.Publishing {
 	return p
 }
 
-// foreignHeaders returns the headers that a copy keeps. If they exceed maxHeaders, it keeps only the intent, the
-// scheduled time and the attempt.
+// foreignHeaders returns the headers that a copy keeps. If these headers exceed maxHeaders bytes, the copy keeps only
+// the intent, the scheduled time and the attempt.
 func foreignHeaders(headers amqp.Table) amqp.Table {
 	kept := make(amqp.Table, len(headers)+2)
 	size := 0
@@ -190,8 +190,8 @@ func foreignHeaders(headers amqp.Table) amqp.Table {
 
 func isServerHeader(name string) bool {
 	switch name {
-	// The server would route a copy with CC or BCC to other queues too. In the other headers, it records earlier
-	// deliveries.
+	// A copy with the header CC or BCC would also reach other queues. The server writes the remaining headers, to
+	// record earlier deliveries of the message.
 	case "CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count":
 		return true
 	default:

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-func TestDecode_IgnoresInvalidHeaders(t *testing.T) {
+func TestDecode_InvalidHeaders_AreIgnored(t *testing.T) {
 	t.Parallel()
 	scheduled := time.Unix(0, 1_900_000_000_123_456_789).UTC()
 	tests := []struct {

@@ -38,7 +38,7 @@ func (b *Broker) probePublish(ctx context.Context) error {
 		return err
 	}
 	if err := b.publish.blockedError(); err != nil {
-		return err // while the server blocks the connection, it answers no request
+		return err // do not wait for an answer: the server does not answer requests while it blocks the connection
 	}
 	done := make(chan error, 1)
 	if !b.start(func() { done <- publishProbe(ctx, conn, b.topology.exchange) }) {

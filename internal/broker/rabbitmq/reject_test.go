@@ -192,8 +192,8 @@ func TestDepths_ClassicQueueOnDeadNode_ReturnsErrorUntilTheNodeStarts(t *testing
 	})
 }
 
-// Delete cannot delete queues on a dead node. The next call must find them, although Delete usually stops after maxGap
-// partitions without queues.
+// Delete cannot delete queues on a dead node. A later call of Delete must find these queues, although Delete usually
+// stops its search after maxGap partitions without queues.
 func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 2, servers.RabbitMQOptions{})

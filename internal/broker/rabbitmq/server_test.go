@@ -33,7 +33,7 @@ const patience = 3 * time.Minute
 
 func entries() broker.Queue { return broker.Queue{Type: event.TypeEntry} }
 
-func TestBrokerCheck_ErrorIsOneLineWithTheRemedy(t *testing.T) {
+func TestBrokerCheck_ServerIsUnusable_ErrorIsOneLineWithTheRemedy(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	if err := open(t, optionsFor(t, uri)).Check(t.Context()); err != nil {
@@ -203,7 +203,7 @@ func assertExternal(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 
 // The server routes a message with a CC header to additional queues. A dead letter with this header would return there,
 // in an endless loop.
-func TestDeadLetter_DropsTheCCHeader(t *testing.T) {
+func TestDeadLetter_MessageHasCCHeader_CopyOmitsTheHeader(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -344,8 +344,8 @@ func TestBroker_QueueHasOtherSettings_PublisherRetriesUntilTheQueueIsDeleted(t *
 	assertOneOutage(t, log, began)
 }
 
-// assertOneOutage checks that the log contains the start and the end of exactly one outage. The time began must be
-// before the start of the outage.
+// assertOneOutage checks that the log contains the start and the end of exactly one outage. The parameter began must be
+// a time before the start of the outage.
 func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
 	const reminder = 30 * time.Second // the interval at which the log repeats the start of a lasting outage
@@ -522,7 +522,7 @@ func TestNewBroker_BrokersOfOneProcessShareMetrics(t *testing.T) {
 	}
 }
 
-func TestNewBroker_RejectsInvalidConfig(t *testing.T) {
+func TestNewBroker_InvalidConfig_ReturnsError(t *testing.T) {
 	t.Parallel()
 	valid := optionsFor(t, "amqp://127.0.0.1")
 	for want, change := range map[string]func(*testOptions){

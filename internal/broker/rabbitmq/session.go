@@ -75,7 +75,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict of a delivery. It returns broker.ErrSettled if the current verdict is not from.
+// settle changes the verdict of a delivery. It returns broker.ErrSettled if the current verdict differs from the
+// parameter from.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,8 +196,8 @@ func (out *outbox) settles() bool {
 	return len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0
 }
 
-// planSingles plans individual acknowledgements of deliveries that have waited too long for a gap to close. They
-// should be rare, because each costs the server half as much as the delivery itself.
+// planSingles plans individual acknowledgements of deliveries that have waited too long for an earlier delivery to be
+// settled. Individual acknowledgements should be rare, because each costs the server half as much work as a delivery.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -206,12 +207,13 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for i := len(s.settled) - 1; i >= 0 && s.settled[i].waiting.IsZero(); i-- {
 		s.settled[i].waiting = now
 	}
-	// If more than half of the prefetch waits, send everything, so that a slow message does not stall other messages.
+	// Settled deliveries that wait still count toward the prefetch. If they use more than half of the prefetch,
+	// acknowledge all of them now. Otherwise, one slow message could stop the delivery of further messages.
 	all := out.cancel || out.last || len(s.settled) > s.prefetch/2
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
-			break // the next deliveries have not waited longer than d, so they are not due either
+			break // later deliveries have not waited longer than this delivery, so they are not due either
 		}
 		out.singles = append(out.singles, d.tag)
 		s.remove(d)
@@ -252,8 +254,9 @@ func (s *session) send(out *outbox) error {
 			return err
 		}
 	}
-	// The queue must answer a request before the channel closes. At most 32 settlements at a time are on their way to a
-	// quorum queue (SOFT_LIMIT in rabbit_fifo_client.erl), and the server would discard the rest.
+	// The queue must answer a cancellation or a flush before the channel closes. The server forwards at most 32
+	// settlements at a time to a quorum queue (SOFT_LIMIT in rabbit_fifo_client.erl), and closing the channel discards
+	// the others.
 	switch {
 	case out.cancel:
 		return s.channel.Cancel(s.tag, false)
@@ -263,8 +266,8 @@ func (s *session) send(out *outbox) error {
 	return nil
 }
 
-// flush waits until the queue has received all settlements, because the queue itself answers basic.get. A message in
-// the reply is requeued and then counts as redelivered.
+// flush sends basic.get and waits for the answer. The queue answers only after it has received all earlier settlements.
+// If the answer contains a message, flush requeues the message, which then counts as redelivered.
 func (s *session) flush() error {
 	d, ok, err := s.channel.Get(s.queue, false)
 	if err != nil || !ok {

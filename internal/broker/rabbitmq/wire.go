@@ -21,8 +21,8 @@ const (
 
 var errWireClosed = errors.New("connection is closed")
 
-// wire is the transport of an AMQP connection. It saves a system call per sent frame and a deadline per received frame:
-// most of the client library's cost.
+// wire is the transport of an AMQP connection. It saves one system call for each sent frame, and one change of the read
+// deadline for each received frame. These are most of the cost of the client library.
 type wire struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -123,8 +123,8 @@ func (w *wire) write() {
 	}
 }
 
-// swapUnwritten waits for bytes to write. It reuses the memory of spare for the bytes that follow; more is false if no
-// bytes will follow.
+// swapUnwritten waits until the write buffer contains bytes, and returns these bytes. The memory of the parameter spare
+// becomes the new write buffer. The result more is false if no bytes will follow.
 func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

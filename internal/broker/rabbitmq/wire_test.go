@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestWire_WritesEverythingInOrderBeforeItCloses(t *testing.T) {
+func TestWire_ClosedWithUnwrittenBytes_WritesAllBytesInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -18,7 +18,7 @@ func TestWire_WritesEverythingInOrderBeforeItCloses(t *testing.T) {
 		var want []byte
 		received := make(chan []byte)
 		go func() {
-			got, _ := io.ReadAll(far) // ends when the wire is closed
+			got, _ := io.ReadAll(far) // ReadAll returns when the wire is closed
 			received <- got
 		}()
 		for n := range 1000 {
@@ -41,7 +41,7 @@ func TestWire_WritesEverythingInOrderBeforeItCloses(t *testing.T) {
 	})
 }
 
-func TestWire_BlocksAWriterWhosePeerDoesNotRead(t *testing.T) {
+func TestWire_PeerDoesNotRead_WriteBlocks(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(w *wire, far net.Conn){
 		"until the wire is closed":              func(w *wire, _ net.Conn) { _ = w.Close() },

@@ -11,8 +11,8 @@ import (
 // Broker returns a broker that passes calls to inner through the gate g. After a cut, unsettled messages are delivered
 // again, and messages without a confirm are published again.
 //
-// With window 0, for the gate of a component, Publish blocks while the gate is paused or cut. For the gate of the
-// server, window is the number of unconfirmed messages per queue at which Publish blocks.
+// For the gate of a server, window is the number of unconfirmed messages per queue at which Publish blocks. For the
+// gate of a component, window is 0, and Publish blocks while the gate is paused or cut.
 func Broker(inner broker.Broker, g *Gate, window int) broker.Broker {
 	b := &gatedBroker{Broker: inner, gate: g, window: window, slots: make(map[broker.Queue]chan struct{}), idle: make(chan struct{})}
 	b.running, b.stop = context.WithCancel(context.Background())

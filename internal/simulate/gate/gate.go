@@ -42,7 +42,7 @@ type Gate struct {
 	state state
 	// connection counts the cuts of the connections. A call fails if the number changes during the call.
 	connection int
-	pinged     int           // the current connection at the end of the latest ping
+	pinged     int           // the value of the field connection at the end of the latest ping
 	changed    chan struct{} // closed, and replaced by a new channel, when the state changes
 	cuts       map[int]func()
 	nextCut    int
@@ -89,7 +89,8 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass blocks while hold returns true for the state of the gate, and returns the current Gate.connection.
+// pass blocks while the function hold returns true for the state of the gate. Then pass returns the current
+// Gate.connection, or an error if the gate is cut. If the gate is dead, pass returns an error without blocking.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -120,8 +121,8 @@ func (g *Gate) await(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused || s == cut })
 }
 
-// answer waits while the gate withholds responses. Call answer after a request, with the connection from enter or
-// await. If that connection has been cut, answer returns errLost.
+// answer waits while the gate withholds responses. Call answer after a request, with the connection that the method
+// enter or await has returned. If that connection has been cut, answer returns errLost.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {

@@ -35,7 +35,8 @@ func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (res
 	return result, nil
 }
 
-// tell calls a store method that returns no result. The call passes through the Gate, as in ask.
+// tell calls a store method that returns no result. The call passes through the Gate of the store, so that faults can
+// be injected.
 func (s *gatedStore) tell(ctx context.Context, call func() error) error {
 	return asStoreError(s.gate.call(ctx, call))
 }

@@ -74,7 +74,7 @@ func TestPartition_MemoryIsBounded(t *testing.T) {
 	})
 }
 
-func TestPlatePool_RemovesEarliestEntriesFirst(t *testing.T) {
+func TestPlatePool_PlatesPutInRandomOrder_RemovesEarliestEntriesFirst(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPool()

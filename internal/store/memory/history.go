@@ -11,12 +11,13 @@ import (
 // maxTail limits the steps of a partition that are not durable yet. At the limit, all of them become durable at once.
 const maxTail = 1 << 14
 
-// partition contains one partition. A crash keeps the steps in tail up to a random one, and loses the others.
+// partition contains one partition of the store. A crash keeps a random number of the earliest steps in the field tail,
+// and loses the later steps.
 type partition struct {
 	mu      sync.Mutex
 	state   *state
 	durable *state         // what survives every crash; nil if the store cannot crash
-	tail    []func(*state) // the steps from durable to state
+	tail    []func(*state) // the steps that lead from the field durable to the field state, earliest first
 }
 
 func newPartition(visitMargin time.Duration, crashable bool) *partition {
@@ -27,8 +28,8 @@ func newPartition(visitMargin time.Duration, crashable bool) *partition {
 	return p
 }
 
-// do runs step and returns its result. step must use and change nothing but the given state, because it may run again
-// later on the durable state.
+// do runs the function step and returns its result. The function must use and change nothing but the given state,
+// because the function may run again later on the durable state.
 func do[R any](p *partition, step func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,7 +69,8 @@ func (p *partition) keep(n int) {
 	p.tail = p.tail[:0]
 }
 
-// crash undoes the latest steps that are not durable. draw determines how many, between none and all.
+// crash undoes the latest steps that are not durable. The parameter draw, a random number, determines how many steps:
+// any number from none to all.
 func (p *partition) crash(draw uint64) {
 	if p.durable == nil {
 		return

@@ -35,8 +35,8 @@ func (p *pool) evict(until int64) {
 	}
 }
 
-// remove removes and returns the plate with the earliest entry time. It returns false if there is no plate, or if this
-// time is later than newest.
+// remove removes and returns the plate with the earliest entry time. It returns false if there is no plate, or if the
+// earliest entry time is later than the parameter newest.
 func (p *pool) remove(newest int64) (available, bool) {
 	if p.prune(); len(p.heap) == 0 || p.heap[0].at > newest {
 		return available{}, false

@@ -51,8 +51,9 @@ func newStore(c Config, visitMargin time.Duration) *Store {
 	return s
 }
 
-// Crash simulates a crash of the server: each partition keeps all durable effects, and the earliest of the others. draw
-// determines how many. For earlier marks, WaitDurable then returns store.ErrRolledBack.
+// Crash simulates a crash of the server: each partition keeps all durable effects, and some of the others, the earliest
+// first. The random number draw determines how many. For marks from before the crash, WaitDurable then returns
+// store.ErrRolledBack.
 func (s *Store) Crash(draw uint64) {
 	for _, p := range s.partitions {
 		p.mu.Lock()

@@ -50,8 +50,8 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 	return found, ok && found.parked && found.expires > now
 }
 
-// enter creates or replaces a visit. An existing visit was claimed before its entry was processed, or its vehicle has
-// not left; the later expiry time applies.
+// enter creates the visit of a plate. If a visit exists, because the plate was claimed before its entry was processed
+// or its vehicle has not left, enter replaces the visit, but keeps the later expiry time.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
@@ -69,8 +69,8 @@ func (v *visits) addUnclaimed(plate string, added visit) {
 	v.expiry.PushBack(expiry{name: plate, at: added.expires})
 }
 
-// claim marks the visit of a plate as claimed until expires. If the entry has not been processed yet, claim creates
-// the visit.
+// claim marks the visit of a plate as claimed, and sets its expiry time to the parameter expires. If the entry has not
+// been processed yet, claim creates the visit.
 func (v *visits) claim(plate string, expires, now int64) {
 	v.expire(now)
 	found, ok := v.claimed[plate]

@@ -19,8 +19,8 @@ type barrier struct{ durability plan.Durability }
 
 func (b barrier) synced() bool { return b.durability == plan.DurabilitySynced }
 
-// isNeeded reports whether an observation of a server with the given number of replicas must wait until its writes are
-// confirmed.
+// isNeeded reports whether an observation of a server with the given number of replicas must wait until all earlier
+// writes are confirmed.
 func (b barrier) isNeeded(replicas int) bool { return b.synced() || replicas > 0 }
 
 // command returns the command that waits until the given number of replicas confirm the writes.
@@ -50,7 +50,7 @@ func (b barrier) isPassed(reply any, replicas int) bool {
 
 const (
 	// syncTimeout is the minimum timeout of WAITAOF. With appendfsync everysec, a replica may need over two seconds:
-	// one until it begins to flush, and one until it tells the primary.
+	// one second until the replica begins to flush, and another second until it reports the flush to the primary.
 	syncTimeout = 3 * time.Second
 	// maxSyncTimeout is enough for a disk that needs many seconds for a flush.
 	maxSyncTimeout = time.Minute
@@ -60,10 +60,12 @@ const (
 // unconfirmed, or 0.
 func (b barrier) timeout(readTimeout, lag time.Duration) time.Duration {
 	if b.synced() {
-		// Each observation waits for a new write, so with a constant timeout, all would time out on slower servers.
+		// Each observation waits for the confirmation of a new write. If the servers always needed longer than a
+		// constant timeout, every observation would time out. So the timeout grows with the lag.
 		return min(max(syncTimeout, lag), maxSyncTimeout)
 	}
-	return replicaTimeout(readTimeout) // without the lag, because replicas confirm writes as soon as they receive them
+	// Replicas confirm writes as soon as they receive them, so this timeout need not grow with the lag.
+	return replicaTimeout(readTimeout)
 }
 
 // clientOf returns a client of the same server. Its read timeout is long enough for a command that blocks for the given

@@ -29,7 +29,7 @@ var (
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// After all calls in a command have succeeded, the batcher calls answered with the step.part of these calls.
+	// answered is called after all calls in a command have succeeded. Its argument is the step.part of these calls.
 	answered func(part string)
 	// stopped is the context of all commands that the batcher sends. The method shut cancels this context.
 	stopped context.Context
@@ -206,8 +206,8 @@ func (s *sender) reset() {
 	clear(s.line)
 }
 
-// answer sets the reply or the error of each call in a bundle. pipelineErr applies if the client library could not
-// connect: the command then has no result.
+// answer sets the reply or the error of each call in a bundle. If the client library could not connect, the command has
+// no result, and the calls get the error pipelineErr.
 func (u *bundle) answer(pipelineErr error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {

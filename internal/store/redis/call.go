@@ -66,8 +66,8 @@ func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 // call is the request of one caller to execute a step, which is a Lua script.
 type call struct {
 	step *step
-	// fields contains the keys and then the arguments. next is the index of the first unused element of fields. text
-	// contains the bytes of all keys and arguments.
+	// fields contains the keys and then the arguments of the call. The field next is the index of the first unused
+	// element of fields. The field text contains the bytes of all keys and arguments.
 	fields [maxFields]field
 	next   int
 	text   []byte
@@ -75,7 +75,7 @@ type call struct {
 	reply string
 	err   error
 	// state determines whether the caller or the sender puts the call back into the pool. The sender wakes the caller
-	// through answered.
+	// through the channel answered.
 	state    atomic.Int32
 	answered chan struct{}
 }
@@ -111,8 +111,8 @@ func (c *call) end() {
 
 // fill adds c.text[start:] to c.fields, as the next element.
 func (c *call) fill(start int) {
-	// The new element stays valid if a later append moves c.text to a larger buffer: it refers to the old buffer, whose
-	// bytes no longer change.
+	// A later append may move c.text to a larger buffer. The new element then stays valid: the element refers to the
+	// old buffer, whose bytes no longer change.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++
 }

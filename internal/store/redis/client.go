@@ -52,8 +52,8 @@ type options struct {
 	failover *goredis.FailoverOptions
 }
 
-// newClient returns the client for a binding. observers is the number of observers that use WAITAOF. In a cluster, each
-// occupies a connection almost all the time.
+// newClient returns the client for a binding. The parameter observers is the number of observers that use WAITAOF. In a
+// cluster, each observer needs an additional connection, because the observer occupies one almost all the time.
 func newClient(source binding.Source, reloadInterval time.Duration, observers int) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
 	switch {
@@ -362,7 +362,8 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to a Redis server. For base, see tlsConfig.
+// dialer returns a function that connects to a Redis server. The parameter base is the TLS configuration from the URI,
+// or nil; see tlsConfig.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.binding()
@@ -370,7 +371,7 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 			return nil, err
 		}
 		if !c.discovers {
-			node = hostPort(now.URI) // the binding may have changed
+			node = hostPort(now.URI) // the binding may have changed since the client was created
 		}
 		host, _, err := net.SplitHostPort(node)
 		if err != nil {

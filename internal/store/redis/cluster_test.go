@@ -81,7 +81,8 @@ func TestRedisCluster_PartitionMovesToAnotherNode_EachEntryIsRecordedOnce(t *tes
 	if counts.EntriesRecorded != steps {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, steps)
 	}
-	// The first owner has the partition again. After one more move, WaitDurable must reject its mark.
+	// The partition is on its first node again. The mark in the variable before is from this node. After one more move
+	// of the partition, WaitDurable must reject this mark.
 	c.Move(t, slot, owner, 1-owner)
 	polltest.Until(t, "the mark of the first node is invalid", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)

@@ -37,11 +37,11 @@ type dataset struct {
 	mark    string
 	durable bool   // whether the mark is durable
 	written waiter // determines when the mark is durable
-	// kept is a number of durable effects. If an observation shows fewer, compare reports a loss, and keep lowers kept
-	// so that the loss is reported only once.
+	// kept is a number of effects known to be durable. If an observation shows fewer effects, the method compare
+	// reports a loss. The method keep then lowers the field kept, so that the loss is reported only once.
 	kept     int64
-	counted  int64  // the next value of kept
-	counting waiter // determines when counted effects are durable
+	counted  int64  // an observed number of effects; copied to the field kept once these effects are durable
+	counting waiter // determines when the effects in the field counted are durable
 }
 
 // dataState is the state of a simulation's data on a server at one point in time.
@@ -49,13 +49,13 @@ type dataState struct {
 	// mark is the random text that identifies the data (see the type dataset). It is "" if the ledger contains no such
 	// text.
 	mark string
-	// effects is the number of generated events with an effect in the partition. The store reads it before waiting
-	// for replicas, because they may lack later effects.
+	// effects is the number of generated events with an effect in the partition. The store reads this number before it
+	// waits for replicas, because the replicas may lack later effects.
 	effects int64
 }
 
-// compare checks whether durable data was lost between before, which may be nil, and now. All effects up to the
-// offset promised of before.history were reported as durable.
+// compare checks whether durable data was lost between the observation before, which may be nil, and the observation
+// now. The parameter promised is the offset in before.history up to which all effects were reported as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,10 +83,10 @@ func (d *dataset) keep(now observation) {
 	if d.counting.epoch != now.epoch {
 		d.counted, d.counting = now.data.effects, waiter{epoch: now.epoch}
 	}
-	// consider returns no error, because the epochs are equal here.
+	// The method consider returns no error, because d.counting has the epoch of the observation.
 	if durable, _ := d.counting.consider(now); durable {
-		// No observation has the empty epoch of this waiter, so the next call of keep sets d.counted and d.counting
-		// again.
+		// Reset d.counting to a waiter without an epoch. Every observation has an epoch, so the next call of keep
+		// stores a new count in d.counted.
 		d.kept, d.counting = d.counted, waiter{}
 	}
 	d.kept = min(d.kept, now.data.effects)
@@ -151,8 +151,8 @@ func (d *dataset) reset() {
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the server has lost d.mark after d.mark was durable. The ledger now contains the given mark,
-// or no mark if it is "".
+// misses reports whether the server has lost d.mark although d.mark was durable. The parameter mark is the current mark
+// in the ledger, or "" if the ledger has no mark.
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 	}
 }
 
-// Dataset implements store.Ledger. It also reports a loss of data that the observers have not recorded yet.
+// Dataset implements store.Ledger. It also reports a loss of data that no observer has recorded in the ledger yet.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	const doing = "check whether the store has lost data"
 	if err := s.verifyOwner(ctx); err != nil {

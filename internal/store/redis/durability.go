@@ -59,15 +59,15 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 }
 
-// observation is the state of a server at one point in time. If the disk is busy, effects reach the append-only file
-// up to two seconds after the reply.
+// observation is the state of a server at one point in time. If the disk is busy, the server writes effects to its
+// append-only file up to two seconds after the reply to the client.
 type observation struct {
 	// epoch identifies the server process, its role (primary or replica), and its latest promotion to primary. The
 	// epoch changes with every restart and failover.
 	epoch    string
 	replicas int // connected and in sync
 	// confirmed is true if the replicas have received all writes that were answered before the observation. With
-	// plan.DurabilitySynced, all servers have also flushed them to disk.
+	// plan.DurabilitySynced, all servers have also flushed these writes to disk.
 	confirmed bool
 	history   history
 	// logging is true if the server has an append-only file.
@@ -75,7 +75,7 @@ type observation struct {
 	// rewrites identifies the version of the append-only file. Only lengths of the same version are comparable.
 	rewrites rewrites
 	written  int64 // the length of the append-only file in bytes
-	appended int64 // the length of the file and its buffer in bytes
+	appended int64 // the total length of the append-only file and of its buffer in bytes
 	data     dataState
 }
 
@@ -83,8 +83,8 @@ type observation struct {
 // identifier.
 type history struct {
 	id string // identifies the replication stream
-	// offset is the length of the stream in bytes. The store reads offset before it waits for replicas, because they
-	// may lack later bytes.
+	// offset is the length of the stream in bytes. The store reads offset before it waits for replicas, because the
+	// replicas may lack later bytes.
 	offset int64
 	// parent is the identifier of the stream that this stream continues. The streams differ from the offset forkedAt
 	// on.
@@ -117,7 +117,7 @@ type observer struct {
 	inspect func(context.Context)
 	// outages logs when the server fails, and when it works again.
 	outages *outage.Log
-	// part identifies this observer in the logs outages and lagging.
+	// part is the name of this observer in both logs: the fields outages and lagging.
 	part string
 	// lagging logs the periods in which servers do not confirm writes.
 	lagging *outage.Log
@@ -144,10 +144,10 @@ type waiter struct {
 	// epoch identifies the server process that the caller expects, or is empty if the caller waits only for the next
 	// observation.
 	epoch    string
-	observed bool     // whether target is set
-	rewrites rewrites // the version of the append-only file for which target is valid
-	target   int64    // the length in bytes of an append-only file that contains the caller's effects
-	offset   int64    // the replication offset of a replica that has received the caller's effects
+	observed bool     // whether the fields rewrites and target are set
+	rewrites rewrites // the version of the append-only file for which the field target is valid
+	target   int64    // an append-only file of at least this length in bytes contains the caller's effects
+	offset   int64    // a replica with at least this replication offset has received the caller's effects
 	// confirmed is true once all replicas have confirmed the caller's writes; see observation.confirmed.
 	confirmed bool
 	// left is true once the caller has stopped waiting.
@@ -260,8 +260,8 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 	return waiters
 }
 
-// answer notifies the waiters of err, or of effects that are durable or may be lost, and returns the other waiters. All
-// must have begun to wait before the observation.
+// answer notifies the waiters whose effects are durable or may be lost, and returns the other waiters. If err is not
+// nil, answer notifies all waiters of err instead. All waiters must have begun to wait before the observation.
 func (o *observer) answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {
@@ -283,8 +283,8 @@ func (o *observer) answer(waiters []*waiter, seen observation, err error) []*wai
 	})
 }
 
-// consider reports whether the waiter's effects are in the append-only file and on all replicas. It returns
-// store.ErrRolledBack if the effects may be lost.
+// consider reports whether the waiter's effects are on all replicas and, if the server has an append-only file, in this
+// file. It returns store.ErrRolledBack if the effects may be lost.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -292,8 +292,8 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case w.epoch != seen.epoch:
 		return false, store.ErrRolledBack
 	}
-	// An offset of 0 may also be an observed offset: Redis 7.0 reports 0 until the first replica connects.
-	// w.confirmed is then true.
+	// If w.offset is 0, it is not set yet, or it was set to 0: Redis 7.0 reports the offset 0 until the first replica
+	// connects. If w.confirmed is true, w.offset was set, so keep it.
 	if w.offset == 0 && !w.confirmed {
 		w.offset = seen.history.offset
 	}
@@ -357,7 +357,8 @@ func (o *observer) reportReplicas(before int, seen observation) {
 		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
 	case before != seen.replicas:
-		// The observation waited for the previous number of replicas, so it cannot show whether a replica lags.
+		// The observation waited for only as many confirmations as there were replicas before. So a missing
+		// confirmation does not show that a replica lags.
 	case o.lagged.IsZero():
 		o.lagged = time.Now()
 	case time.Since(o.lagged) > lagTolerance:
@@ -396,8 +397,8 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 	return nil, fmt.Errorf("the client of the store has the unexpected type %T", s.client)
 }
 
-// lookAt reads the state of the server on one connection, so from one process. It fails on a cluster node that no
-// longer serves the partition, because the append-only file of that node is then irrelevant.
+// lookAt reads the state of the server on one connection, so that all values are from the same server process. It fails
+// on a cluster node that no longer serves the partition, because that node's append-only file is irrelevant.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, replicas int, lag time.Duration) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
@@ -408,7 +409,8 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, 
 		fields = pipe.HMGet(ctx, p.key(keyLedger), fieldDataset, "entries", "matched", "unmatched_expected")
 		if b.isNeeded(replicas) {
 			before = pipe.Info(ctx, "replication")
-			// The wait covers only its own connection. Writes arrive in order, so this key covers all earlier writes.
+			// WAIT and WAITAOF wait only for the writes of their own connection, so write a key on this connection.
+			// Writes are confirmed in order, so the confirmation of the key covers earlier writes of all connections.
 			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
 			_ = pipe.Process(ctx, wait) // no error is possible, because a pipeline only queues the command
 		}
@@ -501,7 +503,8 @@ func (o *observation) parseReplication(info string) error {
 	o.epoch += fmt.Sprintf("/%s:%d", o.history.parent, o.history.forkedAt)
 	if role, _ := infoField(info, "role"); role == "master" {
 		o.replicas = onlineReplicas(info)
-	} else { // no caller waits for the replicas of a replica
+	} else {
+		// Leave o.replicas at 0, because no caller waits until the replicas of a replica confirm writes.
 		o.epoch += "/replica"
 	}
 	return nil

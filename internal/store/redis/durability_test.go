@@ -206,7 +206,7 @@ func TestWaitDurable_ConcurrentCallers_ShareRequestsToTheServer(t *testing.T) {
 }
 
 // A waiter concludes from a sequence of observations whether its effects are durable, or whether they may be lost.
-func TestWaiter_Consider_DetectsRestartsAndDurability(t *testing.T) {
+func TestWaiterConsider_SequenceOfObservations_ReportsDurabilityOrRollback(t *testing.T) {
 	t.Parallel()
 	log := func(written, appended int64, r rewrites) observation {
 		return observation{epoch: "e", confirmed: true, logging: true, written: written, appended: appended, rewrites: r}

@@ -101,8 +101,8 @@ const (
 // forbidden finds the name of the command in the reply NOPERM, which reports a missing permission.
 var forbidden = regexp.MustCompile(`run the '([^' ]+)' command`)
 
-// refused reports whether the server has rejected a command for good. All other errors are temporary, or have a cause
-// that an administrator can correct.
+// refused reports whether the server has rejected a command and would also reject every retry. All other errors are
+// temporary, or have a cause that an administrator can correct.
 func refused(err error) bool {
 	reply := replyIn(err)
 	for _, row := range replies {

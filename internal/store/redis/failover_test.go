@@ -9,9 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFailover_NewPrimaryIsUsed kills the current primary several times under load. Every event that was reported as
-// durable must count once.
-func TestFailover_NewPrimaryIsUsed(t *testing.T) {
+// The test kills the current primary several times. Each time, the store must find and use the new primary.
+func TestFailover_PrimaryIsKilledUnderLoad_EveryDurableEventCountsOnce(t *testing.T) {
 	t.Parallel()
 	t.Run("Sentinels promote the replica", func(t *testing.T) {
 		t.Parallel()

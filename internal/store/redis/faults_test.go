@@ -334,7 +334,7 @@ func TestConnect_ReadsCredentialsForEachConnection(t *testing.T) {
 	record(t, s, 1, store.ResultRecorded)
 }
 
-func TestConnectionErrors_HaveARemedyAndAreErrNotReadyIfTemporary(t *testing.T) {
+func TestConnectionError_EachCause_HasTheRemedyAndIsErrNotReadyIfTemporary(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		cause      error
@@ -370,8 +370,8 @@ func TestStore_ServerIsAReplica_ErrorsContainTheRemedy(t *testing.T) {
 	}
 }
 
-// After a failover, a host name refers to the new primary, but connections to the previous one stay open. The store
-// must replace them.
+// After a failover, a host name refers to the new primary, but connections to the previous primary stay open. The store
+// must replace these connections.
 func TestStore_Failover_ReconnectsToTheNewPrimary(t *testing.T) {
 	t.Parallel()
 	before, after := servers.NewRedis(t, servers.RedisOptions{}), servers.NewRedis(t, servers.RedisOptions{})
@@ -429,8 +429,8 @@ func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 		want    string
 	}{
 		"without the CA": {withoutCA, "put the certificate of that CA into ca.crt"},
-		// The client does not always read the server's reason before the connection is closed. The advice for that
-		// case contains these words, too.
+		// Sometimes the connection is closed before the client has read the server's reason. The error then contains
+		// advice instead of the reason. The advice also contains the words "client certificate".
 		"without a client certificate":     {binding.Binding{URI: uri, CA: authority.PEM}, "client certificate"},
 		"with a certificate of another CA": {from(other), "client certificate"},
 		"without TLS":                      {binding.Binding{URI: &plain}, "requires TLS"},
@@ -579,7 +579,7 @@ func TestStoreFailure_RejectedCommand_IsNotErrUnavailable(t *testing.T) {
 	}
 }
 
-func TestBatcher_CallersSharePipelines(t *testing.T) {
+func TestBatcher_ConcurrentCallers_SharePipelines(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "shared", 1)
@@ -650,9 +650,8 @@ func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 	}
 }
 
-// The server fails only some steps of a shared pipeline, for example writes when its memory is full. Only the callers
-// of these steps may get an error.
-func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
+// The server rejects only some steps of a shared pipeline, for example writes when its memory is full.
+func TestBatcher_ServerRejectsSomeSteps_OnlyCallersOfTheseStepsGetErrors(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name          string

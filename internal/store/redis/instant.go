@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// An instant is encoded as digits: 12 of seconds since instantOrigin, 9 of nanoseconds. With a fixed width, Lua can
-// compare instants as strings, without inexact numbers.
+// An instant is encoded as 21 digits: 12 digits for the seconds since instantOrigin, and 9 digits for the nanoseconds.
+// Because the width is fixed, Lua can compare instants as strings. Lua numbers would be inexact.
 const (
 	instantWidth  = 12 + 9
 	instantOrigin = -100_000_000_000 // in Unix seconds: the year -1199, which 64-bit nanoseconds cannot represent

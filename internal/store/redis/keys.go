@@ -32,7 +32,7 @@ const (
 	keyTimelineMinute     = "timeline:minute:"    // timeline:minute:<start of the minute> is a HASH <second>:<process> -> row
 	keyTimelineBlocks     = "timeline:blocks:"    // timeline:blocks:<tier> is a HASH <start of a block> -> its rows
 	keyTimelineMerged     = "timeline:merged"     // HASH <process> -> Unix time, in seconds, of the latest merged row of the process
-	keyTimelineGeneration = "timeline:generation" // STRING counter of the successful calls of Replace
+	keyTimelineGeneration = "timeline:generation" // STRING counter of the successful calls of timeline.Storage.Replace
 	keyOwner              = "owner"               // STRING with the owner of the data (see Config.Owner)
 )
 

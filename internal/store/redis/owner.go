@@ -13,7 +13,7 @@ import (
 // Reserve reserves the name of the simulation for one owner until Purge is called. It returns false if another owner
 // has reserved the name.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
-	// If the reply to an earlier attempt was lost, the key already contains this owner. Reserve must then succeed.
+	// If the reply to an earlier attempt was lost, the key already contains this owner. Reserve must then return true.
 	before, err := s.client.SetArgs(ctx, s.ownerKey(), owner, goredis.SetArgs{Mode: "NX", Get: true}).Result()
 	switch {
 	case errors.Is(err, goredis.Nil):

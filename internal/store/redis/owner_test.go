@@ -73,7 +73,7 @@ func TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsStayUsable(t *testin
 	}
 }
 
-func TestStoreReserve_OnlyOneOwnerSucceedsUntilPurge(t *testing.T) {
+func TestStoreReserve_ConcurrentOwners_OnlyOneSucceedsUntilPurge(t *testing.T) {
 	t.Parallel()
 	s := open(t, servers.RedisURI(t), servers.Name(t), 2)
 	for range 2 {

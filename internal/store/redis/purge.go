@@ -10,8 +10,8 @@ import (
 // scanCount is the number of keys that the server examines per SCAN command.
 const scanCount = 1000
 
-// Purge implements store.Store. It purges even partitions that only an earlier store had, but nothing if the data has
-// another owner.
+// Purge implements store.Store. It removes the data of all partitions, even if the data was written with a larger
+// number of partitions. If the data has another owner, Purge removes nothing.
 func (s *Store) Purge(ctx context.Context) error {
 	const doing = "purge the store"
 	if err := s.verifyOwner(ctx); err != nil {
@@ -57,7 +57,9 @@ func (s *Store) purgeNode(ctx context.Context, node *goredis.Client) error {
 			return err
 		}
 		if next == 0 {
-			return unlink(ctx, node, marks) // last, so that after an interruption no other owner takes over the rest
+			// All other keys are removed before the keys that record the owner. Otherwise, after an interrupted purge,
+			// another owner could take over the remaining data.
+			return unlink(ctx, node, marks)
 		}
 		cursor = next
 	}

@@ -33,7 +33,7 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 		// The field config is additional configuration of the primary.
 		config         []string
 		ignoreReplicas bool
-		// fail cuts the replica off from further writes of the primary.
+		// fail prevents the replica from receiving further writes of the primary.
 		fail  func(*link)
 		loses bool
 	}{
@@ -174,8 +174,8 @@ func (f powerFailure) open(t *testing.T, admin *goredis.Client, binding binding.
 	return s
 }
 
-// performWithoutDisk waits for operations that the server has executed but not flushed to disk. With DurabilityWritten,
-// they become durable. With DurabilitySynced, they never do, so every worker blocks.
+// performWithoutDisk waits until the server has executed operations without flushing them to disk. With
+// DurabilityWritten, these operations become durable. With DurabilitySynced, they never do, so every worker blocks.
 func (f powerFailure) performWithoutDisk(t *testing.T, s *Store, w *workers, server *goredis.Client) {
 	t.Helper()
 	if f.durability == plan.DurabilityWritten {
@@ -282,7 +282,8 @@ func TestLookAt_OtherClientWritesDuringTheWaitForReplicas_OffsetPrecedesThatWrit
 		if isDuring && seen.history.offset >= written {
 			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
 		}
-		// Repeat this function until the other client writes during the wait and the replica confirms the writes.
+		// Repeat the attempt until the key "other" is written while the observation waits for the replica, and the
+		// replica then confirms the writes of the observation.
 		return isDuring && seen.confirmed || t.Failed()
 	})
 }

@@ -25,7 +25,7 @@ type Config struct {
 	// Simulation identifies the simulation. It has the form <namespace>.<name>.
 	Simulation string
 	// Owner distinguishes simulations of the same name that use different brokers. The store marks its data with the
-	// owner, and uses no other owner's data. "" disables both.
+	// owner, and uses no other owner's data. If Owner is "", the store marks no data and uses any owner's data.
 	Owner string
 	// Partitions is the simulation's number of partitions.
 	Partitions int
@@ -38,8 +38,9 @@ type Dependencies struct {
 	// Binding returns the current binding, whose URI may have parameters of go-redis. With master_name, the endpoints
 	// are Sentinels, which know the primary.
 	//
-	// With cluster=true, or several endpoints but no master_name, the binding refers to a cluster. The further
-	// endpoints are Alternatives, or parameters "addr" of the URI. Any other binding refers to a single server.
+	// With cluster=true, or several endpoints but no master_name, the binding refers to a cluster. The endpoints after
+	// the first are in the binding's field Alternatives, or in parameters "addr" of the URI. Any other binding refers
+	// to a single server.
 	Binding binding.Source
 	// Logger receives messages about the server that concern administrators. Nil discards them.
 	Logger *slog.Logger
@@ -177,7 +178,8 @@ func (s *Store) Close() error {
 	for _, o := range s.observers {
 		o.shut()
 	}
-	err := s.client.Close() // fails the commands in flight, so that drain does not wait for the server
+	// Fail the commands in flight, so that the calls of drain below do not wait for the server.
+	err := s.client.Close()
 	for _, b := range s.batchers {
 		b.drain()
 	}

@@ -77,7 +77,7 @@ func TestBarrier_Timeout_GrowsWithTheLag(t *testing.T) {
 	}
 }
 
-func TestBarrier_IsPassed_OnlyIfAllServersConfirm(t *testing.T) {
+func TestBarrierIsPassed_ReplyOfTheServer_IsTrueOnlyIfAllServersConfirm(t *testing.T) {
 	t.Parallel()
 	reply := func(local, replicas int64) []any { return []any{local, replicas} }
 	for _, test := range []struct {

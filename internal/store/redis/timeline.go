@@ -117,7 +117,8 @@ func (k *timelineKeys) ReadMinute(ctx context.Context, start int64) (timeline.Mi
 	if err != nil {
 		return minute, err
 	}
-	minute.Version = strconv.Itoa(len(fields)) // suffices as the version, because a stored row never changes
+	// The number of rows suffices as the version of the minute, because a stored row never changes.
+	minute.Version = strconv.Itoa(len(fields))
 	for field, text := range fields {
 		var row timeline.Row
 		if err := json.Unmarshal([]byte(text), &row); err != nil {
@@ -155,7 +156,7 @@ func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64)
 	for i, value := range values {
 		text, exists := value.(string)
 		if !exists {
-			continue // deleted by a compaction after HKEYS returned it
+			continue // a compaction deleted the block after HKEYS had returned its start
 		}
 		block := timeline.Block{ID: timeline.BlockID{Tier: tier, Start: starts[i]}, Version: digest(text)}
 		if err := json.Unmarshal([]byte(text), &block.Rows); err != nil {

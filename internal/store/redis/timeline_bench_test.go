@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// BenchmarkAppendTimeline compares Redis' time in scripts for a row and for an entry, in redis-µs/op. Many goroutines
-// share a wait for durability, so the benchmark excludes it.
+// BenchmarkAppendTimeline compares Redis' time in scripts for a row and for an entry, in redis-µs/op. The benchmark
+// excludes the wait for durability, because many goroutines share one wait.
 func BenchmarkAppendTimeline(b *testing.B) {
 	server := servers.NewRedis(b, servers.RedisOptions{})
 	row := busyRow()

@@ -132,8 +132,8 @@ func together(t *testing.T, do func(i int) error) {
 	}
 }
 
-// wantOne calls the function step in concurrent goroutines. Exactly one call must return the result effect, and all
-// other calls the result otherwise.
+// wantOne calls the function step in concurrent goroutines. Exactly one call must return the result in the parameter
+// effect. All other calls must return the result in the parameter otherwise.
 func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Result, error)) {
 	t.Helper()
 	results := make([]store.Result, crowd)

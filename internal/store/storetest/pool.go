@@ -283,8 +283,8 @@ func testExpiry(t *testing.T, factory Factory) {
 		e.MaxStay = short
 		f.enter(e, store.ResultRecorded)
 	}
-	// parked reports whether the plate has a visit. It records an exit that is dated before the entry, because this
-	// changes nothing.
+	// parked reports whether the plate has a visit. To find out, it records an exit that is dated before the entry,
+	// because such an exit changes nothing.
 	parked := func(f fixture, plate string) bool {
 		f.t.Helper()
 		got, err := f.RecordExit(f.t.Context(), exitOf(1_000_000, plate, noon().Add(-time.Hour)))
@@ -368,8 +368,8 @@ func testExpiry(t *testing.T, factory Factory) {
 	})
 }
 
-// claimInTime claims the plate "claimed" among 100 entries and returns its MaxStay. If the visit expires too early,
-// as on a slow machine, MaxStay grows.
+// claimInTime records an entry of the plate "claimed", claims the plate from a pool of 100, and returns the entry's
+// MaxStay. If the visit expires before the claim, as on a slow machine, claimInTime retries with twice the MaxStay.
 func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	f.t.Helper()
 	plates := plateNames(100)

@@ -24,8 +24,8 @@ type Config struct {
 	//   - tls.crt and tls.key: a client certificate and its key.
 	SecretDir string
 
-	// timeout and maxInFlight are for tests. They replace the client's request timeout and its limit of concurrent
-	// requests.
+	// Only tests set the fields timeout and maxInFlight. These fields replace the client's request timeout and its
+	// limit of concurrent requests.
 	timeout     time.Duration
 	maxInFlight int
 }

@@ -158,7 +158,8 @@ func (c *Embedded) post(batch []*item) {
 	case r.success():
 		c.finishEach(batch, r)
 	case len(batch) > 1 && (permanent(r.status) && r.isProblem() || r.status == http.StatusRequestEntityTooLarge):
-		// The cause may be one item or the number of items, so post the halves separately.
+		// The API, or a proxy, has rejected the whole request, because of one item or because the request is too large.
+		// So post each half of the batch separately.
 		half := len(batch) / 2
 		c.post(batch[:half])
 		c.post(batch[half:])

@@ -118,7 +118,7 @@ func TestEmbeddedPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 // gathered blocks the first request until release is closed, so that the client queues all other posts.
 type gathered struct {
 	t       *testing.T
-	rest    http.HandlerFunc // serves the later requests
+	rest    http.HandlerFunc // serves all requests after the first
 	entered chan struct{}
 	release chan struct{}
 	first   sync.Once
@@ -221,13 +221,13 @@ func TestEmbeddedGather_LingersOnlyIfSeveralPostsAreQueuedDuringARequest(t *test
 				if took := time.Since(start); len(batch) != tt.want || took != tt.after {
 					t.Errorf("gather returned %d summaries after %v, want %d after %v", len(batch), took, tt.want, tt.after)
 				}
-				time.Sleep(linger) // wait until the late post has arrived
+				time.Sleep(linger) // wait until the function of time.AfterFunc has run
 			})
 		})
 	}
 }
 
-func TestEmbedded_EachPostGetsItsOwnResult(t *testing.T) {
+func TestEmbedded_PostsShareARequest_EachPostReturnsItsOwnResult(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -276,7 +276,7 @@ func TestEmbedded_EachPostGetsItsOwnResult(t *testing.T) {
 	}
 }
 
-func TestEmbedded_LimitsTheSizeAndNumberOfRequests(t *testing.T) {
+func TestEmbedded_ManyQueuedPosts_RequestsHaveAtMostMaxBatchSummaries(t *testing.T) {
 	t.Parallel()
 	const posts = 3 * maxBatch
 	largest := 0

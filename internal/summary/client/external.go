@@ -106,8 +106,8 @@ func (c *External) Close() error {
 	return nil
 }
 
-// idempotencyKey returns an identifier in a form that is valid in an HTTP header. Identifiers of generated events do
-// not change.
+// idempotencyKey converts an identifier to a form that is valid in an HTTP header. It returns the identifier of a
+// generated event unchanged.
 func idempotencyKey(id string) string {
 	if !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' }) {
 		return id

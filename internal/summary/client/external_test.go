@@ -139,7 +139,7 @@ func TestExternalPost_NoServer_ReturnsUnavailableError(t *testing.T) {
 	}
 }
 
-func TestExternalReach_AcceptsAnyStatus(t *testing.T) {
+func TestExternalReach_APIRespondsWithAnyStatus_ReturnsNil(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]int{
 		"HEAD is not allowed": http.StatusMethodNotAllowed, "credentials are missing": http.StatusUnauthorized,
@@ -167,7 +167,7 @@ func TestExternalReach_AcceptsAnyStatus(t *testing.T) {
 	}
 }
 
-func TestExternal_SendsTheDocumentedRequest(t *testing.T) {
+func TestExternalPost_EachID_SendsTheDocumentedRequest(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, id, key string
@@ -218,7 +218,7 @@ func TestExternalPost_RedirectToTheSameHost_IsFollowed(t *testing.T) {
 	}
 }
 
-func TestExternal_SendsCredentialsButOmitsThemFromErrors(t *testing.T) {
+func TestExternalPost_EachKindOfCredentials_IsSentButNotInTheError(t *testing.T) {
 	t.Parallel()
 	var authorization atomic.Value
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -284,7 +284,7 @@ func TestExternal_InvalidSecret_ErrorSaysWhatIsInvalid(t *testing.T) {
 	}
 }
 
-func TestExternal_UsesRotatedCredentials(t *testing.T) {
+func TestExternalPost_TokenRotated_AttemptAfterStatus401SendsTheNewToken(t *testing.T) {
 	t.Parallel()
 	var valid atomic.Value
 	valid.Store("Bearer one")
@@ -308,7 +308,7 @@ func TestExternal_UsesRotatedCredentials(t *testing.T) {
 	}
 }
 
-func TestExternal_TrustsTheCAInTheSecret(t *testing.T) {
+func TestExternal_SecretContainsTheCA_TrustsTheServer(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewTLSServer(answerWith(201, "", ""))
 	defer server.Close()

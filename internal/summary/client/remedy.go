@@ -89,13 +89,13 @@ func (t *transport) checkPlainProxy(request *http.Request, response *http.Respon
 // proxyFor returns the host of the proxy for a request, or "" if the request uses no proxy.
 func (t *transport) proxyFor(request *http.Request) string {
 	if proxy := t.proxyURLFor(request); proxy != nil {
-		return proxy.Host // only the host: the URL may contain a password
+		return proxy.Host // return only the host, because the URL may contain a password
 	}
 	return ""
 }
 
-// plainProxyFor returns the host of a proxy that can itself respond to the request, or "". SOCKS proxies cannot
-// respond, and https:// requests are encrypted.
+// plainProxyFor returns the host of a proxy that can itself respond to the request, or "". A SOCKS proxy does not read
+// requests, and no proxy can read the encrypted requests to https:// URLs.
 func (t *transport) plainProxyFor(request *http.Request) string {
 	proxy := t.proxyURLFor(request)
 	if proxy == nil || request.URL.Scheme != "http" || !strings.HasPrefix(proxy.Scheme, "http") {

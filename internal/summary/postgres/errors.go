@@ -64,7 +64,7 @@ var (
 )
 
 // isBadInput reports whether the address, the credentials, the permissions or the choice of the database may be the
-// cause of err. answered says whether a server ever accepted a connection.
+// cause of err. The parameter answered says whether a server has ever accepted a connection.
 func isBadInput(err error, answered bool) bool {
 	if _, unusable := errors.AsType[*UnusableError](err); unusable {
 		return true

@@ -237,7 +237,8 @@ func TestInsert_ServerFault_ErrorSaysWhatToDoAndNextInsertSucceeds(t *testing.T)
 	}
 	tests := []struct {
 		name string
-		// inject and heal are the superuser's statements. USER stands for the tested database and its owner.
+		// The superuser runs the SQL statements in the field inject to cause a fault, and those in the field heal to
+		// end it. USER stands for the name of the tested database and of its owner.
 		inject, heal []string
 		want         string
 	}{
@@ -293,7 +294,7 @@ func TestInsert_ServerDoesNotAnswer_ReturnsAnError(t *testing.T) {
 	d := open(t, uri)
 	mustInsert(t, d, "before")
 	must(t, server.Stop(t.Context()))
-	_ = insertOne(d, "a") // its error may be that of an old connection, which the stopped server has closed
+	_ = insertOne(d, "a") // ignore the error, which may come from an old connection to the stopped server
 	wantError(t, insertOne(d, "a"), uri, "cannot be reached; check that it runs")
 	must(t, server.Start(t.Context()))
 	mustInsert(t, d, "a")
@@ -313,7 +314,7 @@ func TestInsert_DiskFull_FailsUntilTheVolumeIsEnlarged(t *testing.T) {
 		err = d.Insert(t.Context(), batchOf(n), make([]summary.Outcome, batchRows))
 	}
 	wantError(t, err, uri, "has a full disk; enlarge its volume, or delete data")
-	n-- // the last batch failed
+	n-- // do not count the last batch, which failed
 	stats, err := d.Stats(t.Context())
 	if err != nil || stats.Count != int64(n*batchRows) {
 		t.Errorf("%d summaries are stored on the full disk (%v), want %d", stats.Count, err, n*batchRows)

@@ -94,7 +94,7 @@ func New(c Config, deps Dependencies) (*Database, error) {
 
 func (d *Database) pool(limit int32) (*pgxpool.Pool, error) {
 	// A pool reads the binding when it is created, and again before each connection attempt.
-	config, err := pgxpool.ParseConfig("sslmode=disable") // connConfig replaces the connection settings
+	config, err := pgxpool.ParseConfig("sslmode=disable") // the result of connConfig replaces this setting
 	if err != nil {
 		return nil, fmt.Errorf("configure the connections to PostgreSQL: %w", err)
 	}

@@ -106,7 +106,8 @@ func TestDatabasePrepare_ManyProcessesAtOnce_AllSucceed(t *testing.T) {
 		d := openSchema(t, uri, "several")
 		wg.Go(func() {
 			err := d.Prepare(context.Background())
-			for errors.Is(err, context.DeadlineExceeded) { // a busy machine: the call may wait too long for the others
+			// On a busy machine, waiting for the migrations of the other goroutines may exceed the deadline of Prepare.
+			for errors.Is(err, context.DeadlineExceeded) {
 				err = d.Prepare(context.Background())
 			}
 			if err != nil {
@@ -117,8 +118,8 @@ func TestDatabasePrepare_ManyProcessesAtOnce_AllSucceed(t *testing.T) {
 	wg.Wait()
 }
 
-// Two processes store the same summaries in opposite orders while a third lists them. Each list must contain, once,
-// all summaries stored when it began.
+// Two processes store the same summaries in opposite orders while a third process lists the summaries. Each listing
+// must contain exactly once every summary that was stored when the listing began.
 func TestInsert_TwoProcesses_CreateEachSummaryOnceAndListingsAreStable(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)

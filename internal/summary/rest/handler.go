@@ -114,7 +114,7 @@ func (m methods) call(w http.ResponseWriter, r *http.Request) error {
 	}
 	method := r.Method
 	if method == http.MethodHead {
-		method = http.MethodGet // the endpoint may write a body: package http omits it in the response to HEAD
+		method = http.MethodGet // handle HEAD like GET, because package http omits the body from the response to HEAD
 	}
 	if endpoint, ok := m[method]; ok {
 		return endpoint(w, r)

@@ -368,7 +368,7 @@ func TestOpenAPI_Limits_MatchThoseInTheCode(t *testing.T) {
 	}
 }
 
-func TestListSummaries_PagesByCursor(t *testing.T) {
+func TestListSummaries_SeveralPages_CursorsLeadToAllSummaries(t *testing.T) {
 	t.Parallel()
 	const count = 25
 	server := httptest.NewServer(newContract(t).wrap(t, serve(t, newService(t), defaultLimits())))
@@ -429,7 +429,7 @@ func TestPostSummaries_BodyExceedsLimit_IsRejected(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) { e.do(t, server.URL) })
 	}
 	t.Run("a body with more bytes than allowed is rejected even without a Content-Length", func(t *testing.T) {
-		// The client does not know the length, so it sends chunks.
+		// The client does not know the length of the body, so it sends the body in chunks, without a Content-Length.
 		body := io.MultiReader(strings.NewReader(lines(1)), strings.NewReader(strings.Repeat(" ", 999)))
 		response, err := http.Post(server.URL+"/v1/summaries", typeNDJSON, body)
 		if err != nil {

@@ -24,8 +24,8 @@ const (
 	// cacheKiB is the size of each connection's page cache. The writer needs a few MiB for the last pages of table and
 	// indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is the length of the write-ahead log, in pages of 4 KiB, that triggers a checkpoint. A long log
-	// saves writes: only each page's last version is copied.
+	// checkpointPages is the length of the write-ahead log, in pages of 4 KiB, that triggers a checkpoint. A checkpoint
+	// copies only the last version of each page into the database, so a long log saves writes.
 	checkpointPages = 4000
 	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
@@ -130,7 +130,7 @@ func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcom
 	}
 	err := d.writer.insert(ctx, summaries, outcomes)
 	if err != nil {
-		_ = d.writer.close() // the error of the insert is more useful
+		_ = d.writer.close() // ignore this error, because the error of the insert is more useful
 		d.writer = nil
 	}
 	return err

@@ -45,7 +45,7 @@ func TestDatabase_PassesTheConformanceSuite(t *testing.T) {
 	})
 }
 
-func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
+func TestDatabase_ClosedAndReopened_KeepsSummaries(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		path := filepath.Join(t.TempDir(), "summaries.db")
@@ -66,7 +66,8 @@ func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
 	})
 }
 
-// A search by plate must look into all sections of 4096 rows. This test has three sections.
+// The index of plates has one section for every 4096 rows, and a search by plate must look into all sections. The rows
+// of this test have three sections.
 func TestListSummaries_ByPlate_ManyRows_ReturnsEverySummaryOfThePlate(t *testing.T) {
 	t.Parallel()
 	const rows, every = 10_000, 1_000

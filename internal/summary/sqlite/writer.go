@@ -157,8 +157,8 @@ func firstCreated(result sql.Result, created int64) (int64, error) {
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes after an INSERT statement that skipped some rows. first is the result of
-// firstCreated.
+// lookUpOutcomes sets the outcomes after an INSERT statement that skipped some rows. The parameter first is the result
+// of the function firstCreated.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {

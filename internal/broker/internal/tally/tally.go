@@ -58,7 +58,7 @@ func (t *Tally) notify(number uint64) {
 }
 
 // Wait waits until every message accepted before the call is confirmed. It returns the error of ctx if ctx ends first,
-// and broker.ErrClosed if closed is closed first.
+// and broker.ErrClosed if the Go channel named closed is closed first.
 func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	w := t.register()
 	if w == nil {
