@@ -451,8 +451,8 @@ type ManagedRabbitMQ struct {
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) && string(self.managed.storage.size).matches('^[0.]+([^0-9.]|$)')) == (has(oldSelf.managed) && string(oldSelf.managed.storage.size).matches('^[0.]+([^0-9.]|$)'))",message="cannot change from or to \"0\", because the data would be lost: restore the previous size, or create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type RedisSpec struct {
-	// managed, the default, makes the operator run a Redis with an append-only file and a generated password for this
-	// simulation. The Redis is deleted with the simulation.
+	// managed makes the operator run a Redis for this simulation, which is the default. The Redis has an append-only
+	// file and a generated password, and is deleted with the simulation.
 	// +optional
 	Managed *ManagedRedis `json:"managed,omitempty"`
 
@@ -525,8 +525,8 @@ type ManagedRedis struct {
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && string(self.managed.storage.size).matches('^[0.]+([^0-9.]|$)')) == (has(oldSelf.managed) && string(oldSelf.managed.storage.size).matches('^[0.]+([^0-9.]|$)'))",message="cannot change from or to \"0\", because the data would be lost: restore the previous size, or create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type SummaryAPISpec struct {
-	// managed, the default, makes the operator run a summary API. It stores summaries in your PostgreSQL database, or
-	// in SQLite on a volume that is deleted with the simulation.
+	// managed makes the operator run a summary API, which is the default. It stores summaries in your PostgreSQL
+	// database, or in SQLite on a volume that is deleted with the simulation.
 	// +optional
 	Managed *ManagedSummaryAPI `json:"managed,omitempty"`
 

@@ -177,7 +177,7 @@ func notDecimal(path field.Path, node *yamlv3.Node) field.ErrorList {
 		}
 		expected := fmt.Sprintf("must be a decimal number: YAML reads it as %[1]s: write %[1]s", number)
 		if without := leadingZeros.ReplaceAllString(node.Value, "$1$2"); without != node.Value && without != string(number) {
-			expected += fmt.Sprintf(" or %s", without)
+			expected += " or " + without
 		}
 		return field.ErrorList{field.Invalid(path, field.Raw(node.Value), expected)}
 	}

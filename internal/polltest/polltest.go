@@ -49,7 +49,7 @@ func until(tb testing.TB, what string, holds func() bool, state func() any) {
 		if start.After(deadline) {
 			break
 		}
-		time.Sleep(min(max(restFactor*time.Since(start), minPause), maxPause))
+		<-time.After(min(max(restFactor*time.Since(start), minPause), maxPause))
 	}
 	if state == nil {
 		tb.Fatalf("timeout after %s: %s", timeout, what)
