@@ -27,7 +27,7 @@ export KUBEBUILDER_ASSETS PARKING_TEST_REPORT CGO_ENABLED=1
 
 # Modules with tests, other than the root module. They have dependencies that the root module must not have.
 export OTHER_MODULES="hack/crd hack/image test/kstatus hack/cluster"
-# The longest package, test/faults, takes 18 min on two idle cores, and several times as long on busy ones.
+# The longest package, test/faults, takes 20 min on two slow cores, and several times as long on busy ones.
 export TEST_TIMEOUT=${TEST_TIMEOUT:-80m}
 
 # run_tests runs all tests, even if some fail, and prints the output of go test -json.
