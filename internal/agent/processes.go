@@ -112,9 +112,9 @@ func stop(path string) (processes, error) {
 // of the others.
 func (p processes) suspend() (suspended processes, err error) {
 	for _, process := range p {
-		if e := process.Signal(syscall.SIGSTOP); e != nil && !errors.Is(e, os.ErrProcessDone) {
-			err = errors.Join(err, e)
-			_ = process.Release()
+		if failure := (processes{process}).signal(syscall.SIGSTOP); failure != nil {
+			err = errors.Join(err, failure)
+			_ = process.Release() // Release closes the pidfd
 			continue
 		}
 		suspended = append(suspended, process)
