@@ -112,7 +112,7 @@ func changed(before, now map[string]string) []string {
 }
 
 // ignoredEdits returns a message that names the settings that were changed, without effect, after completion. It
-// returns "" if there are none.
+// returns "" if no setting was changed.
 func (s *scope) ignoredEdits() string {
 	if !s.isComplete() || len(s.sim.Status.RunSettings) == 0 {
 		return ""

@@ -23,7 +23,7 @@ func ownedFields(o client.Object) *metav1.FieldsV1 {
 }
 
 // ownsAll reports whether the operator still owns every desired field. Each field then has the value of the last
-// apply: whoever changes a field becomes its owner.
+// apply, because another client that changes a field becomes its owner.
 func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	fields := ownedFields(live)
 	if fields == nil {

@@ -25,7 +25,7 @@ type Keys interface {
 // Foreign says what was not deleted because it belongs to another simulation of the same name.
 type Foreign struct{ Queues, Keys bool }
 
-// String returns "queues", "keys" or "queues and keys", whichever were not deleted. It returns "" if there are none.
+// String returns "queues", "keys" or "queues and keys", whichever were not deleted. It returns "" if all were deleted.
 func (f Foreign) String() string {
 	switch {
 	case f.Queues && f.Keys:

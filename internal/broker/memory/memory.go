@@ -21,7 +21,7 @@ import (
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	DefaultWindow     = 1024
-	// DefaultLimit is reached within seconds at the highest supported rate if nobody consumes. A full queue takes about
+	// DefaultLimit is reached within seconds at the highest supported rate without a consumer. A full queue takes about
 	// 100 MB of memory.
 	DefaultLimit = 1 << 18
 )
