@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"reflect"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -277,5 +278,34 @@ func TestSlimmer_ObjectsWithEqualFields_ShareOneCopy(t *testing.T) {
 	}
 	if all[0].ManagedFields[0].FieldsV1 != all[1].ManagedFields[0].FieldsV1 {
 		t.Error("two similar objects have separate copies of their owned fields")
+	}
+}
+
+func TestSlimmer_ObjectsWithEqualOwners_ShareOneCopy(t *testing.T) {
+	t.Parallel()
+	slimmer := apply.NewSlimmer()
+	owners := func(change func(*metav1.OwnerReference)) []metav1.OwnerReference {
+		o := deployment()
+		change(&o.OwnerReferences[0])
+		slim := slimmer.Metadata(o)
+		if !reflect.DeepEqual(slim.OwnerReferences, o.OwnerReferences) {
+			t.Errorf("the owners are %v, want %v", slim.OwnerReferences, o.OwnerReferences)
+		}
+		return slim.OwnerReferences
+	}
+	no := false
+	original := owners(func(*metav1.OwnerReference) {})
+	if again := owners(func(*metav1.OwnerReference) {}); &again[0] != &original[0] {
+		t.Error("two objects with the same owner have separate copies of the reference")
+	}
+	for name, change := range map[string]func(*metav1.OwnerReference){
+		"UID":                func(r *metav1.OwnerReference) { r.UID = "another" },
+		"name":               func(r *metav1.OwnerReference) { r.Name = "another" },
+		"controller":         func(r *metav1.OwnerReference) { r.Controller = &no },
+		"blockOwnerDeletion": func(r *metav1.OwnerReference) { r.BlockOwnerDeletion = &no },
+	} {
+		if different := owners(change); &different[0] == &original[0] {
+			t.Errorf("two objects whose owners differ in %s share one copy", name)
+		}
 	}
 }

@@ -138,54 +138,67 @@ func equalJSON(decoded, value any) bool {
 	}
 }
 
-// Slimmer reduces metadata to what an Applier reads, so that a cache of thousands of objects needs less memory. It is
-// safe for concurrent use.
+// Slimmer reduces metadata to what an Applier reads, so that a cache of thousands of objects needs less memory. Equal
+// parts of several objects become one copy, which must not be changed. A Slimmer is safe for concurrent use.
 type Slimmer struct {
-	mu sync.Mutex
-	// shared contains one copy of each distinct set of owned fields, which all objects with this set use. The key is
-	// the JSON text of the set.
-	shared map[string]*metav1.FieldsV1
+	owners        sharedCopies[[]metav1.OwnerReference]
+	managedFields sharedCopies[[]metav1.ManagedFieldsEntry]
 }
 
 // NewSlimmer returns an empty Slimmer.
-func NewSlimmer() *Slimmer { return &Slimmer{shared: map[string]*metav1.FieldsV1{}} }
+func NewSlimmer() *Slimmer { return &Slimmer{} }
 
 // Metadata returns the part of an object's metadata that an Applier reads.
 func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
+	owners := o.GetOwnerReferences()
 	slim := metav1.ObjectMeta{
 		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(),
 		ResourceVersion: o.GetResourceVersion(), Generation: o.GetGeneration(),
-		DeletionTimestamp: o.GetDeletionTimestamp(), OwnerReferences: o.GetOwnerReferences(),
+		DeletionTimestamp: o.GetDeletionTimestamp(), OwnerReferences: s.owners.get(ownersKey(owners), owners),
 	}
 	if hash, ok := o.GetAnnotations()[HashAnnotation]; ok {
 		slim.Annotations = map[string]string{HashAnnotation: hash}
 	}
 	if fields := ownedFields(o); fields != nil {
-		slim.ManagedFields = []metav1.ManagedFieldsEntry{{
-			Manager: FieldManager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: s.share(o, fields),
-		}}
+		// The UIDs of owners differ between objects that are otherwise equal, and an Applier does not read them here.
+		text := fields.GetRawString()
+		for _, owner := range owners {
+			text = strings.ReplaceAll(text, string(owner.UID), "")
+		}
+		slim.ManagedFields = s.managedFields.get(text, []metav1.ManagedFieldsEntry{{
+			Manager: FieldManager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(text),
+		}})
 	}
 	return slim
 }
 
-// share returns one copy for all objects with equal managed fields, to save memory. It omits the UIDs of owners,
-// because these differ between such objects.
-func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
-	// limit is the maximum number of entries in the cache s.shared. A full cache is cleared.
-	const limit = 4096
-	text := fields.GetRawString()
-	for _, owner := range o.GetOwnerReferences() {
-		text = strings.ReplaceAll(text, string(owner.UID), "")
+// ownersKey returns a text that is equal for equal owner references.
+func ownersKey(owners []metav1.OwnerReference) string {
+	var key strings.Builder
+	for i := range owners {
+		key.WriteString(owners[i].String())
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if one, ok := s.shared[text]; ok {
+	return key.String()
+}
+
+// sharedCopies contains one copy of each of the latest values. The zero value is empty. It is safe for concurrent use.
+type sharedCopies[T any] struct {
+	mu     sync.Mutex
+	copies map[string]T
+}
+
+// get returns the copy with the given key. If there is none, value becomes this copy.
+func (c *sharedCopies[T]) get(key string, value T) T {
+	// limit is the maximum number of copies. When it is reached, all of them are dropped.
+	const limit = 4096
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one, ok := c.copies[key]; ok {
 		return one
 	}
-	if len(s.shared) >= limit {
-		clear(s.shared)
+	if c.copies == nil || len(c.copies) >= limit {
+		c.copies = map[string]T{}
 	}
-	one := metav1.NewFieldsV1(text)
-	s.shared[text] = one
-	return one
+	c.copies[key] = value
+	return value
 }
