@@ -155,7 +155,7 @@ func (s *scope) overduePod(pod *corev1.Pod) string {
 }
 
 // readyDue returns the time by which a running pod should be ready, and the message to report if the pod is late. The
-// message is "" if the pod is ready or the method explainsUnready finds a reason.
+// message is "" if there is nothing to report.
 func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	const patience = 5 * time.Minute
 	for _, c := range pod.Status.Conditions {
@@ -177,8 +177,7 @@ func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 }
 
 // explainsUnready reports whether a current fault explains that pods are not ready. For generators and processors, an
-// outage of RabbitMQ or Redis explains this, too. Without an explanation, the result until is when the latest fault or
-// outage ended.
+// outage of RabbitMQ or Redis explains this, too. If neither does, until is when the latest fault or outage ended.
 func (s *scope) explainsUnready(c resources.Component) (explained bool, until time.Time) {
 	// Use the status of the previous reconcile, because a reconcile examines the servers only after the pods.
 	status := &s.before.Status
@@ -263,8 +262,8 @@ func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	return nil
 }
 
-// assessOwn returns the state of the generators and processors. A problem with the Secret of their certificate takes
-// precedence, because their pods cannot start without this Secret.
+// assessOwn returns the state of the generators and processors. A problem with the Secret of their certificate comes
+// first.
 func (s *scope) assessOwn() finding {
 	if s.metrics.finding.state != unchecked {
 		return s.metrics.finding
@@ -325,8 +324,7 @@ func (s *scope) assessServer(server server, c resources.Component) finding {
 	return server.pending()
 }
 
-// assessSummaryAPI returns the state of the summary API. Only processors connect to an external API; a managed API is
-// ready only while its database accepts writes.
+// assessSummaryAPI returns the state of the summary API. A managed API is ready only while its database accepts writes.
 func (s *scope) assessSummaryAPI() finding {
 	url := s.sim.Spec.SummaryAPI.URL
 	switch {

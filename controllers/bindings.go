@@ -40,10 +40,9 @@ type server struct {
 	// this Secret.
 	data map[string][]byte
 	// version is the resource version of the Secret that the pods mount.
-	version string
-	// The field binding has the current address and credentials; remembered has the last known ones, for use after the
-	// Secret is deleted. Both may be nil.
-	binding, remembered *binding.Binding
+	version    string
+	binding    *binding.Binding // the current address and credentials, or nil
+	remembered *binding.Binding // the last known address and credentials, or nil
 	// denied is true if the simulation is not permitted to use the server's Secret or RabbitmqCluster.
 	denied bool
 	// withheld is true if pods must not mount the server's Secret.
@@ -143,8 +142,8 @@ func (r *Reconciler) ownSecret(ctx context.Context, s *scope, name string) (*cor
 	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
 		return secret, nil
 	}
-	// The cache lags behind: without a direct read, the operator could miss a new Secret, generate another password,
-	// and lock out clients with the first password.
+	// The cache may lack a new Secret. Read directly, because another password would lock out clients with the first
+	// one.
 	key := client.ObjectKey{Namespace: s.key.Namespace, Name: name}
 	secret, err := r.getSecret(ctx, key)
 	if err != nil || secret == nil || metav1.IsControlledBy(secret, s.sim) {
@@ -220,11 +219,10 @@ func (s *scope) isWithheld() bool {
 		s.metrics.withheld
 }
 
-// The operator creates no pod that would wait for a missing Secret: the kubelet would mount the Secret as soon as it
-// exists, even without its owner's permission.
-
-// recordMissing records a missing Secret, and tells the user which content and keys it needs. The result isWithheld is
-// false if existing pods already mount the Secret, because these pods may keep running.
+// recordMissing records a missing Secret, and tells the user which content and keys it needs. isWithheld is false if
+// existing pods already mount the Secret.
+//
+// A new pod must not wait for a missing Secret: the kubelet would mount it even without its owner's permission.
 func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (isWithheld bool, f finding) {
 	s.missing[secret.Name] = true
 	isWithheld = true
@@ -313,15 +311,14 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 // newPassword returns a random password for a managed server.
 func (s *scope) newPassword(of server) string {
 	if s.taken[childKey{"Secret", of.ownSecret}] != nil {
-		// Another owner uses the name of the Secret, so the operator cannot store a password. Unlike a new random
+		// The operator cannot store a password, because another owner uses the name of the Secret. Unlike a random
 		// password, a constant does not change the workloads at every reconcile.
 		return "unused"
 	}
 	return rand.Text()
 }
 
-// renewBefore is the remaining lifetime at which the agents' certificate is renewed. The renewal restarts no agent,
-// because an agent reads the certificate for each connection.
+// renewBefore is the remaining lifetime at which the agents' certificate is renewed.
 const renewBefore = 30 * 24 * time.Hour
 
 // agentCredentials returns the agents' credentials from a Secret. It generates new credentials if the Secret contains
@@ -352,8 +349,8 @@ func (s server) pending() finding {
 	return found(progressing, reasonConnecting, "The operator is connecting to %s (%s)", s.name, s.origin)
 }
 
-// reached returns the finding for an observed external server. The error err says why the operator cannot read from the
-// server. The error unusable says why the simulation cannot use the server. Each error may be nil.
+// reached returns the finding for an observed external server. err says why the operator cannot read from the server.
+// unusable says why the simulation cannot use it. Both may be nil.
 func (s server) reached(err, unusable error) finding {
 	switch {
 	case err != nil:

@@ -49,8 +49,7 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	var expiry time.Time
 	for _, needed := range external {
 		if expiry, err = certificates.Check(certificate.Pair, certificate.CA, needed.Hosts[0], s.now); err != nil {
-			// The kubelet copies the invalid files to the pods nevertheless. New connections to RabbitMQ then fail. All
-			// processes except RabbitMQ keep the last valid certificate that they have read.
+			// The kubelet also copies invalid files to the pods. Then new connections to RabbitMQ fail.
 			of.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid certificate for %s: %s. It needs the keys tls.crt, tls.key and ca.crt, "+
 				"and the certificate must be valid for %s", key, of.name, err, hosts(external))
 			return nil
@@ -72,8 +71,8 @@ func hosts(all []resources.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// warnOfExpiry adds a note if the user's certificate expires within certificates.RenewBefore, and then requests a
-// reconcile at the time of the expiry. Otherwise, it requests a reconcile at the time when the note becomes due.
+// warnOfExpiry adds a note if the user's certificate expires within certificates.RenewBefore. It requests a reconcile
+// for the time when the note becomes due, or when the certificate expires.
 func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server string) {
 	left := expiry.Sub(s.now)
 	if left > certificates.RenewBefore {
@@ -85,15 +84,13 @@ func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server s
 		server, secret, expiry.UTC().Format(time.RFC3339)))
 }
 
-// ensureCertificates issues the certificates that the user does not provide, and renews these certificates before they
-// expire. A later phase stores the certificates in Secrets of the simulation.
+// ensureCertificates issues the certificates that the user does not provide, and renews them before they expire.
 func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 	s.credentials.Certificates = map[string]resources.CertificateData{}
 	for _, needed := range r.neededCertificates(s) {
 		var err error
 		if needed.External {
-			// Several servers may use the same Secret. A server without known CA certificates must not overwrite the CA
-			// certificates that another server knows.
+			// Several servers may use the same Secret. Keep the CA certificates that another server has read from it.
 			if known := s.managedServer(needed.Component).certificate; known.CA != nil {
 				s.credentials.Certificates[needed.Secret] = known
 			}
@@ -119,8 +116,7 @@ func (s *scope) serverIn(c resources.Component, ip string) podhttp.Server {
 	return pod
 }
 
-// ensureCertificate issues or renews one certificate, after the certificate authority. If the name of a Secret is
-// taken, it issues none, because the operator could not store the certificate.
+// ensureCertificate issues or renews one certificate. If another owner uses the name of a Secret, it issues none.
 func (r *Reconciler) ensureCertificate(ctx context.Context, s *scope, needed resources.Certificate) error {
 	if err := r.ensureAuthority(ctx, s); err != nil {
 		return err

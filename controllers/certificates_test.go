@@ -157,8 +157,7 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndPermitted(t *testin
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
-	// While the new key does not match the old certificate, the annotation of the pod must not change: the kubelet
-	// would refresh the mounted files at once.
+	// While the key does not match the certificate, the kubelet must not refresh the mounted files.
 	pod := c.Pod(sim, resources.ComponentProcessor, nil)
 	mounted := c.annotated(pod, "")
 	renewed := issue(host("entry"), host("exit"), host("processor"))

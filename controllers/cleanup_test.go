@@ -58,7 +58,7 @@ func (r *removals) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, err
 }
 
 type removedBroker struct {
-	broker.Broker // nil; removedBroker has all methods that the cleaner calls
+	broker.Broker // nil
 
 	removed *removals
 	what    string
@@ -222,8 +222,7 @@ func finalizing(t *testing.T, removed *removals, deletedAt time.Time, pods ...cl
 	return r, recorder
 }
 
-// The observer's checks declare queues. The cleanup must wait until these checks have ended, or it would leave queues
-// behind.
+// The cleanup must wait until the observer's checks have ended, because these checks declare queues.
 func TestFinalize_ObserverHasOpenClients_CleanupWaits(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

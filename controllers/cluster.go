@@ -28,8 +28,7 @@ const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 // simulation, because pods cannot mount Secrets of other namespaces.
 func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
 	named, err := r.findCluster(ctx, s)
-	// Without a binding, there is no copy, and pods would mount any Secret that somebody else creates with the name of
-	// the copy.
+	// Without a copy of the Secret, pods would mount any Secret with the name of the copy.
 	named.withheld = named.denied || len(named.data) == 0
 	return named, err
 }
@@ -91,15 +90,14 @@ func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectK
 	return missingConsent(secret, "secret", name, reasonSecretNotAllowed, sim)
 }
 
-// simulationDenied returns the finding that an object does not allow a simulation of its namespace to use it. In the
-// message, the parameter name describes the object, and the parameter resource is the kind that kubectl expects.
+// simulationDenied returns the finding that an object does not allow a simulation of its namespace to use it. The
+// message calls the object name, and resource is its kind for kubectl.
 func simulationDenied(o client.Object, resource, name, reason, simulation string) finding {
 	return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
 		name, simulation, allowCommand(resource, o, simulation))
 }
 
-// missingConsent returns a finding if an object in any namespace does not permit a simulation to use it. The parameters
-// resource and name are those of the function simulationDenied.
+// missingConsent returns a finding if an object in any namespace does not permit a simulation to use it.
 func missingConsent(o client.Object, resource, name, reason string, sim client.ObjectKey) finding {
 	switch {
 	case o.GetNamespace() == sim.Namespace && !allowsSimulation(o, sim.Name):
@@ -168,8 +166,7 @@ func noDefaultUser(cluster *unstructured.Unstructured) finding {
 	return found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty). If it does not get one, check the RabbitMQ Cluster Operator", key)
 }
 
-// addTLS adds the TLS settings of a RabbitmqCluster to the data of a binding, because the Secret of the default user
-// does not contain them.
+// addTLS adds the TLS settings of a RabbitmqCluster to the data of a binding.
 func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured.Unstructured, data map[string][]byte) (finding, error) {
 	tlsName := nested(cluster, "spec", "tls", "secretName")
 	if tlsName == "" || len(data["ca.crt"]) > 0 {

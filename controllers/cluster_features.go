@@ -15,7 +15,7 @@ import (
 )
 
 // clusterFeatures remembers which features the cluster has. It is safe for concurrent use, and holds no lock during a
-// query, so that slow queries delay no other reconcile.
+// query.
 type clusterFeatures struct {
 	// userIDs says whether the cluster assigns user IDs to namespaces. It is nil if this is not known yet.
 	userIDs atomic.Pointer[bool]

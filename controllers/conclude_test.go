@@ -17,8 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// The verdict needs an observation of RabbitMQ and Redis. If the operator has no observation when the drain timeout
-// expires, it waits for one for at most the duration giveUpTime.
+// Without an observation, the verdict waits for at most giveUpTime after the drain timeout.
 func TestConclude_NoObservation_WaitsUntilGiveUpTime(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)

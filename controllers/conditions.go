@@ -43,8 +43,8 @@ func (f *findings) setUnexamined(before []metav1.Condition) {
 	}
 }
 
-// conditionsOf computes the conditions from the findings. It returns no condition for a part that was not examined, so
-// that the existing condition of the part does not change. It returns Reconciling and Stalled only if they are True.
+// conditionsOf computes the conditions from the findings. It returns no condition for a part that was not examined. It
+// returns Reconciling and Stalled only if they are True.
 func conditionsOf(f findings) []metav1.Condition {
 	var all []metav1.Condition
 	for _, p := range f.parts() {
@@ -69,8 +69,7 @@ func statusOf(kind string, f finding) metav1.ConditionStatus {
 	}
 }
 
-// summarize returns Ready and, if the simulation is not ready, Reconciling or Stalled. Tools that use kstatus show the
-// message of this second condition, so it explains the most serious problem.
+// summarize returns Ready and, if the simulation is not ready, Reconciling or Stalled.
 func summarize(f findings) []metav1.Condition {
 	worst, source := f.worst()
 	switch worst.state {

@@ -96,8 +96,7 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 	}
 }
 
-// While a Secret is missing, edits wait: otherwise, the simulation would run with a mix of old and new settings.
-// Scaling to zero still takes effect.
+// While a Secret is missing, edits wait, except scaling to zero.
 func TestReconcile_EditWhileSecretIsMissing_OnlyScalingToZeroTakesEffect(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

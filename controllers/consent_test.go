@@ -92,8 +92,7 @@ func TestReconcile_ReferencedSecrets_AreUsedOnlyWhileTheirOwnersConsent(t *testi
 	}
 }
 
-// Pods and operator keep using a binding after its Secret is deleted: someone may only want to replace the Secret, and
-// the verdict must not become FAIL.
+// Pods and operator keep using a binding after its Secret is deleted, because a user may only replace the Secret.
 func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

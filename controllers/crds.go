@@ -51,8 +51,7 @@ func newCRDWatcher(r *Reconciler, mgr ctrl.Manager, referenced cache.Cache, owne
 	}
 }
 
-// handler returns an event handler for CustomResourceDefinitions. If a definition defines an optional kind, the event
-// handler sends each change of the definition to the channel w.changes.
+// handler returns an event handler that sends each change of an optional kind's CustomResourceDefinition to w.changes.
 func (w *crdWatcher) handler() handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
 	type object = *metav1.PartialObjectMetadata
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -104,7 +103,7 @@ func (w *crdWatcher) Start(ctx context.Context) error {
 				w.unwatch(ctx, c)
 			}
 		case c := <-w.synced:
-			if c.lifetime.Err() == nil { // c.lifetime ends when the CustomResourceDefinition is deleted
+			if c.lifetime.Err() == nil {
 				w.record(ctx, c)
 			}
 		}
@@ -160,8 +159,7 @@ func (w *crdWatcher) record(ctx context.Context, c crdChange) {
 	}
 }
 
-// cacheOf returns the cache for the objects of a kind. One cache contains the objects that simulations own. Another
-// cache contains the objects that simulations only refer to.
+// cacheOf returns the cache for the objects of a kind.
 func (w *crdWatcher) cacheOf(kind schema.GroupVersionKind) cache.Cache {
 	if kind == resources.RabbitmqClusterKind() {
 		return w.referenced

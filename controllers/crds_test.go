@@ -22,8 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// definition returns the CustomResourceDefinition of an optional kind. Like the real definition of PrometheusRule, it
-// declares the list "groups": the API server would track the ownership of an undeclared list differently.
+// definition returns the CustomResourceDefinition of an optional kind. Like PrometheusRule, it declares the list
+// "groups".
 func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDefinition {
 	anything := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
 	spec := anything
@@ -89,8 +89,7 @@ func TestCRDWatcher_CRDsAreCreatedAndDeleted_MonitoringObjectsFollow(t *testing.
 		c.has(rules, 1)
 		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
 
-		// The operator must be idle first: a reconcile for another reason would also restore the deleted object,
-		// without the watch of its kind.
+		// A reconcile for another reason would also restore the deleted object, so the operator must be idle first.
 		c.awaitQuiet()
 		rule := &unstructured.Unstructured{}
 		rule.SetGroupVersionKind(rules)
@@ -215,8 +214,7 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 }
 
 // checkTLSFailure makes TLS connections to a RabbitmqCluster fail. The condition BrokerReady must then name the Secrets
-// of the RabbitmqCluster. It must not name the simulation's copy, because the operator would overwrite a correction of
-// the copy.
+// of the RabbitmqCluster, not the simulation's copy.
 func (c *cluster) checkTLSFailure(sim *v1alpha1.ParkingSimulation, rabbit *unstructured.Unstructured) {
 	c.T.Helper()
 	namespace, ca := rabbit.GetNamespace(), string(tlstest.NewAuthority(c.T, "issuer").PEM)
@@ -287,8 +285,7 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesCertificatesWithoutPrivateKey(
 		t.Errorf("the copy has the keys %v, want no private key", keysOf(copied.Data))
 	}
 
-	// When the permission to use the RabbitmqCluster is revoked, the operator deletes the simulation's copy of the
-	// binding.
+	// A revoked permission deletes the simulation's copy of the binding.
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(nil) })
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
 	c.Gone(copied)

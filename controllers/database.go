@@ -30,9 +30,9 @@ type databaseFailures struct {
 	answers map[client.ObjectKey]*databaseAnswer
 }
 
-// databaseAnswer is the latest answer of a simulation's summary API. The field pod is the pod that was asked.
+// databaseAnswer is the latest answer of a simulation's summary API.
 type databaseAnswer struct {
-	pod     podhttp.Server
+	pod     podhttp.Server // the pod that was asked
 	asking  bool
 	askedAt time.Time
 	failure string
@@ -42,13 +42,13 @@ func newDatabaseFailures(ask SummaryAPIs) *databaseFailures {
 	return &databaseFailures{ask: ask, answers: map[client.ObjectKey]*databaseAnswer{}}
 }
 
-// latest returns why a pod cannot use its database, or "" if no failure is known. The method renews an old answer in
-// the background. The result next is the time to wait before the next call.
+// latest returns why a pod cannot use its database, or "" if no failure is known. It asks the pod in the background.
+// next is the time to wait before the next call.
 func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod podhttp.Server) (failure string, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a := d.answers[sim]
-	if a == nil || a.pod != pod { // discard the answer of another pod: that answer may be out of date
+	if a == nil || a.pod != pod { // the answer of another pod may be outdated
 		a = &databaseAnswer{pod: pod}
 		d.answers[sim] = a
 	}

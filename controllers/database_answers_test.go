@@ -11,8 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// answers is a fake of SummaryAPIs. The map failures contains the database failure that each pod reports, by IP
-// address.
+// answers is a fake of SummaryAPIs. failures contains the database failure that each pod reports, by IP address.
 type answers struct {
 	observer.SummaryCounter // nil, because the test does not call its methods
 

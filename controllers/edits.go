@@ -76,9 +76,8 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	now := runSettings(s.sim)
 	switch {
 	case len(status.RunSettings) == 0 && s.sim.Generation > 1:
-		// An earlier operator version stored no settings, so it is unknown whether an edit after the start changed the
-		// schedule. A ScheduleChangeTime that equals the start time tells the method uncheckedSchedule that this is
-		// unknown.
+		// An earlier operator version stored no settings. A ScheduleChangeTime that equals the start time means that
+		// the schedule may have changed.
 		status.ScheduleChangeTime = status.StartTime.DeepCopy()
 	case len(status.RunSettings) > 0 && changesSchedule(status.RunSettings, now, s.generatorsDone()):
 		status.ScheduleChangeTime = wholeSeconds(s.now)
@@ -88,16 +87,15 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	return nil
 }
 
-// changesSchedule reports whether an edit changes the schedule that the verdict checks. The parameter ended is true if
-// the generators have ended.
+// changesSchedule reports whether an edit changes the schedule that the verdict checks. ended is true if the generators
+// have ended.
 func changesSchedule(before, now map[string]string, ended bool) bool {
 	return slices.ContainsFunc(changed(before, now), func(name string) bool {
 		switch name {
 		case "suspend":
 			return !ended
 		case "duration", "entry.rate", "entry.stages", "exit.rate", "exit.stages", "exit.minStay":
-			// These fields count even after the generators have ended. Otherwise, the verdict would compare the
-			// published events with the edited schedule, which the generators did not follow.
+			// Generators that have ended did not follow the edited schedule, so the verdict must not use it.
 			return true
 		case "entry.replicas", "exit.replicas":
 			return before[name] == "0" || now[name] == "0"

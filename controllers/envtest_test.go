@@ -126,9 +126,8 @@ type reconcileCounter struct {
 
 type reconcileCounts struct {
 	calls atomic.Int64
-	// The field repeat is the delay, in nanoseconds, until the reconcile that finished last is repeated. It is 0 if
-	// that reconcile failed or requested an immediate repetition. It is the constant never if no repetition is
-	// scheduled.
+	// repeat is the delay until the next scheduled reconcile, in nanoseconds. The value 0 means at once, and the
+	// constant never means that no reconcile is scheduled.
 	repeat atomic.Int64
 }
 

@@ -45,8 +45,7 @@ func (s *scope) needsCleanup() bool {
 	return s.sim.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete && (!s.managesBroker() || !s.managesStore())
 }
 
-// ensureFinalizer adds the finalizer. Because of the finalizer, the operator sees every deletion, and deletes managed
-// servers only after the workloads that still need them.
+// ensureFinalizer adds the finalizer, so that the operator sees every deletion.
 func (r *Reconciler) ensureFinalizer(ctx context.Context, s *scope) error {
 	if !controllerutil.AddFinalizer(s.sim, Finalizer) {
 		return nil
@@ -94,8 +93,8 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	return r.finalizeData(ctx, s, pods, deadline)
 }
 
-// finalizeData removes the data of a deleted simulation from external servers, and then the finalizer. The pods named
-// in pods have not ended, and may create data again.
+// finalizeData removes the data of a deleted simulation from external servers, and then the finalizer. The given pods
+// have not ended, and may create data again.
 func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, deadline time.Time) (reconcile.Result, error) {
 	// The clients of the observer declare queues, so wait until they are closed.
 	if !r.observer.IsClosed(s.key) && s.now.Before(deadline) {
@@ -105,8 +104,7 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	if result.Running && result.Began.IsZero() {
 		return reconcile.Result{RequeueAfter: cleanup.Interval}, nil // the cleanups of other simulations run first
 	}
-	// The cleanup timeout starts with the first attempt to clean up, because the cleanups of other simulations may
-	// delay this attempt.
+	// The cleanup timeout starts with the first attempt to clean up.
 	if last := result.Began.Add(r.options.CleanupTimeout); last.After(deadline) {
 		deadline = last
 	}
@@ -233,7 +231,6 @@ func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (pods []string
 	return pods, nil
 }
 
-// cleanupResult is the result of the latest attempt to clean up.
 type cleanupResult struct {
 	cleanup.Result
 
@@ -263,15 +260,12 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := cleanupResult{Result: r.cleaner.Attempt(s.key, job)}
-	// A cleanup that is done has succeeded on every server with a usable binding. Retries do not help on other
-	// servers, so the result is final.
 	result.final = result.Done()
 	result.Queues, result.Keys = errors.Join(result.Queues, missing.Queues), errors.Join(result.Keys, missing.Keys)
 	return result
 }
 
-// cleanupBinding returns the current binding for the cleanup, or else the last known one, because users often delete
-// Secrets together with the simulation.
+// cleanupBinding returns the current binding for the cleanup or, if that is unknown, the last known binding.
 func (s server) cleanupBinding() (*binding.Binding, error) {
 	switch {
 	case s.denied:
@@ -286,8 +280,8 @@ func (s server) cleanupBinding() (*binding.Binding, error) {
 	return nil, errors.New(orElse(s.finding.message, "the binding of the server is unknown"))
 }
 
-// remember returns the binding to store for the cleanup: the current binding or, if that is unknown, the given earlier
-// binding. The result is nil for managed servers, and for servers that the simulation may no longer use.
+// remember returns the binding to store for the cleanup: the current binding, or before if that is unknown. The result
+// is nil for managed servers, and for servers that the simulation may no longer use.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:

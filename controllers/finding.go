@@ -40,8 +40,7 @@ func found(s state, reason, format string, args ...any) finding {
 type findings struct {
 	// spec is the finding about the validity of the spec. objects is the finding about applying the desired objects.
 	spec, objects finding
-	// The field volumes is about volumes that must grow. This finding does not delay the start of the simulation,
-	// because the simulation works with the current sizes.
+	// volumes is about volumes that must grow. It does not delay the start of the simulation.
 	volumes       finding
 	broker, store finding
 	summaryAPI    finding
@@ -50,12 +49,11 @@ type findings struct {
 	ledger        finding
 	completion    finding
 	objectives    finding
-	// The field running is the message for a simulation that is ready. It says which components are running.
+	// running is the message for a simulation that is ready. It says which components are running.
 	running string
 	// notes are warnings about a valid spec, and about certificates that expire soon.
 	notes []string
-	// The fields suspended and complete say whether the simulation is suspended or complete. In both cases, no
-	// generators run.
+	// suspended and complete say whether the simulation is suspended or complete. In both cases, no generators run.
 	suspended, complete bool
 }
 

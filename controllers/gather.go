@@ -18,7 +18,7 @@ import (
 // indexSimulation is the name of the cache index that finds pods and other objects by the name of their simulation.
 const indexSimulation = "simulation"
 
-// ownerOf returns the name of the simulation that owns an object. It does not read the labels, because the cache drops
+// ownerOf returns the name of the simulation that owns an object. It cannot read the labels, because the cache drops
 // them.
 func ownerOf(o client.Object) []string {
 	if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == v1alpha1.Kind {

@@ -25,8 +25,8 @@ import (
 type childKind struct {
 	schema.GroupVersionKind
 
-	// The field object is an empty object of the Go type that the cache uses for this kind. The function newList
-	// returns an empty list of such objects.
+	// object is an empty object of the Go type that the cache uses for this kind. newList returns an empty list of such
+	// objects.
 	object  client.Object
 	newList func() client.ObjectList
 	// keep drops what the operator does not use before the cache stores an object. Otherwise, the pod templates of a
@@ -49,9 +49,8 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *corev1.Secret) { *o = corev1.Secret{ObjectMeta: m, Data: o.Data} }),
 		metadataOnly(corev1.SchemeGroupVersion.WithKind("ConfigMap")),
 		metadataOnly(corev1.SchemeGroupVersion.WithKind("Service")),
-		// Besides the status, the cache keeps the replicas, the mounted Secrets and the volume sizes. The operator
-		// needs these existing values while it cannot apply the desired values, for example because a Secret is
-		// missing.
+		// Keep the existing replicas, mounted Secrets and volume sizes. The operator needs them while it cannot apply
+		// the desired values.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
 				spec := appsv1.StatefulSetSpec{
@@ -170,8 +169,7 @@ func unstructuredOf(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	return o
 }
 
-// reduce returns a function that removes unused fields before the cache stores an object. It fails for types other
-// than pods and those in childKinds.
+// reduce returns a function that removes unused fields before the cache stores an object. It fails for unknown types.
 func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	keep := map[reflect.Type]func(metav1.ObjectMeta, client.Object) error{}
 	for _, kind := range childKinds() {

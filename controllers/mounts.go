@@ -82,8 +82,7 @@ func (s *scope) mountsHash(c resources.Component) string {
 	return hashOf(plan, versions...)
 }
 
-// hashOf returns a hash of a plan and of the versions of Secrets. It omits their content, because a hash of a password
-// helps to guess the password.
+// hashOf returns a hash of a plan and of the versions of Secrets. A hash of the content would help to guess a password.
 func hashOf(plan string, versions ...string) string {
 	hash := sha256.New()
 	hash.Write([]byte(plan))

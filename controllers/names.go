@@ -20,10 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// While another owner has the name of an object, pods must not refer to the name: they could mount a foreign Secret,
-// or send passwords to a foreign Service.
-
-// isReferable reports whether other objects refer by name to objects of the given kind.
+// isReferable reports whether other objects refer by name to objects of the given kind. If another owner uses such a
+// name, pods could mount its Secret or send passwords to its Service.
 func isReferable(kind string) bool {
 	switch kind {
 	case "ServiceAccount", "Secret", "ConfigMap", "Service":
@@ -62,8 +60,7 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	}
 	for _, server := range []*server{&s.broker, &s.store} {
 		if s.withheld[childKey{"Secret", server.ownSecret}] {
-			// The Secret, or an object to which the Secret refers, belongs to another owner. Like the pods, the
-			// operator must not connect to such a server.
+			// The operator must not connect to a server whose Secret belongs to another owner.
 			server.binding = nil
 		}
 	}
@@ -101,8 +98,8 @@ func sortedKeys[V any](m map[childKey]V) []childKey {
 
 func nameTaken(err *apply.NameTakenError) finding { return found(stalled, reasonNameTaken, "%s", err) }
 
-// checkClaims keeps a StatefulSet that lacks pods from getting more replicas if a volume claim is unreadable or belongs
-// to another owner. Otherwise, the StatefulSet controller would use this claim, and delete it with the StatefulSet.
+// checkClaims keeps a StatefulSet from getting more replicas if a volume claim is unreadable or belongs to another
+// owner. Otherwise, the StatefulSet controller would use this claim, and delete it later.
 func (r *Reconciler) checkClaims(ctx context.Context, s *scope, owner childKey, set *appsv1.StatefulSet) error {
 	if live, ok := s.children[owner].(*appsv1.StatefulSet); ok && live.Status.Replicas >= *set.Spec.Replicas {
 		return nil
@@ -146,8 +143,7 @@ const (
 	forbiddenRetry = time.Minute
 )
 
-// checkClaim returns an *apply.NameTakenError if a volume claim exists and lacks the given labels. A claim with these
-// labels may be used, because it may come from an earlier StatefulSet of the simulation.
+// checkClaim returns an *apply.NameTakenError if a volume claim exists and lacks the given labels.
 func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) error {
 	claim := partial(corev1.SchemeGroupVersion.WithKind(claimKind))
 	err := r.direct.Get(ctx, key, claim)
@@ -172,7 +168,7 @@ func hasLabels(o client.Object, want map[string]string) bool {
 }
 
 // withholdReferrers adds objects with a taken name to s.withheld, and all objects that refer to them, directly or
-// through others. It compares only names, because many references contain no kind.
+// through others. It compares names without kinds.
 func (r *Reconciler) withholdReferrers(s *scope) error {
 	names := map[string]bool{}
 	for key := range s.taken {
@@ -199,8 +195,8 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 	return nil
 }
 
-// withholdReferrer adds an object to s.withheld if it refers to one of the names. It also adds the name of this object
-// to the names, so that later calls withhold the objects that refer to it.
+// withholdReferrer adds an object to s.withheld if it refers to one of the names. It also adds the name of that object
+// to names.
 func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[string]bool) error {
 	key, err := r.keyOf(object)
 	if err != nil || s.withheld[key] {
@@ -289,8 +285,8 @@ func withoutPods(object client.Object) client.Object {
 	return nil
 }
 
-// withReplicasOf returns a copy of a StatefulSet with at most the replicas of the live one. It returns nil unless both
-// are StatefulSets.
+// withReplicasOf returns a copy of a StatefulSet with at most the replicas of the live StatefulSet. It returns nil
+// unless both objects are StatefulSets.
 func withReplicasOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
 	existing, exists := live.(*appsv1.StatefulSet)
@@ -308,8 +304,7 @@ func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	// Keep the volume size of the existing StatefulSet, because claim templates are immutable.
 	object = withVolumeSizeOf(live, object)
 	switch {
-	// This case excludes a workload whose existing pods already mount a missing Secret, unless the method isWithheld
-	// returns true. The method mustWait delays the change of such a workload.
+	// This case excludes workloads whose existing pods mount a missing Secret, unless isWithheld is true.
 	case !s.withheld[key] && s.mountsMissing(object) && (!s.mountsMissing(live) || s.isWithheld()):
 		return nil // do not create pods that would wait for a missing Secret
 	case live == nil && (s.withheld[key] || s.limited[key]):

@@ -22,8 +22,7 @@ func withAgents(s *v1alpha1.ParkingSimulationSpec) {
 	s.Faults = []v1alpha1.Fault{{Name: "kill", Target: "Processor", Action: "Kill", At: new(v1alpha1.Duration("1h"))}}
 }
 
-// ownedKinds lists the kinds of objects that simulations own. The optional kinds are missing, because the API server of
-// these tests does not serve them.
+// ownedKinds lists the kinds of objects that simulations own, without the optional kinds.
 func ownedKinds() []schema.GroupVersionKind {
 	kinds := []schema.GroupVersionKind{
 		{Group: "apps", Version: "v1", Kind: "Deployment"}, {Group: "apps", Version: "v1", Kind: "StatefulSet"},

@@ -54,8 +54,8 @@ func (s *scope) observedBinding(of server, remembered *binding.Binding) *binding
 	return of.binding
 }
 
-// notRead returns the finding that the operator has no current reading of the ledger. The bindings of RabbitMQ and
-// Redis are nil if they are unknown.
+// notRead returns the finding that the operator has no current reading of the ledger. broker and store are nil if they
+// are unknown.
 func (s *scope) notRead(broker, store *binding.Binding) finding {
 	message := "The ledger has not been read yet"
 	if status := s.sim.Status.Ledger; status != nil && status.ObservedTime != nil {
@@ -113,8 +113,7 @@ func (s *scope) probesStore() bool {
 	return !s.store.managed || s.plan.Durability != plan.DurabilityWritten
 }
 
-// assessObservation sets the findings about the ledger and the servers. External servers must be readable and usable;
-// a managed Redis must be usable.
+// assessObservation sets the findings about the ledger and the servers.
 func (s *scope) assessObservation() {
 	now := s.observation
 	s.findings.ledger = found(ready, reasonRead, "The ledger can be read")
@@ -132,8 +131,8 @@ func (s *scope) assessObservation() {
 	}
 }
 
-// foreseen returns the finding for the condition ObjectivesMet of a running simulation. failed contains the checks that
-// have already failed and cannot pass any more.
+// foreseen returns the finding for the condition ObjectivesMet of a running simulation. The checks in failed cannot
+// pass any more.
 func foreseen(failed []ledger.Check) finding {
 	if len(failed) > 0 {
 		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(ledger.Messages(failed)), "; "))

@@ -179,8 +179,7 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 // generates reports whether the generators of a component should have pods.
 func (s *scope) generates(c resources.Component) bool {
 	key := childKey{"Deployment", resources.Name(s.sim, c)}
-	// While a Secret is missing, generators whose Deployment has 0 replicas get no pods, because new pods could not
-	// start.
+	// While a Secret is missing, these generators get no pods.
 	waits := len(s.missing) > 0 && len(mountedSecrets(s.children[key])) == 0
 	return s.workloads[c].desired > 0 && !s.withheld[key] && !waits
 }

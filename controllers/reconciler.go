@@ -78,7 +78,7 @@ type Reconciler struct {
 	secrets        *secretReaders
 	databases      *databaseFailures
 	clusterVersion func(context.Context) string
-	// The field failures stores pod failures for the reports of the simulations.
+	// failures stores pod failures for the reports of the simulations.
 	failures podfailure.Tracker
 	// nodeNames stores the nodes of pods for the reports of the simulations.
 	nodeNames nodeTracker
@@ -147,11 +147,9 @@ func (r *Reconciler) phases() []phase {
 		r.foresee,
 		r.complete,
 		r.assessProgress,
-		// Write the start time to the status, but not yet to the plan. The next reconcile copies the start time from
-		// the status to the plan.
+		// Write the start time to the status. The next reconcile copies it to the plan.
 		r.start,
-		// Enlarge the volumes of StatefulSets. A failure does not stop the phases that follow, because the simulation
-		// works with the current volumes.
+		// Enlarge the volumes of StatefulSets. A failure does not stop the phases that follow.
 		r.growVolumes,
 		// Apply the desired objects, then delete objects that are no longer desired.
 		r.applyChildren,
@@ -214,8 +212,7 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// halt corrects the status after a reconcile that ended early: conditions that it has not examined become Unknown. A
-// complete simulation keeps its status.
+// halt sets the conditions that an ended reconcile has not examined to Unknown. A complete simulation keeps its status.
 func (s *scope) halt() {
 	if !s.isComplete() {
 		s.findings.setUnexamined(s.before.Status.Conditions)

@@ -34,7 +34,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
 		r.notify(s, recoveries(s.faults, s.accountsSoFar))
 		if settled, known := r.rehearsals.Records(s.key); known {
-			s.faults = settled // Settle has added the measured effects of ended faults to the records
+			s.faults = settled
 		}
 		s.sim.Status.Faults = faultsStatus(s.accountsSoFar, s.faultHistory)
 		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
@@ -44,16 +44,14 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	err := r.rehearsals.Err(s.key)
 	s.holdPods(hasRecords && err == nil)
 	if err != nil {
-		// The rehearsal, which injects the faults, itself retries a failed read or write of the fault records. Until a
-		// retry succeeds, the simulation continues without new faults. The drain timeout still ends the simulation.
 		_ = r.applyFailed(s, faultsKey(s), err) // a condition shows this error, so it need not be returned
 		s.wakeAfter(accountInterval)
 	}
 	return nil
 }
 
-// holdPods makes edits of workloads wait during a Pause or Isolate, because new pods would end the fault early. If the
-// parameter loading is true, edits also wait until the records of the faults are loaded.
+// holdPods makes edits of workloads wait during a Pause or Isolate, because new pods would end the fault early. If
+// loading is true, edits also wait until the records of the faults are loaded.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
 		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"} // completes the message "The change waits until …"
@@ -73,9 +71,8 @@ func (s *scope) isHeld(key childKey) bool {
 	if s.held.until == "" || s.isWithheld() || s.withheld[key] {
 		return false // pods that must not use an object must stop at once
 	}
-	// Edits of workloads replace pods. Edits of PodDisruptionBudgets and of the servers' ConfigMaps wait together with
-	// those edits. Edits of Services, NetworkPolicies and the agents' Secret can interrupt connections to the agents,
-	// which control the faults.
+	// Edits of Services, NetworkPolicies and the agents' Secret can interrupt connections to the agents. Other edits
+	// replace pods, or wait together with edits that do.
 	switch key.kind {
 	case "Deployment", "StatefulSet", "PodDisruptionBudget", "Service", "NetworkPolicy":
 		return true
@@ -103,7 +100,6 @@ func (s *scope) runSoFar() fault.Run {
 	return fault.RunSoFar(s.timeline, end)
 }
 
-// faultsEnded reports whether all faults have ended.
 func (s *scope) faultsEnded() bool {
 	if len(s.plan.Faults) == 0 && !s.faultsKnown {
 		return true
@@ -150,8 +146,8 @@ func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation
 	}
 }
 
-// faultReference returns a reference to one occurrence of a fault. The recorder combines events with equal references
-// and reasons, so the reference contains the occurrence.
+// faultReference returns a reference to one occurrence of a fault. The recorder combines events with equal references,
+// so each occurrence has its own.
 func faultReference(sim *v1alpha1.ParkingSimulation, id string) *corev1.ObjectReference {
 	return &corev1.ObjectReference{
 		APIVersion: v1alpha1.GroupVersion.String(), Kind: "ParkingSimulation", Namespace: sim.Namespace, Name: sim.Name, UID: sim.UID,

@@ -96,8 +96,8 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	c := newCluster(t)
 	sim, hit := c.createRunning("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	// nearFuture returns the duration from the given time to 10 s from now, which the test uses as the time of a fault.
-	// The edit must arrive within 10 s, because the operator skips faults in the past.
+	// nearFuture returns the duration from the given time to 10 s from now. The edit must arrive within 10 s, because
+	// the operator skips faults in the past.
 	nearFuture := func(since time.Time) *v1alpha1.Duration {
 		return v1alpha1.NewDuration((time.Since(since) + 10*time.Second).Round(time.Second))
 	}

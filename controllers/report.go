@@ -22,8 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// writeReport writes the report to a ConfigMap and returns its name. Permanent errors yield only an event and no name:
-// the verdict does not depend on the report.
+// writeReport writes the report to a ConfigMap and returns its name. After a permanent error, it records an event and
+// returns "".
 func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) (name string, err error) {
 	document := r.report(ctx, s, verdict, faults)
 	text, err := document.Bounded(resources.MaxReport)

@@ -21,13 +21,12 @@ import (
 // scope is the state of one reconcile of one simulation. A reconcile consists of phases, and the comments say which
 // phase sets each field.
 type scope struct {
-	// newScope sets the fields from here to the field invalid. The field before is the simulation as it was read. The
-	// field sim also has the defaults, and the phases write its status.
+	// newScope sets the fields from here to invalid. before is the simulation as it was read, and sim also has the
+	// defaults. The phases change the status of sim.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// If the spec is invalid, the field invalid contains the errors, and the fields resolved, plan and warnings are
-	// nil.
+	// If the spec is invalid, invalid contains the errors, and resolved, plan and warnings are nil.
 	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string
@@ -39,8 +38,10 @@ type scope struct {
 	pods     []*corev1.Pod
 	served   served
 
-	// The resolveBindings phase sets the fields from here to secretsRead. The field database is the PostgreSQL server
-	// of a managed summary API. It is empty with SQLite.
+	// The resolveBindings phase sets the fields from here to secretsRead.
+
+	// broker is RabbitMQ, and store is Redis. database is the PostgreSQL server of a managed summary API, or empty with
+	// SQLite.
 	broker, store, database server
 	summaryAPI              credentialsSecret
 	// summaries is the managed summary API. metrics stands for the metrics servers of the generators and processors.
@@ -59,12 +60,12 @@ type scope struct {
 	// withheld contains the objects that must not be created: those in the field taken, all objects that refer to
 	// those, and servers that need a Secret that pods must not mount.
 	withheld map[childKey]bool
-	// limited contains StatefulSets that must get no more replicas, because new pods might use volume claims of
-	// someone else. The checkNames phase sets limited and withheld.
+	// limited contains StatefulSets that must get no more replicas, because new pods might use volume claims of another
+	// owner.
 	limited map[childKey]bool
 
-	// The ensureCredentials phase sets credentials and trusted. For each component with TLS, trusted has the CA
-	// certificates and host name with which the operator verifies its pods.
+	// The ensureCredentials phase sets credentials and trusted. trusted has, by component with TLS, the CA certificates
+	// and host name to verify its pods.
 	credentials resources.Credentials
 	trusted     map[resources.Component]podhttp.Server
 
@@ -93,12 +94,11 @@ type scope struct {
 	// this field.
 	held hold
 
-	// finalRecoveries contains Kubernetes events that the operator records after it has written the status. They are
-	// about faults whose outcome became known only when the simulation became complete.
+	// finalRecoveries contains Kubernetes events about faults whose outcome became known when the simulation became
+	// complete.
 	finalRecoveries []notice
 
-	// Every phase may add findings. The field wake is the delay until the next reconcile, or 0 if no phase has
-	// requested one with the method wakeAfter.
+	// Every phase may add findings. wake is the delay until the next reconcile, or 0 if no phase has requested one.
 	findings findings
 	wake     time.Duration
 }

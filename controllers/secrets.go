@@ -40,8 +40,7 @@ func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*core
 // secretReaders stores which simulation has read which Secrets. It is safe for concurrent use.
 type secretReaders struct {
 	mu sync.Mutex
-	// The map named readers lists the simulations that have read each Secret. The map named read lists the Secrets that
-	// each simulation has read.
+	// readers lists the simulations that have read each Secret. read lists the Secrets that each simulation has read.
 	readers, read map[client.ObjectKey][]client.ObjectKey
 }
 
@@ -88,8 +87,8 @@ func (r *secretReaders) readersOf(secret client.ObjectKey) []client.ObjectKey {
 	return slices.Clone(r.readers[secret])
 }
 
-// allowsSimulation reports whether an annotation permits the simulation to use an object. Without the check, any
-// author of simulations could send the object's password to any server.
+// allowsSimulation reports whether an annotation permits the simulation to use an object. Without this check, any
+// author of simulations could send the object's password to another server.
 func allowsSimulation(o client.Object, name string) bool {
 	return listed(o.GetAnnotations()[v1alpha1.AllowedSimulationsAnnotation], name)
 }

@@ -24,8 +24,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// patchStatus writes a changed status, and then records the changes as events. If the simulation in memory is outdated,
-// the patch fails. So the simulation does not start twice, and no change is reported twice.
+// patchStatus writes a changed status, and then records the changes as events. It fails with a conflict if the
+// simulation in memory is outdated.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	status.ObservedGeneration = s.sim.Generation
@@ -33,7 +33,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	if equality.Semantic.DeepEqual(s.before.Status, *status) {
 		return nil
 	}
-	// Patch the simulation as it was read. The copy in memory also has defaults, which the patch must not store.
+	// Patch the simulation as it was read, without the defaults in s.sim.
 	after := s.before.DeepCopy()
 	after.Status = *status
 	patch := client.MergeFromWithOptions(s.before, client.MergeFromWithOptimisticLock{})
@@ -65,8 +65,7 @@ const rejectedRetry = 5 * time.Minute
 // type, CEL rules fail for every change.
 func (s *scope) isRejected(err error) bool { return s.invalid != nil && apierrors.IsInvalid(err) }
 
-// reportRejected reports an invalid spec as an event and in the log, because the API server rejects even changes of
-// the status.
+// reportRejected reports an invalid spec as an event and in the log. The API server also rejects changes of its status.
 func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
 	message := fmt.Sprintf("The API server rejects every change of the simulation until its spec is corrected, "+
 		"so the operator cannot write the status or finalizers of the simulation: %s", s.invalid)
@@ -102,8 +101,8 @@ func conditionTypes() []string {
 	return types
 }
 
-// notice is the content of a Kubernetes event. The field fault is the ID of an occurrence of a fault, or empty if the
-// event does not concern a fault.
+// notice is the content of a Kubernetes event. fault is the ID of an occurrence of a fault, or "" if the event does not
+// concern a fault.
 type notice struct {
 	kind, reason, action, message, fault string
 }
@@ -139,8 +138,8 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// recoveries returns an event for each fault whose outcome has become known. It skips faults whose record contains the
-// final account, because an earlier reconcile has reported them.
+// recoveries returns an event for each fault whose outcome has become known. It skips faults that an earlier reconcile
+// has reported.
 func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 	reported := map[string]bool{}
 	for i := range records {
@@ -163,8 +162,8 @@ func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 	return notices
 }
 
-// changedReason returns the condition of the given type if its reason has changed, or nil. A new condition counts,
-// unless its reason is Progressing, with which every simulation starts.
+// changedReason returns the condition of the given type if its reason has changed, or nil. The initial reason
+// Progressing does not count as a change.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {
@@ -173,8 +172,7 @@ func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *
 	return is
 }
 
-// wholeMessage returns the complete message about readiness: that of Stalled or Reconciling, if one of them exists,
-// because the message of Ready then only names another condition.
+// wholeMessage returns the message of Stalled or Reconciling or, if neither exists, of Ready.
 func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Condition) string {
 	for _, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling} {
 		if c := meta.FindStatusCondition(now.Conditions, kind); c != nil {

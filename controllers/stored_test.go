@@ -97,7 +97,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		c.Gone(sim)
 	}
 	// The API server rejects every change of this simulation, even the removal of the finalizer, until the spec is
-	// corrected. So the deletion completes only after the edit that corrects the rate.
+	// valid.
 	text := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "text"}}
 	c.Delete(text, "text")
 	c.Edit(text, func() { text.Spec.Entry.Rate = new(int32(5)) })

@@ -124,8 +124,8 @@ func (s *scope) isEditedLate() bool {
 	return at != nil && ends && published > 0 && end.Sub(at.Time) < lateStart
 }
 
-// finalEvidence returns the evidence for the verdict. The text unchecked says why the schedules are not checked; it is
-// empty if they are. A schedule that is not checked counts as missed only if none of its events was published.
+// finalEvidence returns the evidence for the verdict. If the schedules are not checked, the parameter unchecked is the
+// reason. Otherwise, it is empty.
 func finalEvidence(now *observer.Observation, p *plan.Plan, unchecked string, faults []fault.Account) ledger.Evidence {
 	e := evidence(now, p.Objectives)
 	e.Report, e.ReportErr, e.Summaries = now.Rest.Report, now.Rest.Err, now.Rest.Summaries
@@ -154,8 +154,7 @@ func ifNothingPublished(s *ledger.Schedule) *ledger.Schedule {
 // time only when the kubelet updates the mounted plan.
 const lateStart = 30 * time.Second
 
-// schedules returns the numbers of due and missed events. It takes the number of published events from the ledger,
-// where this number is final, because the generators no longer run. Starved exits do not count as missed.
+// schedules returns the numbers of due and missed events. Starved exits do not count as missed.
 func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedule) {
 	r := &rest.Report
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
@@ -189,20 +188,19 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	if !known {
 		return 0
 	}
-	// As a tolerance, add the events of one more second, because a row of the timeline may count events that became due
-	// in the second before the row.
+	// Add one second, because a row of the timeline may count events that became due in the second before the row.
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 
-// kept compares the number of attempted events with the number of due events. It first subtracts two allowances from
-// the number of due events: one for late starts, and one for the variation of random arrivals.
+// kept compares the number of attempted events with the number of due events. It allows for late starts and for the
+// variation of random arrivals.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil
 	}
 	due := s.Events(length)
-	// Excuse at most half of the due events, because the allowance for late starts could cover the whole of a short
-	// schedule. If no event was attempted, excuse none, because a late start does not explain this.
+	// Excuse at most half of the due events, so that a short schedule is still checked. Excuse none if no event was
+	// attempted.
 	if attempted > 0 {
 		due -= min(skipped, due/2)
 	}
@@ -216,8 +214,8 @@ func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledg
 	return &ledger.Schedule{Due: due, Missed: max(0, due-attempted)}
 }
 
-// evidence returns the evidence that every observation contains, whether it is final or not: the ledger, the queue
-// depths and the reasons for dead letters.
+// evidence returns the evidence that every observation contains: the ledger, the queue depths and the reasons for dead
+// letters.
 func evidence(now *observer.Observation, objectives plan.Objectives) ledger.Evidence {
 	return ledger.Evidence{
 		Report: now.Report, Objectives: objectives, Depths: now.Depths, DeadReasons: now.DeadReasons, InFlight: ledger.Unknown,

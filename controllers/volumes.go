@@ -22,15 +22,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/apply"
 )
 
-// Volumes grow without a restart, through the requests of their claims. Claim templates are immutable, so later claims
-// have the old size until the operator enlarges them.
+// Claim templates are immutable, so the operator enlarges existing claims. Volumes grow without a restart.
 
 const (
 	// resizeInterval is the time until the operator checks a volume claim again while its volume grows, or after a
 	// temporary error.
 	resizeInterval = 10 * time.Second
-	// claimInterval is the time until the operator checks a large enough claim again, because a claim that is deleted
-	// and created again has the old size. After a permanent error, the operator also waits for this time.
+	// claimInterval is the time until the operator checks a volume claim again if the claim is large enough, or after a
+	// permanent error.
 	claimInterval = time.Minute
 )
 
@@ -73,11 +72,10 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 	}
 }
 
-// claimCheck is the latest check of a volume claim. The field due is the time of the next check. If the desired size no
-// longer equals the field want, the next check follows at once.
+// claimCheck is the latest check of a volume claim.
 type claimCheck struct {
-	want    resource.Quantity
-	due     time.Time
+	want    resource.Quantity // the desired size at the time of the check
+	due     time.Time         // the time of the next check, unless the desired size changes earlier
 	finding finding
 }
 
@@ -124,8 +122,8 @@ func volumeSize(set *appsv1.StatefulSet) resource.Quantity {
 	return set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
 }
 
-// withVolumeSizeOf returns a copy of a StatefulSet with the volume size of the live one, because claim templates are
-// immutable. It returns other objects unchanged.
+// withVolumeSizeOf returns a copy of a StatefulSet with the volume size of the live StatefulSet. It returns other
+// objects unchanged.
 func withVolumeSizeOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
 	existing, exists := live.(*appsv1.StatefulSet)
@@ -165,15 +163,14 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 	case err == nil:
 		log.FromContext(ctx).Info("Enlarging a volume", "claim", key.Name, "size", textOf(want))
 		return f, resizeInterval
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // the claim was changed or deleted after growClaim had read it, so check it again soon
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // another client has changed or deleted the claim, so check it again soon
 		return f, resizeInterval
 	default:
 		return resizeFailed(claim, want, err), retryInterval(err)
 	}
 }
 
-// patchSize changes the request of a volume claim. If the claim has changed since it was read, the patch fails with a
-// conflict, so that it cannot overwrite a larger size that someone else has requested.
+// patchSize changes the request of a volume claim. It fails with a conflict if the claim has changed since it was read.
 func (r *Reconciler) patchSize(ctx context.Context, claim *corev1.PersistentVolumeClaim, size resource.Quantity) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": claim.UID, "resourceVersion": claim.ResourceVersion},

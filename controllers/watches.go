@@ -38,8 +38,8 @@ const (
 	maxBackoff = 30 * time.Second
 )
 
-// SetupWithManager adds the reconciler to the manager, whose cache contains only objects of simulations. The cache
-// referenced contains objects that simulations refer to but do not own.
+// SetupWithManager adds the reconciler to the manager. The cache of the manager contains only objects of simulations.
+// The cache referenced contains objects that simulations refer to but do not own.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, referenced cache.Cache) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -53,7 +53,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, ref
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		})
 	for _, kind := range r.childKinds {
-		if kind.crd == "" { // kinds with a crd are optional, and crdWatcher watches them
+		if kind.crd == "" { // crdWatcher watches the optional kinds
 			b = b.Watches(kind.object, owned, builder.WithPredicates(childChanged()))
 		}
 	}
@@ -127,8 +127,7 @@ func clusterOf(o client.Object) []string {
 	return []string{orElse(ref.Namespace, sim.Namespace) + "/" + ref.Name}
 }
 
-// simulationsBy returns requests to reconcile the simulations that refer to an object. It finds them with a cache
-// index.
+// simulationsBy returns requests to reconcile the simulations that refer to an object.
 func (r *Reconciler) simulationsBy(ctx context.Context, index string, key client.ObjectKey) []reconcile.Request {
 	return r.requests(ctx, client.MatchingFields{index: key.Namespace + "/" + key.Name})
 }
@@ -152,16 +151,14 @@ func simulationOfPod(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: name}}}
 }
 
-// finalizersChanged is a predicate that selects changes of an object's finalizers. The operator must see these changes,
-// because it adds its finalizer again if a user has removed the finalizer.
+// finalizersChanged is a predicate that selects changes of an object's finalizers.
 func finalizersChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())
 	}}
 }
 
-// versionChanged is a predicate that selects updates in which the resource version has changed. So it ignores
-// resyncs.
+// versionChanged selects updates that change the resource version. It ignores resyncs.
 func versionChanged() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	return predicate.TypedFuncs[*metav1.PartialObjectMetadata]{
 		UpdateFunc: func(e event.TypedUpdateEvent[*metav1.PartialObjectMetadata]) bool {
@@ -181,8 +178,8 @@ func childChanged() predicate.Predicate {
 	}
 }
 
-// edited reports whether an object has changed outside its status. For kinds without a generation, changes of the
-// status count, too, because they are rare.
+// edited reports whether an object has changed outside its status. For kinds without a generation, it also reports
+// changes of the status.
 func edited(before, after client.Object) bool {
 	if before.GetResourceVersion() == after.GetResourceVersion() {
 		return false

@@ -15,16 +15,17 @@ import (
 type workload struct {
 	component     resources.Component
 	desired, pods int32
-	// The field updated is the number of pods with the current template. The field ready is the minimum number of these
-	// pods that are ready. The exact number is unknown, because Kubernetes counts ready pods of all templates together.
-	updated, ready int32
+	updated       int32 // the number of pods with the current template
+	// ready is a lower bound for the number of ready pods with the current template. Kubernetes counts only the ready
+	// pods of all templates.
+	ready int32
 	// ending is the number of pods that have not ended although none is desired. The status of the workload does not
 	// count pods that are being deleted.
 	ending int32
 	// observed is true if the Deployment or StatefulSet controller has acted on the latest change.
 	observed bool
-	// The field failure says why pods are not ready, or is "" if this is unknown. The field stuck is the message about
-	// an exceeded progress deadline. It is reported only if failure is "".
+	// failure says why pods are not ready, or is "" if this is unknown. stuck is the message about an exceeded progress
+	// deadline, or "".
 	failure, stuck string
 }
 
@@ -78,8 +79,8 @@ func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
 	return failure, stuck
 }
 
-// isReady reports whether all desired pods exist, have the current template, and are ready. With 0 desired pods,
-// isReady does not wait for the controller to act on the latest change, because no pod has to start.
+// isReady reports whether all desired pods exist, have the current template, and are ready. With 0 desired pods, it is
+// true at once.
 func (w workload) isReady() bool {
 	return w.desired == 0 || w.observed && w.ready >= w.desired && w.outdated() == 0
 }
@@ -144,8 +145,8 @@ func assessAll(all ...finding) finding {
 	return found(ready, reasonReady, "%s", strings.Join(messages, "; "))
 }
 
-// knownFailure is a failure that Kubernetes reports. The field mark is a part of its message. The field remedy says
-// what the user can do.
+// knownFailure is a failure that Kubernetes reports. mark is a part of its message, and remedy says what the user can
+// do.
 type knownFailure struct{ mark, remedy string }
 
 // quotaFailures lists the messages with which Kubernetes rejects an object because of a ResourceQuota, or because a
@@ -154,8 +155,7 @@ func quotaFailures() []knownFailure {
 	return []knownFailure{
 		{"exceeded quota", "raise the namespace's quota, or reduce replicas or resources"},
 		{"failed quota", "set the resources that the namespace's quota requires"},
-		// The API server can require a quota: a pod that matches a scope or requests a resource is then rejected
-		// unless the namespace has a matching quota.
+		// An admission configuration can require a matching quota for pods with some scopes or resources.
 		{"insufficient quota to match these scopes", "create a ResourceQuota with these scopes in the namespace, or change the field that the scopes match, such as priorityClassName in the template"},
 		{"insufficient quota to consume", "create a ResourceQuota for these resources in the namespace"},
 		{"status unknown for quota", "wait until Kubernetes has counted the usage of the quota. If this persists, check kube-controller-manager"},

@@ -374,8 +374,7 @@ func TestLivePodsOf_PodHasEnded_IsOmitted(t *testing.T) {
 	}
 }
 
-// If a server fails or is paused for more than 5 min, no processor is ready. The condition must not report failing
-// pods, because no action is needed.
+// If a server fails or is paused, no processor is ready. The condition must not report the processor pods as failed.
 func TestPersistentFailure_CausedByFaultOrServer_IsNotReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)

@@ -107,7 +107,7 @@ func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSp
 	return ""
 }
 
-// FaultsOf converts the faults of a spec. If the field pods is invalid, Instances and Percent are 0.
+// FaultsOf converts the faults of a spec. If pods is invalid, Instances and Percent of the fault are 0.
 func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	var faults []plan.Fault
 	for i := range s.Faults {
@@ -122,8 +122,7 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	return faults
 }
 
-// faults warns about faults that cannot be injected as declared, or whose recovery cannot be measured. Warnings for
-// Kubernetes say so, because "parking simulate" also prints them.
+// faults warns about faults that cannot be injected as declared, or whose recovery cannot be measured.
 func (w *warner) faults() {
 	if w.spec.Suspend {
 		return // a suspended simulation injects no faults
@@ -165,11 +164,9 @@ func (w *warner) contention(f *plan.Fault) {
 	}
 }
 
-// waits reports whether the fault f must wait so long for the fault blocker, which ends at the time until, that f comes
-// too late: its next occurrence is already due, or f would outlast the simulation.
-//
-// waits ignores the jitter of the faults. It compares the first occurrence of f that is due at or after blocker.At with
-// the last occurrence of blocker that is due no later than this occurrence of f.
+// waits reports whether the fault f must wait too long for the fault blocker, which ends at the time until. It is too
+// long if the next occurrence of f is already due, or if f would outlast the simulation. waits ignores the jitter of
+// the faults.
 func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, blocker.At
 	if due < begin && f.Every > 0 {
@@ -185,14 +182,13 @@ func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate boo
 	return until, isDuring && takesPlace && isLate
 }
 
-// unmeasuredTime is the time before a fault that may be missing from the measurements with which recovery is
-// compared. A timeline row covers 1 s and may be 1 s late, so the last row may already show the fault.
+// unmeasuredTime is the time before a fault that may be missing from the measurements. A timeline row covers 1 s and
+// may be 1 s late.
 const unmeasuredTime = 2 * time.Second
 
 // baseline warns if there may be too few events before a fault to measure its recovery.
 func (w *warner) baseline(f *plan.Fault) {
-	// Do not count events that are due in the unmeasuredTime before the fault, because they may be measured too late.
-	// If they are measured in time after all, the warning may be wrong.
+	// Do not count the events just before the fault, because they may be measured too late.
 	isEnough := func(occurs time.Duration) bool {
 		before := occurs - unmeasuredTime
 		var due int64
@@ -249,7 +245,7 @@ func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop the pods together", f.Name, pods, f.Target)
 }
 
-// idle warns about a fault whose target has nothing to do, because the recovery of such a target proves nothing.
+// idle warns about a fault whose target has nothing to do.
 func (w *warner) idle(f *v1alpha1.Fault) {
 	entry, exit := &w.plan.Entry, &w.plan.Exit
 	reason := ""

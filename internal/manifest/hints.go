@@ -46,11 +46,10 @@ var services = map[field.Path]binding.Service{
 	"spec.summaryAPI.managed.database": binding.PostgreSQL(),
 }
 
-// frequentMistakes contains hints for unknown fields that users often write. An error contains the hint instead of the
-// objects that have a field of this name, because a list of these objects would not help.
+// frequentMistakes contains hints for unknown fields that users often write.
 var frequentMistakes = []struct {
-	// parent is the path of the object with the unknown field. A parent with a leading dot is the end of a path. []
-	// stands for any index.
+	// parent is the path of the object with the unknown field. With a leading dot, it is a suffix of that path.
+	// [] matches any index.
 	parent string
 	names  []string
 	hint   string

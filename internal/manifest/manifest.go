@@ -27,7 +27,7 @@ import (
 )
 
 var (
-	// format describes the fields of a manifest, patchFormat those of a pod spec in a pod template.
+	// format describes the fields of a manifest. patchFormat describes the fields of a pod spec in a pod template.
 	format = document.Format{
 		Expected:    expected,
 		Examples:    examples,
@@ -140,8 +140,7 @@ func oneOf[T ~string](values ...T) string {
 	return "must be one of " + strings.Join(quoted, ", ")
 }
 
-// withUnit adds the unit s, because the author of a bare number probably means seconds. It returns "" if the duration
-// would be invalid.
+// withUnit adds the unit s to a bare number. It returns "" if the duration would be invalid.
 func withUnit(path field.Path, number, written string) string {
 	// If the number has leading zeros, YAML may have read it as octal. The intended number is then unknown.
 	if leadingZeros.MatchString(written) {
@@ -198,7 +197,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	// YAML reads 010 as 8. Report such numbers only if there is no other error, so that no number is reported twice.
+	// YAML reads 010 as 8. Report such numbers only if there is no other error.
 	if len(faults) == 0 {
 		faults = notDecimal("", original.root())
 	}

@@ -65,8 +65,7 @@ func (c *checks) normalize(path field.Path, object map[string]any) {
 	}
 }
 
-// expectedForFraction returns the part of an error that describes the valid values of a field. The field accepts only
-// integers and strings, but its value is a number with a fraction or an exponent.
+// expectedForFraction returns the valid values of a field, for the error about a number with a fraction or an exponent.
 func expectedForFraction(name, number string) string {
 	switch name {
 	case "cpu":

@@ -50,7 +50,7 @@ func TestReadManifest_QuantityInTemplateIsExpensiveToDecode_IsRejected(t *testin
 }
 
 // quantityFields maps the path of each quantity in the type t to a JSON document that contains only this quantity, such
-// as {"size": %s}. The function calls itself. The first call must pass the path "" and the format "%s".
+// as {"size": %s}. The first call must pass the path "" and the format "%s".
 func quantityFields(path string, t reflect.Type, format string) map[string]string {
 	fields := map[string]string{}
 	add := func(path string, t reflect.Type, value string) {

@@ -23,8 +23,7 @@ type Resolved struct {
 // errors. Call Resolve once per version, and pass on its result.
 func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) { return resolve(sim, nil) }
 
-// resolve is like Resolve, but its errors quote the values that the function source returns; see the field Source of
-// plan.Checks.
+// resolve is like Resolve, but its errors quote the values that source returns.
 func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) (*Resolved, field.ErrorList) {
 	sim = sim.DeepCopy()
 	sim.Default()

@@ -18,7 +18,7 @@ import (
 // source is a document as its author wrote it, for use in errors. Decoded values can differ from their text: the number
 // 1.10 becomes 1.1, and the word no becomes false.
 type source struct {
-	root func() *yamlv3.Node // returns the document, which the first call parses
+	root func() *yamlv3.Node // returns the document
 	// members caches the results of membersOf, so that a large object with many errors is scanned only once.
 	members map[member]map[field.Path]*yamlv3.Node
 }
@@ -57,8 +57,8 @@ func (s *source) written(path field.Path, value any) any {
 	} else if isText && node.Kind == yamlv3.SequenceNode {
 		return collection("[", node, "]")
 	}
-	// Return a possible password as the decoded value, not as a field.Raw: field.Invalid hides a password in a string,
-	// but not in a field.Raw.
+	// Return a possible password as a string, because field.Invalid hides passwords only in strings, not in a
+	// field.Raw.
 	if node.Kind != yamlv3.ScalarNode || node.Style != 0 || node.ShortTag() == "!!null" || field.MayHoldPassword(node.Value) {
 		return value
 	}
@@ -75,8 +75,8 @@ func collection(left string, node *yamlv3.Node, right string) field.Raw {
 	return field.Raw(left + "…" + right)
 }
 
-// find searches a node and the tree below this node for the path in the parameter path. It returns nil if no node has
-// this path. The parameter at is the path of the node with which the search begins.
+// find searches the tree below node, which has the path at, for the given path. It returns nil if no node has this
+// path.
 func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	if node.Kind == yamlv3.AliasNode {
 		node = node.Alias
@@ -95,8 +95,8 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	return nil
 }
 
-// membersOf returns the children of node by path. The Go type of node is unknown, so each member of an object is in the
-// result under two paths: that of a struct field, and that of a map value.
+// membersOf returns the children of node by path. Each member of an object has two paths: that of a struct field, and
+// that of a map value.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]
@@ -114,7 +114,7 @@ func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yam
 
 // childNode is a member of an object or an item of a list.
 type childNode struct {
-	paths []field.Path // all paths that errors may use for the node; see membersOf
+	paths []field.Path // all paths that errors may use for the node
 	node  *yamlv3.Node
 }
 

@@ -125,8 +125,8 @@ func checkQuantity(value json.RawMessage) error {
 	return err
 }
 
-// containers checks the containers in a template. The parameter own contains the names of the operator's containers.
-// The parameter names maps the names of the containers that were already checked to their paths, to find duplicates.
+// containers checks the containers in a template. own contains the names of the operator's containers. names contains
+// the path of each container that was already checked, by its name.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)
@@ -197,8 +197,7 @@ func optional[V ~string](c *checks, path field.Path, value string, allowed ...V)
 	c.OneOf(path, value, texts...)
 }
 
-// missingImage returns the advice for a container without an image. The parameter named own contains the names of the
-// containers that need no image.
+// missingImage returns the advice for a container without an image. The containers in own need no image.
 func missingImage(name string, own []string) string {
 	text := fmt.Sprintf("%q is a new container: give it an image", name)
 	if len(own) > 0 {

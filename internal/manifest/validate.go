@@ -49,8 +49,7 @@ func (c *checks) types(path field.Path, spec []byte) {
 	c.Errors = append(c.Errors, faults...)
 }
 
-// maxNameLength is the maximum length of a simulation's name. The name must be short, because the names of the
-// simulation's objects consist of this name and a suffix.
+// maxNameLength is the maximum length of a simulation's name. The names of its objects append a suffix.
 const maxNameLength = 40
 
 func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
@@ -262,8 +261,7 @@ func (c *checks) phaseObjectivesSpec(path field.Path, o *v1alpha1.PhaseObjective
 // oneUnit matches a number with one unit, such as "1d", "5 s" or "1min".
 var oneUnit = regexp.MustCompile(`^([0-9.]+)( *)(\pL+)$`)
 
-// maxUnitText is the maximum number of characters of the number and of the unit. A longer text is not a typing error. In
-// the pattern, the limit would cost 20 ms at each start of the program.
+// maxUnitText is the maximum number of characters of the number and of the unit. A longer text is not a typing error.
 const maxUnitText = 32
 
 // hasWrongUnit reports whether an invalid duration is a number with an unknown unit, or with a space before the unit.
@@ -299,7 +297,7 @@ func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Du
 		return plan.Length{}, false
 	}
 	if err != nil {
-		// A negative value makes DurationUpTo add an error, which quotes the text of the duration.
+		// Make DurationUpTo add an error.
 		value = -1
 	}
 	length, before := plan.Length{Value: value, Text: string(*d)}, len(c.Errors)
@@ -345,8 +343,7 @@ var (
 	registrySyntax = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?$`)
 )
 
-// image checks an optional image reference. The parameter named example is a valid reference without a registry, for
-// use in errors.
+// image checks an optional image reference. Errors show the example, a valid reference without a registry.
 func (c *checks) image(path field.Path, image, example string) {
 	switch {
 	case image == "":
@@ -439,8 +436,7 @@ func (c *checks) tls(path field.Path, t *v1alpha1.TLSSpec) {
 	}
 }
 
-// objectName checks the name of a Kubernetes object of the given kind. The parameter named example is a valid name, for
-// use in errors.
+// objectName checks the name of a Kubernetes object of the given kind. Errors show the example of a valid name.
 func (c *checks) objectName(path field.Path, name, kind, example string) {
 	switch {
 	case name == "":
@@ -587,8 +583,8 @@ func annotations[V ~string](c *checks, path field.Path, values map[string]V, lim
 	}
 }
 
-// qualifiedName checks the key of a label or an annotation. The parameter form is the text to check: the key itself or,
-// for an annotation, the key in lower case, because the API server ignores the case of these keys.
+// qualifiedName checks the key of a label or an annotation. For an annotation, form is the key in lower case, because
+// the API server ignores the case. For a label, form is the key.
 func (c *checks) qualifiedName(path field.Path, key, form, kind string) {
 	if len(validation.IsQualifiedName(form)) > 0 {
 		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be the key of %s, such as "team" or "example.com/team"`, kind)))

@@ -42,8 +42,7 @@ func (w *warner) warn(format string, args ...any) {
 	w.list = append(w.list, fmt.Sprintf(format, args...))
 }
 
-// rates warns if all rates are 0, or if more matched exits than entries are due per second. The method replicas warns
-// about generators without pods.
+// rates warns if all rates are 0, or if more matched exits than entries are due per second.
 func (w *warner) rates() {
 	if !w.plan.Entry.Publishes() && !w.plan.Exit.Publishes() {
 		w.warn("entry.rate and exit.rate are 0: nothing will be published")
@@ -87,8 +86,7 @@ func (w *warner) durations() {
 	}
 }
 
-// stays warns if plates.maxStay is only slightly longer than exit.minStay. A vehicle can exit only after exit.minStay
-// and before plates.maxStay. If the time between them is too short, possibly no exit is published.
+// stays warns if plates.maxStay is only slightly longer than exit.minStay, so that vehicles have little time to exit.
 func (w *warner) stays() {
 	exit := &w.plan.Exit
 	if exit.Publishes() && exit.MatchPercent > 0 && w.plan.MaxStay.D() <= w.plan.ExitDelay() {
@@ -98,8 +96,8 @@ func (w *warner) stays() {
 	}
 }
 
-// leastDrain is the time that even a few events need to drain: first the generators must stop, and then the operator
-// must see that the queues are empty, which it checks every few seconds.
+// leastDrain is the time that even a few events need to drain. It includes the time to stop the generators, and to
+// check that the queues are empty.
 const leastDrain = 10 * time.Second
 
 // drain warns if drainTimeout is shorter than the time that a simulation usually needs to drain.
@@ -238,8 +236,8 @@ func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 	}
 }
 
-// amounts warns about suspicious CPU and memory values in the resources r and in the pod template t. The parameter
-// leastMemory is the smallest memory of the main container that causes no warning.
+// amounts warns about suspicious CPU and memory values in the resources r and in the pod template t. A main container
+// with less than leastMemory causes a warning.
 func (w *warner) amounts(path string, r *v1alpha1.ResourceRequirements, t *v1alpha1.PodTemplate, of pod, leastMemory string) {
 	if r != nil {
 		w.resources(path+".resources", r, leastMemory)

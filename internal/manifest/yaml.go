@@ -89,8 +89,7 @@ func documentToJSON(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// YAMLToJSONStrict ignores text after the first document: after a line "..." in YAML, or after the closing brace of
-	// a JSON object. So a second decoder checks this text.
+	// YAMLToJSONStrict ignores text after the first document, so a second decoder checks this text.
 	decoder := yamlv2.NewDecoder(bytes.NewReader(text))
 	var document, following any
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
@@ -145,7 +144,7 @@ var (
 	// conflictMarker matches a line that Git adds to a file with a merge conflict.
 	conflictMarker = regexp.MustCompile(`(?m)^(<{7}|={7}|>{7})( |\r?$)`)
 	// templateExpression matches the start of an expression of Helm, ERB or envsubst. It matches $NAME and $(NAME) only
-	// as the whole value of a field: inside a command, $(NAME) is a valid reference, which Kubernetes replaces.
+	// as the whole value of a field, because Kubernetes replaces $(NAME) in commands.
 	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)
 	// missingSpace matches a field of a ParkingSimulation without a space after its colon. The capturing group is the
 	// name of the field.
@@ -174,8 +173,7 @@ func (d yamlDocument) yamlError(err error) error {
 	if path, number := newSource(d.text).unrepresentable(); number != "" {
 		return field.Invalid(path, field.Raw(number), "must be a finite number, such as 10")
 	}
-	// In the text padded, the document begins at the same line as in the file, so the line numbers in errInFile count
-	// from the start of the file.
+	// The document in padded begins at the same line as in the file, so the error has the line numbers of the file.
 	if _, errInFile := documentToJSON(padded); errInFile != nil {
 		err = errInFile
 	}
@@ -214,8 +212,7 @@ func withoutValue(text string) string {
 	return text
 }
 
-// withUnrendered advises rendering the manifest if it contains a template expression. Only invalid manifests get this
-// advice, because an expression is valid in an annotation, for example.
+// withUnrendered advises rendering the manifest if it contains a template expression.
 func withUnrendered(err error, manifest []byte) error {
 	at := templateExpression.FindIndex(manifest)
 	if at == nil {
@@ -247,15 +244,13 @@ func withMissingSpace(err error, manifest []byte) error {
 	return fmt.Errorf("%w; line %d has no space after %q: write a space before the value", err, lineAt(manifest, groups[2]), string(manifest[groups[2]:groups[3]])+":")
 }
 
-// fieldNames returns the names of fields for which withMissingSpace detects a missing space after the colon: the
-// top-level fields of a manifest, and the keys of owners().
+// fieldNames returns the names of the fields in which a missing space after the colon is detected.
 func fieldNames() []string {
 	return append(slices.Sorted(maps.Keys(owners())), "apiVersion", "kind", "metadata", "spec")
 }
 
 var (
-	// unusualCharacter finds a character, outside of comments, that an editor or a web page puts in place of a space, a
-	// quotation mark or a dash.
+	// unusualCharacter finds typographic spaces, quotation marks and dashes outside of comments.
 	unusualCharacter = regexp.MustCompile(`(?m)^[^#\n]*?([\x{a0}\x{200b}-\x{200d}\x{2060}\x{feff}\x{2018}\x{2019}\x{201c}\x{201d}\x{2010}-\x{2015}\x{2212}])`)
 	dash             = regexp.MustCompile(`[\x{2010}-\x{2015}\x{2212}]`)
 	// jsonComment finds a comment at the beginning of a line, or after a comma, an opening brace or an opening bracket.

@@ -1,6 +1,6 @@
 package plan
 
-// EffectOfEdit says what happens in a running process when the field at path is edited, in the words of
+// EffectOfEdit says what happens in a running process when the field at path is edited. It uses the words of
 // docs/plan.md.
 func EffectOfEdit(path string) string {
 	p := new(Plan)

@@ -10,7 +10,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// format describes plan files to package document. Errors contain the texts in Expected.
 var format = document.Format{Expected: map[reflect.Type]string{
 	reflect.TypeFor[Duration]():  `must be a duration such as "30s" or "1h30m"`,
 	reflect.TypeFor[time.Time](): `must be a date and time such as "2006-01-02T15:04:05Z"`,

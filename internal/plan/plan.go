@@ -75,8 +75,8 @@ const (
 // DurabilityWritten count as 0.
 func (d Durability) Latency() time.Duration {
 	if d == DurabilitySynced {
-		// With appendfsync everysec, a server flushes its file once a second, and an effect may wait for two flushes:
-		// up to 2 s on a single server. A replica also confirms only once a second, so allow 4 s.
+		// With appendfsync everysec, an effect may wait for two flushes, which takes up to 2 s. A replica also confirms
+		// only once a second, so allow 4 s.
 		return 4 * time.Second
 	}
 	return 0
@@ -165,8 +165,8 @@ func (s Schedule) Length() time.Duration {
 	return sum
 }
 
-// Stage is a period in which the rate changes linearly. The field Rate is the rate at the end of the period, in
-// events per second.
+// Stage is a period in which the rate changes linearly. Rate is the rate at the end of the period, in events per
+// second.
 type Stage struct {
 	Duration Duration `json:"duration"`
 	Rate     int64    `json:"rate"`
@@ -186,14 +186,12 @@ type Exit struct {
 	MinStay Duration `json:"minStay"`
 }
 
-// confirmTime is the time for the broker to confirm an entry, and for the store to record the confirmation. Only then
-// can an exit use the plate.
+// confirmTime is the time to confirm an entry and to record the confirmation. Only then can an exit use the plate.
 const confirmTime = 500 * time.Millisecond
 
 // ExitDelay returns the time from the start of the entries to the start of the exits.
 func (p *Plan) ExitDelay() time.Duration {
-	// Three writes must become durable one after the other before an exit can use a plate: the previous record of
-	// confirmed entries, the previous claim of plates, and the claim that includes this plate.
+	// Before an exit can use a plate, three writes must become durable one after the other.
 	return p.Exit.MinStay.D() + confirmTime + 3*p.Durability.Latency()
 }
 

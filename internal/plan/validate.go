@@ -9,8 +9,8 @@ import (
 // Validate checks the fields that must be valid in every process. The error is one line.
 func (p *Plan) Validate() error { return p.validate(nil) }
 
-// validate is like Validate, but its errors show durations as in the plan file. The parameter texts maps the paths of
-// fields to the strings in the file. If texts is nil, errors show the decoded durations.
+// validate is like Validate, but its errors show durations as in the plan file. texts contains the strings in the file
+// by the path of their field. If texts is nil, errors show the decoded durations.
 func (p *Plan) validate(texts map[field.Path]string) error {
 	c := checks{texts: texts}
 	if !simulationName.MatchString(p.Simulation) {

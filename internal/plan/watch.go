@@ -16,11 +16,10 @@ import (
 // with the kubelet's symbolic links.
 const pollInterval = 200 * time.Millisecond
 
-// Watch polls the plan file until ctx ends. Within a second of a change that a running process can apply, Watch calls
-// the function apply, never concurrently. The parameter running is the plan that the process already uses.
-//
-// Watch logs a warning about changed fields that the role uses only at its start. If the file is invalid, or changes a
-// field that must not change, Watch logs an error and keeps the previous plan.
+// Watch polls the plan file until ctx ends. It calls apply within a second of a change that a running process can
+// apply, never concurrently. running is the plan that the process already uses. Watch logs a warning about changed
+// fields that the role uses only at its start. If the file is invalid, or changes a field that must not change, Watch
+// logs an error and keeps the previous plan.
 func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -43,10 +42,9 @@ type watcher struct {
 	log     *slog.Logger
 	apply   func(*Plan)
 	// text is the content of the file at the last read.
-	text []byte
-	// The field fault is the last error that was logged. The field suspicion is an error that is logged if it occurs
-	// again. A valid plan in the file clears both fields.
-	fault, suspicion string
+	text      []byte
+	fault     string // the last logged error; "" after a valid plan
+	suspicion string // the error to log if it occurs again; "" after a valid plan
 }
 
 func (w *watcher) poll() {
