@@ -28,8 +28,8 @@ var (
 type adapters struct {
 	broker *wiring.Broker
 	store  *wiring.Store
-	// brokerFlag and storeFlag name the setting that selects each server: a flag, an environment variable or a field of
-	// the plan file. Error messages begin with these names.
+	// brokerFlag and storeFlag name the flag, the environment variable or the field of the plan file that selects each
+	// server.
 	brokerFlag, storeFlag string
 }
 
@@ -42,8 +42,8 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, "rabbitmq", "redis")
 }
 
-// openAdapters opens the broker and the store, without connecting to servers. Each of them works in memory if the plan
-// refers to no server for it.
+// openAdapters opens the broker and the store without connecting to servers. Without a server in
+// the plan, they work in memory.
 func openAdapters(p *plan.Plan, o wiring.Options, f serverFlags) (adapters, error) {
 	return openNamedAdapters(p, o, f.rabbitmqSource(), f.redisSource())
 }
@@ -116,8 +116,8 @@ func (a adapters) requireConnection(ctx context.Context) error {
 	return badInputUnlessNotReady(a.connect(ctx))
 }
 
-// checkStore checks that the store permits all commands that a simulation needs. A missing permission is bad input, but
-// full memory is not.
+// checkStore checks that the store permits all commands that a simulation needs. A missing permission is bad input, and
+// full memory is a failure.
 func (a adapters) checkStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -150,8 +150,7 @@ func (a adapters) checkUnused(ctx context.Context, simulation string) error {
 	return nil
 }
 
-// reserve makes sure that only one of several processes that start at the same time gets the simulation's name. Purging
-// the simulation removes the reservation.
+// reserve makes sure that only one process gets the simulation's name. Purging the simulation removes the reservation.
 func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -162,8 +161,8 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	return err
 }
 
-// removeQueues deletes the simulation's queues. If the plan has an owner, removeQueues keeps the queues of other owners
-// and returns an error that says so. If the plan has no owner, it deletes the queues of every owner.
+// removeQueues deletes the queues of the simulation. If other owners have queues, it keeps them and returns an error.
+// Without an owner in the plan, it deletes the queues of every owner.
 func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	if a.broker.InMemory() {
 		return nil
@@ -172,8 +171,8 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-// removeKeys deletes the simulation's keys. If the plan has an owner, removeKeys keeps the keys of other owners and
-// returns an error that says so. If the plan has no owner, it deletes the keys of every owner.
+// removeKeys deletes the keys of the simulation. If other owners have keys, it keeps them and returns an error. Without
+// an owner in the plan, it deletes the keys of every owner.
 func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil

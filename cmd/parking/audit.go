@@ -54,8 +54,7 @@ const auditExamples = `  # Audit a simulation in a cluster, through forwarded po
   # Audit a simulation after 'parking simulate --keep', by the name that it printed
   parking audit -f rush-hour.yaml --simulation default.rush-hour-4f7k2a --redis-uri redis://127.0.0.1:6379`
 
-// observationInterval is the time between two reads of the ledger. If the ledger has changed in this time, the
-// simulation is running.
+// observationInterval is the time between two reads of the ledger.
 const observationInterval = time.Second
 
 type auditFlags struct {
@@ -83,7 +82,6 @@ func (c *cli) auditCommand() *cobra.Command {
 	return cmd
 }
 
-// auditResult is the output of the command audit.
 type auditResult struct {
 	ledger.Verdict
 
@@ -212,11 +210,9 @@ func notes(a adapters, seen observation) (notes []string) {
 // observation is the result of reading the ledger, then the queues, and then the ledger again.
 type observation struct {
 	depths broker.Depths
-	// The field moved is true if the ledger has changed between the two reads, so the simulation is still running.
+	// moved is true if the ledger changed between two reads.
 	moved bool
-	// The field held is true if processors may have unacknowledged events whose summaries the summary API has not
-	// accepted yet.
-	held bool
+	held  bool // processors may hold events whose summaries the summary API has not accepted
 }
 
 // atRest reports whether all events seem to be processed: the ledger does not change, no messages are known to wait in
@@ -225,7 +221,7 @@ func (o observation) atRest() bool {
 	return !o.moved && !o.held && max(o.depths.Ready, 0)+max(o.depths.Retry, 0) == 0
 }
 
-// observe reads the ledger, waits, and reads the queues. Then it reads the ledger again, to see whether it has changed.
+// observe reads the ledger before and after the queues, to see whether it has changed.
 func observe(ctx context.Context, a adapters) (observation, error) {
 	auditor := ledger.NewAuditor(a.store)
 	before, err := auditor.Audit(ctx, ledger.Options{})
@@ -245,8 +241,7 @@ func observe(ctx context.Context, a adapters) (observation, error) {
 	if err != nil {
 		return observation{}, err
 	}
-	// While summaries wait for the summary API, processors hold unacknowledged events, so an outstanding event is not
-	// necessarily lost.
+	// While the summary API rejects summaries, processors hold unacknowledged events, which are not lost.
 	return observation{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
 }
 

@@ -55,8 +55,7 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	for _, more := range [][]string{nil, {"--rabbitmq-uri", s.amqp}} {
 		args := append([]string{"audit", "-f", file, "--simulation", s.plan.Simulation, "--output", "json", "--redis-uri", s.redis}, more...)
 		var r auditResult
-		// To detect a running simulation, an audit reads the ledger twice. On a busy machine, both reads sometimes
-		// return the same ledger, so the test repeats the audit.
+		// On a busy machine, both reads of an audit sometimes return the same ledger, so the test repeats the audit.
 		polltest.UntilNoError(t, "the simulation is seen to run", func() error {
 			if r = checkAudit(t, parking(t, args...)); !r.Running {
 				return fmt.Errorf("it is at rest: %t, reasons %q", r.Ledger.AtRest, r.Reasons)
@@ -77,8 +76,8 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	terminate(ctx, t, append(s.Generators(), append(s.Processors, s.Summaries)...)...)
 }
 
-// The store does not contain the injected faults or the start time of the schedules. An audit that omitted the affected
-// checks would suggest that they passed.
+// The store does not contain the injected faults or the start time of the schedules, so an audit cannot make some
+// checks.
 func TestAudit_ManifestWithFaults_NamesTheChecksThatTheAuditCannotMake(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)

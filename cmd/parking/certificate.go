@@ -15,7 +15,7 @@ const (
 )
 
 // servedCertificate reads its files again for each connection, because certificates are renewed. While the files are
-// invalid, the last valid certificate keeps liveness probes successful.
+// invalid, it serves the last valid certificate.
 type servedCertificate struct {
 	dir string
 	log *slog.Logger

@@ -70,8 +70,7 @@ const (
 	completionName = "kubectl_complete-parking"
 )
 
-// rootFor returns the root command for the name of the binary. A build without the plugin always has the root command
-// of parking.
+// rootFor returns the root command for the name of the binary.
 func (c *cli) rootFor() *cobra.Command {
 	if c.isPlugin() {
 		if plugin := c.pluginCommand(); plugin != nil {
@@ -134,8 +133,7 @@ func (c *cli) outputError(err error) error {
 	return nil
 }
 
-// helpWriter writes the output of cobra, such as the help, to stdout. It keeps the first write error, because cobra
-// ignores write errors.
+// helpWriter writes the output of cobra, such as the help, to stdout. It keeps the first write error.
 type helpWriter struct {
 	file *os.File
 	err  error
@@ -153,7 +151,7 @@ func (c *cli) printError(err error) {
 	_, _ = fmt.Fprintln(c.stderr, c.program()+": "+terminal.Clean(excerpt.OneLine(err.Error())))
 }
 
-// runError is an error that occurred after a command had started its work. All other errors concern the command line.
+// runError is an error that occurred after a command had started its work.
 type runError struct {
 	err      error
 	badInput bool
@@ -163,7 +161,7 @@ func (e *runError) Error() string { return e.err.Error() }
 
 func (e *runError) Unwrap() error { return e.err }
 
-// errVerdict is the error of a command that has already printed the verdict FAIL. It makes the exit code 1.
+// errVerdict is the error of a command that has already printed the verdict FAIL.
 var errVerdict = errors.New("the verdict is FAIL")
 
 // badInput marks an error that the user can fix, unless its cause is too many open files. It returns nil for nil.
@@ -174,8 +172,7 @@ func badInput(err error) error {
 	return &runError{err: err, badInput: binding.ExplainFiles(err) == ""}
 }
 
-// badInputUnlessNotReady marks an error as bad input, because the user has selected the server or the file that caused
-// the error. It does not mark ErrNotReady, which can occur with correct input.
+// badInputUnlessNotReady marks an error as bad input, except for ErrNotReady, which can occur with correct input.
 func badInputUnlessNotReady(err error) error {
 	for _, notReady := range []error{broker.ErrNotReady, store.ErrNotReady, summary.ErrNotReady} {
 		if errors.Is(err, notReady) {
@@ -185,8 +182,7 @@ func badInputUnlessNotReady(err error) error {
 	return badInput(err)
 }
 
-// listenError marks an error of an HTTP listener as bad input, and appends the given remedy. If too many files are
-// open, it appends a remedy for that problem instead.
+// listenError marks an error of an HTTP listener as bad input, and appends a remedy.
 func listenError(err error, remedy string) error {
 	if files := binding.ExplainFiles(err); files != "" {
 		remedy = files // too many files are open, so choosing another address would not help
@@ -194,8 +190,7 @@ func listenError(err error, remedy string) error {
 	return badInput(fmt.Errorf("%w; %s", err, remedy))
 }
 
-// runs adapts f to the signature that cobra requires. It wraps an error of f in a *runError, unless the error already
-// is one.
+// runs adapts f to the signature that cobra requires. It wraps errors of f in a *runError.
 func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		err := f(cmd.Context())
@@ -207,8 +202,8 @@ func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) erro
 	}
 }
 
-// interruptible calls f for work that cannot be canceled, such as reading stdin. If ctx ends first, interruptible
-// returns at once, and f continues in the background.
+// interruptible calls f, which cannot be canceled. If ctx ends first, it returns at once, and f continues in the
+// background.
 func interruptible[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -301,8 +296,7 @@ func (l *logLevel) Type() string { return "level" }
 // logger returns a logger that writes to stderr. The format is text if stderr is a terminal, and JSON otherwise.
 func (c *cli) logger(level slog.Level) *slog.Logger { return c.loggerTo(c.stderr, level) }
 
-// loggerTo is like logger, but writes to w. The writer w must pass the log on to stderr, because the format depends on
-// stderr.
+// loggerTo is like logger, but writes to w. The writer w must pass the log on to stderr.
 func (c *cli) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if terminal.Is(c.stderr) {

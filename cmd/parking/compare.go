@@ -36,7 +36,6 @@ const compareExamples = `  # Compare last week's run with today's, and let the m
   parking compare before.json after.json -o html --output-file diff.html`
 
 // errRegression is the error of a command that has already printed a comparison in which the second report is worse.
-// It makes the exit code 1.
 var errRegression = errors.New("a metric or a check is worse in the second report")
 
 func (c *cli) compareCommand() *cobra.Command {
@@ -144,8 +143,8 @@ func valueRows(what string, all []report.Values) [][]string {
 	return rows
 }
 
-// aligned renders rows as columns. Counted from 0, columns 1 to textFrom-1 contain numbers and are aligned to the
-// right; the others contain text.
+// aligned renders rows as columns. It aligns the columns from 1 to textFrom-1 to the right, and all others to the left.
+// The first column has the number 0.
 func aligned(rows [][]string, textFrom int) []string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {

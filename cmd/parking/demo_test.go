@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// The program that "make demo" builds must not contain the client libraries of Kubernetes, RabbitMQ, Redis and
-// databases, because these libraries would make the first build slow.
+// The client libraries of Kubernetes, RabbitMQ, Redis and databases would make the first "make demo" slow.
 func TestDemoBuild_Dependencies_ContainNoClientLibraries(t *testing.T) {
 	t.Parallel()
 	const tags = "nooperator,noservers" // the build tags of the Makefile target "demo"

@@ -92,7 +92,7 @@ func (s *recordingRegistry) Register(c prometheus.Collector) error {
 	return s.Registry.Register(c)
 }
 
-// families returns the metrics of this project by name. Each metric needs a series, because only a series shows labels.
+// families returns the metrics of this project by name.
 func (s *recordingRegistry) families(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 	gathered, err := s.Gather()
@@ -152,8 +152,7 @@ func TestDocs_ListEveryMetric(t *testing.T) {
 	checkSection(t, "../../docs/metrics.md", "metrics", strings.Join(lines, ""))
 }
 
-// operatorMetrics returns the expected rows for the metrics that the operator exports per simulation. These metrics
-// have no series in this test, so operatorMetrics reads their descriptions instead.
+// operatorMetrics returns the expected rows for the metrics that the operator exports per simulation.
 func operatorMetrics(t *testing.T) []string {
 	t.Helper()
 	descriptions := make(chan *prometheus.Desc, 100)
@@ -193,8 +192,8 @@ func checkSection(t *testing.T, path, name, want string) {
 	checkGenerated(t, path, name, head+rule+want)
 }
 
-// checkGenerated checks that the text between two marker comments of a document is as expected. With the flag -update,
-// it replaces the text with the expected text.
+// checkGenerated checks the text between two marker comments of a document. With the flag -update, it replaces the
+// text.
 func checkGenerated(t *testing.T, path, name, want string) {
 	t.Helper()
 	before, got, after := generatedSection(t, path, name)

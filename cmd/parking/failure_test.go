@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// If a proxy answers in place of the API, or if the database is locked, the command line may still be correct.
+// The command line may be correct even if a proxy answers in place of the API, or if the database is locked.
 func TestCommands_DestinationOfSummariesIsNotReady_ExitWithFailure(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -42,7 +42,7 @@ func TestCommands_DestinationOfSummariesIsNotReady_ExitWithFailure(t *testing.T)
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// Replace NO_PROXY, because the environment of the tests may contain a value that bypasses the proxy.
+			// The environment of the tests may contain a NO_PROXY that bypasses the proxy.
 			env := append(tt.env, "NO_PROXY=none.invalid")
 			checkFailure(t, parkingWith(t, env, append(tt.args, "--http", "127.0.0.1:0")...), tt.want)
 		})
@@ -120,8 +120,7 @@ func TestSimulate_TooFewFileDescriptors_ExitsWithFailure(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// Use the Go resolver, as in a released program. Without a free file descriptor, the C resolver reports
-			// that the host does not exist.
+			// Use the Go resolver. Without a free file descriptor, the C resolver reports that the host does not exist.
 			env := []string{freeFiles + "=" + strconv.Itoa(tt.free), "GODEBUG=netdns=go"}
 			got := parkingWith(t, env, append([]string{"simulate", "--duration", "1s", "--http", ""}, tt.args...)...)
 			checkFailure(t, got, []string{tt.want, "ulimit -n"})
@@ -140,8 +139,7 @@ func (b rejectingBroker) Declare(context.Context) error { return b.err }
 
 func (rejectingBroker) Delete(context.Context) error { return nil }
 
-// Only an error that matches broker.ErrConfig is bad input. The tests of package rabbitmq check which errors match
-// broker.ErrConfig.
+// Only an error that matches broker.ErrConfig is bad input.
 func TestSessionDeclare_RabbitMQRejectsTheDeclaration_IsBadInputOnlyIfTheConfigurationIsInvalid(t *testing.T) {
 	t.Parallel()
 	rejection := func(code int) error { return &amqp091.Error{Code: code, Reason: "the reason", Server: true} }
@@ -170,7 +168,6 @@ func isBadInput(err error) bool {
 	return ok && failed.badInput
 }
 
-// parkingWith runs a command line with additional environment variables, and waits for it to end.
 func parkingWith(t *testing.T, env []string, args ...string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -207,8 +204,7 @@ func TestPurge_RabbitMQRejectsTheUser_ErrorContainsTheRemedy(t *testing.T) {
 	control("set_permissions", "narrow", "^foo", ".*", ".*")
 	checkFailure(t, purge(), []string{"exchange parking." + name, "ACCESS_REFUSED", "grant the user the permissions to configure, write and read"})
 	control("set_permissions", "narrow", ".*", ".*", ".*")
-	// RabbitMQ closes the connection of a user who exceeds max-channels. The tested command may also log the closed
-	// connection, so its stderr may have two lines.
+	// RabbitMQ closes the connection of a user who exceeds max-channels. A second line on stderr may report this.
 	control("set_user_limits", "narrow", `{"max-channels": 0}`)
 	limited := purge()
 	if _, text, _ := strings.Cut(limited.stderr, "parking: "); limited.code != exitFailed ||

@@ -220,7 +220,7 @@ func TestProgressLine_MatchesGoldenFile(t *testing.T) {
 	t.Parallel()
 	s := testSnapshot()
 	lines := []string{s.line()}
-	s.Elapsed = 39 * time.Second // longer than the duration, as if generators had waited for a server
+	s.Elapsed = 39 * time.Second // longer than the duration
 	s.Depths = nil
 	lines = append(lines, s.line())
 	s.Phase = simulate.Draining
@@ -254,8 +254,8 @@ func TestWindowRates_AreMeansOverTwoSeconds(t *testing.T) {
 		t.Errorf("rates are %v, want %v", got, want)
 	}
 
-	// A window has at least two observations, even if they are 5 s apart, which is longer than the usual 2 s. Between
-	// the last two observations, 1000 events are due: 200/s.
+	// A window has at least two observations, even if they are more than 2 s apart. Between the last two, 200 events/s
+	// are due.
 	w = window{}
 	for i, due := range []int64{0, 5000, 6000} {
 		p := simulate.Progress{At: time.Unix(int64(5*i), 0)}

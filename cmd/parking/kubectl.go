@@ -29,7 +29,6 @@ Exit codes:
 // discardClientLogs discards the logs of the Kubernetes client libraries in this process.
 func discardClientLogs() { kubectl.DiscardLogs() }
 
-// pluginCommand returns the root command of the kubectl plugin.
 func (c *cli) pluginCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:               "kubectl-parking",
@@ -54,8 +53,8 @@ func (c *cli) pluginCommand() *cobra.Command {
 	}
 	root.SetHelpCommand(helpCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
-	// By default, the help of each command lists all global flags. Most of them are flags of kubectl, so the help only
-	// refers to 'kubectl parking --help'.
+	// Most global flags are flags of kubectl. The help of each command refers to 'kubectl parking --help' for all of
+	// them.
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "Global Flags:\n{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}",
 		"'kubectl parking --help' lists the flags that select the cluster, the user and the namespace (-n).", 1))
 	validateUsage(root)

@@ -21,7 +21,6 @@ Exit codes:
   1    the verdict is FAIL, or something failed
   2    invalid input, an object that does not exist, or a missing permission`
 
-// pluginAuditCommand returns the command that audits a simulation in the cluster.
 func (c *cli) pluginAuditCommand(plugin *kubectl.Plugin) *cobra.Command {
 	output := formatFlag{formatTable, []reportFormat{formatTable, formatJSON, formatYAML}}
 	cmd := &cobra.Command{

@@ -32,7 +32,6 @@ const pluginReportExamples = `  # Print the result
   # Save a page with charts
   kubectl parking report nightly -o html --output-file nightly.html`
 
-// pluginReportCommand returns the command that renders the report of a simulation in the cluster.
 func (c *cli) pluginReportCommand(plugin *kubectl.Plugin) *cobra.Command {
 	format := formatFlag{formatTable, []reportFormat{formatHTML, formatMarkdown, formatJUnit, formatJSON, formatTable}}
 	var path string
@@ -88,7 +87,6 @@ const pluginCompareExamples = `  # Compare two simulations
   kubectl parking report nightly -o json --output-file before.json
   kubectl parking compare before.json nightly -o html --output-file diff.html`
 
-// pluginCompareCommand returns the command that compares the reports of simulations in the cluster.
 func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 	format := formatFlag{formatTable, []reportFormat{formatTable, formatJSON, formatMarkdown, formatHTML}}
 	thresholds := thresholdFlags{}
@@ -129,7 +127,7 @@ func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 // simulation.
 func isReportFile(name string) bool { return strings.EqualFold(filepath.Ext(name), ".json") }
 
-// anyReport returns the report of a run, from a file or from the cluster.
+// anyReport returns the report in a .json file, or the report of the simulation with the given name in the cluster.
 func anyReport(ctx context.Context, plugin *kubectl.Plugin, name string) (*report.Document, error) {
 	if !isReportFile(name) {
 		if strings.ContainsAny(name, `/\`) {

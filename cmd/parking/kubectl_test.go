@@ -122,7 +122,7 @@ func TestKubectl_CompletesCommandLines(t *testing.T) {
 	}
 }
 
-// users is an API server with the users ann, ben, dan and eve. See newUsers for their roles; eve has no permissions.
+// users is an API server with the users ann, ben, dan and eve. The user eve has no permissions.
 type users struct {
 	*apiserver.Cluster
 
@@ -150,7 +150,6 @@ func newUsers(t *testing.T) *users {
 	return u
 }
 
-// bind grants users a role in the namespace.
 func (u *users) bind(role string, users ...string) {
 	u.T.Helper()
 	b := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: u.Namespace, Name: role}}
@@ -161,7 +160,7 @@ func (u *users) bind(role string, users ...string) {
 	u.Create(b)
 }
 
-// complete creates a simulation that is complete. Its report is a test file of package report.
+// complete creates a complete simulation with a report.
 func (u *users) complete(t *testing.T, name string) {
 	t.Helper()
 	text, err := os.ReadFile("../../internal/report/testdata/report.json")
@@ -176,7 +175,7 @@ func (u *users) complete(t *testing.T, name string) {
 	})
 }
 
-// running creates a simulation that is running. It has one processor pod, and its status shows the ledger.
+// running creates a running simulation with one processor pod and a ledger in its status.
 func (u *users) running(name string) {
 	u.T.Helper()
 	sim := u.Simulate(name, nil)
@@ -206,7 +205,6 @@ func (u *users) setStatus(sim *v1alpha1.ParkingSimulation, edit func(*v1alpha1.P
 	}
 }
 
-// run runs a command line of the plugin as the given user.
 func (u *users) run(t *testing.T, user, line string) ended {
 	t.Helper()
 	return kubectlParking(t, pluginName, u.kubeconfig, append(strings.Fields(line), "--as", user, "-n", u.Namespace)...)
@@ -463,8 +461,8 @@ func rowsByNamespace(table string) map[string]string {
 	return rows
 }
 
-// startWatch starts a plugin command. The returned function await waits for a line that contains the given words. The
-// returned function rest waits for the end of the command and returns the remaining output.
+// startWatch starts a plugin command. The function await waits for a line with the given words. The function rest waits
+// for the end of the command and returns the remaining output.
 func (u *users) startWatch(t *testing.T, user, line string) (await func(words ...string), rest func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

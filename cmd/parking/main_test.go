@@ -28,8 +28,7 @@ const asParking = "PARKING_TEST_AS_PARKING"
 // freeFiles is an environment variable. If it is set, the program has only this number of free file descriptors.
 const freeFiles = "PARKING_TEST_FREE_FILES"
 
-// patience is the timeout of a test that runs the program. It is long enough for a busy machine, on which RabbitMQ may
-// need minutes to start.
+// patience is the timeout of a test that runs the program. RabbitMQ may need minutes to start on a busy machine.
 const patience = 10 * time.Minute
 
 func TestMain(m *testing.M) {
@@ -44,8 +43,7 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(asParking, "1"); err != nil { // the child processes of the tests inherit this environment variable
 		panic(err)
 	}
-	// Under nohup, the child processes would ignore SIGHUP as this process does. Catch SIGHUP, so that the child
-	// processes start with the default action.
+	// A process under nohup ignores SIGHUP, and so do its children. After this call, the children end on SIGHUP.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	servers.Main(apiserver.NewTests(m))
 }
@@ -188,7 +186,7 @@ func file(t testing.TB, name, text string) string {
 	return path
 }
 
-// manifestFile writes a manifest to a file and returns its path. The spec is in YAML flow style.
+// manifestFile writes a manifest with the given spec, in YAML, to a file and returns its path.
 func manifestFile(t *testing.T, spec string) string {
 	t.Helper()
 	return file(t, "simulation.yaml", `apiVersion: simulation.parking.dev/v1alpha1

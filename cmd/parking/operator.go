@@ -150,8 +150,7 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	}
 	c.saveMemory()
 	f.images.PullPolicy = corev1.PullPolicy(f.pullPolicy)
-	// Call GetConfig before SetLogger. Otherwise, controller-runtime logs a part of the error, in addition to the
-	// complete error that this command prints.
+	// After SetLogger, GetConfig would also log a part of the error that this command prints.
 	config, err := ctrl.GetConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err):
@@ -178,8 +177,7 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	return mgr.Start(ctx)
 }
 
-// saveMemory makes garbage collection run three times as often, because garbage would otherwise double the memory at
-// startup. Later, the additional CPU time is small.
+// saveMemory makes garbage collection run three times as often. Otherwise, garbage would double the memory at startup.
 func (c *cli) saveMemory() {
 	const percent = 33
 	if c.getenv("GOGC") == "" {
@@ -191,24 +189,23 @@ func (c *cli) saveMemory() {
 const leaderElectionID = "operator.simulation.parking.dev"
 
 const (
-	// After leaseDuration, another replica takes the Lease of a leader that could not release it, for example because
-	// its node failed.
+	// Another replica takes the Lease after leaseDuration if the leader could not release it, for example because its
+	// node failed.
 	leaseDuration = 60 * time.Second
-	// A leader exits if it cannot renew its Lease within renewDeadline. The API server needs this time to restart or to
-	// recover from an overload.
+	// A leader exits if it cannot renew its Lease within renewDeadline. A restart of the API server may take this long.
 	renewDeadline = 45 * time.Second
 	retryPeriod   = 5 * time.Second
 )
 
-// podLock returns a lock for leader election, or nil if leader election is disabled. It also returns nil without a pod
-// name or namespace; the manager then uses a random identity.
+// podLock returns a lock for leader election. It returns nil if leader election is disabled, or if the name or the
+// namespace of the pod is unknown.
 func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.Interface, error) {
 	namespace := cmp.Or(f.leaderNamespace, f.namespace)
 	if !f.leaderElect || pod == "" || namespace == "" {
 		return nil, nil
 	}
-	// The pod's name as identity keeps the Lease across a crash. Two processes never share this name, because a
-	// container restarts only after its process has ended.
+	// A restarted container keeps the name of its pod, and so its Lease. Two processes never have the same name at the
+	// same time.
 	return resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, namespace, leaderElectionID,
 		resourcelock.ResourceLockConfig{Identity: pod}, rest.AddUserAgent(config, "leader-election"), renewDeadline)
 }

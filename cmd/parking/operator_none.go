@@ -4,8 +4,7 @@ package main
 
 import "github.com/spf13/cobra"
 
-// operatorCommands returns no commands, because builds without the operator omit the Kubernetes libraries to compile
-// faster.
+// operatorCommands returns no commands, because this build does not contain the Kubernetes libraries.
 func (c *cli) operatorCommands() []*cobra.Command { return nil }
 
 // pluginCommand returns nil, because builds without the operator do not contain the kubectl plugin.

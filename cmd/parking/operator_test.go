@@ -48,9 +48,8 @@ import (
 type lot struct {
 	*apiserver.Cluster
 
-	// The field log is the path of the operator's log file. The field metrics is the address of the operator's metrics
-	// endpoint.
-	log, metrics string
+	log     string // the path of the operator's log file
+	metrics string // the address of the operator's metrics endpoint
 }
 
 func newLot(t *testing.T) *lot {
@@ -122,18 +121,17 @@ func (l *lot) gone(sim *v1alpha1.ParkingSimulation) {
 	l.Gone(sim)
 }
 
-// pod creates a pod of a component with the given IP address.
 func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip string) *corev1.Pod {
 	l.T.Helper()
 	return l.Pod(sim, c, func(s *corev1.PodStatus) { s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}} })
 }
 
-// mountPlan mirrors the simulation's plan in a file, as a kubelet does for a mounted ConfigMap. Before each write, it
-// passes the plan to the function edit, which can change, for example, the addresses of servers.
+// mountPlan writes the plan of the simulation to a file, and again after each change. The function edit can change the
+// plan before.
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""
-	// Compute the key of the ConfigMap now, because the test may change sim while the function mount runs.
+	// The test may change sim while the function mount runs, so compute the key now.
 	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)}
 	mount := func(ctx context.Context) error {
 		config := &corev1.ConfigMap{}
@@ -344,7 +342,6 @@ func TestOperator_SimulationDeleted_FollowsDeletionPolicy(t *testing.T) {
 	}
 }
 
-// declareQueues declares the queues of a simulation, as its components do.
 func declareQueues(t *testing.T, uri string, sim *v1alpha1.ParkingSimulation) {
 	t.Helper()
 	resolved, faults := manifest.Resolve(sim)
@@ -577,7 +574,7 @@ func TestOperatorOptions_TemplateAndPriorityClassFlags_SetTheManagerOptions(t *t
 	}
 }
 
-// An API server that is busy or restarts does not respond for some time. The operator must not exit during this time.
+// The operator must not exit while an API server restarts or is busy.
 func TestLeaderElection_DefaultDurations_OutlastARestartOfTheAPIServer(t *testing.T) {
 	t.Parallel()
 	m := optionsOf(t).Manager

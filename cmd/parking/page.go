@@ -13,8 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// ownHosts returns the names, besides localhost and IP addresses, by which clients may address the server of the
-// command simulate.
+// ownHosts returns the host names, besides localhost, by which clients may address the server.
 func ownHosts(address string) []string {
 	var hosts []string
 	if host, _, err := net.SplitHostPort(address); err == nil && host != "" {

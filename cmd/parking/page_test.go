@@ -50,7 +50,7 @@ func TestOpenPage_Failure_PrintsAWarningWithTheURL(t *testing.T) {
 	}
 }
 
-// The test puts a program in the place of the command that opens a browser. The program records its arguments.
+// A fake program in the place of the browser records its arguments.
 func TestSimulate_OpenFlag_OpensTheLivePage(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

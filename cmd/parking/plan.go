@@ -81,8 +81,7 @@ func (m *memoryFlag) String() string { return string(*m) }
 
 // Set implements pflag.Value.
 func (m *memoryFlag) Set(text string) error {
-	// The RabbitMQ pod alone requests at least 512 MiB. A node with less than 1 GiB would have too little memory left
-	// for other pods.
+	// The RabbitMQ pod alone requests at least 512 MiB.
 	const least = 1 << 30
 	if q, err := v1alpha1.Quantity(text).ParseWhole(); err != nil || q.Value() < least {
 		return errors.New("must be a quantity of at least 1Gi, such as 32Gi")
@@ -152,14 +151,12 @@ func (f *planFlags) register(cmd *cobra.Command) {
 // mostPlanned is the maximum value of the flag --rate.
 const mostPlanned = 100_000_000
 
-// Each of these error texts says which values a flag accepts.
 const (
 	percentRange     = "must be from 0 to 100"
 	utilizationRange = "must be a percentage from 1 to 95, because near 100 % queues grow without end"
 	nodesRange       = "must be 1, 3 or 5, because quorum queues need a majority"
 )
 
-// rateRange says which values the flag --rate accepts.
 func rateRange() string { return fmt.Sprintf("must be from 1 to %d events per second", mostPlanned) }
 
 // check validates the flags. The function changed reports whether the user has set the flag with the given name.
@@ -267,7 +264,6 @@ func (f *planFlags) complete(ctx context.Context) (*v1alpha1.ParkingSimulation, 
 	return resolved.Simulation, nil
 }
 
-// planOutput is the output of 'parking plan'.
 type planOutput struct {
 	*sizing.Result
 
@@ -301,8 +297,8 @@ func (c *cli) printPlan(f *planFlags, checked bool, output planOutput) error {
 	return c.print(planTable(&output, checked, newTable(c.stdout)))
 }
 
-// planTable formats a plan as a table. If the parameter checked is true, the table also lists the values of the
-// manifest that are too small.
+// planTable formats a plan as a table. If the parameter checked is true, the table also lists the values of the manifest
+// that are too small.
 func planTable(output *planOutput, checked bool, t *table) []string {
 	r := output.Result
 	t.add("", "  "+t.palette.Head(planTitle(r)))

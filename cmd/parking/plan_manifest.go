@@ -37,8 +37,8 @@ func requestOf(r *sizing.Request, sim *v1alpha1.ParkingSimulation, p *plan.Plan)
 	}
 }
 
-// peak returns the rates when their sum is highest. Rates change linearly, so the sum peaks when a schedule starts, a
-// stage ends, or the simulation ends.
+// peak returns the rates when their sum is highest: at the start of a schedule, at the end of a stage, or at the end of
+// the simulation.
 func peak(p *plan.Plan) (entries, exits int64) {
 	times := []time.Duration{0, p.ExitDelay()}
 	end := time.Duration(0)
@@ -156,7 +156,6 @@ func resourceShortages(field string, r *v1alpha1.ResourceRequirements, p *sizing
 	return all
 }
 
-// plannedManifests returns the manifests of all simulations of a plan.
 func plannedManifests(name string, r *sizing.Result) ([]byte, error) {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "# Made by parking plan for %s events/s. docs/sizing.md explains the figures.\n# %s\n", terminal.Count(r.Total.EventsPerSecond), r.Measured)
@@ -192,7 +191,6 @@ func marshalManifest(sim *v1alpha1.ParkingSimulation) ([]byte, error) {
 	return yaml.Marshal(object)
 }
 
-// plannedSimulation returns the simulation with the given index. A sizing result divides the load among simulations.
 func plannedSimulation(r *sizing.Result, index int) *v1alpha1.ParkingSimulation {
 	planned := &v1alpha1.ParkingSimulation{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.Kind}}
 	spec := &planned.Spec
@@ -208,8 +206,7 @@ func plannedSimulation(r *sizing.Result, index int) *v1alpha1.ParkingSimulation 
 	return planned
 }
 
-// part returns the share of a total for the simulation with the given index. The shares of all simulations add up to
-// the total.
+// part returns the share of a total for the simulation with the given index.
 func part(total int64, simulations, index int) int32 {
 	share, rest := total/int64(simulations), total%int64(simulations)
 	if int64(index) < rest {

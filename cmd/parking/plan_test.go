@@ -17,7 +17,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sizing"
 )
 
-// planText runs 'parking plan' and returns its output.
 func planText(t *testing.T, args ...string) string {
 	t.Helper()
 	got := parking(t, append([]string{"plan"}, args...)...)
@@ -36,7 +35,7 @@ func planJSON(t *testing.T, args ...string) planOutput {
 	return output
 }
 
-// readManifests reads the manifests in a text. As in a file for kubectl, "---" separates them.
+// readManifests reads manifests that are separated by "---".
 func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 	t.Helper()
 	var all []*v1alpha1.ParkingSimulation
@@ -57,8 +56,7 @@ func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 	return all
 }
 
-// The manifests must be valid, and their rates must add up to the planned rate. 'parking plan -f' must find no shortage
-// in the first manifest.
+// The rates of the manifests must add up to the planned rate. 'parking plan -f' must find no shortage.
 func TestPlanCommand_ManifestOutput_IsValidAndSufficesForTheRate(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 101, 9_999, 40_000, 1_000_000} {

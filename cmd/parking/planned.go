@@ -54,8 +54,8 @@ func (s *planned) close() { s.adapters.close(s.log) }
 // A stopping process stores the last rows of its timeline for at most recordTimeout plus plan.Durability.Latency.
 const recordTimeout = 2 * time.Second
 
-// record records the timeline of a component, including outages of servers, until the returned function stop has stored
-// the last row. The parameter schedules lists the types of the events that the component publishes.
+// record records the timeline of a component until the returned function stop has stored the last row. The parameter
+// schedules lists the types of the events that the component publishes.
 func (s *planned) record(
 	ctx context.Context, component string, totals timeline.Totals, schedules ...event.Type,
 ) (stop func()) {
@@ -88,8 +88,8 @@ func (s *planned) record(
 	}
 }
 
-// watch calls the function apply for each new version of the plan file until ctx ends. It does not call apply after the
-// returned function stop has returned.
+// watch calls the function apply for each new version of the plan file until ctx ends. After stop has returned, it
+// makes no more calls.
 func (s *planned) watch(ctx context.Context, role plan.Role, apply func(*plan.Plan)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

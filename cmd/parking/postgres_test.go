@@ -92,8 +92,7 @@ func TestSummariesMigrate_VariablesOfPostgreSQLClients_AreIgnored(t *testing.T) 
 	}
 }
 
-// The process starts although PostgreSQL rejects its password, because the password may be corrected while the process
-// runs.
+// The password may be corrected while the process runs, so a wrong password must not stop the process.
 func TestSummaries_PostgresRejectsThePassword_IsNotReadyAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)
@@ -104,7 +103,7 @@ func TestSummaries_PostgresRejectsThePassword_IsNotReadyAndSaysWhy(t *testing.T)
 	awaitUnready(ctx, t, address, "rejects the credentials; correct the user name and the password")
 }
 
-// The readiness check times out before a connection attempt does. So it reports the error of an earlier attempt.
+// The readiness check times out before the connection attempt, so it reports the error of an earlier attempt.
 func TestSummaries_PostgresIsSilent_IsNotReadyAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -126,8 +125,7 @@ const (
 	isNewer = "the tables have schema version 99, but this version of parking supports versions up to"
 )
 
-// Each fault begins while the process runs. The readiness check must give its reason, because the operator copies this
-// reason into the condition SummaryAPIReady.
+// The operator copies the reason of the readiness check into the condition SummaryAPIReady.
 func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
@@ -142,8 +140,8 @@ func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T
 			[]string{"ALTER ROLE USER CONNECTION LIMIT 0", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'USER'"},
 			[]string{"ALTER ROLE USER CONNECTION LIMIT -1"},
 			"has no free connections; raise max_connections or the connection limit of the user"},
-		// If a table is missing, the process reads the schema version again, because a newer version of the program may
-		// have changed the tables.
+		// A newer version of the program may have changed the tables, so a missing table causes a check of the schema
+		// version.
 		{"a newer schema with other tables",
 			[]string{newerSchema, "ALTER TABLE summaries RENAME TO visits"},
 			[]string{"ALTER TABLE visits RENAME TO summaries", "DELETE FROM parking_schema_version WHERE version_id = 99"},
@@ -212,8 +210,7 @@ func TestSummaries_PostgresDiskFullAtStart_IsNotReadyAndSaysWhyUntilTheRepair(t 
 	awaitReady(ctx, t, address)
 }
 
-// The summary API cannot use a database with a newer schema, and no retry can succeed. So it must exit instead of
-// waiting.
+// No retry can make a database with a newer schema usable, so the summary API must exit.
 func TestSummaries_PostgresHasNewerSchemaAtStart_ExitsAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)
@@ -244,7 +241,6 @@ func executeSQL(ctx context.Context, t *testing.T, uri string, statements ...str
 	}
 }
 
-// awaitReady waits until the readiness check of a process passes.
 func awaitReady(ctx context.Context, t *testing.T, address string) {
 	t.Helper()
 	polltest.UntilNoError(t, "the process is ready", func() error {

@@ -102,8 +102,7 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 // pageInterval is the interval at which the live page is updated. It equals the interval of the timeline.
 const pageInterval = time.Second
 
-// pageConnections limits the open connections to a processor's live page. Few people watch the page, and a pod has
-// little memory.
+// pageConnections limits the open connections to a processor's live page, because a pod has little memory.
 const pageConnections = 128
 
 // livePage listens on an address. The returned function serves the live page there until ctx ends. An empty address
@@ -126,8 +125,7 @@ func (s *planned) livePage(ctx context.Context, address string, d live.Dependenc
 	}, nil
 }
 
-// pollTimeout limits a poll of the queues, so that the poll ends before the next one is due. The queues are polled
-// every second.
+// pollTimeout is shorter than the interval of the polls, which is 1 s.
 const pollTimeout = 900 * time.Millisecond
 
 // polledQueues holds the queue depths from the latest poll, or nil if the poll failed.
@@ -156,8 +154,7 @@ func (q *polledQueues) gauges() timeline.Gauges {
 	return timeline.Gauges{Ready: &d.Ready, Retrying: &d.Retry, DeadLetters: &d.Dead}
 }
 
-// awaitStore waits until the store responds or ctx ends. Its requests make the store adapter log an outage that an idle
-// processor would otherwise not notice.
+// awaitStore waits until the store responds or ctx ends. Meanwhile, the store logs an outage.
 func awaitStore(ctx context.Context, s *wiring.Store) {
 	retries := backoff.Backoff{First: 100 * time.Millisecond, Last: time.Second}
 	for {

@@ -56,8 +56,7 @@ func (c *cli) purgeCommand() *cobra.Command {
 	return cmd
 }
 
-// plan returns a plan with the maximum number of partitions, so that the command removes the data of every partition
-// that the simulation can have.
+// plan returns a plan with the maximum number of partitions, so that the purge finds every partition.
 func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 	if f.manifest.path == "" && f.manifest.simulation == "" {
 		return nil, errors.New("the simulation to remove is missing: set --simulation or -f")
@@ -151,7 +150,7 @@ func purgeKeys(ctx context.Context, a adapters, simulation string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	// Remove keys even if Exists found nothing: an interrupted removal may have left keys that Exists does not detect.
+	// Remove keys even if Exists found nothing: an interrupted removal can leave keys that it does not detect.
 	if err := a.removeKeys(ctx, simulation); err != nil {
 		return "", err
 	}

@@ -16,8 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// A purge must remove the data of all simulations with the given name. With the UID of a manifest from
-// 'kubectl get -o yaml' as the owner, a purge would keep the data of other owners.
+// A purge must remove the data of all simulations with the given name, whatever UID the manifest contains.
 func TestPurge_ManifestFromCluster_IgnoresItsUID(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sim.yaml")
@@ -74,8 +73,7 @@ type recordingBroker struct {
 }
 
 func (b recordingBroker) Delete(context.Context) error {
-	// If the keys were removed concurrently with the queues, no keys would be left after this pause, and the test would
-	// fail.
+	// During this pause, a concurrent purge would remove the keys, and the test would fail.
 	time.Sleep(time.Second)
 	*b.deletedFirst = !*b.keysPurged
 	return nil
@@ -95,8 +93,8 @@ func TestPurge_BothServersRespond_RemovesQueuesBeforeKeys(t *testing.T) {
 	})
 }
 
-// besideHungBroker returns a broker that does not respond, and a store that does. The returned bool becomes true when
-// the store is purged.
+// besideHungBroker returns a broker that does not respond, and a store that does. A purge of the store sets the bool to
+// true.
 func besideHungBroker() (adapters, *bool) {
 	purged := new(bool)
 	return adapters{

@@ -100,8 +100,7 @@ func (f *formatFlag) values() []string {
 	return names
 }
 
-// chosen returns the format that the user has set or, otherwise, the format of the file's suffix. Without a suitable
-// suffix, chosen returns the default format.
+// chosen returns the format that the user has set. Otherwise, it returns the format of the file suffix, or the default.
 func (f *formatFlag) chosen(cmd *cobra.Command, file string) reportFormat {
 	format, err := formatOf(file)
 	if err != nil || cmd.Flags().Changed(outputFlag) || !slices.Contains(f.allowed, format) {
@@ -300,8 +299,7 @@ func (r reportFiles) write(d *report.Document) error {
 	return errors.Join(errs...)
 }
 
-// environmentTimeout limits the time for asking the servers for their versions. The timeout is short, because the
-// versions are not essential.
+// environmentTimeout limits the time for asking the servers for their versions.
 const environmentTimeout = 5 * time.Second
 
 // environment returns the part of a report that describes this machine and the servers. Values that cannot be
@@ -341,7 +339,6 @@ func thisMachine() report.Node {
 	return node
 }
 
-// timelineTimeout limits the time for reading the timeline.
 const timelineTimeout = 30 * time.Second
 
 // readTimeline reads the recorded measurements of a simulation from the store. If the store does not respond,

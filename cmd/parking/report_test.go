@@ -50,7 +50,7 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 			if got := junitProperties(t, rendered(t, d, formatJUnit))[path]; got != recorded {
 				t.Errorf("JUnit has %q for %s, want %q", got, path, recorded)
 			}
-			// Do not use report.Read: the figures of this test contradict each other, so report.Read would reject them.
+			// The figures of this test contradict each other, so report.Read would reject them.
 			var read report.Document
 			if err := json.Unmarshal([]byte(rendered(t, d, formatJSON)), &read); err != nil {
 				t.Fatal(err)
@@ -130,8 +130,8 @@ func forEachFigure(v reflect.Value, path string, f func(path string, figure refl
 	}
 }
 
-// recognizable sets a figure to a value that occurs nowhere else in the report. It returns the text of the value in
-// JSON, and its texts in other formats.
+// recognizable sets a figure to a value that occurs nowhere else in the report. It returns this value as JSON and as
+// text in the other formats.
 func recognizable(d *report.Document, figure reflect.Value) (recorded string, forms []string) {
 	if figure.Kind() == reflect.Pointer {
 		figure.Set(reflect.New(figure.Type().Elem()))
@@ -261,7 +261,7 @@ func TestReportCommand_InvalidInput_IsRejected(t *testing.T) {
 
 func TestSimulate_NoLivePage_TimelineShowsMissedObjectiveOnce(t *testing.T) {
 	t.Parallel()
-	// There are ten times as many exits as entries. So most exits find no parked vehicle and are not published.
+	// Most exits find no parked vehicle and are not published, because there are more exits than entries.
 	manifest := manifestFile(t, `{duration: 3s, entry: {rate: 50}, exit: {rate: 500, matchPercent: 100, minStay: 0s}, objectives: {minAchievedPercent: 90}}`)
 	path := filepath.Join(t.TempDir(), "r.json")
 	if got := parking(t, "simulate", "-f", manifest, "--http", "", "--output", "json", "--report", path); got.code != exitFailed {
@@ -313,8 +313,7 @@ func TestSimulate_FourReportFlags_WritesEachFormat(t *testing.T) {
 	if e := d.Environment; e.RabbitMQ != "in memory" || e.Redis != "in memory" || e.Parking == "" || len(e.Nodes) != 1 || e.Nodes[0].CPUs < 1 || len(e.Manifest) == 0 {
 		t.Errorf("the environment is %+v", e)
 	}
-	// The recorded manifest must contain the defaults. Otherwise, a comparison with a run whose manifest sets them
-	// explicitly would list each default as a difference.
+	// The recorded manifest must contain the defaults, so that comparisons do not list them as differences.
 	for _, want := range []string{`"kind":"ParkingSimulation"`, `"rate":200`, `"duration":"2s"`} {
 		if !strings.Contains(strings.Join(strings.Fields(string(d.Environment.Manifest)), ""), want) {
 			t.Errorf("the manifest in the report has no %s: %s", want, d.Environment.Manifest)
@@ -351,7 +350,7 @@ func agree(t *testing.T, printed report.Document, dir string) {
 	if err := json.Unmarshal([]byte(texts["r.json"]), &read); err != nil {
 		t.Fatal(err)
 	}
-	read.Timeline = nil // the report on stdout, with which the test compares, has no timeline
+	read.Timeline = nil // the report on stdout has no timeline
 	if diff := cmp.Diff(&printed, &read, cmpopts.IgnoreFields(report.Environment{}, "Manifest")); diff != "" {
 		t.Errorf("r.json differs (-printed +file):\n%s", diff)
 	}

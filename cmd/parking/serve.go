@@ -58,7 +58,6 @@ func (f *serviceFlags) check() error {
 	return nil
 }
 
-// planFlag adds the required flag --plan, which takes the path of a plan file.
 func planFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "plan", "", "`file` with the plan of the simulation in JSON; the process applies changes to the file while it runs (required)")
 	_ = cmd.MarkFlagRequired("plan") // cannot fail, because the flag exists
@@ -73,8 +72,7 @@ type service struct {
 	ready    []httpserver.Check
 	// The field routes contains additional HTTP routes, such as the API of the summary service.
 	routes []httpserver.Route
-	// The function work does the work of the service until ctx ends. The function must return within the grace period
-	// after the end of ctx.
+	// The function work must return within the grace period after the end of ctx.
 	work func(ctx context.Context) error
 }
 
@@ -94,18 +92,18 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// closingTime is the part of the grace period that is reserved for closing connections. If closingTime exceeds a fifth
-// of the grace period, only the fifth is reserved.
+// closingTime is the time for closing connections at the end of the grace period. It is at most a fifth of the grace
+// period.
 const closingTime = 5 * time.Second
 
-// workTime is the time that a process has to finish its work after SIGTERM: the grace period minus the time that is
-// reserved for closing connections.
+// workTime is the time that a process has to finish its work after SIGTERM. The rest of the grace period is for closing
+// connections.
 func (f *serviceFlags) workTime() time.Duration {
 	return f.grace.Duration - min(f.grace.Duration/5, closingTime)
 }
 
-// gcPercent replaces Go's default of 100, with which garbage collection takes a tenth of the CPU time at high event
-// rates. The higher value costs little memory, because the live heap has only a few megabytes.
+// With Go's default of 100, garbage collection takes a tenth of the CPU time at high event rates. The live heap has
+// only a few megabytes, so the higher value costs little memory.
 const gcPercent = 400
 
 // setGCPercent applies gcPercent, unless the environment variable GOGC is set.

@@ -63,7 +63,7 @@ func (l *uriList) Set(value string) error {
 	return nil
 }
 
-// Type implements pflag.Value. It returns the type of the value. Help texts show the placeholder URI instead.
+// Type implements pflag.Value.
 func (l *uriList) Type() string { return "string" }
 
 // fromEnvironment reads each URI whose flag is not on the command line. A flag with an empty value selects no server,
@@ -115,8 +115,7 @@ func (f *serverFlags) check() error {
 	return nil
 }
 
-// selection returns the flags that select the same servers as f, with placeholders instead of the values. Messages that
-// propose a command contain these flags.
+// selection returns the flags that select the same servers as f, with placeholders instead of the values.
 func (f *serverFlags) selection() string {
 	var flags []string
 	for _, flag := range []struct{ name, value, placeholder string }{
@@ -132,8 +131,8 @@ func (f *serverFlags) selection() string {
 	return strings.Join(flags, " ")
 }
 
-// sourceOf returns the name of the flag or environment variable that selects a server. The parameter variable is "" if
-// the URI does not come from the environment.
+// sourceOf returns the name of the flag or environment variable that selects a server. An empty variable means that the
+// URI does not come from the environment.
 func sourceOf(ref plan.BindingRef, variable, uri, secret string) string {
 	switch {
 	case ref.URI == "" && ref.SecretDir != "":
@@ -144,7 +143,6 @@ func sourceOf(ref plan.BindingRef, variable, uri, secret string) string {
 	return "--" + uri
 }
 
-// flagServers is the name of the flag for private servers.
 const flagServers = "servers"
 
 // privateFlag is a flag value. It is either empty or "private".

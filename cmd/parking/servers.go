@@ -19,8 +19,7 @@ func (c *cli) serverCommands() []*cobra.Command {
 	}
 }
 
-// discardRedisLogs discards the unstructured logs that the Redis client writes to one global logger. The store adapter
-// logs what matters.
+// discardRedisLogs discards the logs of the Redis client, which are unstructured. The store adapter logs what matters.
 func discardRedisLogs() { logging.Disable() }
 
 // openSQLite opens a summary database in an SQLite file. It creates the file if it does not exist.

@@ -15,8 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// serverCommands returns no commands, because builds with the tag noservers contain no clients of servers. Such builds
-// compile faster, but can simulate only in memory.
+// serverCommands returns no commands, because builds with the tag noservers contain no clients of servers.
 func (c *cli) serverCommands() []*cobra.Command { return nil }
 
 // discardRedisLogs does nothing, because this build contains no Redis client.

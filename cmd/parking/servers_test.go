@@ -107,7 +107,7 @@ func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 }
 
 // simulateUntilFaultsAreOver starts a simulation, waits until the given number of faults are over, and stops the
-// simulation. With a fixed duration, the test would fail on slow machines.
+// simulation.
 func simulateUntilFaultsAreOver(t *testing.T, faults int, args ...string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -135,8 +135,7 @@ func simulateUntilFaultsAreOver(t *testing.T, faults int, args ...string) ended 
 	return wait(t, process)
 }
 
-// For the same manifest and seed, faults must hit the same targets in the same order in memory and on private servers.
-// Package rehearsal tests the order for pods.
+// Faults must hit the same targets in the same order in memory and on private servers.
 func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/fault/testdata/targets.yaml"
@@ -166,8 +165,8 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 			for _, f := range r.Faults {
 				var indexes []int
 				for _, instance := range f.Hit {
-					// If a server is the only instance of a target, its name has no index. Atoi then fails and returns
-					// 0, which is the index of the only instance.
+					// The only instance of a target has no index in its name. For this name, Atoi returns an error and
+					// the index 0.
 					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:])
 					indexes = append(indexes, index)
 				}
@@ -260,7 +259,6 @@ func TestAudit_AfterSimulateWithFlagKeep_ReportsTheSameLedger(t *testing.T) {
 }
 
 // simulateUntilBusy starts a simulation, waits until summaries are stored, stops the simulation, and checks the result.
-// With a fixed duration, the test would fail on slow machines.
 func simulateUntilBusy(t *testing.T, args ...string) (ended, report.Document) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -354,8 +352,7 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	}
 }
 
-// Two simulations share a name and RabbitMQ, but not Redis, so both can reserve the name. Only the owner that is
-// recorded in RabbitMQ reveals the conflict.
+// Two simulations share a name and RabbitMQ, but not Redis. The owner recorded in RabbitMQ reveals the conflict.
 func TestSessionDeclare_SimulationOfTheSameNameHasAnotherRedis_IsRejected(t *testing.T) {
 	t.Parallel()
 	amqp, name, log := servers.VHostURI(t), servers.Name(t), slog.New(slog.DiscardHandler)
@@ -505,7 +502,6 @@ func amqpChannel(t *testing.T, uri string) *amqp091.Channel {
 	return channel
 }
 
-// queuesOf returns the names of the queues that a simulation has on the broker.
 func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []string) {
 	t.Helper()
 	connection := amqpConnection(t, uri)
@@ -695,8 +691,7 @@ func startProcesses(ctx context.Context, t *testing.T) *processes {
 	return startProcessesWith(ctx, t, func(*plan.Plan) {})
 }
 
-// startProcessesWith is like startProcesses, but first passes the plan to the function change, which can modify the
-// plan.
+// startProcessesWith is like startProcesses, but the function change can modify the plan.
 func startProcessesWith(ctx context.Context, t *testing.T, change func(*plan.Plan)) *processes {
 	t.Helper()
 	s := &processes{amqp: servers.VHostURI(t), redis: servers.RedisURI(t)}
@@ -822,8 +817,7 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	// Use a long timeout. If a request to Redis timed out, the processor would repeat the request, and the repetition
-	// would count as a duplicate.
+	// If a request to Redis timed out, the processor would repeat it, and the repetition would count as a duplicate.
 	s := startProcessesWith(ctx, t, func(p *plan.Plan) { p.Redis.URI += "?read_timeout=1m" })
 	for _, p := range s.Processors {
 		polltest.UntilNoError(t, p.Name+" works", func() error {
@@ -840,8 +834,8 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	if r.Outcome != ledger.Pass {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	// A terminating processor must not cause duplicates. Tolerate duplicates if a processor has logged a lost
-	// connection, for example on a busy machine: RabbitMQ then redelivers unacknowledged events.
+	// RabbitMQ redelivers unacknowledged events when a connection is lost, for example on a busy machine. Only then,
+	// duplicates are allowed.
 	var logs strings.Builder
 	for _, p := range s.Processors {
 		log, err := os.ReadFile(p.Log())
@@ -905,8 +899,8 @@ func TestGenerateCommand_ServersRestart_TimelineShowsTheOutages(t *testing.T) {
 		})
 	}
 	awaitMarks("entry generator started")
-	// A queue that RabbitMQ is creating when it is killed can be lost for good. So wait until every queue of the
-	// generator has confirmed events.
+	// A queue that RabbitMQ is creating when it is killed can be lost. Wait until every queue of the generator has
+	// confirmed events.
 	polltest.UntilNoError(t, "events are confirmed", func() error {
 		rows, err := store.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
 		if err != nil {
@@ -922,8 +916,8 @@ func TestGenerateCommand_ServersRestart_TimelineShowsTheOutages(t *testing.T) {
 		}
 		return nil
 	})
-	// RabbitMQ takes several seconds to start. Redis stays down for these seconds, so the generator notices the outage
-	// of Redis.
+	// Redis stays down while RabbitMQ starts, which takes several seconds, so the generator notices the outage of
+	// Redis.
 	if err := errors.Join(redis.Kill(), rabbitmq.Kill(), rabbitmq.Start(ctx)); err != nil {
 		t.Fatal(err)
 	}
@@ -954,7 +948,7 @@ func TestGenerateCommand_EditedPlan_TakesEffectWithoutRestart(t *testing.T) {
 	exits := func(intent string) float64 {
 		return metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="`+intent+`"`)
 	}
-	// The exit generator may read the edited plan later than the entry generator, so wait for the exits separately.
+	// The exit generator may read the edited plan later than the entry generator.
 	polltest.UntilNoError(t, "all of 100 exits are matched", func() error {
 		unmatched, matched := exits("unmatched"), exits("matched")
 		polltest.UntilNoError(t, "exits are matched", func() error {
@@ -1014,7 +1008,7 @@ func redisClient(t *testing.T, uri string) *goredis.Client {
 	return client
 }
 
-// removeQueues deletes the simulation's queues when the test ends, because several tests may use the same broker.
+// removeQueues deletes the simulation's queues when the test ends.
 func removeQueues(t *testing.T, uri, simulation string) {
 	t.Helper()
 	t.Cleanup(func() {

@@ -145,8 +145,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 // instead.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
-// plan derives the plan from the manifest and the flags. It also returns notes for the user: the notes from f.override,
-// and the warnings about the manifest.
+// plan derives the plan from the manifest and the flags. It also returns notes and warnings for the user.
 func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, notes []string, err error) {
 	if err := f.check(); err != nil {
 		return nil, nil, err
@@ -165,7 +164,7 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 	}
 	p := resolved.Plan
 	p.StartTime = time.Time{}
-	// With --servers private, startPrivateServers sets the URIs in the plan later, after the servers have started.
+	// With --servers private, these URIs are set again after the servers have started.
 	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
@@ -277,8 +276,7 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	return append(notes, f.ignore(spec)...)
 }
 
-// ignore returns a note for each ignored field of the spec. For a store in memory, it resets spec.redis.durability,
-// which has no effect there.
+// ignore returns a note for each ignored field of the spec. It resets spec.redis.durability for a store in memory.
 func (f *simulateFlags) ignore(spec *v1alpha1.ParkingSimulationSpec) (notes []string) {
 	broker := f.used("the broker", f.servers.hasRabbitMQ(), f.servers.rabbitmqSource())
 	inMemory := f.private == "" && !f.servers.hasRedis()
@@ -320,8 +318,7 @@ func durationOf(flag flagvalue.Duration) *v1alpha1.Duration {
 	return v1alpha1.NewDuration(flag.Duration)
 }
 
-// used returns a text that says which flag or environment variable selects a server, or could select one instead of
-// memory.
+// used returns a text that names the flag or the environment variable that selects a server.
 func (f *simulateFlags) used(what string, isSelected bool, source string) string {
 	switch {
 	case f.private != "":
@@ -383,14 +380,13 @@ func (c *cli) printResult(format outputFormat, r *report.Document) error {
 	return c.print(reportTable(r, newTable(c.stdout)))
 }
 
-// print writes lines to stdout.
 func (c *cli) print(lines []string) error {
 	_, err := c.stdout.WriteString(strings.Join(lines, "\n") + "\n")
 	return err
 }
 
 func printJSON(w io.Writer, v any) error {
-	// Encode writes the whole document with one call of Write, so the CleanWriter never receives a part of a character.
+	// Encode writes the whole document with one call of Write, so no character is split between two calls.
 	encoder := json.NewEncoder(terminal.CleanWriter(w))
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
@@ -492,7 +488,7 @@ func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimula
 	}
 	if f.simulation != "" {
 		resolved.Plan.Simulation = f.simulation
-		// manifest.Resolve returns valid plans, so only the name given by --simulation can be invalid.
+		// Only the name given by --simulation can make the plan invalid.
 		if err := resolved.Plan.Validate(); err != nil {
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}

@@ -102,7 +102,7 @@ type faultLog struct {
 	written map[faultEvent]bool
 }
 
-// faultEvent identifies a line of a faultLog, whose text may change, for example when the recovery is measured again.
+// faultEvent identifies a line of a faultLog.
 type faultEvent struct {
 	id   string // the ID of the fault's occurrence
 	kind eventKind
@@ -118,8 +118,8 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch writes lines until ctx ends. The function occurrences must return at once, so that lines about beginnings and
-// ends are not late. The function soFar also determines recoveries, and may wait for a server.
+// watch writes lines until ctx ends. The function occurrences must return at once. The function soFar also determines
+// recoveries, and may wait for a server.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
 	var recoveries sync.WaitGroup
 	defer recoveries.Wait()
@@ -179,7 +179,7 @@ func faultEvents(start time.Time, a *fault.Account) (lines [faultOutcome + 1]str
 	if !a.HealedAt.IsZero() {
 		lines[faultEnds] = at(a.HealedAt, fmt.Sprintf("ends: %s lasted %s", action, terminal.Duration(a.HealedAt.Sub(a.InjectedAt))))
 	}
-	// Omit the time from this line, because a recovery is detected only some seconds after it has happened.
+	// The line contains no time: a recovery is detected some seconds after it has happened.
 	if a.Outcome.IsFinal() {
 		lines[faultOutcome] = fmt.Sprintf("fault %s (%s): %s: %s", a.ID(), action, a.Outcome, a.Message)
 	}

@@ -41,8 +41,7 @@ type session struct {
 	simulation *simulate.Simulation
 }
 
-// openSession opens and checks everything that the simulation needs, so that errors occur before the first event is
-// published. It writes to out which private server is starting.
+// openSession opens and checks everything that the simulation needs. It writes to out which private server is starting.
 func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolved, out io.Writer, log *slog.Logger) (s *session, err error) {
 	p := resolved.Plan
 	p.Owner = rand.Text()
@@ -78,8 +77,7 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 		Plan:         *p,
 		Processors:   int(*resolved.Simulation.Spec.Processor.Replicas),
 		DrainTimeout: p.DrainTimeout.D(),
-		// The queue depths of the in-memory broker include unacknowledged deliveries. The depths that RabbitMQ reports
-		// exclude these deliveries.
+		// Unlike RabbitMQ, the in-memory broker includes unacknowledged deliveries in its queue depths.
 		DepthsHoldInFlight: s.adapters.broker.InMemory(),
 	}
 	deps := simulate.Dependencies{
@@ -118,8 +116,8 @@ func (s *session) declare(ctx context.Context) error {
 		err = badInput(err)
 	}
 	left := s.purge(ctx)
-	// Without permission to delete queues, the purge fails even if no queues exist. Ignore the failure if checkUnused
-	// finds neither queues nor keys.
+	// A purge without permission to delete queues fails even if no queues exist. Ignore this failure if no data is
+	// left.
 	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
 		return err
 	}
@@ -129,8 +127,7 @@ func (s *session) declare(ctx context.Context) error {
 	return errors.Join(err, left)
 }
 
-// listen opens the HTTP listener. If the user has chosen no port and the default port is in use, listen uses a free
-// port. It never replaces a port that the user has chosen.
+// listen opens the HTTP listener. It uses a free port if the default port is in use and the user has chosen no port.
 func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log *slog.Logger) error {
 	if s.flags.http == "" {
 		return nil
@@ -201,8 +198,7 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	return result
 }
 
-// purge removes the simulation's queues and keys, even if ctx has ended. It removes queues and keys at the same time,
-// because no part of the simulation is running that could create them again.
+// purge removes the queues and keys of the simulation, even if ctx has ended.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
 		return nil // nothing to do, because private servers and their data are removed when this process ends
@@ -294,10 +290,8 @@ type summaries struct {
 	// countStored returns the number of summaries of this simulation that the summary service stores. countStored is
 	// nil if the summaries are sent to an external API.
 	countStored func(context.Context) (int64, error)
-	// The field routes contains the HTTP routes of the summary service. It is empty if the API is external.
-	routes []httpserver.Route
-	// The field destination is the place of the summaries as the command prints it: an address, a path, or "in memory".
-	destination string
+	routes      []httpserver.Route // of the summary service; empty if the API is external
+	destination string             // an address, a path, or "in memory"
 	close       func(*slog.Logger)
 }
 
@@ -315,8 +309,7 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 	return serveSummaries(ctx, database, path, o)
 }
 
-// openExternal opens an external summary API and checks that it responds. Without this check, a simulation would
-// start and then wait for the API.
+// openExternal opens an external summary API. It returns an error if the API does not respond.
 func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -333,8 +326,7 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 	}, nil
 }
 
-// serveSummaries returns a summary service that uses a database. The database may contain summaries of other
-// simulations. The service closes the database.
+// serveSummaries returns a summary service that uses a database. Closing the service closes the database.
 func serveSummaries(ctx context.Context, database summary.Database, destination string, o wiring.Options) (*summaries, error) {
 	service, err := summary.New(database, o.Registerer, o.Logger)
 	if err != nil {
@@ -352,8 +344,8 @@ func serveSummaries(ctx context.Context, database summary.Database, destination 
 		poster: service,
 		countStored: func(ctx context.Context) (int64, error) {
 			now, err := service.Stats(ctx)
-			// Both counts may be too high, so use the smaller one. The database may get summaries of other processes,
-			// and service.Created() includes summaries that the database has lost.
+			// Both counts may be too high. The database may get summaries of other processes, and service.Created()
+			// includes summaries that the database has lost.
 			return min(now.Count-before.Count, service.Created()), err
 		},
 		routes:      []httpserver.Route{{Pattern: "/", Handler: api}},

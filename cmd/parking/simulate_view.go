@@ -119,14 +119,12 @@ func (w *window) add(p simulate.Progress) {
 func entriesOf(p simulate.Progress) generator.Stats { return p.Entries }
 func exitsOf(p simulate.Progress) generator.Stats   { return p.Exits }
 
-// rates holds two rates in events per second: the scheduled rate (target), and the rate at which events were published
-// (now).
+// rates holds the scheduled rate (target) and the actual rate (now), in events per second.
 type rates struct {
 	target, now float64
 }
 
-// rates averages the scheduled and the actual rate over the same window, so the rates are comparable even while the
-// scheduled rate changes.
+// rates averages the scheduled and the actual rate over the same window.
 func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	first, last := w.seen[0], w.seen[len(w.seen)-1]
 	elapsed := last.At.Sub(first.At).Seconds()
@@ -172,8 +170,8 @@ func (s snapshot) lines(p terminal.Palette, columns, rows int) []string {
 	return lines
 }
 
-// clock returns the time since the start. While events are generated, the result is at most the duration of the
-// simulation, even if the generators are late.
+// clock returns the time since the start. While events are generated, it returns at most the duration of the
+// simulation.
 func (s snapshot) clock() time.Duration {
 	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {
 		return min(s.Elapsed, total)

@@ -69,7 +69,7 @@ func (c *cli) summaries(ctx context.Context, flags serviceFlags, pg *postgresFla
 	s.routes = []httpserver.Route{{Pattern: "/", Handler: api}}
 	s.ready = []httpserver.Check{{Name: "database", Check: summaries.Ready}}
 	s.work = func(ctx context.Context) error {
-		// The HTTP server does the work. When ctx ends, it finishes the current requests.
+		// The HTTP server does the work.
 		<-ctx.Done()
 		return nil
 	}

@@ -29,8 +29,7 @@ const (
 // postgresFlags select a PostgreSQL database.
 type postgresFlags struct {
 	ref plan.BindingRef
-	// The field variable is the name of the environment variable from which the URI was read, or "" if a flag sets the
-	// URI.
+	// variable is the environment variable from which the URI was read, or "" if a flag sets the URI.
 	variable string
 	schema   string
 	// The function changed reports whether the user has set the given flag on the command line.
@@ -46,8 +45,7 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // cannot fail, because the flag exists
 }
 
-// fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file. It
-// does so even with --database-secret, because the Secret directory may contain only credentials.
+// fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file.
 func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {
 		f.ref.URI, f.variable = getenv(envDatabase), envDatabase
@@ -61,7 +59,7 @@ func (f *postgresFlags) source() string {
 
 func (f *postgresFlags) any() bool { return f.ref != (plan.BindingRef{}) }
 
-// open opens the database and creates or migrates its tables. If the server is only unavailable, open returns both the
+// open opens the database and creates or migrates its tables. If the server is only unavailable, it returns both the
 // database and an error.
 func (f *postgresFlags) open(ctx context.Context) (*postgres.Database, error) {
 	unsetPostgresVariables()
@@ -91,16 +89,15 @@ func (f *postgresFlags) binding() (binding.Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.source(), err)
 	}
-	// wiring.Source has already checked a URI from a flag or from the environment. So this error is about a file in the
-	// Secret directory.
+	// A URI from a flag or from the environment is already checked, so this error is about a file of the Secret.
 	if _, err := source(); err != nil {
 		return nil, fmt.Errorf("--%s: %w", flagDatabaseSecret, err)
 	}
 	return source, nil
 }
 
-// unsetPostgresVariables removes variables such as PGPASSWORD from the environment. The PostgreSQL library would use
-// these variables for settings that the binding does not contain.
+// unsetPostgresVariables removes variables such as PGPASSWORD from the environment, because the PostgreSQL library
+// would use them.
 func unsetPostgresVariables() {
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {

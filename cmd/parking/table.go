@@ -43,12 +43,9 @@ func auditTable(r auditResult, t *table) []string {
 // table collects the lines of a text table.
 type table struct {
 	palette terminal.Palette
-	// The field columns is the maximum number of characters in a line.
-	columns int
-	// The field moving is true while the simulation is running. The numbers of the ledger then change while they are
-	// read, so they may not add up.
-	moving bool
-	lines  []string
+	columns int  // maximum width of a line, in characters
+	moving  bool // the ledger may change while it is read, so its numbers may not add up
+	lines   []string
 }
 
 // unlimited is the width of a table that is not written to a terminal.
@@ -107,7 +104,6 @@ func (t *table) notes(notes []string) {
 	}
 }
 
-// These are the widths of the columns in the table of the ledger.
 const (
 	leftName, leftFigure   = 25, 17
 	rightName, rightFigure = 22, 10
@@ -116,8 +112,7 @@ const (
 	bothSides = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
-// ledger adds the numbers of the ledger to the table. If the store has lost data, these numbers are incomplete, and the
-// method adds nothing.
+// ledger adds the numbers of the ledger to the table. It adds nothing if the store has lost data.
 func (t *table) ledger(r ledger.Report) {
 	if !r.DataKept() {
 		return
@@ -179,7 +174,6 @@ func (t *table) counts(counts []report.Count) {
 	}
 }
 
-// lost adds the identifiers of lost events to the table.
 func (t *table) lost(r ledger.Report) {
 	if len(r.LostEvents) == 0 {
 		return
@@ -228,8 +222,8 @@ func (t *table) objectives(v *ledger.Verdict) {
 // maxFaultLines is the maximum number of occurrences of faults that the table lists.
 const maxFaultLines = 20
 
-// faults adds the worst occurrences of faults to the table. If one of them does not fit in one line, each of them takes
-// two lines.
+// faults adds the worst occurrences of faults to the table. Each takes two lines if one of them does not fit in one
+// line.
 func (t *table) faults(r *report.Run) {
 	shown := *r
 	shown.Faults = fault.Worst(r.Faults, maxFaultLines)
@@ -261,8 +255,7 @@ func (t *table) faults(r *report.Run) {
 	}
 	if omitted := int64(len(r.Faults)-len(lines)) + r.FaultsOmitted; omitted > 0 {
 		rest := " more, no worse than those listed"
-		// An occurrence that the report omits may be worse than some of the listed occurrences, but not worse than the
-		// worst one.
+		// An omitted occurrence is never worse than the worst one in the list.
 		if r.FaultsOmitted > 0 {
 			rest = " more; the worst fault is listed above"
 		}
@@ -270,7 +263,6 @@ func (t *table) faults(r *report.Run) {
 	}
 }
 
-// These are the widths of the columns of a row on a wide terminal.
 const nameWidth, figureWidth = 22, 14
 
 // row formats a name and up to four figures as a row of a table. If the terminal has few columns, the cells are

@@ -113,8 +113,7 @@ func TestPurge_SecretDirectoryWithURI_NeedsNoURIFlag(t *testing.T) {
 	}
 }
 
-// Each case gives two addresses of RabbitMQ: in a repeated flag, in one flag, or in a file. No server listens at the
-// first address.
+// Each case gives two addresses of RabbitMQ. No server listens at the first address.
 func TestPurge_SeveralAddresses_UsesOneThatAnswers(t *testing.T) {
 	t.Parallel()
 	const dead = "amqp://127.0.0.1:1/"
@@ -145,7 +144,7 @@ func TestPurge_SeveralAddresses_UsesOneThatAnswers(t *testing.T) {
 	}
 }
 
-// No server listens at the addresses in the plan. The processes must serve their metrics nevertheless.
+// The processes must serve their metrics even if no server listens at the addresses in the plan.
 func TestServe_TLSDirectory_ServesOnlyTLSAndReloadsTheCertificate(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
@@ -207,8 +206,7 @@ func servesOnlyTLS(t *testing.T, args ...string) {
 		}
 	}
 	polltest.Until(t, "the process presents the renewed certificate", func() bool { return presents(renewed) })
-	// While the key does not match the certificate, the server continues with the last valid certificate. So liveness
-	// probes still succeed.
+	// The key does not match the certificate, so the server must continue with the last valid certificate.
 	if err := os.WriteFile(filepath.Join(dir, "tls.key"), files["tls.key"], 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func TestTroubleshootingPage_ListsEveryWarningAndError(t *testing.T) {
 	compareRows(t, "## Log messages", slices.DeleteFunc(messages, func(message string) bool { return message == "" }))
 }
 
-// The table of events omits reasons that are also reasons of conditions, because another table lists these.
+// Another table lists the reasons of conditions, so the table of events omits them.
 func TestTroubleshootingPage_ListsEveryKubernetesEvent(t *testing.T) {
 	t.Parallel()
 	var reasons []string
@@ -78,8 +78,8 @@ func TestTroubleshootingPage_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	compareRows(t, "## The verdict is FAIL", names)
 }
 
-// eventReason returns the reason of a Kubernetes event in a syntax node, or "". If the reason is a constant,
-// eventReason also returns "", because only the reasons of conditions are constants.
+// eventReason returns the reason of a Kubernetes event in a syntax node. It returns "" if the reason is a constant,
+// because it then is a reason of a condition.
 func eventReason(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:

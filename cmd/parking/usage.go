@@ -18,7 +18,7 @@ import (
 // enumeration is a flag value with a known set of values. Shells complete the values.
 type enumeration interface {
 	pflag.Value
-	// values returns the valid values. A result that ends in "=" is a prefix, to which the user appends a text.
+	// values returns the valid values. A value that ends in "=" is a prefix.
 	values() []string
 }
 
@@ -77,8 +77,8 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// noMisplacedURI rejects a URI where something else is expected. It must run before other code quotes the value,
-// because a URI may contain a password.
+// noMisplacedURI rejects a URI where something else is expected. It must run first, because a URI may contain a
+// password that an error would quote.
 func noMisplacedURI(cmd *cobra.Command, args []string) error {
 	for _, arg := range args {
 		if field.LooksLikeURI(arg) {
@@ -86,7 +86,7 @@ func noMisplacedURI(cmd *cobra.Command, args []string) error {
 		}
 	}
 	var misplaced error
-	// Do not check inherited flags, because some flags of kubectl, such as --server, accept URIs.
+	// Some inherited flags of kubectl, such as --server, accept URIs.
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		placeholder, _ := pflag.UnquoteUsage(f)
 		if value := f.Value.String(); misplaced == nil && f.Changed && !slices.Contains([]string{"URI", "URL", "image"}, placeholder) && field.LooksLikeURI(value) {
@@ -129,8 +129,8 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("unknown command %s for %q", quote(name), cmd.CommandPath())
 }
 
-// similarFlag returns the flag whose name is most similar to the parameter name. Without a similar flag, it returns the
-// first flag whose name begins with the parameter, or "" if no name does.
+// similarFlag returns the flag with the most similar name. Otherwise, it returns the first flag whose name begins with
+// the parameter name, or "".
 func similarFlag(cmd *cobra.Command, name string) string {
 	var flags []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -178,8 +178,7 @@ func flagError(cmd *cobra.Command, err error) error {
 // annotationRange is the annotation of a flag that says which values the flag accepts.
 const annotationRange = "parking/range"
 
-// expectation says which values a flag accepts. For numbers, durations and booleans, its error replaces that of the
-// standard library. For flags of other types, it returns the error of the method Set.
+// expectation returns an error that says which values a flag accepts.
 func expectation(e *pflag.InvalidValueError) error {
 	switch e.GetFlag().Value.Type() {
 	case "duration":

@@ -9,8 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Users sometimes pass a URI with a password where a file or an address is expected. No command may open the URI or
-// quote it in a message.
+// No command may open a misplaced URI or quote it in a message, because a URI may contain a password.
 func TestCommands_MisplacedURI_IsRejectedWithoutQuotingIt(t *testing.T) {
 	t.Parallel()
 	uris := []string{
@@ -76,7 +75,6 @@ func TestCommands_Flags_HaveNoGoTypesAsPlaceholders(t *testing.T) {
 	}
 }
 
-// commandPaths returns the path of each command below cmd.
 func commandPaths(cmd *cobra.Command) [][]string {
 	var paths [][]string
 	for _, sub := range cmd.Commands() {

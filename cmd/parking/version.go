@@ -65,7 +65,6 @@ func (b build) String() string {
 	return text
 }
 
-// versionLine returns the output of "parking version".
 func versionLine() string {
 	return fmt.Sprintf("parking %s, %s %s/%s", currentBuild(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -39,7 +39,7 @@ type unit struct {
 	tick, text func(float64) string
 	// log makes the value axis logarithmic.
 	log bool
-	// least is the minimum upper end of a linear axis, even if all measured values are smaller.
+	// A linear axis ends at this value or above.
 	least float64
 }
 
@@ -106,7 +106,6 @@ func (a axis) at(v float64) float64 {
 	return a.from + share*(a.to-a.from)
 }
 
-// coordinate formats a coordinate for SVG.
 func coordinate(v float64) string { return strconv.FormatFloat(v, 'f', pathDigits, 64) }
 
 // newChart returns a line chart. The time axis ends at end, in seconds since the start of the run. A limit above 0 is
@@ -243,8 +242,7 @@ func path(points []point, x, y axis) string {
 	return b.String()
 }
 
-// hits divides a chart into adjacent areas, one per period. While the mouse is over an area, the page shows the values
-// in the middle of its period.
+// hits divides a chart into adjacent areas, one for each period whose values the page shows under the mouse pointer.
 func hits(lines []series, x axis, u unit) []Hit {
 	columns := 0
 	for _, s := range lines {

@@ -58,8 +58,7 @@ type Change struct {
 	After  *float64 `json:"after"`
 	// Relative is the change divided by Before. It is nil if Before is 0 or if a value is missing.
 	Relative *float64 `json:"relative,omitempty"`
-	// Threshold is the tolerated relative change. Threshold and Floor are nil for a count, of which no increase is
-	// tolerated.
+	// Threshold is the tolerated relative change. Threshold and Floor are nil for a count.
 	Threshold *float64 `json:"threshold,omitempty"`
 	// Floor is the tolerated absolute change, in the unit of the metric. A change matters only if it exceeds both
 	// Threshold and Floor.
@@ -67,8 +66,7 @@ type Change struct {
 	// P is the p-value of the significance test: the probability of at least the observed difference if both runs
 	// behave the same. Nil means no test.
 	P *float64 `json:"p,omitempty"`
-	// Windows contains the numbers of samples in the two runs: recoveries for a recovery time, windows of the timeline
-	// for any other metric.
+	// Windows contains the numbers of samples in the two runs. A sample is a recovery or a window of the timeline.
 	Windows [2]int        `json:"windows,omitzero"`
 	Outcome ChangeOutcome `json:"outcome"`
 	// Reason explains the outcome, such as "any increase is a regression". It is empty if the value did not change.
@@ -117,8 +115,8 @@ type metric struct {
 	key, name string
 	// total returns the value of the metric over a whole run. It returns false if the value was not measured.
 	total func(*Document) (float64, bool)
-	// thresholdKey is the key under which callers set the threshold. Metrics with the same thresholdKey share this
-	// threshold. If thresholdKey is empty, the key of the metric applies.
+	// thresholdKey is the key under which callers set the threshold. Metrics can share a key. If it is empty, the key
+	// of the metric applies.
 	thresholdKey string
 	// The function window returns the value of the metric in one section of the run, as a sample. It is nil if the
 	// metric has no such values.
@@ -134,23 +132,21 @@ type metric struct {
 
 const (
 	percent = 0.01
-	// The default thresholds. The thresholds of medians and of the shares of published events are lower than the
-	// others, because medians and shares vary less.
+	// The default thresholds. Medians and shares vary less than other values, so their thresholds are lower.
 	medianThreshold   = 15 * percent
 	tailThreshold     = 25 * percent
 	shareThreshold    = 2 * percent
 	lagThreshold      = 50 * percent
 	recoveryThreshold = 50 * percent
-	// latencyFloor and lagFloor are changes, in seconds, that are too small to matter.
+	// Changes of latencies and lags below these values, in seconds, do not matter.
 	latencyFloor = 100e-6
 	lagFloor     = 0.1
-	// recoveryFloor is a change, in seconds, that the resolution of the timeline or the timing of pod restarts can
-	// cause.
+	// The resolution of the timeline and the timing of pod restarts can change a recovery time by this number of
+	// seconds.
 	recoveryFloor = 5
 )
 
-// metrics returns the metrics that every comparison contains. The metrics of faults depend on the runs; see
-// faultMetrics.
+// metrics returns the metrics that every comparison contains.
 func metrics() []metric {
 	return slices.Concat(
 		latencyMetrics("end-to-end", "endToEnd", func(l *Latencies) *Latency { return l.EndToEnd }, endToEnd),
@@ -159,8 +155,8 @@ func metrics() []metric {
 	)
 }
 
-// latencyMetrics returns the metrics for the percentiles of one latency. The function whole returns this latency for a
-// whole run, and the function part returns it for a part of the timeline.
+// latencyMetrics returns the metrics for the percentiles of one latency. The function whole returns the latency of a
+// run, and the function part that of a part of the timeline.
 func latencyMetrics(name, key string, whole func(*Latencies) *Latency, part func(*timeline.Events) histogram.Snapshot) []metric {
 	percentile := func(suffix string, q, threshold float64, figure func(*Latency) float64) metric {
 		return metric{
@@ -248,14 +244,13 @@ func ThresholdKeys() []string {
 	return append(keys, recoveryKey)
 }
 
-// Compare returns the differences between two runs. thresholds overrides default thresholds: it maps elements of
-// ThresholdKeys() to tolerated relative changes, such as 0.1 for 10 %.
+// Compare returns the differences between two runs. The keys of thresholds are elements of ThresholdKeys(). The values
+// are tolerated relative changes, such as 0.1 for 10 %, and override the defaults.
 func Compare(before, after *Document, thresholds map[string]float64) *Comparison {
 	c := &Comparison{
 		Version: Version, Before: runOf(before), After: runOf(after), runs: [2]*Document{before, after},
 		Objectives: objectives(before, after), Checks: changedChecks(before, after), Settings: changedSettings(before, after),
-		// A worse verdict is no regression if the second run was cut short, because this alone may be the reason for
-		// the verdict. A worse metric or check is still a regression, unless a cut can explain it.
+		// The end of a run that was cut short can explain a worse verdict.
 		Regression: before.Outcome == ledger.Pass && after.Outcome != ledger.Pass && after.CutShort == "",
 	}
 	c.Notes = notesOn(c)
@@ -280,21 +275,19 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 	return c
 }
 
-// isMetricUnproved reports whether the early end of a run can explain the change of a metric. Such a change proves
-// nothing.
+// isMetricUnproved reports whether the early end of a run can explain the change of a metric.
 func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
 	if m.isCount() {
-		// The early end of a run can explain a lower count, or why a fault did not occur. It cannot explain why a
-		// ledger cannot be read or has lost data.
+		// A run that ended early may have lower counts and fewer faults. Its end does not explain a ledger that is
+		// unreadable or incomplete.
 		lacking = change.Outcome == Improved || isFault && lacking
 	}
 	return c.isUnproved(isFault, lacking)
 }
 
-// isCheckUnproved reports whether the early end of a run can explain the change of a check's outcome. Such a change
-// proves nothing.
+// isCheckUnproved reports whether the early end of a run can explain the change of the outcome.
 func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	isFault := ledger.ConcernsFault(check.Name)
 	lacking := check.After != string(ledger.Failed) &&
@@ -302,8 +295,8 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether an early end of a run can explain a difference: of either run if isFault is true, or of
-// the second run if lacking is true. The parameter lacking means that fewer events can cause the difference.
+// isUnproved reports whether the early end of a run can explain a difference. If isFault is true, this can be either
+// run. If fewer events can cause the difference, lacking is true, and this can be the second run.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -362,7 +355,7 @@ func (m *metric) assess(c *Change, before, after *Document) {
 		c.Outcome, c.Reason = Undecided, "at least one of the two reports omits occurrences of faults"
 	default:
 		c.Outcome = m.significance(c, before, after, direction)
-		c.Reason = c.noise()
+		c.Reason = c.confidence()
 	}
 }
 
@@ -378,8 +371,7 @@ func unmeasured(before, after bool) (ChangeOutcome, string) {
 }
 
 const (
-	// window is the usual length, in seconds, of the windows of a run. A short run has about minWindows shorter
-	// windows.
+	// window is the usual length of the windows of a run, in seconds. A short run has about minWindows shorter windows.
 	window     = 10
 	minWindows = 10
 	alpha      = 0.01 // the significance level of the Mann–Whitney U test
@@ -389,18 +381,16 @@ const (
 	maxGapRows = 10_000
 )
 
-// isCount reports whether the metric is a count. Any change of a count matters, so a count has no threshold and no
-// test for noise.
+// isCount reports whether the metric is a count. Any change of a count matters, however small.
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
 // significance returns the parameter direction if a Mann–Whitney U test shows that the runs differ by more than noise,
-// and Noise otherwise. With too few samples for the test, it returns Undecided or, for recovery times, direction.
+// and Noise otherwise. With too few samples, it returns Undecided or, for recovery times, direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
 	if m.recoveries != nil {
-		// Most runs have only a few recoveries. If there are too few recoveries for the test, a change of recovery
-		// times counts without a test.
+		// Most runs have too few recoveries for the test, so a change of recovery times counts without a test.
 		was, is, few = m.recoveries(before), m.recoveries(after), direction
 	} else {
 		width := max(min(windowOf(before), windowOf(after)), widest(before.Timeline), widest(after.Timeline))
@@ -440,8 +430,7 @@ func windowOf(d *Document) int64 {
 	return min(max(int64(d.ElapsedSeconds)/minWindows, 1), window)
 }
 
-// widest returns the width of the widest row, in seconds. Windows must be at least this wide, because the maximum lag
-// is usually larger in a wider row.
+// widest returns the width of the widest row, in seconds.
 func widest(rows []timeline.Row) int64 {
 	w := int64(1)
 	for i := range rows {
@@ -450,8 +439,8 @@ func widest(rows []timeline.Row) int64 {
 	return w
 }
 
-// windows returns the value of the metric in each window of the timeline. It omits windows that extend beyond the
-// schedule, but never the first window.
+// windows returns the value of the metric in each window of the timeline. It omits windows that end after the schedule,
+// except the first.
 func (m *metric) windows(d *Document, width int64) []float64 {
 	if len(d.Timeline) == 0 {
 		return nil
@@ -463,7 +452,7 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 		rows[i].Second -= first
 	}
 	var values []float64
-	// Fill the gaps with at most about maxGapRows rows, so that an implausibly long gap does not need much memory.
+	// Limit the number of rows, so that an implausibly long gap does not need much memory.
 	last := rows[len(rows)-1].Second
 	filled := timeline.FillGaps(rows, max(width, last/maxGapRows), last)
 	for _, row := range timeline.Merge(width, filled...) {
@@ -593,8 +582,7 @@ func (c *Change) RelativeText() string {
 	return fmt.Sprintf("%+.1f %%", math.Round(100**c.Relative/tenth)*tenth+0) // + 0 turns -0 into 0
 }
 
-// ThresholdText formats the thresholds that a change must exceed to matter. For a count, it returns "any", because any
-// increase is a regression.
+// ThresholdText formats the thresholds that a change must exceed to matter. It returns "any" for a count.
 func (c *Change) ThresholdText() string {
 	switch {
 	case c.Threshold == nil:
@@ -610,9 +598,8 @@ func shareText(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) 
 
 func percentText(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
 
-// noise returns a text that says how certain the change is: the p-value of the significance test, and the numbers of
-// samples.
-func (c *Change) noise() string {
+// confidence formats the p-value and the numbers of samples as a text.
+func (c *Change) confidence() string {
 	windows := fmt.Sprintf("%d and %d %s", c.Windows[0], c.Windows[1], c.samples)
 	switch {
 	case c.P != nil:

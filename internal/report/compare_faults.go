@@ -12,8 +12,7 @@ const recoveryKey = "recovery"
 // faultPrefix is the beginning of the keys of the metrics of faults.
 const faultPrefix = "fault."
 
-// faultMetrics returns two metrics for each fault: the recovery time, and the number of occurrences without recovery. A
-// run without the fault measures neither.
+// faultMetrics returns two metrics for each fault: the recovery time, and the number of occurrences without recovery.
 func faultMetrics(before, after *Document) []metric {
 	var all []metric
 	names := faultNames(before)
@@ -71,8 +70,8 @@ func recoveriesFrom(d *Document, name string) []float64 {
 	return seconds
 }
 
-// unrecovered returns the number of occurrences without a recovery, including those that were not injected or were
-// aborted. occurred is false if the fault has no occurrence.
+// unrecovered returns the number of occurrences without a recovery, for any reason. It returns false if the fault has
+// no occurrence.
 func unrecovered(d *Document, name string) (n int64, occurred bool) {
 	for _, t := range d.totals() {
 		if t.Fault == name {

@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// maxNamed is the maximum number of differences that a note lists, and of machine sizes that the function machines
-// lists.
+// maxNamed is the maximum number of differences or machine sizes in a note.
 const maxNamed = 5
 
 // notesOn returns the reasons why a comparison may be misleading, such as a run that was cut short, or different
@@ -57,8 +56,7 @@ func changedEnvironment(before, after *Environment) []Values {
 	return slices.DeleteFunc(all, func(v Values) bool { return v.Before == "" || v.After == "" || v.Before == v.After })
 }
 
-// machines describes the sizes of machines, such as "3 × 4 CPUs, 16 GiB". It omits their names, because two runs on one
-// cluster may use different nodes.
+// machines describes the sizes of machines without their names, such as "3 × 4 CPUs, 16 GiB".
 func machines(nodes []Node) string {
 	counts := map[string]int{}
 	for _, n := range nodes {
@@ -90,7 +88,7 @@ func changedSpec(c *Comparison) []Values {
 	return changed
 }
 
-// listed returns the differences as one text. The text contains the name and both values of each difference.
+// listed returns the name and both values of each difference as one text.
 func listed(all []Values) string {
 	var texts []string
 	for _, v := range all {

@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// steady returns the report of a run whose latencies vary around a typical value: the parameter latency. If the
-// parameter spike is not 0, spike is the typical value during 10 s of the run.
+// steady returns the report of a run whose latencies vary around the given latency. If spike is not 0, they vary around
+// spike during 10 s of the run.
 func steady(seed uint64, seconds int, latency, spike time.Duration, lost int64) *Document {
 	random := rand.New(rand.NewPCG(seed, seed))
 	var all histogram.Histogram
@@ -51,7 +51,6 @@ func steady(seed uint64, seconds int, latency, spike time.Duration, lost int64) 
 	return &d
 }
 
-// outcomeOf returns the outcome of the metric with the given key.
 func outcomeOf(t *testing.T, c *Comparison, key string) ChangeOutcome {
 	t.Helper()
 	for _, m := range c.Metrics {
@@ -135,7 +134,7 @@ func TestCompareReports_RateBelowItsTarget_IsARegression(t *testing.T) {
 func TestCompareReports_SlowerOrMissingRecoveryFromFaults_IsARegression(t *testing.T) {
 	t.Parallel()
 	// run returns the report of a run with the given recovery times from redis-crash, in seconds. A negative value
-	// means that the simulation did not recover.
+	// stands for no recovery.
 	run := func(recoveries ...float64) *Document {
 		d := steady(1, 60, 10*time.Millisecond, 0, 0)
 		add := func(name string, number int, seconds float64) {
@@ -455,8 +454,7 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 	random := rand.New(rand.NewPCG(3, 3))
 	for _, d := range []*Document{full, bounded} {
 		for i := range d.Timeline {
-			// The maximum of these lags grows with the width of the rows. So Compare must merge the rows of both
-			// reports to the same width.
+			// The maximum of these lags grows with the width of the rows.
 			d.Timeline[i].Entry.Lag = time.Duration(200 * math.Pow(random.Float64(), 10) * float64(10*time.Millisecond))
 		}
 	}

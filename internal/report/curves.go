@@ -12,10 +12,9 @@ import (
 
 // curves contains the timeline of a run for the charts.
 type curves struct {
-	rows []timeline.Row
-	// The field start is the Unix time of the start of the run. The field end is the end of the timeline, in seconds
-	// after start.
-	start, end float64
+	rows  []timeline.Row
+	start float64 // the Unix time of the start of the run
+	end   float64 // the end of the timeline, in seconds after the start
 }
 
 // curvesOf prepares the timeline of a report for charts. It merges the rows of a long timeline into about maxColumns
@@ -218,7 +217,7 @@ func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapsh
 // heatColumns returns the number of columns of a heat map. There is at most one column per second.
 func (c curves) heatColumns() int { return int(min(max(c.end, 1), maxHeatColumns)) }
 
-// heat counts the latencies in each cell of a heat map. low and high are the lowest and the highest row with a latency.
+// heat counts the latencies in each cell of a heat map. It also returns the lowest and the highest row with a latency.
 func (c curves) heat(of func(*timeline.Events) histogram.Snapshot) (counts map[[2]int]uint64, low, high int) {
 	counts, low, high = map[[2]int]uint64{}, math.MaxInt, math.MinInt
 	columns := c.heatColumns()

@@ -50,8 +50,7 @@ type Run struct {
 	// early. DrainSeconds is the remaining time until EndTime.
 	ElapsedSeconds float64 `json:"elapsedSeconds"`
 	DrainSeconds   float64 `json:"drainSeconds"`
-	// CutShort says when and why the run ended before the end of its schedule, if any. It is empty if a failure ended
-	// the run early; see Reasons.
+	// CutShort says when and why the run ended before the end of its schedule. It is empty if a failure ended the run.
 	CutShort string `json:"cutShort,omitempty"`
 	// Ledger is the result of the audit. It is nil if the ledger could not be read.
 	Ledger         *ledger.Report  `json:"ledger"`

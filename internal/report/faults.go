@@ -36,8 +36,7 @@ func (r *Run) FaultLines() []FaultLine {
 	return lines
 }
 
-// Warnings returns important facts that do not change the verdict. For example, a run that did not recover from a fault
-// can PASS if no objective limits recovery.
+// Warnings returns important facts that do not change the verdict.
 func (r *Run) Warnings() []string {
 	var warnings, names []string
 	if r.CutShort != "" {
@@ -88,8 +87,7 @@ type TotalLine struct {
 	Mean, Slowest, Redeliveries, Duplicates string
 }
 
-// totals returns the totals of all faults. A report of an earlier version lacks them, so totals adds up the listed
-// occurrences instead.
+// totals returns the totals of all faults. Reports of earlier versions have none, so it adds up the listed occurrences.
 func (r *Run) totals() []fault.Total {
 	if len(r.FaultTotals) == 0 {
 		return fault.Totals(fault.History{}, r.Faults)
@@ -97,8 +95,7 @@ func (r *Run) totals() []fault.Total {
 	return r.FaultTotals
 }
 
-// OmittedFaults returns sentences about the omitted occurrences, or "" if all are listed. An omitted occurrence may be
-// worse than a listed one, because the operator always keeps the latest.
+// OmittedFaults returns sentences about the omitted occurrences, or "" if all are listed.
 func (r *Run) OmittedFaults() string {
 	if r.FaultsOmitted == 0 {
 		return ""
@@ -111,7 +108,7 @@ func (r *Run) OmittedFaults() string {
 }
 
 // FaultTotalLines formats the totals of the faults. It returns nil if they are unknown, or if the list of occurrences
-// says the same.
+// suffices.
 func (r *Run) FaultTotalLines() []TotalLine {
 	// Reports of earlier versions have no totals, and may not list all occurrences.
 	if r.FaultsOmitted > 0 && len(r.FaultTotals) == 0 {
@@ -178,8 +175,7 @@ func (r *Run) faultLine(a *fault.Account) FaultLine {
 // Band is an interval of the time axis in which a fault disturbed the simulation. Charts shade it.
 type Band struct{ X, Width, Class, Label string }
 
-// bands returns up to two bands for each occurrence: from the injection to the end of the fault, and from there to the
-// recovery.
+// bands returns up to two bands for each occurrence: one for the fault, and one for the recovery.
 func (c curves) bands(faults []fault.Account) []Band {
 	x := timeAxis(c.end)
 	var all []Band

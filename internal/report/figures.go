@@ -145,7 +145,7 @@ func (l *Latency) line(name string) LatencyLine {
 }
 
 // ObjectiveLines returns the checks of the objectives, with Unmeasured for missing values. It omits checks with the
-// limit 0: every run has these checks, and the ledger already shows their counts.
+// limit 0, whose counts are in the ledger.
 func ObjectiveLines(v *ledger.Verdict) []ledger.Check {
 	var lines []ledger.Check
 	for _, c := range v.Checks {

@@ -17,7 +17,6 @@ var pageTemplate string
 //go:embed report.css
 var styleSheet string
 
-// page contains the data for the HTML template.
 type page struct {
 	*Document
 	// Style is the style sheet.
@@ -43,8 +42,7 @@ type page struct {
 // Tile is a prominent figure at the top of the page.
 type Tile struct{ Name, Value, Help, Class string }
 
-// HTML returns the report as a self-contained HTML page. The page works offline and without scripts, so people can
-// open it from a mail attachment.
+// HTML returns the report as a self-contained HTML page, which works offline and without scripts.
 func (d *Document) HTML() ([]byte, error) {
 	p := newPage(d, d.Simulation+": "+string(d.Outcome))
 	if d.Ledger != nil && d.Ledger.DataKept() {
@@ -81,7 +79,6 @@ func (p *page) render(name string) ([]byte, error) {
 	return terminal.CleanLines(b.Bytes()), err
 }
 
-// tiles returns the most important figures.
 func (d *Document) tiles() []Tile {
 	rates, latencies := d.Rates.RateLines(), d.LatencySeconds.LatencyLines()
 	tiles := []Tile{

@@ -63,7 +63,7 @@ type junitProblem struct {
 // JUnit returns the report as JUnit XML. Checks become test cases, figures become properties, and warnings become the
 // output of the suite.
 func (d *Document) JUnit() ([]byte, error) {
-	// Escape the characters that XML does not allow. Otherwise, the XML encoder would replace each of them with U+FFFD.
+	// The XML encoder would replace characters that XML does not allow with U+FFFD, so escape them.
 	figures := *d
 	figures.Timeline = nil // the XML does not contain the timeline, and a copy of it would be large
 	d = terminal.Cleaned(&figures)
@@ -84,8 +84,7 @@ func (d *Document) JUnit() ([]byte, error) {
 		suite.add(c)
 	}
 	if len(d.Checks) == 0 && d.Outcome != ledger.Pass {
-		// Programs that read a JUnit file without failed test cases treat the run as a success. So add the verdict as a
-		// failed test case.
+		// Programs that read JUnit files treat a run without failed test cases as a success.
 		suite.add(ledger.Check{Kind: ledger.Invariant, Name: "verdict", Outcome: ledger.Failed, Want: string(ledger.Pass),
 			Got: string(d.Outcome), Message: strings.Join(d.Reasons, "; ")})
 	}
@@ -107,7 +106,7 @@ func (s *junitSuite) add(c ledger.Check) {
 	case c.Outcome == ledger.Failed:
 		test.Failure = problem
 		s.Failures++
-	// This check was not measured. It has no message, because another check explains why the data is missing.
+	// This check was not measured, and another check explains why.
 	case c.Message == "":
 		test.Skipped = &junitProblem{Message: "not checked, because another check did not pass"}
 		s.Skipped++
@@ -119,8 +118,8 @@ func (s *junitSuite) add(c ledger.Check) {
 	s.Cases = append(s.Cases, test)
 }
 
-// properties returns the values in the JSON form of the report, except checks, reasons, timeline and manifest. The name
-// of a property is the path of its value.
+// properties returns the values in the JSON form of the report, except checks, reasons, timeline and manifest. Each
+// property is named by the path of its value.
 func (d *Document) properties() ([]junitProperty, error) {
 	figures := *d
 	figures.Checks, figures.Reasons, figures.Timeline, figures.Environment.Manifest = nil, nil, nil, nil

@@ -71,7 +71,6 @@ func (d *Document) Markdown() []byte {
 	return terminal.CleanLines(b.Bytes())
 }
 
-// outcomeText returns the display text for the outcome of a check.
 func outcomeText(o ledger.CheckOutcome) string {
 	switch o {
 	case ledger.Passed:
@@ -119,7 +118,6 @@ func (b *markdown) notes(notes []string) {
 	}
 }
 
-// item appends an item of a list.
 func (b *markdown) item(text string) { b.line("- %s", escapeMarkdown(text)) }
 
 func (b *markdown) ledger(r *ledger.Report) {
@@ -209,8 +207,8 @@ func (b *markdown) fence(text string) {
 	b.line("%s\n%s%s", fence, text, fence)
 }
 
-// escapeMarkdown makes Markdown display a text literally, on one line. Anyone who can publish events can write the
-// text, so it must not contain links or mentions.
+// escapeMarkdown makes Markdown display a text literally, on one line. Anyone who can publish events can choose the
+// text, so links and mentions must have no effect.
 func escapeMarkdown(text string) string {
 	var b strings.Builder
 	line := strings.Join(strings.Fields(terminal.Clean(text)), " ")

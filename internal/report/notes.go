@@ -13,10 +13,8 @@ import (
 )
 
 const (
-	// maxNotes is the maximum number of notes in a page or a Markdown document. maxMessage is the maximum length of the
-	// message of a note, in bytes.
-	maxNotes   = 100
-	maxMessage = 300
+	maxNotes   = 100 // in a page or a Markdown document
+	maxMessage = 300 // length of the message of a note, in bytes
 )
 
 // Note is a mark of the timeline as formatted text. Reports list the notes under the heading "Events of note".
@@ -54,7 +52,7 @@ func (d *Document) notes() (notes []Note, omitted int64) {
 	return notes, omitted
 }
 
-// rank returns 0 for the marks of failures, and 1 for all other marks. Sorting by rank puts failures first.
+// rank returns 0 for the marks of failures, and 1 for all other marks.
 func rank(k timeline.MarkKind) int {
 	switch k {
 	case timeline.MarkDown, timeline.MarkUnavailable, timeline.MarkInjected, timeline.MarkObjective:
@@ -72,7 +70,7 @@ func (d *Document) origin() time.Time {
 	return d.StartTime
 }
 
-// Marks is how a chart shows the notes: each note has a line, and numbers label the lines.
+// Marks contains the lines and the labels that show the notes in a chart.
 type Marks struct {
 	Lines   []Mark
 	Numbers []Tick
@@ -81,12 +79,11 @@ type Marks struct {
 // Mark is the vertical line that shows the time of a note in a chart.
 type Mark struct{ At, Class string }
 
-// marks returns the lines, and the labels with numbers, that show the notes in a chart. Notes that are close together
-// share a label, such as 3–5.
+// marks returns the lines and the labels that show the notes in a chart.
 func (c curves) marks(notes []Note) Marks {
 	x := timeAxis(c.end)
 	var all Marks
-	var labels []numbers
+	var labels []noteLabel
 	for _, n := range notes {
 		at := x.at(float64(n.time.UnixMilli())/1000 - c.start)
 		class := "mark"
@@ -94,7 +91,7 @@ func (c curves) marks(notes []Note) Marks {
 			class = "mark bad"
 		}
 		all.Lines = append(all.Lines, Mark{At: coordinate(at), Class: class})
-		label := numbers{n.Number, n.Number, at, at}
+		label := noteLabel{n.Number, n.Number, at, at}
 		for last := len(labels) - 1; last >= 0 && labels[last].right() > label.left(); last-- {
 			label.first, label.from = labels[last].first, labels[last].from
 			labels = labels[:last]
@@ -107,13 +104,13 @@ func (c curves) marks(notes []Note) Marks {
 	return all
 }
 
-// numbers is a label in a chart for consecutive notes.
-type numbers struct {
+// noteLabel shows the number of a note in a chart, or the numbers of consecutive notes that are close together.
+type noteLabel struct {
 	first, last int     // the numbers of the first and the last note
 	from, to    float64 // the x coordinates of the first and the last note
 }
 
-func (n numbers) text() string {
+func (n noteLabel) text() string {
 	if n.first == n.last {
 		return strconv.Itoa(n.first)
 	}
@@ -123,17 +120,16 @@ func (n numbers) text() string {
 // digitWidth is the width of a digit, in SVG units.
 const digitWidth = 8.0
 
-// halfWidth returns half of the width of the label, including a space that separates the label from the next label.
-func (n numbers) halfWidth() float64 {
+// halfWidth returns half of the width of the label and the space after it.
+func (n noteLabel) halfWidth() float64 {
 	return digitWidth * float64(utf8.RuneCountInString(n.text())+1) / 2
 }
 
-// middle returns the x coordinate of the middle of the text. It moves the text if necessary, so that the text stays
-// inside the area of the chart.
-func (n numbers) middle() float64 {
+// middle returns the x coordinate of the middle of the label, which is always inside the area of the chart.
+func (n noteLabel) middle() float64 {
 	half := n.halfWidth() - digitWidth
 	return min(max((n.from+n.to)/2, areaLeft+half), areaRight-half)
 }
 
-func (n numbers) left() float64  { return n.middle() - n.halfWidth() }
-func (n numbers) right() float64 { return n.middle() + n.halfWidth() }
+func (n noteLabel) left() float64  { return n.middle() - n.halfWidth() }
+func (n noteLabel) right() float64 { return n.middle() + n.halfWidth() }

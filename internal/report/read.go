@@ -22,8 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxSize is the maximum size of a JSON document that Read accepts, in bytes. The report of a busy simulation of one week
-// is much smaller.
+// maxSize is the maximum size of a JSON document that Read accepts, in bytes.
 const maxSize = 64 << 20
 
 // ReadFile reads a report from a JSON file.
@@ -150,8 +149,7 @@ func (d *Document) JSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// encode returns a value as JSON, followed by a newline. It escapes invisible characters, so that terminals display the
-// JSON unchanged.
+// encode returns a value as JSON, followed by a newline. It escapes invisible characters.
 func encode(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
@@ -161,17 +159,14 @@ func encode(v any, indent string) ([]byte, error) {
 	return terminal.CleanLines(b.Bytes()), err
 }
 
-// mergedWidths returns widths of timeline rows, in seconds. The method Bounded tries these widths in this order until
-// the report is small enough.
+// mergedWidths returns the widths of timeline rows, in seconds, that Bounded tries in this order.
 func mergedWidths() []int64 {
 	return []int64{2, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600}
 }
 
 const (
-	// maxBoundedFaults is how many occurrences of faults the method Bounded keeps. maxBoundedHit is how many instances
-	// it names for each occurrence.
-	maxBoundedFaults = 200
-	maxBoundedHit    = 5
+	maxBoundedFaults = 200 // occurrences of faults in a shrunken report
+	maxBoundedHit    = 5   // names of instances per occurrence
 )
 
 // Bounded returns the report as JSON of at most limit bytes. As far as necessary, it shrinks the faults, then the
@@ -189,8 +184,7 @@ func (d *Document) Bounded(limit int) ([]byte, error) {
 	return nil, fmt.Errorf("the report has %d bytes even without its timeline and its manifest: at most %d are allowed", len(text), limit)
 }
 
-// shrinkSteps returns the steps by which Bounded shrinks a report. The first step does nothing, because the report may
-// already be within the limit.
+// shrinkSteps returns the steps by which Bounded shrinks a report. The first step does nothing.
 func (d *Document) shrinkSteps(limit int) []func() {
 	steps := []func(){func() {}, d.keepWorstFaults, func() { d.abridgeHit(limit / 2) }}
 	rows := d.Timeline
@@ -206,8 +200,8 @@ func (d *Document) keepWorstFaults() {
 	}
 }
 
-// abridgeHit shortens the lists of instances that were hit. It does nothing if the report without its timeline has at
-// most the given number of bytes.
+// abridgeHit shortens the lists of instances that were hit, unless the report without its timeline is within the limit,
+// in bytes.
 func (d *Document) abridgeHit(limit int) {
 	head := *d
 	head.Timeline = nil

@@ -104,8 +104,7 @@ func sample() *Document {
 	return &d
 }
 
-// addSampleMarks adds marks to the timeline of the sample. Some marks are so close together that they share a label in
-// charts, such as 1–3.
+// addSampleMarks adds marks to the timeline of the sample. Some of them share a label in charts.
 func addSampleMarks(rows []timeline.Row) {
 	mark := func(seconds float64, kind timeline.MarkKind, subject, message string) {
 		row := &rows[int(seconds)]
@@ -119,7 +118,6 @@ func addSampleMarks(rows []timeline.Row) {
 	mark(58, timeline.MarkHealed, "stall/0", "")
 }
 
-// sampleFaults returns one occurrence of a fault for each possible outcome.
 func sampleFaults() []fault.Account {
 	at := func(seconds float64) time.Time { return start().Add(Seconds(seconds)) }
 	return []fault.Account{
@@ -260,7 +258,6 @@ func TestReportSchema_EachGoType_HasTheSameFields(t *testing.T) {
 	compareSchema(t, &root, &root, reflect.TypeFor[Document](), "report")
 }
 
-// schemaNode is a part of a JSON schema.
 type schemaNode struct {
 	Type                 string                 `json:"type"`
 	Ref                  string                 `json:"$ref"`
@@ -273,8 +270,7 @@ type schemaNode struct {
 	Const, Enum          any
 }
 
-// compareSchema fails the test if a Go type does not match its schema. It skips the content of types that encode
-// themselves (see encodesItself).
+// compareSchema fails the test if a Go type does not match its schema. It skips types that encode themselves.
 func compareSchema(t *testing.T, root, s *schemaNode, of reflect.Type, path string) {
 	t.Helper()
 	if of.Kind() == reflect.Pointer {
@@ -316,7 +312,6 @@ func compareSchema(t *testing.T, root, s *schemaNode, of reflect.Type, path stri
 	}
 }
 
-// schemaType returns the JSON type of encoded values of a Go type.
 func schemaType(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[json.RawMessage](), t == reflect.TypeFor[histogram.Snapshot]():
@@ -688,8 +683,7 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-// Omitted occurrences may be worse than listed ones, because the operator keeps the latest. A report of an earlier
-// version must not mention totals, because it has none.
+// Omitted occurrences may be worse than listed ones. Reports of earlier versions have no totals.
 func TestRenderings_OmittedFaults_AreCountedWithoutAClaimAboutTheirSeverity(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "omits 3 occurrences. The listed occurrences include the worst ones.", "The totals include the omitted occurrences."
@@ -1010,7 +1004,7 @@ func checkMarkdown(t *testing.T, name, text string) {
 	t.Helper()
 	text = regexp.MustCompile("(?ms)^(````*)$.*?^(````*)$").ReplaceAllString(text, "")
 	for line := range strings.Lines(text) {
-		// A character after an even number of backslashes is not escaped.
+		// A character is escaped only after an odd number of backslashes.
 		if found := regexp.MustCompile("(^|[^\\\\])(\\\\\\\\)*(<b>|`x|\\$a|\\[l)").FindString(line); found != "" || strings.HasPrefix(line, "# ") || strings.HasPrefix(line, "- - ") || strings.HasPrefix(line, "- + ") {
 			t.Errorf("%s contains the line %q", name, line)
 		}

@@ -41,8 +41,8 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	return total
 }
 
-// Correct adapts the rate to the schedule, because generators count only the events that were due while they ran. If s
-// is nil, Correct changes nothing.
+// Correct computes the rate from the schedule, which also contains the events that were due while no generator ran. If
+// s is nil, Correct changes nothing.
 func (r *Rate) Correct(s *ledger.Schedule) {
 	if s == nil {
 		return
@@ -55,8 +55,8 @@ func (r *Rate) Correct(s *ledger.Schedule) {
 	r.MaxLagSeconds = max(r.MaxLagSeconds, s.Gap.Seconds())
 }
 
-// scheduled returns how many seconds of the schedule the rows with due events and the gaps between them cover. It omits
-// gaps that are much longer than the median gap: the simulation was probably suspended during these gaps.
+// scheduled returns how many seconds of the schedule the rows with due events cover, including the gaps between them.
+// It omits long gaps, in which the simulation was probably suspended.
 func scheduled(due []*timeline.Row) float64 {
 	const pause = 10
 	idle := make([]float64, 0, len(due))

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// maxNumber limits durations in seconds, and rates in events per second. It is the largest power of ten such that
-	// this number of seconds fits in a time.Duration.
+	// maxNumber limits durations in seconds and rates in events per second. A time.Duration cannot hold ten times this
+	// number of seconds.
 	maxNumber = 1e9
 	// maxCount limits counts of events, so that the sum over all rows fits in an int64. A file of maxSize bytes has
 	// fewer than a million rows.
@@ -221,7 +221,7 @@ func validateRange(path field.Path, v reflect.Value) error {
 	}
 }
 
-// validateKind checks a value whose type has no rule of its own against the range for its kind, such as float64.
+// validateKind checks that a number is within the range for its kind, such as float64.
 func validateKind(path field.Path, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Float64:
