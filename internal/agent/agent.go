@@ -84,7 +84,7 @@ type Agent struct {
 // effect is a pause or an isolation that has not ended.
 type effect struct {
 	action plan.FaultAction
-	// The function end resumes a paused target, or lets clients connect to an isolated target.
+	// end resumes a paused target, or lets clients connect to an isolated target.
 	end func()
 	// connections returns how many connections an isolation has closed or rejected so far. It is nil for a pause.
 	connections func() int

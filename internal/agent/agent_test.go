@@ -482,8 +482,7 @@ func TestAgentHandler_RequestWithoutValidToken_HasNoEffect(t *testing.T) {
 	polltest.Until(t, "both processes sleep, so they were neither killed nor suspended", func() bool { return s.allAre(t, "S") })
 }
 
-// The kubelet has no token. If /healthz required one, the kubelet would need a TCP probe, which the agent would log as
-// a failed TLS handshake.
+// The kubelet has no token.
 func TestAgentHandler_Healthz_NeedsNoToken(t *testing.T) {
 	w := httptest.NewRecorder()
 	noToken := func() (string, error) { return "", net.ErrClosed }

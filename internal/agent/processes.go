@@ -32,8 +32,8 @@ func find(path string) (processes, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		// Call FindProcess before hasMount. FindProcess opens a pidfd, which identifies the process even if another
-		// process reuses the PID later.
+		// Call FindProcess before hasMount. Its pidfd identifies the process even if another process later reuses the
+		// PID.
 		p, err := os.FindProcess(pid)
 		if err != nil {
 			continue
@@ -154,14 +154,13 @@ func (p processes) signal(s syscall.Signal) error {
 // resume sends SIGCONT to the processes that still exist.
 func (p processes) resume() { _ = p.signal(syscall.SIGCONT) }
 
-// close closes the pidfds.
 func (p processes) close() {
 	for _, process := range p {
 		_ = process.Release()
 	}
 }
 
-// kill kills all processes of the target. It suspends all of them first, so that none can react to the end of
+// kill suspends all processes of the target, and then kills them. A suspended process cannot react to the end of
 // another, for example by flushing data.
 func kill(path string) (time.Time, error) {
 	stopped, err := stop(path)
@@ -181,8 +180,8 @@ func kill(path string) (time.Time, error) {
 }
 
 const (
-	// effectTimeout is the maximum time that processes may take to change their state after a signal, or to become
-	// processes that the agent can signal.
+	// effectTimeout is the maximum time that processes may take to change their state after a signal, or to change to
+	// the user of the target.
 	effectTimeout = 3 * time.Second
 	// effectPoll is the interval at which the states of the processes are read.
 	effectPoll = 2 * time.Millisecond

@@ -83,12 +83,12 @@ type Message struct {
 
 // Publisher publishes events, and reports each event that the broker has confirmed.
 type Publisher interface {
-	// Publish accepts msg for delivery to q. It blocks while too many messages are unconfirmed or in q, but does not
-	// wait for the confirm of msg. After an error, msg is not accepted, and the callback confirmed never runs.
+	// Publish accepts msg for delivery to q. It blocks while q is full or too many messages are unconfirmed, but does
+	// not wait for the confirm of msg. After an error, msg is not accepted, and the callback confirmed never runs.
 	//
-	// The implementation publishes lost, rejected and unroutable messages again, under the same ID. Another goroutine
-	// calls the callback exactly once, after the confirm. The callback must not block, because it would delay other
-	// confirms. The caller must not change msg.Body.
+	// The implementation publishes lost, rejected and unroutable messages again, with the same ID. After the confirm,
+	// another goroutine calls the callback exactly once. The callback must not block. The caller must not change
+	// msg.Body.
 	Publish(ctx context.Context, q Queue, msg Message, confirmed func()) error
 	// Flush waits until the broker has confirmed every message that Publish accepted before the call of Flush. If ctx
 	// ends first, Flush returns the error of ctx.

@@ -176,8 +176,7 @@ func (r *Relay) add(c net.Conn, e end) bool {
 			continue
 		}
 		rejected = true
-		// Each client has two connections in the relay. Relay.Cut has counted the first one, from the client. Do not
-		// count the second one, to the server.
+		// Count each client once: its first connection, from the client, is already counted.
 		if !e.toServer {
 			cut.connections++
 		}

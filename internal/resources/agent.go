@@ -75,8 +75,7 @@ func NeedsAgent(a plan.FaultAction) bool {
 // Servers returns the components that other components connect to.
 func Servers() []Component { return []Component{ComponentRabbitMQ, ComponentRedis, ComponentSummaries} }
 
-// isolates reports whether a plan isolates a component from a server. Then the agents of all servers relay connections,
-// and can cut off one client or all.
+// isolates reports whether a plan isolates a component from a server.
 func isolates(p *plan.Plan) bool {
 	return slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Action == plan.ActionIsolate })
 }
@@ -110,7 +109,6 @@ func ClientPort(p *plan.Plan, c Component) int32 {
 	return portOf(c)
 }
 
-// portOf returns the container port on which a component listens.
 func portOf(c Component) int32 {
 	switch c {
 	case ComponentRabbitMQ:

@@ -130,7 +130,6 @@ func (b *builder) trusting(c Component, tls *v1alpha1.TLSSpec, values map[string
 	return b.secret(c, values)
 }
 
-// certificateVolume returns the volume with the certificate of a component.
 func (b *builder) certificateVolume(c Component, tls *v1alpha1.TLSSpec) corev1.Volume {
 	return certificateVolume("tls", b.serverCertificate(c, tls).Secret)
 }

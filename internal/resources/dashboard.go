@@ -17,7 +17,6 @@ var dashboardTemplate []byte
 // grafanaLabel is the label of ConfigMaps that Grafana's sidecar loads as dashboards.
 const grafanaLabel = "grafana_dashboard"
 
-// dashboardConfigMap returns a ConfigMap with the Grafana dashboard of this simulation.
 func (b *builder) dashboardConfigMap() (client.Object, error) {
 	text, err := dashboard(b.sim.Namespace, b.sim.Name)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// disruptionBudget returns a PodDisruptionBudget that allows one eviction at a time. For a single pod, it returns nil:
-// a budget would block the drain of a node, or have no effect.
+// disruptionBudget returns a PodDisruptionBudget that allows one eviction at a time. It returns nil for a single pod,
+// because a budget would block the drain of its node.
 func (b *builder) disruptionBudget(c Component, replicas int32) []client.Object {
 	if replicas < 2 {
 		return nil

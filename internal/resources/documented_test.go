@@ -86,8 +86,7 @@ func suffixes(t *testing.T, objects []client.Object) []string {
 	return list
 }
 
-// documented returns the kinds and name suffixes in a Markdown table, in the format of suffixes(). A row has a kind,
-// name suffixes and their number.
+// documented returns the kinds and name suffixes in a Markdown table, in the format of suffixes().
 func documented(t *testing.T, table string) []string {
 	t.Helper()
 	var list []string

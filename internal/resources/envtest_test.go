@@ -105,7 +105,6 @@ func TestBuild_APIServerAcceptsObjectsAndPods(t *testing.T) {
 	}
 }
 
-// podOf returns a pod of a workload.
 func podOf(namespace, workload string, template corev1.PodTemplateSpec) *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
 	pod.Namespace, pod.Name = namespace, workload+"-0"
@@ -115,8 +114,7 @@ func podOf(namespace, workload string, template corev1.PodTemplateSpec) *corev1.
 	return pod
 }
 
-// checkDrawn checks by a dry run that the API server accepts randomly drawn specs. Unknown fields are errors: the API
-// server would drop them, and every reconcile would apply them again.
+// checkDrawn checks by a dry run that the API server accepts randomly drawn specs. Unknown fields are errors.
 func checkDrawn(t *testing.T, trial *apply.Applier) {
 	t.Helper()
 	const specs = 15
@@ -131,8 +129,7 @@ func checkDrawn(t *testing.T, trial *apply.Applier) {
 	}
 }
 
-// checkAppliedOnce checks that the API server stores objects exactly as the operator applies them. Otherwise the
-// operator would apply them again at every reconcile.
+// checkAppliedOnce checks that the API server stores objects exactly as the operator applies them.
 func checkAppliedOnce(t *testing.T, c client.Client, objects []client.Object) {
 	t.Helper()
 	applier := apply.New(c, c, clientgoscheme.Scheme)

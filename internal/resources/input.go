@@ -64,12 +64,12 @@ type Input struct {
 	// BrokerAddress is the data of a RabbitmqCluster's Secret, or empty if it is unknown or not needed. Build copies
 	// the data, because pods cannot mount Secrets of other namespaces.
 	BrokerAddress map[string][]byte
-	// StartTime is when the schedules begin. It is nil until this time is known. Until then, the plan is suspended, so
-	// that servers and processors start before the first event is published.
+	// StartTime is when the schedules begin, or nil until this time is known. The plan is suspended while StartTime
+	// is nil.
 	StartTime *metav1.Time
-	// HoldClients keeps generators and processors at zero replicas until pods may mount the Secrets that they need, and
-	// until RabbitMQ has formed its cluster. A RabbitMQ node that joins later gets no replicas of queues that already
-	// exist.
+	// HoldClients keeps generators and processors at zero replicas until pods may mount the Secrets that they need,
+	// and until RabbitMQ has formed its cluster. A RabbitMQ node that joins later gets no replicas of queues
+	// that already exist.
 	HoldClients bool
 	// Complete is true if the simulation has ended. Build then scales the generators to zero.
 	Complete bool
@@ -110,7 +110,6 @@ func Build(in Input) ([]client.Object, error) {
 	return objects, nil
 }
 
-// builder holds the values that are shared by the functions that build the objects.
 type builder struct {
 	Input
 

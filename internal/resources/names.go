@@ -91,7 +91,6 @@ func Selector(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
 	return map[string]string{SimulationLabel: sim.Name, ComponentLabel: string(c)}
 }
 
-// labels returns the labels of the objects of a component.
 func labels(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
 	return merged(Selector(sim, c), map[string]string{
 		nameLabel:      program(c),

@@ -46,8 +46,8 @@ const (
 // value.
 type fieldSet map[string]fieldSet
 
-// templateFields returns the PodSpec fields that a template may set. These include securityContext and
-// probes, because the Pod Security Standard already forbids their unsafe values.
+// templateFields returns the PodSpec fields that a template may set. The Pod Security Standard forbids unsafe values
+// of securityContext and of the probes.
 func templateFields() fieldSet {
 	container := containerFields()
 	return fieldSet{
@@ -67,8 +67,8 @@ func templateFields() fieldSet {
 	}
 }
 
-// affinityFields omits namespaces and namespaceSelector. With these fields, an anti-affinity could keep pods of other
-// namespaces off a node.
+// affinityFields returns the fields of an affinity that a template may set. It omits namespaces and
+// namespaceSelector: an anti-affinity with them could keep pods of other namespaces off a node.
 func affinityFields() fieldSet {
 	term := fieldSet{"labelSelector": nil, "topologyKey": nil, "matchLabelKeys": nil, "mismatchLabelKeys": nil}
 	pods := fieldSet{
@@ -182,7 +182,7 @@ func checkGracePeriods(path *field.Path, value any) field.ErrorList {
 	return faults
 }
 
-// check returns an error for each field of the parameter value that is not in the set. The value is a JSON object or a
+// check returns an error for each field of the given JSON value that is not in the set. The value is an object or a
 // list of objects.
 func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	var faults field.ErrorList

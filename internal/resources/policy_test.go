@@ -17,8 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// escalations returns pod templates that would give their author more rights. The expected error contains the value of
-// the field named path.
+// escalations returns pod templates that would give their author more rights.
 func escalations() map[string]struct{ template, path string } {
 	container := func(fields string) string { return `spec: {containers: [{name: parking, ` + fields + `}]}` }
 	sidecar := func(fields string) string {
@@ -101,8 +100,7 @@ func escalations() map[string]struct{ template, path string } {
 	}
 }
 
-// templated maps the path of each spec field that contains a pod template to a format string, which inserts a template
-// into a spec.
+// templated returns a format string for each spec field that contains a pod template, by the path of the field.
 func templated() map[string]string {
 	return map[string]string{
 		"spec.entry.template":                          "entry: {template: {%s}}",

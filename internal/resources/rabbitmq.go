@@ -43,8 +43,8 @@ const (
 	// nodesCertificateDir is the path at which a node mounts its certificate for the connections between the nodes.
 	nodesCertificateDir = "/run/secrets/nodes-tls"
 
-	// rabbitMQUserName is the user of a managed RabbitMQ. The name never changes, so a new password changes the existing
-	// user instead of creating another user.
+	// rabbitMQUserName is the user of a managed RabbitMQ. It must not change, because RabbitMQ would keep the old
+	// user.
 	rabbitMQUserName = "parking"
 	keyPlugins       = "enabled_plugins"
 
@@ -95,12 +95,11 @@ func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	lines := append([]string{"cluster_name = " + b.plan.Simulation}, b.rabbitMQListener()...)
 	lines = append(lines,
-		// Nodes read the definitions at every start, so a changed Secret takes effect then.
+		// Nodes read the definitions at every start.
 		"load_definitions = "+rabbitMQConf+"/"+keyDefinitions,
 		// This backend needs no access to the Kubernetes API.
 		"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config",
-		// Retry until the host names resolve. After the last retry, a node of RabbitMQ 3 that has reached no other node
-		// forms a cluster of its own.
+		// Retry until the host names resolve. A node of RabbitMQ 3 that gives up forms a cluster of its own.
 		"cluster_formation.discovery_retry_limit = 90",
 		"cluster_formation.discovery_retry_interval = 500",
 	)
@@ -163,8 +162,8 @@ func (b *builder) rabbitMQAdvancedConf() string {
 `, *b.rabbitMQ.Replicas, b.rabbitMQMetricsConf())
 }
 
-// rabbitMQMetricsConf enables TLS on the listener for metrics. The keys prometheus.ssl.* would add a second listener,
-// and RabbitMQ 3.10 cannot remove the first, which lacks TLS.
+// rabbitMQMetricsConf enables TLS on the listener for metrics. It does not use the keys prometheus.ssl.*, because
+// RabbitMQ 3.10 would keep the listener without TLS.
 func (b *builder) rabbitMQMetricsConf() string {
 	if b.rabbitMQ.TLS == nil {
 		return ""
@@ -177,7 +176,6 @@ func (b *builder) rabbitMQMetricsConf() string {
 ]}]}`, rabbitMQMetricsNumber, certificateDir+"/"+keyCA, certificateDir+"/"+keyCertificate, certificateDir+"/"+keyPrivateKey)
 }
 
-// rabbitMQNode returns the host name of the pod with the given name.
 func (b *builder) rabbitMQNode(pod string) string { return pod + "." + b.host(b.rabbitMQNodes()) }
 
 func (b *builder) rabbitMQNodes() string { return b.name(ComponentRabbitMQ) + "-nodes" }
@@ -186,7 +184,6 @@ func (b *builder) rabbitMQResources() corev1.ResourceRequirements {
 	return resources(b.rabbitMQ.Resources.Core(), requirements("80m", "512Mi", "1Gi"))
 }
 
-// rabbitMQNodesService returns the headless Service that gives the nodes their host names.
 func (b *builder) rabbitMQNodesService() client.Object {
 	return &corev1.Service{
 		ObjectMeta: b.object(b.rabbitMQNodes(), ComponentRabbitMQ),
@@ -200,7 +197,6 @@ func (b *builder) rabbitMQNodesService() client.Object {
 	}
 }
 
-// nodePorts returns the ports that a node opens for the other nodes.
 func (b *builder) nodePorts() []corev1.ServicePort {
 	ports := []corev1.ServicePort{servicePort("distribution", distributionNumber)}
 	// Open the port of the port mapper daemon (epmd) only without TLS, because epmd does not support TLS; see
@@ -252,7 +248,7 @@ func (b *builder) rabbitMQStatefulSet(template corev1.PodTemplateSpec, config *c
 }
 
 // copyCookie copies the Erlang cookie to a file that only its owner can read, as Erlang requires. A node keeps its
-// first cookie: nodes are replaced one by one, and need equal cookies.
+// first cookie, because all nodes need equal cookies and are replaced one by one.
 const copyCookie = `set -e
 cookie=` + rabbitMQHome + `/.erlang.cookie
 if [ -s "$cookie" ]; then source="$cookie"; else source=` + cookieMount + "/" + keyErlangCookie + `; fi
@@ -290,11 +286,11 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 // rebalanceLeaders returns a postStart hook that spreads the leaders of quorum queues over the nodes. RabbitMQ does not
 // move leaders back after a node has stopped.
 func rebalanceLeaders() *corev1.LifecycleHandler {
-	// The script runs in the background, because Kubernetes publishes the pod's IP address, which the other nodes need,
-	// only after the hook. After the node has started, the script waits 30 s, so that replicas catch up.
+	// The script runs in the background, because the other nodes learn the IP address of the pod only after the hook.
+	// It waits 30 s so that replicas catch up.
 	//
-	// The output goes to the log of the container. If the containers of the pod share a process namespace, process 1
-	// belongs to another container, and the output is discarded.
+	// The output goes to the log of the container. If the containers of the pod share a process namespace, the output
+	// is discarded.
 	const script = `log=/proc/1/fd/1
 [ -w "$log" ] || log=/dev/null
 (
@@ -351,24 +347,22 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 	}, interNode...)
 }
 
-// rabbitMQInterNodeTLS returns Erlang arguments for the node, and environment variables for the node and for tools such
-// as rabbitmqctl. The arguments and variables enable TLS between nodes.
+// rabbitMQInterNodeTLS returns Erlang arguments for the node, and environment variables for the node and for tools
+// such as rabbitmqctl. They enable TLS between nodes.
 //
-// The port mapper daemon (epmd) has no TLS. So nodes do not ask epmd for each other's port, but all use the same fixed
-// port. RabbitMQ always starts epmd, so these settings make epmd listen only on the loopback interface.
+// The port mapper daemon (epmd) has no TLS. Therefore all nodes use the same fixed port, and epmd listens only on the
+// loopback interface.
 func rabbitMQInterNodeTLS(node string) (arguments string, environment []corev1.EnvVar) {
 	// A TLS handshake can exceed Erlang's default limit of 7 seconds if a node has little CPU.
 	const tls = "-kernel net_setuptime 60 -proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
-	// The argument -name names the node before RabbitMQ starts. Without it, RabbitMQ would ask epmd at the pod's
-	// address for a node of the same name, but epmd does not listen at this address.
+	// Without -name, RabbitMQ would ask epmd at the pod's address for a node of the same name, but epmd does not
+	// listen there.
 	//
-	// If dist_listen occurs twice, Erlang uses the first value. Erlang adds the arguments in ERL_ZFLAGS at the end, so
-	// the value false in ERL_ZFLAGS does not apply to the node.
+	// If dist_listen occurs twice, Erlang uses the first value. It adds the arguments in ERL_ZFLAGS at the end.
 	return tls + " -name " + node + " -dist_listen true", []corev1.EnvVar{
 		{Name: "RABBITMQ_CTL_ERL_ARGS", Value: tls},
-		// Every command line must contain erl_epmd_port exactly once, even that of the temporary node with which
-		// RabbitMQ 4 finds the other nodes. Tools and temporary nodes must not listen on the fixed port, which the
-		// RabbitMQ node uses.
+		// Every command line must contain erl_epmd_port exactly once, even that of a temporary node with which
+		// RabbitMQ 4 finds the other nodes. Only the RabbitMQ node may listen on the fixed port.
 		{Name: "ERL_ZFLAGS", Value: fmt.Sprintf("-erl_epmd_port %d -dist_listen false", distributionNumber)},
 		{Name: "ERL_EPMD_ADDRESS", Value: "127.0.0.1"},
 	}

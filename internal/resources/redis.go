@@ -28,7 +28,6 @@ const (
 	redisGrace = 60
 )
 
-// store returns the objects of a managed Redis, or nothing for an external Redis.
 func (b *builder) store() ([]client.Object, error) {
 	if b.redis == nil {
 		return nil, nil
@@ -73,7 +72,6 @@ func (b *builder) redisConf(spec corev1.PodSpec) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// redisListener returns the lines of redis.conf about the listener.
 func (b *builder) redisListener() []string {
 	if b.redis.TLS == nil {
 		return []string{fmt.Sprintf("port %d", redisNumber)}
@@ -159,8 +157,8 @@ func (b *builder) redisContainer() corev1.Container {
 	}
 }
 
-// useTLS makes Redis accept only TLS. The probes use redis-cli. A probe that only opens a TCP connection would end the
-// connection before the TLS handshake, and Redis would log a warning.
+// useTLS makes Redis accept only TLS. The probes use redis-cli, because Redis logs a warning about a TCP connection
+// that ends before the TLS handshake.
 func useTLS(c *corev1.Container) {
 	const (
 		command = `REDISCLI_AUTH="$(cat ` + redisConfDir + "/" + keyPassword + `)" redis-cli --tls --insecure`
@@ -186,7 +184,6 @@ func useTLS(c *corev1.Container) {
 	c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", reload}}}}
 }
 
-// exporterContainer returns the container that exports the metrics of Redis to Prometheus.
 func (b *builder) exporterContainer() corev1.Container {
 	env := []corev1.EnvVar{
 		{Name: "REDIS_ADDR", Value: b.redisLocalAddress()},

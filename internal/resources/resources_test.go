@@ -54,7 +54,6 @@ type testInput struct {
 	Simulation *v1alpha1.ParkingSimulation
 }
 
-// build derives the plan of the simulation and builds its objects.
 func (in testInput) build() ([]client.Object, error) {
 	resolved, faults := manifest.Resolve(in.Simulation)
 	if err := faults.Err(); err != nil {
@@ -132,7 +131,6 @@ func groupVersionKind(t rapid.TB, object client.Object) schema.GroupVersionKind 
 	return k
 }
 
-// simulations returns the inputs of the golden file tests by name.
 func simulations(t testing.TB) map[string]testInput {
 	managed := input(t, "managed", `duration: 30m,
 		rabbitmq: {managed: {replicas: 3, storage: {size: 4Gi, storageClassName: fast}, template: {metadata: {annotations: {note: hello}},

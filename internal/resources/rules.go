@@ -10,7 +10,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// prometheusRule returns a PrometheusRule with the recording rules and alerts of the simulation.
 func (b *builder) prometheusRule() client.Object {
 	s := series{b.sim.Namespace, b.sim.Name}
 	return b.unstructured(PrometheusRuleKind(), b.sim.Name+"-rules", componentMonitor, map[string]any{
@@ -42,8 +41,7 @@ func selector(metric string, matchers []string) string {
 	return metric + "{" + strings.Join(matchers, ",") + "}"
 }
 
-// by returns a "by" clause of PromQL. The clause keeps the labels that identify the simulation, and the given
-// labels.
+// by returns a "by" clause of PromQL with the labels of the simulation and the given labels.
 func by(labels string) string {
 	if labels != "" {
 		labels = "," + labels
@@ -92,8 +90,7 @@ func records(s series) []any {
 	return rules
 }
 
-// record returns a recording rule. By the naming convention of Prometheus, the first part of the rule's name says which
-// labels the result has.
+// record returns a recording rule. By convention, its name begins with the labels of the result.
 func record(name, expression string) map[string]any {
 	return map[string]any{"record": "simulation:" + name, "expr": expression}
 }
@@ -177,8 +174,8 @@ func objectiveAlerts(s series, o plan.Objectives) []any {
 	return rules
 }
 
-// alert sets the labels of the simulation explicitly, because the results of some expressions have no labels, for
-// example when a metric is absent.
+// alert returns an alert with the labels of the simulation. It sets the labels explicitly, because the results of
+// some expressions have none, for example when a metric is absent.
 func (s series) alert(name, severity, duration, expression, summary, description string) map[string]any {
 	return map[string]any{
 		"alert":  name,

@@ -141,7 +141,7 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 }
 
 // lowerRequests lowers a request of a container to the limit if the patch sets the limit but not the request. The API
-// server would reject a request above the limit. The parameter written contains the containers as in the patch.
+// server would reject a request above the limit.
 func lowerRequests(patched, written []corev1.Container) {
 	for i := range written {
 		at := slices.IndexFunc(patched, func(c corev1.Container) bool { return c.Name == written[i].Name })
@@ -159,16 +159,15 @@ func lowerRequests(patched, written []corev1.Container) {
 	}
 }
 
-// isAbsent reports whether a template changes an agent or exporter that this pod lacks. Such a change must be valid:
-// otherwise, removing the last fault, and thereby the agent, would make the template invalid.
+// isAbsent reports whether a template changes an agent or exporter that this pod lacks. Such a change is valid,
+// because a pod has an agent only while the spec contains faults.
 func isAbsent(c corev1.Container) bool {
 	return c.Image == "" && (c.Name == ContainerAgent || c.Name == containerExporter)
 }
 
 var errNotAPatch = errors.New("must be a valid strategic merge patch of the PodSpec that the operator creates: check directives such as $patch")
 
-// checkContainers returns an error if the pod lacks its main container, or if a container has no image. An image is
-// missing if the patch removes it.
+// checkContainers returns an error if the pod lacks its main container, or if a container has no image.
 func checkContainers(containers []corev1.Container, main string) error {
 	if !slices.ContainsFunc(containers, func(c corev1.Container) bool { return c.Name == main }) {
 		return fmt.Errorf("must keep the container named %q", main)

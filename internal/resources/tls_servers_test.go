@@ -48,8 +48,8 @@ type sandbox struct {
 	dir      string
 }
 
-// newSandbox builds the objects of a simulation, with certificates for localhost. The parameter replacements contains
-// pairs of old and new texts. newSandbox adds the pairs for directories such as /etc.
+// newSandbox builds the objects of a simulation, with certificates for localhost. The argument replacements contains
+// pairs of old and new texts.
 func newSandbox(t *testing.T, spec string, replacements ...string) *sandbox {
 	t.Helper()
 	if testing.Short() {
@@ -217,7 +217,6 @@ func plainAnswer(ctx context.Context, address, greeting string) ([]byte, error) 
 }
 
 // expectNoPlainText fails the test unless the server rejects a client without TLS.
-// TestPlainTextGreeting_ServerWithoutTLS_Answers checks that a server without TLS answers the same client.
 func (s *sandbox) expectNoPlainText(address, protocol string) {
 	s.t.Helper()
 	got, err := plainAnswer(s.t.Context(), address, tlstest.Greetings()[protocol])
@@ -351,8 +350,8 @@ func (r *rabbitMQ) awaitStartup() {
 	})
 }
 
-// dialNode connects to the inter-node port with the certificate own, if any. It returns an error unless the node
-// presents the certificate want.
+// dialNode connects to the inter-node port, with a client certificate if one is given. It returns an error unless the
+// node presents the wanted certificate.
 func (r *rabbitMQ) dialNode(ctx context.Context, want resources.CertificateData, own ...resources.CertificateData) (net.Conn, error) {
 	config := r.clientConfig()
 	for _, c := range own {
@@ -367,8 +366,8 @@ func (r *rabbitMQ) dialNode(ctx context.Context, want resources.CertificateData,
 	return dialTLS(ctx, r.distribution.Address(), config, want)
 }
 
-// admits returns an error unless the node accepts the greeting of another node. A handshake is not enough: in TLS 1.3,
-// it succeeds for the client even if the server rejects the certificate.
+// admits returns an error unless the node accepts the greeting of another node. A TLS 1.3 handshake alone succeeds
+// for the client even if the server rejects its certificate.
 func (r *rabbitMQ) admits(ctx context.Context, want resources.CertificateData, own ...resources.CertificateData) error {
 	c, err := r.dialNode(ctx, want, own...)
 	if err != nil {
@@ -391,8 +390,7 @@ func (r *rabbitMQ) expectAlert(client string, err error) {
 	}
 }
 
-// TestPlainTextGreeting_ServerWithoutTLS_Answers shows that the greetings of package tlstest are complete messages,
-// which servers without TLS answer. Only then does a missing answer prove that a server requires TLS.
+// The greetings of package tlstest are complete messages, which servers without TLS answer.
 func TestPlainTextGreeting_ServerWithoutTLS_Answers(t *testing.T) {
 	t.Parallel()
 	cache, err := url.Parse(servers.NewRedis(t, servers.RedisOptions{}).URI())
@@ -465,7 +463,8 @@ func TestRabbitMQTLS_BetweenNodes_ServesOnlyNodesAndReloadsItsCertificate(t *tes
 	r.expectAlert("a client without a certificate", r.admits(t.Context(), first))
 	r.expectAlert("a client with a certificate of an unknown authority", r.admits(t.Context(), first, foreign))
 
-	// While a connection is open, Erlang caches the CA certificates. The node must nevertheless load changed ones.
+	// Erlang caches the CA certificates while a connection is open. The node must load changed certificates even
+	// then.
 	open, err := r.dialNode(t.Context(), first, first)
 	if err != nil {
 		t.Fatal(err)

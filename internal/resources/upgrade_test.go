@@ -35,8 +35,7 @@ func TestBuild_FieldSetToItsDefault_DoesNotChangePods(t *testing.T) {
 	}
 }
 
-// Each field of the spec must change some pods if it is set. If it is not set, it must not appear in these pods.
-func TestBuild_UnusedField_LeavesNoTraceInPods(t *testing.T) {
+func TestBuild_UnsetField_DoesNotAppearInPods(t *testing.T) {
 	t.Parallel()
 	unused := templates(t, build(t, input(t, "sim", "")))
 	for field, tt := range map[string]struct {

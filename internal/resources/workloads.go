@@ -26,8 +26,8 @@ const (
 
 	// processGrace is the time in seconds to finish work after SIGTERM. Closing connections takes up to 4 s more.
 	processGrace = 25
-	// parkingGrace is the termination grace period in seconds. It is longer than processGrace plus the time for closing
-	// connections, because the kubelet also needs some time to stop a container.
+	// parkingGrace is the termination grace period in seconds. It must exceed processGrace plus the time for closing
+	// connections.
 	parkingGrace = 40
 )
 
@@ -54,7 +54,6 @@ func (b *builder) exitDeployment() (client.Object, error) {
 	return b.generatorDeployment(ComponentExit, &b.sim.Spec.Exit.GeneratorSpec)
 }
 
-// generatorDeployment returns the Deployment of the generators of one event type.
 func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec) (client.Object, error) {
 	replicas := *spec.Replicas
 	if b.sim.Spec.Suspend || b.Complete || b.HoldClients {
@@ -72,7 +71,6 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	}
 	if b.plan.Durability != plan.DurabilityWritten {
 		// Generators read the durability only when they start, so a change of the durability must replace their pods.
-		// With the default durability, the pods have no hash of the configuration.
 		template = withConfigHash(template, []any{b.plan.Durability})
 	}
 	// Stop an old pod first: two pods must not generate the same share of the event rate.
@@ -108,8 +106,8 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	// A change of these settings changes the hash, which restarts the processors. All other changes of the plan take
 	// effect without a restart.
 	config := []any{b.plan.Processor.Concurrency, endpoint}
-	// Omit the default durability, as earlier versions of the operator do. Otherwise, an upgrade of the operator would
-	// restart the processors.
+	// Omit the default durability, as earlier versions did: otherwise, an upgrade of the operator would restart the
+	// processors.
 	if b.plan.Durability != plan.DurabilityWritten {
 		config = append(config, b.plan.Durability)
 	}
@@ -155,7 +153,6 @@ func (b *builder) plannedContainer(command []string, spec *corev1.ResourceRequir
 	return c
 }
 
-// parkingContainer returns the container of a long-running parking command.
 func (b *builder) parkingContainer(command []string, r corev1.ResourceRequirements) corev1.Container {
 	return corev1.Container{
 		Name:           ContainerParking,
@@ -169,7 +166,6 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 	}
 }
 
-// planVolumes returns the volumes with the plan and with the bindings of the servers.
 func (b *builder) planVolumes() []corev1.Volume {
 	return []corev1.Volume{
 		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{

@@ -82,8 +82,7 @@ func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 				id, a.confirmed[id], a.delivered[id], a.acknowledged[id], a.dead[id])
 		}
 	}
-	// If a session ended before an acknowledgement reached the broker, the broker delivers the acknowledged message
-	// again. So acknowledge all messages that are still in the queues.
+	// The broker delivers a message again if its acknowledgement was lost with a session. Acknowledge these messages.
 	for _, q := range accountQueues() {
 		deliveries, _ := s.consume(t, q, 100)
 		go func() {

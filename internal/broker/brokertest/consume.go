@@ -19,7 +19,7 @@ func honoursPrefetch(t *testing.T, s *subject) {
 		if len(held) < prefetch && received < count-1 {
 			continue
 		}
-		s.depths(t) // this request gives a faulty broker time to deliver too many messages
+		s.depths(t) // give a faulty broker time to deliver too many messages
 		select {
 		case <-deliveries:
 			t.Fatalf("%d deliveries are unsettled, more than the prefetch of %d", len(held)+1, prefetch)

@@ -70,8 +70,7 @@ func refusesToSettleAfterLoss(t *testing.T, s *subject) {
 	}
 }
 
-// Each session numbers its deliveries from 1, so delivery tags repeat. An acknowledgement of one session must not reach
-// another session.
+// Delivery tags repeat, because each session numbers its deliveries from 1.
 func keepsAcksInTheirSession(t *testing.T, s *subject) {
 	s.publish(t, entries(), message(1))
 	deliveries, _ := s.consume(t, entries(), 1)

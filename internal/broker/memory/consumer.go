@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxBuffered is the maximum capacity of a consumer's Go channel. The capacity is limited even if the prefetch is
-	// greater, because Go allocates the whole buffer when it creates the channel.
+	// maxBuffered is the maximum capacity of a consumer's Go channel. Go allocates the whole buffer when it creates
+	// the channel.
 	maxBuffered = 256
 	// maxBatch is the maximum number of messages taken from a queue under one lock, so that other users of the queue do
 	// not wait long.
@@ -124,8 +124,7 @@ func (c *consumer) leaveQueue() {
 	delete(q.consumers, c)
 	c.session.removeIfDone()
 	if q.ready.Len() > 0 {
-		// The queue may have woken this consumer to receive one of the ready messages, so wake another consumer
-		// instead.
+		// The queue may have woken this consumer, which takes no more messages. Wake another one.
 		q.wakeOne()
 	}
 }

@@ -119,8 +119,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the pending callbacks. The parameter previous is the result of the previous call. Its callbacks
-// have been called since: their messages now count as confirmed, and the memory of the slice is reused.
+// nextConfirms returns the pending callbacks. Calling it confirms the messages of the previous call, and reuses the
+// memory of its result.
 func (q *queue) nextConfirms(previous []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -205,7 +205,6 @@ func (q *queue) loseSessions(err error) {
 	}
 }
 
-// clear removes every message.
 func (q *queue) clear() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -28,7 +28,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	redelivered := m.delivered
 	d := &m.first
 	if redelivered {
-		d = &delivery{} // the receiver of the first delivery may still use its Settler, m.first
+		d = &delivery{} // the receiver of the first delivery may still use m.first
 	}
 	m.delivered = true
 	*d = delivery{session: s, message: m, previous: s.last}
@@ -42,7 +42,6 @@ func (s *session) deliver(m *message) broker.Delivery {
 	return broker.Delivery{Message: m.content, Queue: s.queue.name, Redelivered: redelivered, Settler: d}
 }
 
-// remove removes a settled delivery from the session's list of unsettled deliveries.
 func (s *session) remove(d *delivery) {
 	if d.previous == nil {
 		s.first = d.next
@@ -90,7 +89,7 @@ type delivery struct {
 
 var _ broker.Settler = (*delivery)(nil)
 
-// settle marks the delivery as settled. It then calls the function outcome with the mutex of the queue locked.
+// settle marks the delivery as settled, and calls outcome while the queue is locked.
 func (d *delivery) settle(outcome func(*queue, *message)) error {
 	s := d.session
 	s.queue.mu.Lock()

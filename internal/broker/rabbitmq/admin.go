@@ -35,11 +35,9 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 		if err := a.verifyOnce(b.declarer); err != nil {
 			return broker.Depths{}, err
 		}
-		// The counts may omit a retried message for a moment. The server counts neither unsettled deliveries nor
-		// messages that have left a quorum queue but have not reached the next queue.
+		// The server does not count unsettled deliveries, and may omit a retried message for a moment.
 		for _, q := range b.topology.queues() {
-			// Once the caller has stopped waiting, send no further requests, so that other callers, such as readiness
-			// checks, can send theirs.
+			// Stop when the caller no longer waits, so that other callers can send their requests.
 			if err := ctx.Err(); err != nil {
 				return broker.Depths{}, err
 			}
@@ -54,8 +52,7 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	})
 }
 
-// CheckQueue checks the owner of the queues, and reads the depth of only the dead-letter queue. So its duration does
-// not depend on the number of partitions.
+// CheckQueue checks the owner of the queues, and reads the depth of only the dead-letter queue.
 func (b *Broker) CheckQueue(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verifyOnce(b.declarer); err != nil {
@@ -70,8 +67,7 @@ func (b *Broker) CheckQueue(ctx context.Context) error {
 // its settings.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
-		// The search for queues may miss queues that a failed Delete has left. The owner exchange still shows that such
-		// queues may exist, because Delete deletes the owner exchange last.
+		// After a failed Delete, the owner exchange still exists, but the search below may miss the remaining queues.
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {
 			if found, err := a.hasExchange(exchange); found || err != nil {
 				return found, err
@@ -112,7 +108,7 @@ func (b *Broker) Delete(ctx context.Context) error {
 	})
 }
 
-// gapForDelete returns the argument gap with which Delete calls existingQueues.
+// gapForDelete returns the number of successive partitions without queues after which Delete stops its search.
 func (b *Broker) gapForDelete(a *administration) (int, error) {
 	found, err := a.hasExchange(b.topology.exchange)
 	if err != nil || found {
@@ -152,8 +148,7 @@ func (b *Broker) deleteQueues(a *administration, queues []string) error {
 	return first
 }
 
-// deleteExchange deletes the simulation's exchange if its settings are those of the simulation. Otherwise, another
-// program must have created the exchange, so deleteExchange keeps the exchange.
+// deleteExchange deletes the simulation's exchange if its settings are those of the simulation.
 func (b *Broker) deleteExchange(a *administration) error {
 	name := b.topology.exchange
 	switch state, err := a.exchangeState(name); {
@@ -168,8 +163,7 @@ func (b *Broker) deleteExchange(a *administration) error {
 	return a.deleteExchange(name)
 }
 
-// deleteQueue deletes a queue if its arguments equal one of the given variants. Otherwise, another program must have
-// created the queue, so deleteQueue keeps the queue.
+// deleteQueue deletes a queue if its arguments equal one of the given variants.
 func (b *Broker) deleteQueue(a *administration, name string, variants []amqp.Table) error {
 	switch state, err := a.queueState(name, variants); {
 	case err != nil:
@@ -231,7 +225,7 @@ func administer[T any](ctx context.Context, b *Broker, work func(*administration
 		}
 		return r.value, r.err
 	case <-ctx.Done():
-		// The client library cannot cancel a request, and closing the connection would fail all other requests.
+		// The client library cannot cancel the request.
 		return none, fmt.Errorf("wait for a response from RabbitMQ: %w", ctx.Err())
 	}
 }
@@ -287,8 +281,7 @@ func (a *administration) verify(d *declarer) error {
 	return d.declareOwner(a.channel)
 }
 
-// verifyOnce checks the owner of the queues, unless an earlier check or declaration has confirmed the owner. The owner
-// cannot change while queues exist, because Delete deletes the owner exchange last.
+// verifyOnce checks the owner of the queues, unless an earlier check or declaration has confirmed the owner.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil
@@ -324,8 +317,7 @@ func existingQueues(t topology, gap int, exists func(name string) (bool, error))
 	if err := look(t.dead()); err != nil {
 		return nil, err
 	}
-	// Stop at a gap of partitions without queues: the server logs an error for each missing queue, and 'parking purge'
-	// searches the maximum number of partitions, most of which usually do not exist.
+	// Stop after several partitions without queues, because the server logs an error for each missing queue.
 	for partition, empty := 0, 0; partition < t.partitions && empty < gap; partition++ {
 		before := len(found)
 		for _, q := range t.queuesOf(partition) {
@@ -391,7 +383,6 @@ const (
 	foreign       // exists with other settings, or is a queue that another connection uses exclusively
 )
 
-// exchangeState returns the state of the simulation's exchange.
 func (a *administration) exchangeState(name string) (state, error) {
 	if found, err := a.hasExchange(name); !found || err != nil {
 		return absent, err
@@ -406,8 +397,8 @@ func (a *administration) exchangeState(name string) (state, error) {
 	return own, nil
 }
 
-// queueState returns the constant own if the queue has the arguments of one of the variants, and otherwise the constant
-// foreign. The server rejects the declaration of an existing queue if the arguments differ.
+// queueState returns the constant own if the queue has the arguments of one of the variants, and otherwise the
+// constant foreign.
 func (a *administration) queueState(name string, variants []amqp.Table) (state, error) {
 	for _, args := range variants {
 		_, err := a.channel.QueueDeclare(name, true, false, false, false, args)
@@ -439,7 +430,7 @@ func (a *administration) deleteExchange(name string) error {
 }
 
 // isNotFound reports whether err says that a queue or an exchange does not exist. It returns false for an unavailable
-// queue, although the server uses the same code.
+// queue.
 func isNotFound(err error) bool {
 	return hasCode(err, amqp.NotFound) && !isUnavailable(err)
 }
@@ -447,6 +438,6 @@ func isNotFound(err error) bool {
 // isUnavailable reports whether err says that a queue exists but cannot be used, for example because its node is down.
 func isUnavailable(err error) bool {
 	refusal, ok := errors.AsType[*amqp.Error](err)
-	// RabbitMQ also uses NotFound for missing queues, but the function find returns no remedy for a missing queue.
+	// RabbitMQ also returns NotFound for missing queues, but these have no remedy.
 	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy != ""
 }

@@ -13,16 +13,15 @@ import (
 )
 
 const (
-	// minDelay is the delay before the first retry. It is short, because most failures happen while a connection is
-	// being replaced.
+	// minDelay is the delay before the first retry.
 	minDelay = 20 * time.Millisecond
-	// maxDelay is the maximum delay, and so the time until a client notices that the server is available again.
+	// maxDelay is the maximum delay, unless the server rejects the client.
 	maxDelay = time.Second
 	// rejectedDelay replaces maxDelay while the server rejects the client, for example because of a wrong password. It
 	// is long, because the server logs every rejected attempt.
 	rejectedDelay = 5 * time.Second
-	// deletedDelay is the minimum delay before a deleted queue is declared again. Without the delay, the server may
-	// send new messages to consumers of the deleted queue, where they never arrive.
+	// deletedDelay is the minimum delay before a deleted queue is declared again. With a shorter delay, the server
+	// may send new messages to consumers of the deleted queue, which never receive them.
 	deletedDelay = time.Second
 )
 

@@ -128,8 +128,7 @@ func TestConsume_ContextEnds_LaterAcknowledgementsTakeEffect(t *testing.T) {
 	stop()
 	for range deliveries { // the loop ends when the consumer has stopped and has closed the Go channel
 	}
-	// Send many single acknowledgements: the server forwards only a limited number to the queue at a time. Close must
-	// not lose the others.
+	// Send many single acknowledgements, because the server forwards only a limited number to the queue at a time.
 	for _, d := range received {
 		if err := d.Settler.Ack(); err != nil {
 			t.Fatal(err)

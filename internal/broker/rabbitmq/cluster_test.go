@@ -100,16 +100,15 @@ const (
 	clusterQueues     = 4*clusterPartitions + 1
 )
 
-// maxAttempts limits the attempts to spread the leaders evenly. Success is not due to chance: with random leaders, its
-// probability in five attempts is 0.4 %.
+// maxAttempts limits the attempts to spread the leaders evenly. With random leaders, five attempts succeed with a
+// probability of 0.4 %.
 const maxAttempts = 5
 
-// maxUnstable limits the attempts that do not count, because a leader was missing or changed. On a busy machine, a
+// maxUnstable is the maximum number of attempts after which a leader is missing or has changed. On a busy machine, a
 // queue can elect another leader at any time.
 const maxUnstable = 20
 
-// attempt calls the function place until the function isEven accepts the leaders, at most maxAttempts times. A call of
-// place does not count if, after the call, a leader is missing or still changes.
+// attempt calls place until isEven accepts the leaders, at most maxAttempts times.
 func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
 	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {
@@ -222,8 +221,8 @@ func postStartHook(t *testing.T) []string {
 		if command := container.Lifecycle.PostStart.Exec.Command; len(command) > 0 {
 			command[0] = "/bin/" + command[0]
 			script := &command[len(command)-1]
-			// Rebalance without delay. Write to the output of the command itself, so that servers.RabbitMQ.Run waits
-			// for the background process of the hook, which inherits this output.
+			// Rebalance without delay, and write to the output of the command, so that Run waits for the background
+			// process of the hook.
 			*script = strings.NewReplacer("sleep 30", "", "/proc/1/fd/1", "/proc/self/fd/1").Replace(*script)
 			return command
 		}
@@ -235,7 +234,6 @@ func postStartHook(t *testing.T) []string {
 // leadership maps the name of each queue to the node that leads it, or to "" if the queue has no leader.
 type leadership map[string]string
 
-// leaders returns the leaders of all queues.
 func leaders(t *testing.T, node *servers.RabbitMQ) leadership {
 	t.Helper()
 	output, err := node.Ctl("list_queues", "--quiet", "--no-table-headers", "name", "leader")
@@ -273,8 +271,7 @@ func total(count map[string]int) int {
 	return sum
 }
 
-// areEven reports whether the number of queues that each node leads differs from the mean, rounded down, by at most the
-// tolerance.
+// areEven reports whether every node leads the mean number of queues, rounded down, plus or minus the tolerance.
 func areEven(t *testing.T, what string, count map[string]int, nodes []*servers.RabbitMQ, tolerance int) bool {
 	t.Helper()
 	even := total(count) / len(nodes)

@@ -62,7 +62,7 @@ func (c *consumer) run(ctx context.Context) {
 		if delivered > 0 {
 			delay.Reset()
 		}
-		if !errors.Is(err, errConnectionLost) { // the type link logs lost connections
+		if !errors.Is(err, errConnectionLost) { // the link logs a lost connection
 			c.broker.outages.Fault(c.part(), err)
 		}
 		_ = delay.wait(ctx, err) // an error means that ctx has ended, and then the loop ends

@@ -14,8 +14,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// declarer declares exchanges and queues. All publishers and consumers of a Broker share one declarer, because the
-// declarer remembers facts about existing queues.
 type declarer struct {
 	topology
 
@@ -47,18 +45,17 @@ func (d *declarer) spread(conn *connection) error {
 	if d.queueType != plan.QueueTypeQuorum || len(routes) > maxBalanced {
 		return nil
 	}
-	// The server ignores queues that are being declared when it counts leaders, so concurrent declarations could place
+	// When the server counts leaders, it ignores queues that are being declared. Concurrent declarations could place
 	// all leaders on one node.
 	d.spreading.Lock()
 	defer d.spreading.Unlock()
 	if d.isSpread {
 		return nil
 	}
-	// Several processes may declare the queues at the same time. They all use the same order, so at each moment they
-	// usually declare the same queue, and the server still spreads the leaders.
+	// Several processes may declare the queues at the same time. They use the same order, so the server still spreads
+	// the leaders.
 	channel, err := d.try(conn, routes)
-	// While the connection is open, ignore the error of a failed declaration, because each caller later declares the
-	// queues that it needs.
+	// Ignore a failed declaration while the connection is open: each caller later declares the queues that it needs.
 	if err != nil && conn.IsClosed() {
 		return err
 	}
@@ -69,8 +66,8 @@ func (d *declarer) spread(conn *connection) error {
 	return nil
 }
 
-// open opens a channel and declares the routes, because somebody may have deleted their queues. After errOtherLocator,
-// it retries on a new channel, at most once per route.
+// open opens a channel and declares the routes. After errOtherLocator, it retries on a new channel, at most once per
+// route.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
 	if err := d.spread(conn); err != nil {
 		return nil, err
@@ -130,9 +127,8 @@ func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	// Record the owner in an exchange, and not in the arguments of the queues: the server cannot check the arguments of
 	// a classic queue whose node is down.
 	mark := d.ownerExchange()
-	// The owner is in the argument alternate-exchange, because the server compares no other argument of an exchange.
-	// The alternate exchange never exists. Its name begins with that of the owner exchange, because permissions may be
-	// limited to this prefix.
+	// The server compares only this argument of an existing exchange. The alternate exchange never exists. Its name
+	// begins with that of the owner exchange, because permissions may be limited to this prefix.
 	args := amqp.Table{"alternate-exchange": mark + "." + d.owner}
 	// The server checks or creates the exchange in one atomic step, so two simulations cannot both become the owner.
 	err := channel.ExchangeDeclare(mark, amqp.ExchangeDirect, true, false, true, false, args)
@@ -147,8 +143,8 @@ func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	return nil
 }
 
-// argumentsOf omits the leader locator if the queue exists without one, because the server rejects declarations that
-// differ from the queue.
+// argumentsOf returns the arguments with which to declare a queue. It omits the leader locator if the queue exists
+// without one.
 func (d *declarer) argumentsOf(r route) amqp.Table {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -160,9 +156,7 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 	return args
 }
 
-// queueError returns errOtherLocator if the server rejects a declaration because of the leader locator. The next
-// declaration of the queue omits the leader locator if this declaration contained one, and contains a leader locator
-// otherwise.
+// queueError returns errOtherLocator if the server rejects a declaration because of the leader locator.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {
@@ -170,8 +164,7 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Toggle the value, because a declaration without a leader locator can be rejected too: another client may have
-	// replaced the queue by one with a leader locator.
+	// The server also rejects a declaration without a leader locator if the existing queue has one.
 	d.unlocated[r.queue] = !d.unlocated[r.queue]
 	return errOtherLocator
 }

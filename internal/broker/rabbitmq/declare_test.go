@@ -63,7 +63,7 @@ func TestBroker_QueuesWithoutLeaderLocator_AreUsed(t *testing.T) {
 	if err := b.Declare(t.Context()); err != nil {
 		t.Fatalf("declare queues of an earlier version: %v", err)
 	}
-	other := open(t, options) // a broker that does not know yet that the queues lack a leader locator
+	other := open(t, options) // other has not declared the queues yet
 	publish(t, other, entries(), broker.Message{ID: "1"})
 	d := receive(t, consume(t, other, entries(), 1))
 	if err := errors.Join(d.Settler.DeadLetter(t.Context(), broker.Reason{}), other.Close()); err != nil {

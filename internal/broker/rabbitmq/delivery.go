@@ -23,7 +23,7 @@ type delivery struct {
 	previous, next *delivery
 	verdict        verdict
 	removed        bool
-	waiting        time.Time // since when an earlier, unsettled delivery delays the acknowledgement
+	waiting        time.Time // when the acknowledgement began to wait for an earlier delivery
 }
 
 var _ broker.Settler = (*delivery)(nil)

@@ -48,7 +48,7 @@ type connection struct {
 }
 
 func newConnection(conn *amqp.Connection, w *wire) *connection {
-	// The buffer of the Go channel keeps the error until the function in the field reason is called.
+	// the buffer keeps the error until somebody calls reason
 	closes := conn.NotifyClose(make(chan *amqp.Error, 1))
 	return &connection{Connection: conn, wire: w, reason: sync.OnceValue(func() *amqp.Error { return <-closes })}
 }
@@ -109,7 +109,7 @@ func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 	return nil, explain(b, failures)
 }
 
-// dialTarget tries each IP address of a target. The parameter others is the number of targets that remain to be tried.
+// dialTarget tries each IP address of a target. The argument others is the number of targets that may still be tried.
 func (d *dialer) dialTarget(ctx context.Context, target target, others int, role string) (*connection, []failure) {
 	addresses, err := d.addresses(ctx, target.host, others)
 	if err != nil {
@@ -134,8 +134,8 @@ func (d *dialer) dialTarget(ctx context.Context, target target, others int, role
 	return nil, failures
 }
 
-// addresses returns the IP addresses of a host in the order in which to try them. The lookup uses only a part of the
-// remaining time, so that the given number of other targets can still be tried.
+// addresses returns the IP addresses of a host in the order in which to try them. The lookup leaves enough time for
+// the given number of other targets.
 func (d *dialer) addresses(ctx context.Context, host string, others int) ([]string, error) {
 	if net.ParseIP(host) != nil {
 		return []string{host}, nil
@@ -197,7 +197,7 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 }
 
 // dialEither connects to the given address. If the address has not answered after versionDelay, dialEither also tries
-// the address in the parameter fallback, which has the other IP version. An empty fallback is not tried.
+// the fallback address. An empty fallback is not tried.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))
@@ -234,7 +234,7 @@ func (d *dialer) dialEither(ctx context.Context, port, address, fallback string)
 		select {
 		case r := <-results:
 			pending--
-			// If the preferred address fails, return at once, because the caller then tries all other addresses.
+			// The caller tries all other addresses after a failure of the preferred one.
 			if r.err == nil || r.address == address {
 				return r.conn, r.address, r.err
 			}
@@ -276,8 +276,8 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	if err != nil {
 		w.abort()
 		<-w.done
-		// With TLS 1.3, the server rejects a client certificate only after the handshake. The library's error may then
-		// lack the reason, but w.failure() has it.
+		// With TLS 1.3, the server rejects a client certificate after the handshake. The error err may then lack the
+		// reason.
 		if reason := w.failure(); binding.ExplainTLS(reason) != "" {
 			return nil, reason
 		}
@@ -292,8 +292,7 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	return newConnection(conn, w), nil
 }
 
-// explainLogin explains why a login without a user name has failed. The parameter tried contains the attempted login
-// mechanism.
+// explainLogin explains why a login without a user name has failed.
 func explainLogin(target target, tried []amqp.Authentication, err error) error {
 	const reason = "the binding has no user name"
 	switch {
@@ -314,7 +313,6 @@ func explainLogin(target target, tried []amqp.Authentication, err error) error {
 // external is the SASL mechanism with which the server takes the user name from the client certificate.
 const external = "EXTERNAL"
 
-// target contains the connection parameters of a URI.
 type target struct {
 	host, port string
 	// logins contains the login mechanisms, in the order of preference.

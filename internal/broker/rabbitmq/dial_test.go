@@ -227,8 +227,7 @@ func TestDial_InvalidBinding_IsReportedOnce(t *testing.T) {
 	}
 }
 
-// With TLS 1.3, a server rejects a client certificate with an alert after the handshake. The function open must return
-// this alert, even if the client library has already sent data.
+// With TLS 1.3, a server rejects a client certificate with an alert after the handshake.
 func TestOpen_TLSAlertAfterTheHandshake_ReturnsTheAlert(t *testing.T) {
 	t.Parallel()
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}

@@ -17,12 +17,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// configError is an error that lasts until somebody changes the configuration. Its text names the remedy.
+// configError is an error that lasts until somebody changes the configuration.
 type configError struct{ error }
 
 func (e *configError) Unwrap() error { return e.error }
 
-// tlsError is an error of the TLS handshake.
 type tlsError struct{ error }
 
 func (e *tlsError) Unwrap() error { return e.error }
@@ -47,8 +46,8 @@ type connectError struct {
 	failures []failure
 }
 
-// explain adds addresses and remedies to the failures. The error is one line. It contains no password, because the
-// failures come from the client library and the network, which never receive the URI.
+// explain adds addresses and remedies to the failures. The error is one line. It contains no password, because
+// neither the client library nor the network receives the URI.
 func explain(b binding.Binding, failures []failure) error {
 	slices.SortFunc(failures, func(a, b failure) int { return strings.Compare(a.label(), b.label()) })
 	return &connectError{where: b.Redacted(), failures: failures}
@@ -63,7 +62,7 @@ func (e *connectError) Error() string {
 		}
 		remedy := remedyOf(f.err)
 		if i+1 < len(e.failures) && remedyOf(e.failures[i+1].err) == remedy {
-			continue // the next failure has the same remedy, so print the remedy only after that failure
+			continue // the next failure adds the same remedy
 		}
 		if remedy != "" {
 			parts[i] += ": " + remedy
@@ -80,8 +79,7 @@ func (e *connectError) Unwrap() []error {
 	return causes
 }
 
-// Is makes errors.Is(err, broker.ErrNotReady) true if a later attempt may succeed without a change: the failure of at
-// least one address must be temporary; see isNotReady.
+// Is makes errors.Is(err, broker.ErrNotReady) true if the failure of at least one address is temporary.
 func (e *connectError) Is(target error) bool {
 	return target == broker.ErrNotReady && slices.ContainsFunc(e.failures, func(f failure) bool { return isNotReady(f.err) })
 }
@@ -128,8 +126,7 @@ func remedyOf(err error) string {
 	}
 }
 
-// serverRemedy returns the remedy for an error during the login. In this phase, the client library reports every
-// failure as an amqp.Error, even a lost connection.
+// serverRemedy returns the remedy for an error during the login.
 func serverRemedy(err *amqp.Error) string {
 	row := find(err)
 	switch {

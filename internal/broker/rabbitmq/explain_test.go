@@ -76,7 +76,6 @@ func TestExplainConnectError_ConnectionFails_NamesTheRemedy(t *testing.T) {
 	}
 }
 
-// A limit or an internal error of the server is a temporary failure. The user's input may be correct.
 func TestConnectError_ServerCannotServe_IsErrNotReady(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

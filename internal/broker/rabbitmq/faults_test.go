@@ -319,7 +319,7 @@ type stream struct {
 	latest       int // the number of confirms and acknowledgements so far, which grows while messages flow
 }
 
-// backlog is the number of unacknowledged messages at which the method stream.publish pauses.
+// backlog is the maximum number of unacknowledged messages of a stream.
 const backlog = 1000
 
 func startStream(t *testing.T, at binding.Source, queueType plan.QueueType, log *logtest.Buffer) *stream {

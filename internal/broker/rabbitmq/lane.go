@@ -87,8 +87,7 @@ func (l *lane) confirm(m *outgoing) {
 	l.tally.Confirm(m.number)
 }
 
-// swapUnsent returns the unsent messages. The given empty slice becomes the new list of unsent messages, so that its
-// memory is reused.
+// swapUnsent returns the unsent messages, and replaces them with the given empty slice.
 func (l *lane) swapUnsent(empty []*outgoing) []*outgoing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,7 +114,7 @@ func (l *lane) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !errors.Is(err, errConnectionLost) { // lost connections are logged by the type link
+		if !errors.Is(err, errConnectionLost) { // the link logs a lost connection
 			l.outages.Fault(l.part, err)
 		}
 		_ = delay.wait(ctx, err) // fails only if ctx has ended, which ends the loop
@@ -179,8 +178,8 @@ func (l *lane) open(conn *connection) (*sending, error) {
 		lane:    l,
 		channel: channel,
 		closes:  channel.NotifyClose(make(chan *amqp.Error, 1)),
-		// The Go channel must never be full. Otherwise, the client library would discard a return after 5 s, and the
-		// message would count as confirmed.
+		// The Go channel must never be full. The client library would discard a return after 5 s, and the message
+		// would count as confirmed.
 		returns:  channel.NotifyReturn(make(chan amqp.Return, cap(l.slots))),
 		inFlight: make(chan flight, cap(l.slots)),
 		refused:  make(chan struct{}),
@@ -208,8 +207,8 @@ type sending struct {
 // flight is a published message that the server has not answered yet.
 type flight struct {
 	message *outgoing
-	// Each message in flight has its own answer. One listener for the answers to all messages could report a rejected
-	// message as confirmed, when one confirm covers several messages.
+	// Each message in flight has its own answer. A common listener could report a rejected message as confirmed,
+	// because one confirm can cover several messages.
 	answer *amqp.DeferredConfirmation
 }
 
@@ -268,8 +267,7 @@ func (s *sending) collect() {
 	}
 }
 
-// await waits until the server has answered f. The server sends the return of an unroutable message before its confirm,
-// so await misses no return.
+// await waits until the server has answered f, and notes all returns that came before the answer.
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {
 		select {
@@ -292,8 +290,8 @@ func (s *sending) await(f flight) {
 	s.lane.confirm(f.message)
 }
 
-// noteReturn records the ID of a returned message, so that the next session publishes the message again. If the message
-// has no ID, this applies to all unconfirmed messages without an ID: duplicates are better than a loss.
+// noteReturn records the ID of a returned message, so that the next session publishes the message again. If a message
+// without an ID is returned, the next session publishes all unconfirmed messages without an ID again.
 func (s *sending) noteReturn(r amqp.Return, open bool) {
 	if !open {
 		s.returns = nil // the library has closed the channel; unlike a closed channel, a nil channel is never ready
@@ -304,7 +302,7 @@ func (s *sending) noteReturn(r amqp.Return, open bool) {
 
 // keepUnconfirmed keeps a rejected or returned message for the next session, and makes the current session end.
 func (s *sending) keepUnconfirmed(m *outgoing) {
-	// A lost channel is no rejection, although the client library then reports every unanswered message as rejected.
+	// The client library also reports unanswered messages as rejected when the channel is lost.
 	if !s.channel.IsClosed() {
 		s.lane.metrics.rejected.Inc()
 	}
@@ -333,8 +331,8 @@ func (s *sending) reason(err error) error {
 // errConnectionLost ends a session whose connection was lost.
 var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
-// lostOr returns err if the connection is open, and otherwise an error that matches errConnectionLost and contains the
-// reason.
+// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost and
+// contains the reason.
 func lostOr(conn *connection, err error) error {
 	if !conn.IsClosed() {
 		return err
@@ -345,7 +343,7 @@ func lostOr(conn *connection, err error) error {
 		// This program has closed the connection.
 		return errConnectionLost
 	case errors.Is(err, reason):
-		// The request that failed with err is why RabbitMQ closed the connection.
+		// RabbitMQ closed the connection because of this request.
 		return &lostError{withRemedy(err)}
 	default:
 		return &lostError{withRemedy(fmt.Errorf("%w: %w", errConnectionLost, reason))}

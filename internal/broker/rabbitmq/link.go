@@ -114,8 +114,8 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// blockReminder is the interval at which a blocked connection is reported again. It must be below a minute, after which
-// an outage.Log considers a failure over.
+// blockReminder is the interval at which a blocked connection is reported again. An outage.Log ends an outage that is
+// not reported for a minute.
 const blockReminder = 30 * time.Second
 
 // watch reports when the server blocks the connection, and when the connection is lost. It returns when the connection
@@ -129,7 +129,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 	for {
 		select {
 		case reason, lost := <-closes:
-			// The socket may also return an error when this program closes the connection.
+			// Ignore the error if this program has closed the connection.
 			if lost && !l.isClosed() {
 				err := withRemedy(fmt.Errorf("connection lost: %w", reason))
 				l.lost.Store(&err)
@@ -138,7 +138,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 			return
 		case blocking, open := <-blocks:
 			if !open {
-				blocks = nil // the connection is closed; the other Go channel will soon deliver the reason
+				blocks = nil // the connection is closed, and closes will deliver the reason
 				continue
 			}
 			l.reportBlocked(blocking)

@@ -50,8 +50,7 @@ func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 	}
 }
 
-// The connections of a broker share one outage, which lasts until all of them are open again. Here, one connection
-// attempt times out while the others succeed.
+// The connections of a broker share one outage. It lasts until all of them are open again.
 func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -125,8 +124,7 @@ func TestLink_BlockedForALongTime_OutageLastsUntilTheServerUnblocksTheConnection
 	})
 }
 
-// TestLink_IdleAfterConnectionLoss_OutageEnds expects that an outage ends although the lost connection is not used
-// again.
+// The outage must end although the lost connection is not used again.
 func TestLink_IdleAfterConnectionLoss_OutageEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,8 +10,8 @@ type login struct {
 	properties amqp.Table
 }
 
-// Response returns the credentials. It also adds the capability authentication_failure_close: the client library calls
-// Response after it has set the other capabilities, but before it sends the capabilities to the server.
+// Response returns the credentials, and adds the capability authentication_failure_close. The client library calls
+// Response after it has set its own capabilities and before it sends them.
 func (l login) Response() string {
 	if capabilities, ok := l.properties["capabilities"].(amqp.Table); ok {
 		capabilities["authentication_failure_close"] = true

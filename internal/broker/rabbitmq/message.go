@@ -106,8 +106,8 @@ func scheduledIn(headers amqp.Table) time.Time {
 	return time.Unix(0, nanos).UTC()
 }
 
-// attemptIn returns the value of the attempt header: 0 without a valid header, and at most MaxInt32-1, so that a caller
-// can add 1. It accepts integers of any width, because publishers use different client libraries.
+// attemptIn returns the value of the attempt header: 0 without a valid header, and at most MaxInt32-1, so that a
+// caller can add 1. It accepts integers of any width.
 func attemptIn(headers amqp.Table) int {
 	var n int64
 	switch v := headers[event.HeaderAttempt].(type) {

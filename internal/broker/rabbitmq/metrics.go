@@ -18,7 +18,6 @@ type metrics struct {
 	repeated    prometheus.Counter
 }
 
-// linkGauges are the metrics of one connection.
 type linkGauges struct {
 	connected   prometheus.Gauge
 	connections prometheus.Counter
@@ -50,7 +49,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	return m, m.register(registerer)
 }
 
-// register registers the collectors, or adopts those of another Broker of this process, so that all brokers share them.
+// register registers the collectors. If another Broker of this process has registered them, it uses the existing ones.
 func (m *metrics) register(registerer prometheus.Registerer) error {
 	if registerer == nil {
 		return nil

@@ -87,8 +87,7 @@ func publishUnrouted(ctx context.Context, conn *connection, exchange string) err
 		if confirmation.Acked() {
 			return nil
 		}
-		// If the channel is lost, the client library sends the reason before it reports the message as rejected.
-		// Without a reason, the server has rejected the message.
+		// The client library also reports a message as rejected if the channel is lost, but sends the reason first.
 		select {
 		case reason = <-closes:
 		default:

@@ -100,7 +100,7 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 	return l, nil
 }
 
-// routesOf returns the routing key of a lane, and the queues that must exist so that no message is lost.
+// routesOf returns the routing key of a lane, and the queues that the lane declares.
 func (b *Broker) routesOf(id laneID) (key string, routes []route) {
 	switch id.kind {
 	case toRetry:

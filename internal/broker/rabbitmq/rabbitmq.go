@@ -23,8 +23,8 @@ import (
 // Defaults for unset fields of Config.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
-	// DefaultDeliveryLimit dead-letters a message that crashes every consumer. It is high, because each lost session
-	// counts as a delivery of every unsettled message.
+	// DefaultDeliveryLimit is the default of Config.DeliveryLimit. It is high, because every lost session counts as a
+	// delivery of all its unsettled messages.
 	DefaultDeliveryLimit = 1000
 	DefaultWindow        = 1024
 )
@@ -49,8 +49,8 @@ const (
 type Config struct {
 	// Exchange is the name of the simulation's exchange. The names of the simulation's queues begin with this name.
 	Exchange string
-	// Owner marks the queues, which brokers with another owner then refuse to use. If Owner is empty, the broker
-	// neither marks queues nor checks marks.
+	// Owner marks the queues. A broker with another owner does not use them. If Owner is empty, the broker neither
+	// marks queues nor checks marks.
 	Owner string
 	// Partitions is the number of entry queues. There are as many exit queues.
 	Partitions int

@@ -237,8 +237,6 @@ func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *test
 	}
 }
 
-// awaitUnavailable waits until the server reports that queues of the broker are unavailable. When a node stops, the
-// other nodes need some time to notice the failure.
 func awaitUnavailable(t *testing.T, b *rabbitmq.Broker) {
 	t.Helper()
 	polltest.Until(t, "a node reports that queues of another node are unavailable", func() bool {

@@ -14,8 +14,7 @@ type remedy struct {
 	// text is a part of the error's reason. If it is empty, the remedy applies to every reason.
 	text   string
 	remedy string
-	// isConfig is true if the error lasts until somebody changes settings, credentials or permissions; the error then
-	// matches broker.ErrConfig. Otherwise, a failure to connect matches broker.ErrNotReady.
+	// isConfig is true if the error lasts until somebody changes settings, credentials or permissions.
 	isConfig bool
 }
 
@@ -65,8 +64,7 @@ var remedies = []remedy{
 		"and find out why processing takes so long", false},
 }
 
-// raiseChannels is the remedy for too many channels. The limit applies to each connection, so disconnecting other
-// clients would not help.
+// raiseChannels is the remedy for too many channels on one connection.
 const raiseChannels = "raise channel_max in rabbitmq.conf, or use fewer partitions"
 
 // find returns the first entry of remedies that matches an error, or the zero value if no entry matches.

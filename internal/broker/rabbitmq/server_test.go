@@ -356,8 +356,7 @@ func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	}
 }
 
-// A queue or an exchange can have a name of the simulation, but other settings. Then another program has declared it,
-// so Delete must keep it.
+// Another program has declared a queue or an exchange with a name of the simulation but other settings.
 func TestBrokerDelete_ObjectsWithOtherSettings_AreNotDeleted(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)

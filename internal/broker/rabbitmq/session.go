@@ -12,12 +12,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// gapPatience is the maximum time that an acknowledgement waits for a gap to close. A gap is an unsettled delivery
-// before settled ones.
+// gapPatience is the maximum time that an acknowledgement waits for an earlier, unsettled delivery.
 const gapPatience = 250 * time.Millisecond
 
-// session consumes from one queue over one AMQP channel, and keeps the deliveries that the server regards as unsettled.
-// After the setup, only run uses the channel.
+// session consumes from one queue over one AMQP channel. After the setup, only run uses the channel.
 type session struct {
 	channel  *amqp.Channel
 	queue    string
@@ -32,8 +30,8 @@ type session struct {
 	err       error // why deliveries can no longer be settled, or nil
 	retiring  bool  // whether the session must cancel the consumer
 	cancelled bool  // whether the session has already requested to cancel the consumer
-	// unanswered is true if settlements were sent after the cancellation of the consumer. The server does not answer
-	// settlements, so the session must call flush at its end.
+	// unanswered is true if settlements were sent after the cancellation of the consumer. The session must then call
+	// flush at its end.
 	unanswered bool
 	drained    bool // true if the session will receive no more deliveries
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
@@ -49,7 +47,7 @@ type verdict uint8
 
 const (
 	unsettled verdict = iota
-	reserved          // a copy is being published to another queue; then the delivery is acknowledged
+	reserved          // a copy is being published to another queue
 	acknowledged
 	requeued
 )
@@ -75,8 +73,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict of a delivery. It returns broker.ErrSettled if the current verdict differs from the
-// parameter from.
+// settle changes the verdict of a delivery. It returns broker.ErrSettled if the current verdict is not the expected
+// one.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +111,6 @@ func (s *session) retire() {
 	async.Notify(s.wake)
 }
 
-// markDrained records that the session will receive no more deliveries.
 func (s *session) markDrained() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,8 +144,7 @@ func (s *session) run() {
 	}
 }
 
-// close closes the channel. If the server has already closed the channel, close records the reason, because the error
-// of a failed request does not contain the reason.
+// close closes the channel, and records why if the server has already closed it.
 func (s *session) close() {
 	_ = s.channel.Close() // Close fails if the server has already closed the channel
 	// This receive does not block: the client library closes s.closes when it closes the AMQP channel.
@@ -168,7 +164,7 @@ type outbox struct {
 	last     bool          // whether this is the last outbox of the session
 }
 
-// plan fills the outbox with the settlements that are due. Their deliveries no longer count as unsettled.
+// plan fills the outbox with the settlements that are due.
 func (s *session) plan(out *outbox, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +193,7 @@ func (out *outbox) settles() bool {
 }
 
 // planSingles plans individual acknowledgements of deliveries that have waited too long for an earlier delivery to be
-// settled. Individual acknowledgements should be rare, because each costs the server half as much work as a delivery.
+// settled. It plans few of them, because they are expensive for the server.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -207,8 +203,8 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for i := len(s.settled) - 1; i >= 0 && s.settled[i].waiting.IsZero(); i-- {
 		s.settled[i].waiting = now
 	}
-	// Settled deliveries that wait still count toward the prefetch. If they use more than half of the prefetch,
-	// acknowledge all of them now. Otherwise, one slow message could stop the delivery of further messages.
+	// Waiting deliveries count toward the prefetch. If they use more than half of it, acknowledge all of them now, so
+	// that the server continues to deliver messages.
 	all := out.cancel || out.last || len(s.settled) > s.prefetch/2
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
@@ -238,7 +234,7 @@ func (s *session) remove(d *delivery) {
 // send sends the requests in the outbox. If the leader of the queue changes, settlements can be lost, and the queue
 // delivers the messages again.
 func (s *session) send(out *outbox) error {
-	// Requeue first, because the acknowledgement up to out.prefix would include the requeued deliveries.
+	// Requeue first, because the acknowledgement below includes all earlier deliveries that are still unsettled.
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
 			return err
@@ -254,9 +250,9 @@ func (s *session) send(out *outbox) error {
 			return err
 		}
 	}
-	// The queue must answer a cancellation or a flush before the channel closes. The server forwards at most 32
-	// settlements at a time to a quorum queue (SOFT_LIMIT in rabbit_fifo_client.erl), and closing the channel discards
-	// the others.
+	// Wait until the queue has received all settlements. Closing the channel would discard settlements that the
+	// server has not forwarded to the queue: it forwards at most 32 at a time to a quorum queue (SOFT_LIMIT in
+	// rabbit_fifo_client.erl).
 	switch {
 	case out.cancel:
 		return s.channel.Cancel(s.tag, false)
@@ -266,8 +262,8 @@ func (s *session) send(out *outbox) error {
 	return nil
 }
 
-// flush sends basic.get and waits for the answer. The queue answers only after it has received all earlier settlements.
-// If the answer contains a message, flush requeues the message, which then counts as redelivered.
+// flush sends basic.get and waits for the answer. The queue answers only after it has received all earlier
+// settlements. If the answer contains a message, flush requeues it.
 func (s *session) flush() error {
 	d, ok, err := s.channel.Get(s.queue, false)
 	if err != nil || !ok {

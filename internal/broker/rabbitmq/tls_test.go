@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// The server requires client certificates. A client can log in with its certificate instead of a password. The common
-// name of the certificate is then the user name.
+// The server requires client certificates. A client without a password logs in with the common name of its
+// certificate as the user name.
 func TestBroker_ServerVerifiesClientCertificates_LogsInWithACertificate(t *testing.T) {
 	t.Parallel()
 	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")
@@ -57,8 +57,7 @@ func TestBroker_ServerVerifiesClientCertificates_LogsInWithACertificate(t *testi
 		{"a certificate", withoutUser, authority, node.User(), ""},
 		{"a certificate, a user name and a password", withUser, authority, "client", ""},
 		{"a certificate without a user of its name", withoutUser, authority, "client", "create a user with the name in the client certificate"},
-		// The server may end the connection while the client still writes. So the error varies, but it always contains
-		// "client certificate".
+		// The error varies, because the server may end the connection while the client still writes.
 		{"a certificate of another CA", withoutUser, other, node.User(), "client certificate"},
 		{"a user name and a password", withUser, nil, "", "client certificate"},
 		{"neither a certificate nor a user name", withoutUser, nil, "", "client certificate"},

@@ -11,8 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// deadDeliveryLimit is the delivery limit of the dead-letter queue, which drops messages beyond the limit. Users who
-// inspect and requeue dead letters never reach a million deliveries.
+// deadDeliveryLimit is the delivery limit of the dead-letter queue, which drops messages beyond the limit.
 const deadDeliveryLimit = 1_000_000
 
 const (
@@ -24,7 +23,6 @@ const (
 	argLocator    = "x-queue-leader-locator"
 )
 
-// topology contains the names and arguments of a simulation's exchange and queues.
 type topology struct {
 	exchange      string
 	owner         string // the expected owner of the queues; "" disables the check
@@ -74,8 +72,7 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 		return args
 	}
 	args[argLimit] = deliveryLimit
-	// Without a leader locator, the leader is on the node of the declaring client, so one client could place all
-	// leaders on one node.
+	// By default, the leader is on the node to which the declaring client is connected.
 	args[argLocator] = "balanced"
 	if deadKey != "" {
 		// The dead-letter strategy at-least-once requires the overflow behavior reject-publish.
@@ -85,8 +82,7 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 	return args
 }
 
-// variants maps the name of each queue to all arguments with which a process of the simulation can have declared the
-// queue.
+// variants returns the possible arguments of each queue, by the name of the queue.
 func (t topology) variants() map[string][]amqp.Table {
 	variants := map[string][]amqp.Table{}
 	// 'parking purge' does not know the queue type.
@@ -123,8 +119,8 @@ func (t topology) queuesOf(partition int) []broker.Queue {
 	return queues
 }
 
-// routesAround returns the dead-letter queue, q, and the retry queue of q. Each queue is declared after the queue to
-// which it dead-letters, so no message is lost.
+// routesAround returns the dead-letter queue, q, and the retry queue of q. Each queue comes after the queue to which
+// it dead-letters its messages.
 func (t topology) routesAround(q broker.Queue) []route {
 	return []route{t.dead(), t.main(q), t.retry(q)}
 }

@@ -21,8 +21,8 @@ const (
 
 var errWireClosed = errors.New("connection is closed")
 
-// wire is the transport of an AMQP connection. It saves one system call for each sent frame, and one change of the read
-// deadline for each received frame. These are most of the cost of the client library.
+// wire is the transport of an AMQP connection. It saves one system call for each sent frame, and one change of the
+// read deadline for each received frame.
 type wire struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -123,8 +123,8 @@ func (w *wire) write() {
 	}
 }
 
-// swapUnwritten waits until the write buffer contains bytes, and returns these bytes. The memory of the parameter spare
-// becomes the new write buffer. The result more is false if no bytes will follow.
+// swapUnwritten waits until the write buffer contains bytes, and returns these bytes. The given slice becomes the new
+// write buffer. The second result is false if no bytes will follow.
 func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -136,8 +136,7 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader sets the read deadline, which detects a dead peer, once per system call. The client library cannot
-// set it, because a wire has no SetReadDeadline.
+// impatientReader sets the read deadline, which detects a dead peer, before each system call.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration

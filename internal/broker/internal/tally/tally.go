@@ -1,5 +1,4 @@
-// Package tally counts the unconfirmed messages of a broker client. Its numbers let Flush wait for the messages
-// accepted before the call, but not for later ones.
+// Package tally counts the unconfirmed messages of a broker client.
 package tally
 
 import (
