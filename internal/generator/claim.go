@@ -13,11 +13,10 @@ import (
 )
 
 const (
-	// claimTime is how far in advance a generator claims plates of parked vehicles. For stores whose effects are not
-	// durable at once, stockOf adds time.
+	// claimTime is how far in advance a generator claims plates of parked vehicles, if effects are durable at once.
 	claimTime = 500 * time.Millisecond
-	// maxHeld limits the plates held in advance, in all partitions together; each partition may hold at least one.
-	// stockOf raises the limit for slower stores.
+	// maxHeld limits the plates held in advance, in all partitions together, if effects are durable at once. Each
+	// partition may hold at least one.
 	maxHeld = 1024
 	// emptyValid is how long the answer that a partition has no available plate stays valid. Without this time, every
 	// attempt to get a plate would cost a round trip to the store.
@@ -59,7 +58,7 @@ type claimer struct {
 	latest claimed
 	// token identifies the latest claim.
 	token int64
-	// claimer.low is a threshold: if the claimer holds at most this number of plates, the claimer claims more plates.
+	// claimer.low is the number of held plates at which the claimer claims more plates.
 	low int
 	// wanted is true while an exit waits for the store to answer a claim.
 	wanted bool
@@ -80,15 +79,15 @@ type stock struct {
 	most  float64       // the maximum number of claimed plates, in all partitions together
 }
 
-// stockOf returns the stock for a store in which a change becomes durable after the given latency. A claimer claims
-// again when half of its plates are left. This half must last until the new claim is durable.
+// stockOf returns the stock for a store in which a change becomes durable after the given latency.
 func stockOf(latency time.Duration) stock {
+	// A claimer claims again when half of its plates are left. They must last until the new claim is durable.
 	ahead := claimTime + 2*latency
 	return stock{ahead: ahead, most: maxHeld * ahead.Seconds() / claimTime.Seconds()}
 }
 
 // newClaims returns one claimer per partition. The function exitRate returns the number of exits per second that need a
-// claimed plate; see Generator.matchedRate.
+// claimed plate.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), exitRate func() float64,
 ) *claims {
@@ -169,8 +168,7 @@ func (c *claimer) restore() {
 	c.held = slices.Insert(c.held, 0, c.latest)
 }
 
-// emptySince reports whether a claim has returned no plate since the given time. If the result is false, emptySince has
-// also requested a claim.
+// emptySince reports whether a claim has returned no plate since the given time. If not, it requests a claim.
 func (c *claimer) emptySince(since time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -233,8 +231,7 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	retry := c.drainedAt.Add(drainedRetry).Sub(now)
 	idle := never
 	if c.steps.latency > 0 {
-		// Check again soon whether the claimer needs more plates. A claim takes long to become durable, so the claim
-		// must begin long before exits use the plates.
+		// A claim takes long to become durable, so check early whether the claimer needs more plates.
 		idle = drainedRetry
 	}
 	switch {
@@ -254,8 +251,8 @@ func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims at most limit plates, and holds the plates once their claims are durable. Otherwise, a crash of the
-// store's server could undo the claim of a plate that an exit has already used.
+// claim claims at most limit plates. It holds the plates only once the claims are durable, because a crash of the
+// store's server can undo other claims.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	next := store.Claim{
@@ -272,7 +269,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	err := c.steps.run(ctx, c.partition, "claim plates", func(ctx context.Context) (err error) {
 		plates, err = c.claimAll(ctx, next)
 		if err == nil && len(plates) == 0 && c.steps.latency > 0 {
-			// Without a claimed plate, nothing must become durable. So do not wait: the claimer can soon claim again.
+			// Nothing must become durable, so the next claim need not wait for durability.
 			return errNoEffect
 		}
 		return err
@@ -283,8 +280,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// claimAll claims next.Limit plates. If the limit exceeds store.MaxClaim, it makes several claims with consecutive
-// tokens, until it has enough plates or the pool is empty.
+// claimAll claims next.Limit plates, or all plates of the pool if it has fewer. It uses consecutive tokens.
 func (c *claimer) claimAll(ctx context.Context, next store.Claim) (all []claimed, err error) {
 	for missing := next.Limit; missing > 0; next.Token++ {
 		next.Limit = min(missing, store.MaxClaim)
@@ -304,8 +300,7 @@ func (c *claimer) claimAll(ctx context.Context, next store.Claim) (all []claimed
 	return all, nil
 }
 
-// hold adds the plates of the latest claims to the held plates. The parameter limit is the number of plates that the
-// claims requested.
+// hold adds the plates of the latest claims to the held plates. The claims requested limit plates.
 func (c *claimer) hold(plates []claimed, limit int, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

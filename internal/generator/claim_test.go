@@ -14,8 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The exit schedule starts later than the entry schedule, by minStay plus exitDelay. During exitDelay, the broker
-// confirms the first entries.
+// exitDelay is the delay of the exit schedule if the minimum stay is 0.
 var exitDelay = new(plan.Plan).ExitDelay()
 
 // exitsOf returns the published exits that have the given intent.

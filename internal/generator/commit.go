@@ -62,8 +62,8 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 			if err := c.confirmReady(ctx); err != nil {
 				return err
 			}
-			// Because of the interval, the plates of confirmed entries become available to exits later. This does no
-			// harm, because exits use the plates of the earliest entries first.
+			// The interval delays plates on their way into the pool. This does no harm, because exits first use the
+			// plates that entered earliest.
 			interval.Reset(commitInterval)
 		case <-stopping:
 			stopped, stopping = true, nil

@@ -16,7 +16,7 @@ type curve struct {
 	// pieces are the linear pieces of the curve in chronological order. Each piece ends where the next one begins. The
 	// last piece has no end.
 	pieces []piece
-	// end is the time at which the schedule ends, or the constant named never if the schedule has no end.
+	// end is the time at which the schedule ends. The value of the constant never means that the schedule has no end.
 	end time.Duration
 }
 
@@ -30,7 +30,7 @@ type piece struct {
 	start time.Duration
 	// rate is the rate of events at the time start, per second. slope is the change of the rate per second.
 	rate, slope float64
-	// due is the number of events that are due by the start of the piece: N(start) in the comment on the type curve.
+	// due is the number of events that are due by the start of the piece.
 	due float64
 	// active is the total time before the start of the piece in which the rate was above 0.
 	active time.Duration
@@ -80,7 +80,7 @@ func (p piece) when(target float64) time.Duration {
 // calculation may round up.
 const maxSeconds = float64(never/time.Second) - 1
 
-// later returns t+d, or the constant named never if the sum overflows.
+// later returns t+d, or the maximum duration if the sum overflows.
 func later(t, d time.Duration) time.Duration {
 	if t > 0 && d > never-t {
 		return never
@@ -88,8 +88,8 @@ func later(t, d time.Duration) time.Duration {
 	return t + d
 }
 
-// replace makes the curve follow the schedule s after the time t. N continues from N(t), so that the accumulated
-// fraction of an event is preserved.
+// replace makes the curve follow the schedule s after the time t. It preserves the number of due events, including the
+// fraction of the next event.
 func (c *curve) replace(s plan.Schedule, w window, t time.Duration) {
 	c.cut(t)
 	c.end = w.end
@@ -141,8 +141,8 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	c.pieces = append(c.pieces, part)
 }
 
-// trim removes each piece that ends by the time t, if the number of due events at the end of that piece is below the
-// target.
+// trim removes leading pieces of the curve. It removes a piece that ends by the time t if fewer than target events are
+// due at its end.
 func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {

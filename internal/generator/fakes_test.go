@@ -17,9 +17,8 @@ import (
 
 // fakeStore is a store whose server can crash.
 type fakeStore struct {
-	// Each method of the interface Store calls the function in the field before, takes effect, and calls the function
-	// in the field after. If a function returns an error, the method fails. Functions may be nil, and never run
-	// concurrently.
+	// Each method calls the function before, takes effect, and calls the function after. The method fails if one of
+	// them returns an error. They may be nil, and never run concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.
@@ -235,7 +234,6 @@ func (s *fakeStore) park(partition int, at time.Time, plates ...string) {
 	s.kept = s.live.clone()
 }
 
-// pool returns the plates in the pool of a partition.
 func (s *fakeStore) pool(partition int) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -355,7 +353,6 @@ func (p *fakePublisher) release() []func() {
 	return held
 }
 
-// sent returns the messages published so far.
 func (p *fakePublisher) sent() []sent {
 	p.mu.Lock()
 	defer p.mu.Unlock()

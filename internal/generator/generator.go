@@ -62,7 +62,7 @@ type Generator struct {
 	log        *slog.Logger
 	exitAtEnd  bool
 	shutdown   time.Duration
-	// The fields pacing, encode and source have different values for entries and exits.
+	// pacing, encode and source have different values for entries and exits.
 	pacing func(*plan.Plan) pacing
 	encode func(b []byte, id, plate string, at time.Time) []byte
 
@@ -167,7 +167,6 @@ func (g *Generator) leaseRate() float64 {
 }
 
 // matchedRate returns the number of matched exits per second, now or after the latency of a claim, whichever is higher.
-// So claims precede a rise of the rate.
 func (g *Generator) matchedRate() float64 {
 	now := time.Now()
 	rate := max(g.pacer.rate(now), g.pacer.rate(now.Add(g.steps.latency)))
@@ -187,10 +186,11 @@ func (g *Generator) Update(p *plan.Plan) {
 	g.pacer.update(g.pacing(p), time.Now())
 }
 
-// Run generates events until ctx ends or, if ExitAtEnd is set, the schedule ends. Run must be called only once.
+// Run generates events until ctx ends or, if ExitAtEnd is set, the schedule ends. It then waits until all confirmations
+// are durably recorded, for at most ShutdownTimeout. It does not wait if async.Killed(ctx) is true.
 //
-// Run then waits until all confirmations are durably recorded, but at most for ShutdownTimeout, and not if ctx was
-// killed. It fails if confirmations are missing, the publisher is closed, or the store has lost data.
+// Run fails if confirmations are missing, the publisher is closed, or the store has lost data. It must be called only
+// once.
 func (g *Generator) Run(ctx context.Context) error {
 	generating, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -24,11 +24,11 @@ type block struct{ first, end int64 }
 type leaser struct {
 	steps   *steps
 	counter store.Counter
-	// The function rate returns the current number of events per second. Each event needs a position.
+	// rate returns the current number of events per second.
 	rate   func() float64
 	blocks chan block // buffers a block, because it may take two seconds until the next lease is durable
-	// current is the leased block from which positions are taken. Only the goroutine that calls the methods next and
-	// peek may access this field.
+	// current is the leased block from which positions are taken. Only the goroutine that calls next and peek may
+	// access this field.
 	current block
 }
 
@@ -41,7 +41,7 @@ func (l *leaser) run(ctx context.Context) {
 	for {
 		b, err := l.lease(ctx)
 		if err != nil {
-			return // ctx has ended, because the method lease retries after every other error
+			return // lease fails only when ctx has ended
 		}
 		select {
 		case l.blocks <- b:
@@ -54,8 +54,7 @@ func (l *leaser) run(ctx context.Context) {
 func (l *leaser) lease(ctx context.Context) (block, error) {
 	size := int(min(max(l.rate()*(leaseTime+l.steps.latency).Seconds(), leaseMin), leaseMax))
 	var first int64
-	// The method steps.run waits until the lease is durable. If a crash undid the lease, the store would lease the
-	// positions again.
+	// If a crash undid the lease, the store would lease the positions again, so wait until the lease is durable.
 	err := l.steps.run(ctx, 0, "lease positions in the sequence of events", func(ctx context.Context) (err error) {
 		first, err = l.steps.store.Lease(ctx, l.counter, size)
 		return err

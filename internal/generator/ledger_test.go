@@ -150,8 +150,8 @@ func process(s store.Store, d broker.Delivery) error {
 	return d.Settler.Ack()
 }
 
-// mortalStore is a store that rejects the writes of generators after a call of the method kill. Only Mark and
-// CountStarved must fail, because a generator calls Mark before every other write.
+// mortalStore is a store that rejects the writes of generators after a call of kill. A generator calls Mark before
+// every write except CountStarved.
 type mortalStore struct {
 	Store
 	mu   sync.Mutex

@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// patience is how long overdue events are still published after the rate has become 0. It is not 0, because every event
-// is published a little late. A longer time would prolong an overloaded simulation.
+// patience is how long overdue events are still published after the rate has become 0. Every event is published a
+// little late, so without this time the last events would be skipped.
 const patience = time.Second
 
 // pacing is the part of a plan that determines when events of one type are due.
@@ -57,7 +57,7 @@ type pacer struct {
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// The next event is due when the number of due events, N(t) in the comment on the type curve, reaches target.
+	// The next event is due when the number of due events reaches target.
 	target float64
 	// The function interval returns a random number from an exponential distribution with mean 1.
 	interval func() float64
@@ -114,7 +114,7 @@ func (p *pacer) update(next pacing, now time.Time) {
 
 func (p *pacer) running() bool { return len(p.curve.pieces) > 0 }
 
-// reschedule recomputes the rate of events over time (p.curve) from the time t on. It applies the settings in p.pacing.
+// reschedule recomputes p.curve from the time t on, with the settings in p.pacing.
 func (p *pacer) reschedule(t time.Duration) {
 	w := window{end: never, suspended: p.pacing.suspended}
 	origin := time.Duration(0)
@@ -128,8 +128,8 @@ func (p *pacer) reschedule(t time.Duration) {
 	p.curve.replace(p.pacing.schedule, w, t)
 }
 
-// next returns when the next event is due, and how long to wait. Without a further event, due is zero. The result over
-// says whether the schedule has ended.
+// next returns when the next event is due, how long to wait, and whether the schedule has ended. If there is no further
+// event, the due time is zero.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,8 +140,8 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	at := p.curve.when(p.target)
 	switch {
 	case at < never:
-		// Compute due from now, not from the epoch: the wall clock may have been adjusted, and processors compare due
-		// with their wall clock.
+		// Compute the due time from the current wall clock, because processors compare the due time with their wall
+		// clock.
 		return now.Add(at - t), at - t, false // the wait is negative if the event is overdue
 	case t < p.curve.end && p.curve.end < never:
 		return time.Time{}, p.curve.end - t, false // wait until the schedule ends
@@ -149,8 +149,8 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	return time.Time{}, never, t >= p.curve.end // an update of the plan may still prolong the schedule
 }
 
-// countMissed skips the overdue events and counts these events as missed. The parameter "due" is the total number of
-// events that have become due.
+// countMissed skips the overdue events and counts them as missed. The parameter due is the total number of events that
+// have become due.
 func (p *pacer) countMissed(due float64) {
 	if p.target <= due {
 		overdue := int64(due-p.target) + 1
@@ -197,7 +197,7 @@ func (p *pacer) lag(now time.Time) time.Duration {
 }
 
 type progress struct {
-	// due is the number of events that have become due. Its fractional part belongs to the next event.
+	// due is the number of events that have become due, plus the fraction of the next event.
 	due float64
 	// missed is the number of events that were skipped.
 	missed int64
@@ -223,8 +223,7 @@ func (p *pacer) progress(now time.Time) progress {
 	}
 }
 
-// clock converts an instant to the time since p.epoch. Once p.stop was called, the clock stands still at the time of
-// that call.
+// clock converts an instant to the time since p.epoch. It returns at most p.stopped.
 func (p *pacer) clock(now time.Time) time.Duration {
 	return min(now.Sub(p.epoch), p.stopped)
 }

@@ -15,8 +15,8 @@ import (
 // origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns when events are due, up to the given time. The keys of the map edits are the times at which the
-// pacing changes, and the values are the new pacings. All times are measured from the variable origin.
+// arrivals returns when events are due, up to the given time. The map edits contains the new pacing for each time at
+// which the pacing changes. All times are relative to origin.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {

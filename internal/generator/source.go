@@ -26,7 +26,7 @@ type draft struct {
 type source interface {
 	// draft returns the event for a position. It returns false if no event is published for the position.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn tells the source that d, which the latest call of the method draft returned, was not published.
+	// withdrawn tells the source that its latest draft was not published.
 	withdrawn(d draft)
 	// serve runs the background work of the source. After the given channel is closed, serve cleans up and returns. It
 	// returns early if ctx ends.

@@ -14,8 +14,8 @@ import (
 // Store contains the methods of the store that a generator uses.
 type Store interface {
 	store.Generators
-	// CountStarved records how many exit events a generator process has not published because no plate was
-	// available. total is this number since the start of the process.
+	// CountStarved sets the number of exits that a generator process has not published since its start because no plate
+	// was available.
 	CountStarved(ctx context.Context, run string, total int64) error
 }
 
@@ -30,7 +30,7 @@ const (
 type steps struct {
 	store Store
 	log   *slog.Logger
-	// latency is how long a change in the store may take to become durable. See plan.Durability.Latency.
+	// latency is how long a change in the store may take to become durable.
 	latency time.Duration
 }
 
@@ -39,7 +39,7 @@ type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
-// errNoEffect is the result of a step that has made no change in the store that must become durable.
+// errNoEffect means that an operation changed nothing in the store that must become durable.
 var errNoEffect = errors.New("the operation had no effect")
 
 // run repeats the function step until the effects of the function are durable, so the function must be idempotent. run

@@ -13,8 +13,8 @@ import (
 // store.MaxOutstanding; the difference is a safety margin.
 const maxOutstanding = store.MaxOutstanding - 1024
 
-// record is what a generator remembers about a published event, until the store has durably recorded the confirm of the
-// event.
+// record is what a generator remembers about a published event, until the store has durably recorded the event's
+// confirmation.
 type record struct {
 	plate string
 	// at is the time that the event contains, as Unix time in nanoseconds.
@@ -33,14 +33,14 @@ type tracker struct {
 	moved, room chan struct{}
 
 	mu sync.Mutex
-	// The store has durably recorded the confirms of all events whose sequence numbers are below the field durable.
+	// The store has durably recorded the confirms of all events whose sequence numbers are below durable.
 	durable int64
-	// The broker has confirmed all events whose sequence numbers are below the field ready.
+	// The broker has confirmed all events whose sequence numbers are below ready.
 	ready int64
 	// next is the sequence number of the next event.
 	next int64
-	// ring contains the records of the events whose sequence numbers are at least the field durable and below the field
-	// next. The index of a record is its sequence number modulo len(ring), which is a power of two.
+	// ring contains the records of the events from durable up to next, without next. The index of a record is its
+	// sequence number modulo len(ring), which is a power of two.
 	ring []record
 }
 

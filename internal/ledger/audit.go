@@ -28,8 +28,8 @@ func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
 	return NewAuditor(l).Audit(ctx, o)
 }
 
-// Auditor audits one simulation repeatedly; it is not safe for concurrent use. It never rereads complete chunks and so
-// overlooks their loss: use the function Audit for the final audit.
+// Auditor audits one simulation repeatedly. Use the function Audit for the final audit: an Auditor does not read
+// complete chunks again, so it overlooks their loss. An Auditor is not safe for concurrent use.
 type Auditor struct {
 	ledger   store.Ledger
 	complete map[runKey]completeChunks
@@ -117,16 +117,16 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	return nil
 }
 
-// tallied counts events that took effect. The field seen counts all of them. The field matched counts only the exits
-// that were processed with the intent "matched".
+// tallied contains the number of all events that took effect, and the number of exits that took effect with the intent
+// "matched".
 type tallied struct {
 	seen, matched int64
 }
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the events of a chunk that took effect. The result below counts the events with a sequence number below
-// the watermark; beyond counts all others. No event is published beyond watermark+store.MaxOutstanding.
+// tally counts the events of a chunk that took effect, separately for sequence numbers below the watermark and beyond
+// it. No event is published beyond watermark+store.MaxOutstanding.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding
@@ -173,8 +173,8 @@ type account struct {
 	named                                                  []string
 }
 
-// side counts the events of one type that took effect. The field below counts the events below the watermark, all of
-// which the broker has confirmed. The field beyond counts all other events.
+// side counts the events of one type that took effect: below the watermark, where the broker has confirmed all events,
+// and beyond it.
 type side struct {
 	below, beyond tallied
 }
@@ -224,8 +224,7 @@ func (r *account) nameLost(run store.Run, c store.Chunk, index, n int64) {
 	}
 }
 
-// report returns the result of the audit. To find contradictions, report compares the counters of the ledger with the
-// numbers of bits that are set in the bitmaps.
+// report returns the result of the audit.
 func (r *account) report(c store.Counts, outbox int64) Report {
 	matchedSeen := r.exits.below.matched + r.exits.beyond.matched
 	unmatchedSeen := r.exits.below.seen + r.exits.beyond.seen - matchedSeen

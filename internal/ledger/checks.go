@@ -39,8 +39,7 @@ const (
 // CheckOutcome says whether a check passed.
 type CheckOutcome string
 
-// These are the outcomes of a check. A verdict is PASS if all checks that it covers have passed; see
-// Evidence.LedgerOnly.
+// These are the outcomes of a check. A verdict is PASS if all checks that it covers have passed.
 const (
 	Passed      CheckOutcome = "passed"
 	Failed      CheckOutcome = "failed"
@@ -55,8 +54,8 @@ type check struct {
 	find func(Evidence) finding
 	// certain is true if a violation of the condition is permanent, so that a running simulation is certain to fail.
 	certain bool
-	// since returns the beginning of the violation that lasted until the end, or zero if the timeline shows none. The
-	// field since may be nil.
+	// since returns the beginning of the last violation if it lasted until the end of the timeline, and the zero time
+	// otherwise. since may be nil.
 	since func(*Evidence) time.Time
 	// onlyAtRest means that the check is made only when no event is in flight. Otherwise, the numbers that it compares
 	// could differ.
@@ -318,9 +317,7 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// MissingMatched and MissingUnmatched are differences: exits confirmed with an intent minus exits processed with
-	// this intent. Exits in flight only increase these differences, so a negative difference proves a changed intent.
-	// MissingEntries is never negative.
+	// A negative difference proves a changed intent, because exits in flight only increase the differences.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with an intent (matched or unmatched) other than the one that was published")
 }
@@ -361,13 +358,12 @@ func summariesHeld(e Evidence) finding {
 }
 
 func nothingDeadLettered(e Evidence) finding {
-	// Use the larger number. DeadLettered omits the messages that the broker itself has dead-lettered after too many
-	// deliveries. Depths.Dead omits the messages that have left the dead-letter queue.
+	// Use the larger number. DeadLettered lacks messages that the broker itself has dead-lettered. Depths.Dead lacks
+	// messages that have left the dead-letter queue.
 	dead := max(e.Report.DeadLettered, e.Depths.Dead, 0)
 	return noneOf(dead, deadLetterMessage(dead, e.DeadReasons))
 }
 
-// deadLetterMessage returns the message of the check CheckDeadLetters.
 func deadLetterMessage(dead int64, all []broker.ReasonCount) string {
 	said := count(dead, "event was", "events were") + " dead-lettered"
 	if len(all) == 0 {
@@ -417,8 +413,7 @@ func unmeasured(l *Latencies) string {
 	return fmt.Sprintf(" (%s not measured)", count(int64(l.Unmeasured), "event", "events"))
 }
 
-// measurement formats a measured duration. The duration is rounded, unless the exact value and the rounded value are on
-// different sides of the limit.
+// measurement formats a measured duration. It rounds the duration only if the result is on the same side of the limit.
 func measurement(d, limit time.Duration) string {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {

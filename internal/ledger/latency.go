@@ -31,8 +31,8 @@ func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
 	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // one hour more: other clocks may be fast
 }
 
-// LatenciesOf computes latencies from the whole timeline. The parameter err is the error of reading the timeline. Read
-// the ledger for r before the timeline. Otherwise, events that take effect between the two reads count as unmeasured.
+// LatenciesOf computes latencies from the whole timeline; err is the error of reading the timeline. Read the ledger for
+// r before the timeline: events that take effect in between would otherwise count as unmeasured.
 func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	total := timeline.Sum(rows...)
 	l := latenciesOf(&total)

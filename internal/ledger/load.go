@@ -14,8 +14,7 @@ import (
 // ran.
 type Load struct {
 	entry, exit schedule
-	// The field from is the latest time at which a generator may start. The field end is the time at which the
-	// generators stopped.
+	// from is the latest time at which a generator may start. end is the time at which the generators stopped.
 	from, end time.Time
 }
 
@@ -26,8 +25,8 @@ type schedule struct {
 	start time.Time
 }
 
-// LoadOf returns the load of a run from start to end. A generator may start late, by up to the duration late. So an
-// event that is planned before start+late is due only if a generator counted it.
+// LoadOf returns the load of a run from start to end. A generator may start late by the given duration: until then, an
+// event is due only if a generator counted it.
 func LoadOf(p *plan.Plan, start, end time.Time, late time.Duration) *Load {
 	l := &Load{
 		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.ExitDelay())},
@@ -56,17 +55,17 @@ func (s schedule) events(from, to time.Time) int64 {
 
 // demand says how many events of one type were due in some rows of a timeline.
 type demand struct {
-	// The field due counts the events that were due. The field missed counts the due events that were never published.
+	// due is the number of events that were due. missed is the number of due events that were never published.
 	due, missed int64
-	// The field gap is the longest time without a running generator in which events were due.
+	// gap is the longest time without a running generator in which events were due.
 	gap time.Duration
 }
 
-// shortGap is the minimum length of a gap. The function absences ignores shorter periods without a generator.
+// shortGap is the minimum length of a gap.
 const shortGap = 100 * time.Millisecond
 
-// demand counts the due events in the rows for which the function covers returns true. It includes absent events (see
-// absences), unless l is nil. Each row must begin where the previous row ends.
+// demand counts the due and the missed events in the rows that the function covers selects. Without a plan, l is nil,
+// and absent events do not count. Each row must begin where the previous row ends.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -126,8 +125,8 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			planned[i] = s.events(row.Start(), slices.MinFunc([]time.Time{row.End(), l.end}, time.Time.Compare))
 			shortfall[i] = planned[i] - row.Of(t).Due
 		} else if !row.Start().Before(l.end) {
-			// The row begins after the generators stopped, so its events were planned for earlier rows. The negative
-			// shortfall reduces the shortfalls of these rows.
+			// The row begins after the generators stopped. Its events were planned for earlier rows, and reduce their
+			// shortfalls.
 			shortfall[i] = -row.Of(t).Due
 		}
 	}
@@ -139,8 +138,8 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		}
 	}
 	remaining := 0 // the number of gaps that are not discarded, and must still be corrected
-	// Discard gaps with few absent events. Such gaps occur even if all generators run: a row may be recorded up to
-	// shortGap late, and each generator may count one event in a neighboring row.
+	// Discard gaps with few absent events, which also occur while all generators run: rows may be recorded late, and
+	// each generator may count one event in a neighboring row.
 	eachGap(absent, func(from, to int) {
 		short := float64(sum(planned[from:to])) * shortGap.Seconds() / rows[to-1].End().Sub(rows[from].Start()).Seconds()
 		if sum(absent[from:to]) > max(int64(short), int64(s.Replicas)) {
@@ -150,16 +149,15 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		clear(absent[from:to])
 	})
 	eachGap(absent, func(from, to int) {
-		// The parameter unrecorded is the number of published events that the timeline lacks, because a killed process
-		// loses its last rows. Subtract an equal share of this number from each gap, whatever the length of the gap.
+		// A killed process loses its last rows, so the timeline lacks some published events. Subtract an equal share of
+		// them from each gap.
 		events := sum(absent[from:to])
 		lost := min(events, unrecorded/int64(remaining))
 		remaining, unrecorded = remaining-1, unrecorded-lost
 		counts := float64(events-lost) / float64(events)
 		length := longest(rows[from:to], absent[from:to], planned[from:to], s.Replicas)
 		most := from
-		// Multiply the absent events of each row by the factor counts. Round only the sum over the rows, so that
-		// rounding errors do not accumulate.
+		// Round only the sum over the rows, so that rounding errors do not accumulate.
 		var exact float64
 		for i := from; i < to; i++ {
 			if absent[i] > absent[most] {
@@ -174,7 +172,7 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 	return absent, gaps
 }
 
-// eachGap calls the function do for each longest possible range [from, to) of rows that all have absent events.
+// eachGap calls the function do for each longest range [from, to) of consecutive rows with absent events.
 func eachGap(absent []int64, do func(from, to int)) {
 	for from := 0; from < len(absent); from++ {
 		to := from
@@ -210,8 +208,8 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 			continue
 		}
 		var part time.Duration
-		// If a row lacks only a part of its events, one of several generators may have run all the time. But if an
-		// adjacent row lacks all events, no generator ran in a part of this row.
+		// A row that lacks only some events proves a time without a generator only if there is just one generator, or
+		// if an adjacent row lacks all events.
 		if generators == 1 || isWhole(i-1) || isWhole(i+1) {
 			part = time.Duration(float64(width) * float64(absent[i]) / float64(planned[i]))
 		}
@@ -221,15 +219,14 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 	return most
 }
 
-// lasting returns, for each row, how many of its expected events never appeared in any row. A shortfall is the number
-// of expected events minus the number that appeared in the row. A negative shortfall is a surplus: it reduces earlier
-// shortfalls first, then later ones. For example, 5, -3, 4 give 2, 0, 4.
+// lasting returns, for each row, how many of its expected events never appeared in any row. A negative shortfall is a
+// surplus, which reduces earlier shortfalls first, then later ones. For example, 5, -3, 4 give 2, 0, 4.
 func lasting(shortfall, expected []int64) []int64 {
 	total := make([]int64, len(shortfall)+1) // total[i+1] is the sum of the shortfalls of rows 0 to i
 	for i, n := range shortfall {
 		total[i+1] = total[i] + n
-		// A late row contains the events of at most about one further row. So limit a surplus to the events of two
-		// rows, which includes a margin. A larger surplus must not hide a later gap.
+		// Limit a surplus to the events of two rows, so that it does not hide a later gap. A late row contains the
+		// events of about one further row at most.
 		if expected != nil {
 			total[i+1] = max(total[i+1], -expected[i]-expected[max(i-1, 0)])
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// modelEvent is the history of one event.
 type modelEvent struct {
 	// intent is the intent that the generator published. arrived is the intent that the processor read.
 	intent, arrived event.Intent

@@ -24,8 +24,8 @@ type phase struct {
 	// covers reports whether a row belongs to the phase. A row that a fault disturbed even in part belongs to the time
 	// under faults.
 	covers func(e *Evidence, row *timeline.Row) bool
-	// unmeasured reports whether the phase includes events without a latency. In a run with faults, the time without
-	// faults excludes these events: most are due to killed processors.
+	// unmeasured reports whether the phase includes events without a latency. Most of them are due to killed
+	// processors, so the time without faults excludes them in a run with faults.
 	unmeasured func(e *Evidence) bool
 	// absent is the message to show if no row of the timeline belongs to the phase. It is empty for the whole run, to
 	// which all rows belong.
@@ -56,7 +56,6 @@ func phases() []phase {
 	}
 }
 
-// hasFaults reports whether any fault was injected.
 func (e *Evidence) hasFaults() bool {
 	return len(e.FaultHistory.Disturbed) > 0 || slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return !a.InjectedAt.IsZero() })
 }
@@ -67,8 +66,8 @@ func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 		slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
 }
 
-// isInterruptedUnderFault reports whether the run was interrupted during a fault, or soon after but before the
-// recovery. Overdue events then prove nothing: generators may not have caught up yet.
+// isInterruptedUnderFault reports whether the run was interrupted during a fault or shortly afterwards. Generators may
+// then still be catching up, so overdue events prove nothing.
 func (e *Evidence) isInterruptedUnderFault() bool {
 	return !e.Interrupted.IsZero() && slices.ContainsFunc(e.Faults, func(a fault.Account) bool {
 		const least = 10 * time.Second
@@ -93,8 +92,7 @@ func (p phase) checks() []check {
 			}
 			return find(name, p.objectives(&e.Objectives), m)
 		}
-		// Every phase except the whole run has a suffix, and depends on the times of the faults. The store does not
-		// contain these times.
+		// All phases except the whole run need the times of the faults, which the store does not contain.
 		return check{
 			name: name, kind: Objective, beyondLedger: p.suffix != "",
 			find:  func(e Evidence) finding { return findIn(&e, p.measure(&e)) },
@@ -102,8 +100,7 @@ func (p phase) checks() []check {
 		}
 	}
 	lag := objective(CheckLag, func(what string, o plan.PhaseObjectives, m measured) finding { return m.lag(what, o.MaxLag) })
-	// The maximum lag of the whole run never decreases, so a violation is permanent. The maximum lag of another phase
-	// can decrease: when a recovery becomes known, rows can move from one phase to another.
+	// Only the maximum lag of the whole run never decreases: rows can still move between the other phases.
 	lag.certain = p.suffix == ""
 	achieved := objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
 		return m.achieved(what, o.MinAchievedPercent)
@@ -128,8 +125,8 @@ func (p phase) checks() []check {
 	}
 }
 
-// since evaluates the objective after each row of the phase, over all rows so far. It returns when the violation that
-// lasts until the last row began, or zero if the objective is met after the last row.
+// since returns when the violation that lasts until the last row of the phase began. It returns zero if the objective
+// is met after the last row.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
@@ -197,8 +194,8 @@ func counted(e *timeline.Events) demand {
 	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
 }
 
-// demand calls Load.demand with the rows of the timeline. If the plan is known, it adds rows for the times without a
-// recorded row.
+// demand returns how many events of the given type were due, and how many of them were missed, in the rows that the
+// function covers selects.
 func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
 	rows := e.Timeline
 	if e.Load != nil {
@@ -316,8 +313,8 @@ func (m measured) achieved(what string, percent int) finding {
 	return passIf(len(missed) == 0, want, strings.Join(got, ", "), fmt.Sprintf("%s is below the objective of %d %%: %s", what, percent, strings.Join(missed, "; ")))
 }
 
-// sharePercent formats a percentage with one decimal. If a percentage below the limit would then look equal to the
-// limit, sharePercent uses four decimals.
+// sharePercent formats a percentage with one decimal, or with four decimals if it would otherwise look equal to a
+// higher limit.
 func sharePercent(share float64, limit int) string {
 	text := fmt.Sprintf("%.1f", share)
 	if share < float64(limit) && text == fmt.Sprintf("%.1f", float64(limit)) {
@@ -412,7 +409,7 @@ func recovery(e Evidence) finding {
 // recoveries collects the recovery times of the faults that were injected and not ended early.
 type recoveries struct {
 	objective time.Duration
-	// The field late describes the recoveries that took longer than the objective.
+	// late describes the recoveries that took longer than the objective.
 	late []string
 	// unmeasured lists the occurrences of faults whose recovery time is unknown. example is the ID of one of them, and
 	// reason says why its recovery time is unknown.

@@ -37,8 +37,8 @@ type Report struct {
 
 	// AtRest means that the generators had stopped and no event was in flight when the ledger was read.
 	AtRest bool `json:"atRest"`
-	// Outstanding counts the confirmed events that have not taken effect yet. It is 0 if AtRest is true, because the
-	// events then count as Lost.
+	// Outstanding counts the confirmed events that have not taken effect yet. If AtRest is true, Outstanding is 0, and
+	// Lost counts these events.
 	Outstanding int64 `json:"outstanding"`
 	// TakenTwice counts the effects of events that had already taken effect. For example, an event that takes effect
 	// three times adds 2.

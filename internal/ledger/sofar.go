@@ -12,7 +12,6 @@ import (
 )
 
 // ForeseesFromTimeline reports whether the timeline of a running simulation can show that the simulation will fail.
-// Otherwise, the timeline need not be read before the simulation has ended.
 func ForeseesFromTimeline(p *plan.Plan) bool { return len(p.Faults) > 0 || p.Objectives.MaxLag > 0 }
 
 // EvidenceSoFar returns the evidence about a running simulation. err is the error of reading the rows. The depths of
@@ -31,19 +30,17 @@ func EvidenceSoFar(p *plan.Plan, r *Report, rows []timeline.Row, err error, faul
 const (
 	// lateTime is the age at which a row of the timeline is unlikely to change any more.
 	lateTime = 5 * time.Minute
-	// rereadTime is the interval at which the whole timeline is read again, because old rows can change: processes
-	// write late, and the store merges rows.
+	// rereadTime is the interval at which the whole timeline is read again, because old rows can change.
 	rereadTime = 10 * time.Minute
 )
 
-// TimelineReader reads the timeline repeatedly, except rows that are unlikely to change; use ReadTimeline for a final
-// verdict. A TimelineReader is not safe for concurrent use.
+// TimelineReader reads the timeline repeatedly, but rarely rereads rows that are unlikely to change. Use ReadTimeline
+// for a final verdict. A TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
 	// settled contains the rows that are unlikely to change. Most calls of Read do not read them again.
 	settled []timeline.Row
-	// until is an upper bound for the end times of the rows in the field settled. Each call of Read reads the rows
-	// after this time again.
+	// until is an upper bound for the end times of the settled rows. Later rows are read again each time.
 	until time.Time
 	// readAt is when the whole timeline was last read.
 	readAt time.Time

@@ -48,8 +48,8 @@ type Evidence struct {
 	InFlight int64
 	// DeadReasons contains the reasons of the examined dead letters. Further dead letters may exist.
 	DeadReasons []broker.ReasonCount
-	// The field Timeline contains the rows of the timeline. Latencies contains the latencies in these rows. Latencies
-	// is nil if the timeline was not read.
+	// Timeline contains the rows of the timeline, and Latencies the latencies in these rows. Latencies is nil if the
+	// timeline was not read.
 	Latencies *Latencies
 	Timeline  []timeline.Row
 	// Planned contains the faults in the plan. Faults contains one account per occurrence of a fault. FaultHistory sums
@@ -65,8 +65,8 @@ type Evidence struct {
 	Interrupted time.Time
 	// Entries and Exits say how many events were due by the schedule, and how many of these events were missed.
 	Entries, Exits *Schedule
-	// Load describes the planned events. If they are unknown, for example after an edit of the rates, Load is nil, and
-	// only events that a generator counted are due.
+	// Load describes the planned events. If Load is nil, the plan is unknown, and only events that a generator counted
+	// are due.
 	Load *Load
 	// Summaries is the number of summaries that the summary API stores. Summaries is nil if the API cannot count the
 	// summaries of one simulation.

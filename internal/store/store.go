@@ -147,8 +147,8 @@ type Generators interface {
 	// Lease reserves n consecutive positions of a counter and returns the first. No later lease contains a durably
 	// leased position. A lost reply leaves the positions unused.
 	Lease(ctx context.Context, counter Counter, n int) (first int64, err error)
-	// Confirm records those of the confirmed events that are not recorded yet, and adds the plates of newly recorded
-	// entries to the pool. It returns the watermark, below which all events are recorded.
+	// Confirm records the confirmed events that are not recorded yet, and adds the plates of their entries to the pool.
+	// It returns the watermark: all events below it are recorded.
 	//
 	// If the watermark is below From, the store has lost confirmations, and the call has changed nothing. The caller
 	// must then confirm all events from the watermark on.
@@ -170,8 +170,7 @@ type EntryStep struct {
 	Partition int
 	Plate     string
 	At        time.Time
-	// MaxStay is the longest time between an entry and its exit. It determines how long the visit exists; see
-	// VisitMargin and ClaimedStay.
+	// MaxStay is the longest time between an entry and its exit.
 	MaxStay time.Duration
 }
 
@@ -192,8 +191,8 @@ type ExitStep struct {
 // Result says what a call of RecordEntry, RecordExit or SettleSummary has changed.
 type Result string
 
-// The possible results. A result is final if the event has taken effect. If the call is repeated after a final result,
-// it returns ResultPending while the summary is in the outbox, and otherwise ResultDuplicate.
+// The possible results. A result is final if the event has taken effect. After a final result, another call returns
+// ResultPending while the summary is in the outbox, and ResultDuplicate otherwise.
 const (
 	// ResultRecorded means that the visit of the entry was created. This result is final.
 	ResultRecorded Result = "recorded"
@@ -249,8 +248,8 @@ type Mark struct {
 
 // Durability says when effects survive a crash of the server process.
 type Durability interface {
-	// Mark identifies the partition's server process as of the latest read of the server. The first call reads the
-	// server and records the number of partitions; if another number is recorded, it returns ErrOtherPartitions.
+	// Mark identifies the server process of the partition. It returns ErrOtherPartitions if the simulation's data has
+	// another number of partitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
 	// WaitDurable waits until earlier effects in the partition survive a crash and a failover to a connected replica.
 	// It returns ErrRolledBack if the given mark is outdated, because effects may then be lost.

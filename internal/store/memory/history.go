@@ -17,7 +17,7 @@ type partition struct {
 	mu      sync.Mutex
 	state   *state
 	durable *state         // what survives every crash; nil if the store cannot crash
-	tail    []func(*state) // the steps that lead from the field durable to the field state, earliest first
+	tail    []func(*state) // the steps that are not durable yet, earliest first
 }
 
 func newPartition(visitMargin time.Duration, crashable bool) *partition {

@@ -71,7 +71,7 @@ func (h *history) ledger() any {
 	if err := errors.Join(err, err2, err3, err4, err5); err != nil {
 		h.t.Fatal(err)
 	}
-	counts.DuplicatesSuppressed = 0 // may differ, because only one of the histories repeats steps
+	counts.DuplicatesSuppressed = 0 // may differ, because only one history repeats steps
 	return []any{counts, runs, pool, in, out}
 }
 

@@ -23,7 +23,7 @@ type state struct {
 	pool        *pool
 	runs        map[string]*store.Run
 	claims      map[string]*claims
-	// The fields starved and counters are used only in partition 0, where they contain the data of all partitions.
+	// In partition 0, starved and counters contain the data of all partitions. In other partitions, they are unused.
 	starved  map[string]int64
 	counters map[store.Counter]int64
 }

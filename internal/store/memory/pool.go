@@ -35,8 +35,8 @@ func (p *pool) evict(until int64) {
 	}
 }
 
-// remove removes and returns the plate with the earliest entry time. It returns false if there is no plate, or if the
-// earliest entry time is later than the parameter newest.
+// remove removes and returns the plate with the earliest entry time. It returns false if no plate entered by the time
+// newest.
 func (p *pool) remove(newest int64) (available, bool) {
 	if p.prune(); len(p.heap) == 0 || p.heap[0].at > newest {
 		return available{}, false
@@ -44,7 +44,7 @@ func (p *pool) remove(newest int64) (available, bool) {
 	return p.pop(), true
 }
 
-// prune removes outdated items from the top of the heap. See pool.entered.
+// prune removes outdated items from the top of the heap.
 func (p *pool) prune() {
 	for len(p.heap) > 0 {
 		if at, found := p.entered[p.heap[0].plate]; found && at == p.heap[0].at {
@@ -55,7 +55,7 @@ func (p *pool) prune() {
 }
 
 // pop removes and returns the plate with the earliest entry time. The heap must not be empty, and its top must not be
-// outdated; see prune.
+// outdated.
 func (p *pool) pop() available {
 	first := p.heap[0]
 	delete(p.entered, first.plate)

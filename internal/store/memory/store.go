@@ -51,9 +51,8 @@ func newStore(c Config, visitMargin time.Duration) *Store {
 	return s
 }
 
-// Crash simulates a crash of the server: each partition keeps all durable effects, and some of the others, the earliest
-// first. The random number draw determines how many. For marks from before the crash, WaitDurable then returns
-// store.ErrRolledBack.
+// Crash simulates a crash of the server. Each partition keeps all durable effects and a number of the earliest other
+// effects, which depends on the random number draw. WaitDurable then returns store.ErrRolledBack for earlier marks.
 func (s *Store) Crash(draw uint64) {
 	for _, p := range s.partitions {
 		p.mu.Lock()

@@ -32,7 +32,7 @@ const sweepInterval = int64(time.Minute)
 type visits struct {
 	unclaimed map[string]visit
 	expiry    ring.Ring[expiry] // the unclaimed visits, in the order of their entries and so roughly of their expiry
-	// claimed is searched periodically for expired visits. It is small, because a claim is soon followed by the exit.
+	// claimed contains few visits, so an occasional search for expired visits is cheap.
 	claimed   map[string]visit
 	nextSweep int64
 }
@@ -50,8 +50,7 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 	return found, ok && found.parked && found.expires > now
 }
 
-// enter creates the visit of a plate. If a visit exists, because the plate was claimed before its entry was processed
-// or its vehicle has not left, enter replaces the visit, but keeps the later expiry time.
+// enter creates the visit of a plate. It replaces an existing visit, but keeps the later expiry time.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
@@ -69,8 +68,8 @@ func (v *visits) addUnclaimed(plate string, added visit) {
 	v.expiry.PushBack(expiry{name: plate, at: added.expires})
 }
 
-// claim marks the visit of a plate as claimed, and sets its expiry time to the parameter expires. If the entry has not
-// been processed yet, claim creates the visit.
+// claim marks the visit of a plate as claimed, and sets the time at which the visit expires. If the entry has not been
+// processed yet, claim creates the visit.
 func (v *visits) claim(plate string, expires, now int64) {
 	v.expire(now)
 	found, ok := v.claimed[plate]
@@ -106,8 +105,7 @@ func (v *visits) end(plate string) {
 	delete(v.unclaimed, plate)
 }
 
-// expire removes expired visits. It ignores items of the ring buffer v.expiry that are outdated, because the visit has
-// ended, has been claimed, or now expires later.
+// expire removes expired visits. It ignores outdated items of v.expiry.
 func (v *visits) expire(now int64) {
 	for v.expiry.Len() > 0 && v.expiry.Front().at <= now {
 		plate := v.expiry.PopFront().name

@@ -56,8 +56,8 @@ const (
 	maxSyncTimeout = time.Minute
 )
 
-// timeout returns how long an observation waits for the confirmation of a write. lag is how long writes have been
-// unconfirmed, or 0.
+// timeout returns how long an observation waits for the confirmation of a write. The parameter lag is the time for
+// which writes have been unconfirmed.
 func (b barrier) timeout(readTimeout, lag time.Duration) time.Duration {
 	if b.synced() {
 		// Each observation waits for the confirmation of a new write. If the servers always needed longer than a

@@ -31,7 +31,7 @@ type batcher struct {
 	metrics *metrics
 	// answered is called after all calls in a command have succeeded. Its argument is the step.part of these calls.
 	answered func(part string)
-	// stopped is the context of all commands that the batcher sends. The method shut cancels this context.
+	// stopped is the context of all commands that the batcher sends. It is canceled when the batcher is closed.
 	stopped context.Context
 	stop    context.CancelFunc
 	senders sync.WaitGroup
@@ -52,8 +52,7 @@ func newBatcher(client goredis.UniversalClient, m *metrics, answered func(part s
 	return b
 }
 
-// shut ends the calls that are still in the queue with an error. The method drain waits until the calls in flight have
-// ended.
+// shut ends the queued calls with an error. It does not wait for the calls in flight.
 func (b *batcher) shut() {
 	b.mu.Lock()
 	b.closed = true
@@ -158,7 +157,7 @@ type sender struct {
 	batch   []*call // the calls of the current pipeline
 	resend  []*call // those calls of the pipeline whose script the server did not know
 	bundles []bundle
-	// The slice line contains the arguments of all commands in the current pipeline.
+	// line contains the arguments of all commands in the current pipeline.
 	line []any
 }
 
@@ -206,8 +205,7 @@ func (s *sender) reset() {
 	clear(s.line)
 }
 
-// answer sets the reply or the error of each call in a bundle. If the client library could not connect, the command has
-// no result, and the calls get the error pipelineErr.
+// answer sets the reply or the error of each call in a bundle. The calls get pipelineErr if the command has no result.
 func (u *bundle) answer(pipelineErr error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {

@@ -66,16 +66,15 @@ func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 // call is the request of one caller to execute a step, which is a Lua script.
 type call struct {
 	step *step
-	// fields contains the keys and then the arguments of the call. The field next is the index of the first unused
-	// element of fields. The field text contains the bytes of all keys and arguments.
+	// fields contains the keys and then the arguments of the call. Elements from index next on are unused. The bytes of
+	// all keys and arguments are in text.
 	fields [maxFields]field
 	next   int
 	text   []byte
 	// reply is the reply of the script to this call. It is empty if the call failed.
 	reply string
 	err   error
-	// state determines whether the caller or the sender puts the call back into the pool. The sender wakes the caller
-	// through the channel answered.
+	// state determines whether the caller or the sender puts the call back into the pool.
 	state    atomic.Int32
 	answered chan struct{}
 }
@@ -111,8 +110,8 @@ func (c *call) end() {
 
 // fill adds c.text[start:] to c.fields, as the next element.
 func (c *call) fill(start int) {
-	// A later append may move c.text to a larger buffer. The new element then stays valid: the element refers to the
-	// old buffer, whose bytes no longer change.
+	// If a later append moves c.text to a larger buffer, this element keeps the old buffer, whose bytes no longer
+	// change.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++
 }

@@ -96,8 +96,8 @@ func right(command []any, reply string) string {
 	return "+" + strings.ToLower(fmt.Sprint(command[0]))
 }
 
-// trialsOn returns a trial of each command of the store, except WAIT and WAITAOF. The first trial is INFO server. The
-// last trial removes the keys that the other trials write. If the removal fails, the keys expire.
+// trialsOn returns a trial of each command of the store, except WAIT and WAITAOF. The first trial is INFO server. All
+// keys of the trials are removed or expire.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{

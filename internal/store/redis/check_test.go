@@ -97,8 +97,7 @@ func TestStoreCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 	}
 }
 
-// CheckWritable decides whether a pod is ready. It returns no error if the user lacks a permission, because pods that
-// have worked so far must stay ready.
+// CheckWritable ignores a missing permission, because pods that have worked so far must stay ready.
 func TestCheckWritable_ServerAcceptsNoWrites_ReturnsError(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})

@@ -52,8 +52,8 @@ type options struct {
 	failover *goredis.FailoverOptions
 }
 
-// newClient returns the client for a binding. The parameter observers is the number of observers that use WAITAOF. In a
-// cluster, each observer needs an additional connection, because the observer occupies one almost all the time.
+// newClient returns the client for a binding. For a cluster, it adds one connection per observer that uses WAITAOF,
+// because such an observer occupies a connection almost all the time.
 func newClient(source binding.Source, reloadInterval time.Duration, observers int) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
 	switch {
@@ -75,8 +75,8 @@ func newClient(source binding.Source, reloadInterval time.Duration, observers in
 	return client, nil
 }
 
-// enlargePipelinePool adds connections for pipelines (steps and observations) to each node. If o.PipelinePoolSize is
-// negative, pipelines have no pool of their own.
+// enlargePipelinePool adds connections for pipelines to each node. A negative o.PipelinePoolSize means that pipelines
+// have no pool of their own; enlargePipelinePool then does nothing.
 func enlargePipelinePool(o *goredis.ClusterOptions, by int) {
 	if by > 0 && o.PipelinePoolSize >= 0 {
 		o.PipelinePoolSize = orDefault(o.PipelinePoolSize, goredis.DefaultPipelinePoolSize) + by
@@ -329,7 +329,8 @@ func (r reloader) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.
 }
 
 func (r reloader) check(ctx context.Context, err error) error {
-	// The node did not respond, unless the error is a reply of the node, or the caller has canceled the command.
+	// Reload the topology only if the node did not respond: not after an error reply, and not if the caller canceled
+	// the command.
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && replyIn(err) == "" {
 		r.reload()
 	}
@@ -362,8 +363,7 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to a Redis server. The parameter base is the TLS configuration from the URI,
-// or nil; see tlsConfig.
+// dialer returns a function that connects to a Redis server. The TLS configuration base is from the URI, or nil.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.binding()
@@ -419,15 +419,15 @@ func (g *greeting) SyscallConn() (syscall.RawConn, error) {
 	return checked{RawConn: raw, conn: g.Conn}, err
 }
 
-// checked is the connection that the client library reads before each command, to detect a closed connection. Package
-// rawconn explains why this read is expensive.
+// checked is the connection that the client library reads before each command, to detect a closed connection.
 type checked struct {
 	syscall.RawConn
 
 	conn *rawconn.Conn
 }
 
-// Read implements syscall.RawConn. It omits the expensive check f if the connection is open and has no data to read.
+// Read implements syscall.RawConn. It calls f only if the connection is closed or has data to read, because f is
+// expensive.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil
@@ -449,8 +449,8 @@ func (g *greeting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// tlsConfig returns the TLS configuration for a host, or nil without TLS. base is the configuration from the URI, or
-// nil. Of base, only the parameter skip_verify counts.
+// tlsConfig returns the TLS configuration for a host, or nil without TLS. The base configuration from the URI may be
+// nil; only its InsecureSkipVerify is used.
 func tlsConfig(b binding.Binding, host string, base *tls.Config) (*tls.Config, error) {
 	config, err := b.TLSConfig(host)
 	if err != nil || config == nil {

@@ -52,7 +52,6 @@ func bindingOf(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authori
 	return at
 }
 
-// The partition moves while workers record entries and repeat failed steps.
 func TestRedisCluster_PartitionMovesToAnotherNode_EachEntryIsRecordedOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -81,8 +80,8 @@ func TestRedisCluster_PartitionMovesToAnotherNode_EachEntryIsRecordedOnce(t *tes
 	if counts.EntriesRecorded != steps {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, steps)
 	}
-	// The partition is on its first node again. The mark in the variable before is from this node. After one more move
-	// of the partition, WaitDurable must reject this mark.
+	// The partition is on its first node again. The variable before contains a mark of this node, which becomes invalid
+	// when the partition moves once more.
 	c.Move(t, slot, owner, 1-owner)
 	polltest.Until(t, "the mark of the first node is invalid", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)

@@ -25,8 +25,8 @@ const (
 // dataset detects lost data. It writes a random text, the mark, into the ledger: if the durable mark or durable
 // effects are missing later, data is lost. (A store.Mark identifies a server process.)
 type dataset struct {
-	// join writes the mark into the ledger, unless the ledger has one, and returns the ledger's mark. A non-zero
-	// lostAt is recorded as the time of a loss.
+	// join writes the mark into the ledger if the ledger has none. It returns the mark in the ledger. If lostAt is not
+	// zero, it is recorded as the time of a loss.
 	join    func(ctx context.Context, mark string, lostAt time.Time) (stands string, err error)
 	metrics *metrics
 	logger  *slog.Logger
@@ -37,11 +37,11 @@ type dataset struct {
 	mark    string
 	durable bool   // whether the mark is durable
 	written waiter // determines when the mark is durable
-	// kept is a number of effects known to be durable. If an observation shows fewer effects, the method compare
-	// reports a loss. The method keep then lowers the field kept, so that the loss is reported only once.
+	// kept is a number of effects known to be durable. An observation with fewer effects shows a loss. After a loss,
+	// kept is lowered, so that the loss is reported only once.
 	kept     int64
-	counted  int64  // an observed number of effects; copied to the field kept once these effects are durable
-	counting waiter // determines when the effects in the field counted are durable
+	counted  int64  // an observed number of effects that may not be durable yet
+	counting waiter // determines when the counted effects are durable
 }
 
 // dataState is the state of a simulation's data on a server at one point in time.
@@ -49,13 +49,12 @@ type dataState struct {
 	// mark is the random text that identifies the data (see the type dataset). It is "" if the ledger contains no such
 	// text.
 	mark string
-	// effects is the number of generated events with an effect in the partition. The store reads this number before it
-	// waits for replicas, because the replicas may lack later effects.
+	// effects is the number of generated events with an effect in the partition.
 	effects int64
 }
 
-// compare checks whether durable data was lost between the observation before, which may be nil, and the observation
-// now. The parameter promised is the offset in before.history up to which all effects were reported as durable.
+// compare checks whether durable data was lost between two observations; the parameter before may be nil. All effects
+// up to the offset promised in before.history were reported as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -85,15 +84,14 @@ func (d *dataset) keep(now observation) {
 	}
 	// The method consider returns no error, because d.counting has the epoch of the observation.
 	if durable, _ := d.counting.consider(now); durable {
-		// Reset d.counting to a waiter without an epoch. Every observation has an epoch, so the next call of keep
-		// stores a new count in d.counted.
+		// With an empty waiter, the next call of keep stores a new count in d.counted.
 		d.kept, d.counting = d.counted, waiter{}
 	}
 	d.kept = min(d.kept, now.data.effects)
 }
 
 // lossRemedy returns advice that helps to prevent another loss of durable data, or "" if the server has not lost
-// durable data. The method compare explains the parameters.
+// durable data.
 func (d *dataset) lossRemedy(before *observation, promised int64, now observation) string {
 	const (
 		settings = "set appendonly yes and maxmemory-policy noeviction for later runs"
@@ -130,13 +128,13 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 	return nil
 }
 
-// checkDurable sets d.durable to true if the observation shows that d.mark is durable. The observed mark must equal
-// d.mark.
+// checkDurable sets d.durable to true if the observation shows that d.mark is durable. The mark in the observation must
+// equal d.mark.
 func (d *dataset) checkDurable(now observation) error {
 	written, err := d.written.consider(now)
 	if errors.Is(err, store.ErrRolledBack) {
-		// The server has restarted or failed over, but has kept d.mark. A waiter for the new process must find out
-		// when d.mark is durable.
+		// The server process has changed but has kept the mark, so find out when the new process has made the mark
+		// durable.
 		d.written = waiter{epoch: now.epoch}
 		return nil
 	}
@@ -151,8 +149,7 @@ func (d *dataset) reset() {
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the server has lost d.mark although d.mark was durable. The parameter mark is the current mark
-// in the ledger, or "" if the ledger has no mark.
+// misses reports whether d.mark was durable, but differs from the current mark in the ledger, which may be "".
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -184,7 +181,7 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 	}
 }
 
-// Dataset implements store.Ledger. It also reports a loss of data that no observer has recorded in the ledger yet.
+// Dataset implements store.Ledger. It also reports a loss of data that is not recorded in the ledger yet.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	const doing = "check whether the store has lost data"
 	if err := s.verifyOwner(ctx); err != nil {

@@ -274,7 +274,7 @@ func TestStore_Outage_IsLoggedOnce(t *testing.T) {
 	}
 	noError(t, server.Start(t.Context()))
 	polltest.Until(t, "the outage is over", func() bool {
-		for range writingSteps(t.Context(), s) { // the outage ends only after every failed operation has succeeded
+		for range writingSteps(t.Context(), s) { // every failed operation must succeed before the outage ends
 		}
 		_ = s.WaitDurable(t.Context(), 0, mark)
 		return len(log.containing("available again")) > 0
@@ -336,8 +336,7 @@ func TestStore_OneOperationFails_OutageLastsUntilThisOperationSucceeds(t *testin
 	})
 }
 
-// All partitions of a single server share one observer. A failure in partition 1 must be logged under the observer's
-// name, so that the next success ends the outage.
+// All partitions of a single server share one outage in the log.
 func TestStore_WaitDurableFailsInPartition1OfSingleServer_NextSuccessEndsTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -398,7 +397,7 @@ func partSteps(ctx context.Context, s *Store, server *answering) (steps []partSt
 type answering struct {
 	// isDown is true while all commands fail.
 	isDown atomic.Bool
-	// The field script is the reply to every script that the store sends without the batcher.
+	// script is the reply to every script that the store sends without the batcher.
 	script any
 }
 

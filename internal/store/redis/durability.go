@@ -59,8 +59,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 }
 
-// observation is the state of a server at one point in time. If the disk is busy, the server writes effects to its
-// append-only file up to two seconds after the reply to the client.
+// observation is the state of a server at one point in time.
 type observation struct {
 	// epoch identifies the server process, its role (primary or replica), and its latest promotion to primary. The
 	// epoch changes with every restart and failover.
@@ -83,8 +82,7 @@ type observation struct {
 // identifier.
 type history struct {
 	id string // identifies the replication stream
-	// offset is the length of the stream in bytes. The store reads offset before it waits for replicas, because the
-	// replicas may lack later bytes.
+	// offset is the length of the stream in bytes.
 	offset int64
 	// parent is the identifier of the stream that this stream continues. The streams differ from the offset forkedAt
 	// on.
@@ -98,8 +96,8 @@ func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
 
-// look reads the state of a server, and waits for the given number of replicas to confirm all earlier writes. lag is
-// how long writes have been unconfirmed, or 0.
+// look reads the state of a server, and waits for the given number of replicas to confirm all earlier writes. The
+// parameter lag is the time for which writes have been unconfirmed.
 type look func(ctx context.Context, replicas int, lag time.Duration) (observation, error)
 
 // rewrites identifies one version of the append-only file. Redis creates a new version whenever it rewrites the file.
@@ -117,7 +115,7 @@ type observer struct {
 	inspect func(context.Context)
 	// outages logs when the server fails, and when it works again.
 	outages *outage.Log
-	// part is the name of this observer in both logs: the fields outages and lagging.
+	// part is the name of this observer in outages and lagging.
 	part string
 	// lagging logs the periods in which servers do not confirm writes.
 	lagging *outage.Log
@@ -125,7 +123,7 @@ type observer struct {
 	metrics *metrics
 	logger  *slog.Logger
 
-	// Only the goroutine of the method run uses the fields lagged and promised.
+	// Only the goroutine that executes run may use lagged and promised.
 	lagged   time.Time // when the store noticed that writes are not confirmed; zero while they are
 	promised int64     // the replication offset up to which all effects were reported as durable
 
@@ -145,10 +143,10 @@ type waiter struct {
 	// observation.
 	epoch    string
 	observed bool     // whether the fields rewrites and target are set
-	rewrites rewrites // the version of the append-only file for which the field target is valid
+	rewrites rewrites // the version of the append-only file for which target is valid
 	target   int64    // an append-only file of at least this length in bytes contains the caller's effects
 	offset   int64    // a replica with at least this replication offset has received the caller's effects
-	// confirmed is true once all replicas have confirmed the caller's writes; see observation.confirmed.
+	// confirmed is true once all replicas have confirmed the caller's writes.
 	confirmed bool
 	// left is true once the caller has stopped waiting.
 	left   atomic.Bool
@@ -163,7 +161,7 @@ func (o *observer) start() *observer {
 	return o
 }
 
-// shut makes all waiting calls return an error. The method drain waits for the end of the current observation.
+// shut makes all waiting calls return an error. It does not wait for the current observation.
 func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
@@ -292,8 +290,8 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case w.epoch != seen.epoch:
 		return false, store.ErrRolledBack
 	}
-	// If w.offset is 0, it is not set yet, or it was set to 0: Redis 7.0 reports the offset 0 until the first replica
-	// connects. If w.confirmed is true, w.offset was set, so keep it.
+	// An offset of 0 may not be final: Redis 7.0 reports 0 until its first replica connects. Once w.confirmed is true,
+	// the offset is final.
 	if w.offset == 0 && !w.confirmed {
 		w.offset = seen.history.offset
 	}
@@ -357,8 +355,8 @@ func (o *observer) reportReplicas(before int, seen observation) {
 		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
 	case before != seen.replicas:
-		// The observation waited for only as many confirmations as there were replicas before. So a missing
-		// confirmation does not show that a replica lags.
+		// The observation did not wait for the confirmations of new replicas, so it does not show whether a replica
+		// lags.
 	case o.lagged.IsZero():
 		o.lagged = time.Now()
 	case time.Since(o.lagged) > lagTolerance:
@@ -398,7 +396,7 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 }
 
 // lookAt reads the state of the server on one connection, so that all values are from the same server process. It fails
-// on a cluster node that no longer serves the partition, because that node's append-only file is irrelevant.
+// on a cluster node that no longer serves the partition.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, replicas int, lag time.Duration) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
@@ -409,8 +407,8 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, 
 		fields = pipe.HMGet(ctx, p.key(keyLedger), fieldDataset, "entries", "matched", "unmatched_expected")
 		if b.isNeeded(replicas) {
 			before = pipe.Info(ctx, "replication")
-			// WAIT and WAITAOF wait only for the writes of their own connection, so write a key on this connection.
-			// Writes are confirmed in order, so the confirmation of the key covers earlier writes of all connections.
+			// WAIT and WAITAOF wait only for the writes of their own connection, so write a key on this connection. The
+			// confirmation of this write also covers all earlier writes.
 			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
 			_ = pipe.Process(ctx, wait) // no error is possible, because a pipeline only queues the command
 		}
@@ -436,8 +434,8 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, 
 	return seen, err
 }
 
-// parseDataState parses the values of ledger fields. The first value is the mark (see the type dataset). The others are
-// counts of effects, which parseDataState adds up.
+// parseDataState parses the values of ledger fields: first the mark of the dataset, then counts of effects, which are
+// added up.
 func parseDataState(fields []any) (dataState, error) {
 	g := dataState{mark: text(fields[0])}
 	for _, field := range fields[1:] {
@@ -504,7 +502,7 @@ func (o *observation) parseReplication(info string) error {
 	if role, _ := infoField(info, "role"); role == "master" {
 		o.replicas = onlineReplicas(info)
 	} else {
-		// Leave o.replicas at 0, because no caller waits until the replicas of a replica confirm writes.
+		// o.replicas stays 0: writes to a replica are not confirmed by its own replicas.
 		o.epoch += "/replica"
 	}
 	return nil

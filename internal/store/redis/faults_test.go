@@ -142,7 +142,6 @@ func exitStep(seq int64) store.ExitStep {
 	}
 }
 
-// client returns a Redis client for the given URI.
 func client(t testing.TB, uri string) *goredis.Client {
 	t.Helper()
 	o, err := goredis.ParseURL(uri)
@@ -429,8 +428,8 @@ func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 		want    string
 	}{
 		"without the CA": {withoutCA, "put the certificate of that CA into ca.crt"},
-		// Sometimes the connection is closed before the client has read the server's reason. The error then contains
-		// advice instead of the reason. The advice also contains the words "client certificate".
+		// If the connection is closed early, the error contains advice instead of the server's reason. Both contain the
+		// words "client certificate".
 		"without a client certificate":     {binding.Binding{URI: uri, CA: authority.PEM}, "client certificate"},
 		"with a certificate of another CA": {from(other), "client certificate"},
 		"without TLS":                      {binding.Binding{URI: &plain}, "requires TLS"},
@@ -617,7 +616,7 @@ func TestAppendTimeline_SharesPipelinesWithEvents(t *testing.T) {
 	}
 	rows, err := s.ReadTimeline(t.Context(), time.Unix(second, 0), time.Unix(second+10, 0))
 	noError(t, err)
-	// Each caller with an odd number i adds i events. Their total is 1 + 3 + ... + 199 = 100².
+	// The callers add 1 + 3 + ... + 199 = 100² events.
 	if got := timeline.Sum(rows...).Entry.Published; got != callers*callers/4 {
 		t.Errorf("%d events are in the timeline; want %d", got, callers*callers/4)
 	}
@@ -708,8 +707,7 @@ func TestBatcher_ServerRejectsSomeSteps_OnlyCallersOfTheseStepsGetErrors(t *test
 	}
 }
 
-// mixedCallers are callers of three kinds, in two partitions: one records an entry, one repeats an exit, which writes
-// nothing, and one records an exit.
+// mixedCallers makes three kinds of calls concurrently, in two partitions: new entries, new exits, and repeated exits.
 type mixedCallers struct {
 	t       *testing.T
 	store   *Store

@@ -8,8 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// The client library checks before each command that the connection is open. The type checked skips this expensive
-// read while there is no data.
+// The client library checks before each command that the connection is open. This expensive read is not necessary while
+// there is no data.
 func TestChecked_ConnectionIsOpenWithoutData_SkipsTheExpensiveRead(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

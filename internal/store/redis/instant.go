@@ -10,7 +10,7 @@ import (
 // Because the width is fixed, Lua can compare instants as strings. Lua numbers would be inexact.
 const (
 	instantWidth  = 12 + 9
-	instantOrigin = -100_000_000_000 // in Unix seconds: the year -1199, which 64-bit nanoseconds cannot represent
+	instantOrigin = -100_000_000_000 // in Unix seconds: the year -1199
 	instantEnd    = instantOrigin + 999_999_999_999
 )
 

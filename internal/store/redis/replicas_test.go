@@ -24,13 +24,13 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// The promoted replica lacks the killed primary's latest writes. Durable effects are lost only if the store ignores
-// replicas; the store must then detect the loss.
+// The promoted replica lacks the latest writes of the killed primary. If the store ignored replicas, it must detect the
+// loss of durable effects.
 func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		// The field config is additional configuration of the primary.
+		// config contains additional settings of the primary.
 		config         []string
 		ignoreReplicas bool
 		// fail prevents the replica from receiving further writes of the primary.
@@ -51,7 +51,7 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 			s.ignoreReplicas = test.ignoreReplicas
 			settled(t, s)
 			w := &workers{}
-			w.next.Store(1) // settled() has already used the sequence number 0
+			w.next.Store(1) // settled has already used the sequence number 0
 			w.start(t, s, 16)
 			w.awaitSteps(t, 100)
 
@@ -282,8 +282,8 @@ func TestLookAt_OtherClientWritesDuringTheWaitForReplicas_OffsetPrecedesThatWrit
 		if isDuring && seen.history.offset >= written {
 			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
 		}
-		// Repeat the attempt until the key "other" is written while the observation waits for the replica, and the
-		// replica then confirms the writes of the observation.
+		// Repeat the attempt unless the other write came during the wait and the replica confirmed the observation's
+		// writes.
 		return isDuring && seen.confirmed || t.Failed()
 	})
 }
@@ -317,7 +317,6 @@ func TestObserver_ReplicaDisconnectsAndReconnects_CountsNoRestart(t *testing.T) 
 	}
 }
 
-// infoOf returns a field of the server's INFO reply.
 func infoOf(t *testing.T, c *goredis.Client, section, field string) string {
 	t.Helper()
 	info, err := c.Info(t.Context(), section).Result()
@@ -371,7 +370,7 @@ func (w *workers) stop() int64 {
 	return w.next.Load()
 }
 
-// pair is a primary and its replica. The replica replicates through the field link.
+// pair is a primary and its replica. All replication traffic passes through the link.
 type pair struct {
 	servers          [2]*servers.Redis
 	primary, replica *goredis.Client
@@ -400,7 +399,6 @@ func newPair(t testing.TB, config ...string) *pair {
 	return p
 }
 
-// hostOf returns the host and port of a server.
 func hostOf(t testing.TB, server *servers.Redis) string {
 	t.Helper()
 	u, err := url.Parse(server.String())

@@ -65,8 +65,8 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	return result, nil
 }
 
-// intent returns the intent of an exit for the script: "" if external, and "matched" for a generated exit without an
-// intent.
+// intent returns the intent of an exit for the script. It is "" for an external exit. A generated exit without an
+// intent has the intent "matched".
 func intent(e store.ExitStep) string {
 	switch {
 	case !e.Origin.Generated():

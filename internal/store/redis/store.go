@@ -35,12 +35,11 @@ type Config struct {
 
 // Dependencies contains what a store needs from its caller. Only Binding is required.
 type Dependencies struct {
-	// Binding returns the current binding, whose URI may have parameters of go-redis. With master_name, the endpoints
-	// are Sentinels, which know the primary.
+	// Binding returns the current binding, whose URI may have parameters of go-redis. With the parameter master_name,
+	// the endpoints are Sentinels. With cluster=true, or with several endpoints and no master_name, the binding refers
+	// to a cluster. Any other binding refers to a single server.
 	//
-	// With cluster=true, or several endpoints but no master_name, the binding refers to a cluster. The endpoints after
-	// the first are in the binding's field Alternatives, or in parameters "addr" of the URI. Any other binding refers
-	// to a single server.
+	// The endpoints after the first are in the binding's field Alternatives, or in parameters "addr" of the URI.
 	Binding binding.Source
 	// Logger receives messages about the server that concern administrators. Nil discards them.
 	Logger *slog.Logger

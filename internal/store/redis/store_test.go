@@ -58,7 +58,7 @@ func openTimed(t testing.TB, c Config, d Dependencies, timing timing) *Store {
 // would count as a duplicate.
 const longTimeouts = "dial_timeout=1m&read_timeout=1m&write_timeout=1m&pool_timeout=2m"
 
-// source returns a binding.Source for the given URI. If the URI sets no timeouts, source adds longTimeouts.
+// source returns a binding.Source for the URI, with longTimeouts unless the URI contains timeouts.
 func source(t testing.TB, uri string) binding.Source {
 	t.Helper()
 	if !strings.Contains(uri, "timeout=") {

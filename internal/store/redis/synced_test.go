@@ -21,7 +21,7 @@ func TestWaitDurable_Synced_StepsBecomeDurableWithoutWarnings(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		// The field timeouts is the query of the URI.
+		// timeouts is the query of the URI.
 		timeouts string
 	}{
 		{"with the default timeouts", ""},

@@ -132,8 +132,8 @@ func together(t *testing.T, do func(i int) error) {
 	}
 }
 
-// wantOne calls the function step in concurrent goroutines. Exactly one call must return the result in the parameter
-// effect. All other calls must return the result in the parameter otherwise.
+// wantOne calls the function step in concurrent goroutines. One call must return the first given result, and all other
+// calls the second.
 func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Result, error)) {
 	t.Helper()
 	results := make([]store.Result, crowd)

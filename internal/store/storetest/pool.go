@@ -283,8 +283,7 @@ func testExpiry(t *testing.T, factory Factory) {
 		e.MaxStay = short
 		f.enter(e, store.ResultRecorded)
 	}
-	// parked reports whether the plate has a visit. To find out, it records an exit that is dated before the entry,
-	// because such an exit changes nothing.
+	// parked reports whether the plate has a visit. The exit that it records precedes the entry, so it changes nothing.
 	parked := func(f fixture, plate string) bool {
 		f.t.Helper()
 		got, err := f.RecordExit(f.t.Context(), exitOf(1_000_000, plate, noon().Add(-time.Hour)))
