@@ -57,8 +57,8 @@ type Account struct {
 	// caused the loss.
 	Lost *int64 `json:"lost,omitempty"`
 
-	// DisturbsUntil is the estimated end of the disturbance by an ended fault without a Baseline, whose recovery cannot
-	// be measured. It is zero for every other fault.
+	// DisturbsUntil is the estimated end of the disturbance by an ended fault whose recovery cannot be measured. It is
+	// zero for every other fault.
 	DisturbsUntil time.Time `json:"-"`
 
 	Outcome Outcome `json:"outcome"`
@@ -69,7 +69,7 @@ type Account struct {
 // Outcome says how an occurrence of a fault ended, or how far it has progressed.
 type Outcome string
 
-// The outcomes of an occurrence. The first three can still change, because the occurrence is in progress.
+// The outcomes of an occurrence. The first three are not final.
 const (
 	// OutcomeInjecting means that the fault is being injected and is not in effect yet.
 	OutcomeInjecting Outcome = "Injecting"
@@ -105,15 +105,14 @@ func Outcomes() []Outcome {
 type Run struct {
 	// Rows contains the rows of the timeline, the earliest first. If Rows is empty, no recovery can be measured.
 	Rows []timeline.Row
-	// End is when the generators stopped or, while they run, the time up to which Rows is complete. Later rows cannot
-	// prove a recovery: they may lack load or data.
+	// End is when the generators stopped or, while they run, the time up to which Rows is complete. Later rows do not
+	// prove a recovery.
 	End time.Time
 	// Ended is true if the run is over, so that every outcome is final. Aborted is true if the run was ended early.
 	Ended, Aborted bool
 	// Lost is the number of events that the run lost, or nil if the number is unknown.
 	Lost *int64
-	// History describes earlier occurrences whose records were removed. They get no Account, but the Baseline of
-	// another occurrence excludes the intervals in which they disturbed the simulation.
+	// History describes earlier occurrences whose records were removed. They get no Account.
 	History History
 }
 
@@ -145,8 +144,7 @@ func Accounts(records []Record, run Run) []Account {
 // of the occurrence.
 func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	records = slices.Clone(records)
-	// Remove the monotonic clock readings, which only some of the times have. Otherwise, the lengths of intervals might
-	// not add up.
+	// Only some of the times have a monotonic clock reading, which would distort differences. Remove it.
 	for i := range records {
 		r := &records[i]
 		r.InjectedAt, r.HealedAt = r.InjectedAt.Round(0), r.HealedAt.Round(0)
@@ -169,8 +167,7 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 		accounts = append(accounts, a)
 		if !r.InjectedAt.IsZero() {
 			baselines[r.ID()] = s.currentBaseline
-			// s.active contains only the injected records. These records come first in the sorted slice records, so the
-			// index i identifies the same record in both slices.
+			// The slices records and s.active begin with the injected records in the same order.
 			s.active[i].recovered = a.disturbance().to
 			if a.InjectedAt.IsZero() {
 				s.active[i].recovered = r.InjectedAt // the fault had no effect, so the simulation needed no recovery
@@ -245,8 +242,7 @@ func (a *Account) Disturbs(from, to time.Time) bool {
 	return !a.InjectedAt.IsZero() && row.overlaps(a.disturbance())
 }
 
-// disturbance returns the interval in which rows of the timeline may show effects of the fault. After this interval,
-// the objectives for the time without faults apply again.
+// disturbance returns the interval in which rows of the timeline may show effects of the fault.
 func (a *Account) disturbance() interval {
 	return interval{a.InjectedAt.Add(-rowShift), cmp.Or(a.RecoveredAt, a.DisturbsUntil)}
 }
@@ -341,8 +337,7 @@ func (s *search) after(r *Record, recovered time.Time) string {
 
 const withoutOthers = ", not counting the time in which other faults were in effect"
 
-// measure sets those fields of an Account that sum up the time from injection to recovery: the fields from
-// PeakLagSeconds to DuplicatesSuppressed.
+// measure sets the fields of an Account from PeakLagSeconds to DuplicatesSuppressed.
 func (s *search) measure(a *Account) {
 	for i := range s.rows {
 		row := &s.rows[i]
@@ -367,8 +362,8 @@ func (s *search) measure(a *Account) {
 // ID returns a text that identifies the occurrence within its simulation, such as "redis-crash/3".
 func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }
 
-// Worst returns the n worst accounts in their original order. The function Outcomes ranks the outcomes. If two outcomes
-// are equal, the longer recovery is worse.
+// Worst returns the n worst accounts in their original order. Equal outcomes are ranked by the recovery time: the
+// longer is worse.
 func Worst(accounts []Account, n int) []Account {
 	if len(accounts) <= n {
 		return accounts
@@ -399,7 +394,7 @@ func Abridge(accounts []Account, n int) []Account {
 	return short
 }
 
-// compare returns a positive number if a is worse than b, and a negative number if b is worse than a; see Worst.
+// compare returns a positive number if a is worse than b, and a negative number if b is worse than a.
 func compare(a, b *Account) int {
 	severity := func(o Outcome) int { return slices.Index(Outcomes(), o) }
 	recovery := func(a *Account) float64 {

@@ -19,7 +19,7 @@ func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 0, time.U
 
 func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(time.Second))) }
 
-// story describes an invented run, whose events have a latency of 2 ms outside the outages.
+// story describes a simulated run. Its latency is 2 ms outside the outages.
 type story struct {
 	length  int // duration of the run in seconds
 	rate    int // entries per second, and also exits per second
@@ -124,8 +124,7 @@ func TestFaultAccounts_DifferentTimelines_RecoveryTimesMatchTheMeasurements(t *t
 			[]float64{1}, "",
 		},
 		"rows that are measured up to a second late": {
-			// The rows are recorded 0.9 s late. So the row of second 19 lasts until 20.9 s and shows the fault, which
-			// begins at 20.1 s.
+			// The row of second 19 is recorded 0.9 s late, so it covers the start of the fault at 20.1 s.
 			story{length: 60, rate: 50, outages: []outage{{19, 22, slow, 0}}}.run(), []Record{record("a", 20.1, 22.5)}, []float64{0}, "",
 		},
 		"two events per second": {
@@ -339,24 +338,22 @@ func TestFaultAccounts_Kill_RecoveryTimeBeginsAtTheKill(t *testing.T) {
 	}
 }
 
-// The recovery is not proved if, for example, the timeline ends too early. UnrecoveredSeconds is then the shortest
-// recovery time that the measurements do not exclude.
+// Without a proved recovery, UnrecoveredSeconds is the shortest recovery time that the measurements do not exclude.
 func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsIsALowerBound(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	for name, tt := range map[string]struct {
 		outages []outage
 		healed  float64
-		// wantRunning is the expected UnrecoveredSeconds while the run continues. Rows after second 58 may be
-		// incomplete, so they do not count.
+		// wantRunning is the expected UnrecoveredSeconds while the run continues.
 		wantRunning float64
 		wantEnded   float64 // the expected UnrecoveredSeconds if the run ends at second 60
 	}{
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
 		"latency is normal again":        {[]outage{{20, 56, slow, 0}}, 54, 2, 2},
 		"latency is still high":          {[]outage{{20, 60, slow, 0}}, 54, 4, 6},
-		// A recovery needs 5 s in which events take effect. The rows until second 58 rule out a recovery before second
-		// 54, and the rows until second 60 rule out a recovery before second 56.
+		// A recovery needs 5 s in which events take effect. The rows until second 58 rule out a recovery before second 54.
+		// The rows until second 60 rule out a recovery before second 56.
 		"nothing takes effect":        {[]outage{{20, 60, 0, 0}}, 40, 14, 16},
 		"the backlog is normal again": {[]outage{{20, 56, 2 * time.Millisecond, 700}}, 50, 4, 6},
 	} {
@@ -430,8 +427,7 @@ func TestFaultAccounts_NormalOperationBetweenFaults_IsBaselineOfSecondFault(t *t
 	}
 }
 
-// Both faults use the saved baseline of the first: the timeline lacks the time before the first fault, and the second
-// begins before the recovery.
+// Both faults use the saved baseline of the first fault, because the timeline shows no normal operation before them.
 func TestFaultAccounts_TimelineLacksTheBaseline_UsesTheBaselineOfThePreviousFault(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 100, to: 116, slow: time.Second}}}
@@ -523,7 +519,7 @@ func TestAccountDisturbs_RowMayShowTheFault_ReturnsTrue(t *testing.T) {
 		want     bool
 	}{
 		{recovered, 18, 19, false},
-		// This row ends 0.9 s before the injection, which is less than rowShift. So the row may already show the fault.
+		// This row ends less than rowShift before the injection, so it may already show the fault.
 		{recovered, 18, 19.1, true},
 		{recovered, 19, 20, true},
 		{recovered, 24, 25, true},
@@ -568,8 +564,7 @@ func TestFaultAccounts_RandomOutages_RecoveryIsAtTheEndOfTheOutage(t *testing.T)
 			if a.RecoverySeconds == nil {
 				t.Fatalf("occurrence %d: %s", i, a.Message)
 			}
-			// A row that is disturbed in part counts as disturbed. So the recovery time may be too long by up to one
-			// row.
+			// A partly disturbed row counts as disturbed, so the recovery time may be up to one row too long.
 			if got := *a.RecoverySeconds; got < float64(want[i]) || got >= float64(want[i])+float64(s.width) {
 				t.Errorf("occurrence %d recovered after %g s, want %d s", i, got, want[i])
 			}
@@ -678,7 +673,7 @@ func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
 func TestFaultAccounts_PeakBacklog_IncludesEventsThatProcessorsHold(t *testing.T) {
 	t.Parallel()
 	run := story{length: 60, rate: 50, outages: []outage{{20, 26, 0, 0}}}.run()
-	// The events that were due during the outage take effect in second 26. The histogram late contains their latencies.
+	// The events that were due during the outage take effect in second 26.
 	var late histogram.Histogram
 	for i := range 6 * 50 {
 		late.Observe(time.Duration(i) * time.Second / 50)
@@ -687,8 +682,7 @@ func TestFaultAccounts_PeakBacklog_IncludesEventsThatProcessorsHold(t *testing.T
 		events.EndToEnd = histogram.Merge(events.EndToEnd, late.Snapshot())
 	}
 	accounts := Accounts([]Record{record("a", 10, 11), record("b", 20, 26)}, run)
-	// 600 events wait: 50 entries and 50 exits per second for 6 s. The peak omits the 100 events with a latency below 1
-	// s, and up to 50 that the histogram rounds down.
+	// 600 events wait: 50 entries and 50 exits per second for 6 s. The measured peak is a lower bound.
 	for i, want := range [][2]int64{{3, 3}, {450, 600}} {
 		if got := accounts[i].PeakBacklog; got == nil || *got < want[0] || *got > want[1] {
 			t.Errorf("%s: the peak backlog is %v, want %d to %d", accounts[i].ID(), *got, want[0], want[1])

@@ -7,8 +7,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The function contradiction ignores rows near the start and end of a fault. They may contain work from outside the
-// fault, because rows are recorded late and clocks differ.
+// Rows near the start and end of a fault may contain work from outside the fault, because rows are recorded late and
+// clocks differ.
 const (
 	ignoredAfterStart = rowShift + time.Second
 	ignoredBeforeEnd  = time.Second

@@ -1,8 +1,6 @@
-// Package fault plans the faults of a simulation, injects them, and measures their effects on the simulation.
-//
-// The function Occurrences computes from the plan when each fault is due. A Runner saves a Record of each due
-// occurrence, and calls an Injector. The function Accounts computes effects and recoveries from the records and the
-// timeline. Occurrences and Accounts are pure functions.
+// Package fault plans the faults of a simulation, injects them, and measures their effects on the simulation. A Runner
+// injects the planned occurrences through an Injector, and saves a Record of each occurrence. The function Accounts
+// computes their effects from the records and the timeline.
 package fault
 
 import (
@@ -39,13 +37,13 @@ func (o *Occurrence) ID() string { return occurrenceID(o.Fault, o.Number) }
 
 func occurrenceID(fault string, number int) string { return fault + "/" + strconv.Itoa(number) }
 
-// Chosen identifies an instance to hit, and describes its state before the injection. If the present state differs, the
-// instance has been hit.
+// Chosen identifies an instance to hit. If its fields differ from the present state of the instance, the instance has
+// been hit.
 type Chosen struct {
 	// Name is the name of the instance, such as "processor-1".
 	Name string `json:"name"`
-	// The field ID changes when another instance takes over the name. The field Processes changes when a process of the
-	// instance restarts. Both fields may be empty.
+	// ID identifies the instance behind the name, for example the UID of a pod. Processes identifies its running
+	// processes. Both may be empty.
 	ID        string `json:"id,omitempty"`
 	Processes string `json:"processes,omitempty"`
 }
@@ -90,15 +88,13 @@ type Record struct {
 	State    State     `json:"state"`
 	// Reason says why the occurrence was not injected, or was aborted.
 	Reason string `json:"reason,omitempty"`
-	// Measured is the final Account, or nil until then. It is saved because the timeline loses detail and may later
-	// yield a different Account.
+	// Measured is the final Account, or nil until then. A later measurement may differ, because the timeline loses detail.
 	Measured *Account `json:"measured,omitempty"`
-	// Baseline describes the operation before the fault. It is saved because the timeline may lose those measurements.
-	// Later faults without a baseline of their own also use it.
+	// Baseline describes the operation before the fault. Later faults without a baseline of their own also use it.
 	Baseline *Baseline `json:"baseline,omitempty"`
 }
 
-// Failure says why the state is NotInjected. The text follows the name of the fault, such as "was not injected: …".
+// Failure says why the state is NotInjected, for example "was not injected: no pod was running".
 func (r *Record) Failure() string {
 	if strings.HasPrefix(r.Reason, ErrNoEffect.Error()) {
 		return strings.TrimPrefix(r.Reason, "the fault ")

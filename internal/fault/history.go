@@ -18,15 +18,15 @@ type History struct {
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
 
-// Disturbance is the interval from the injection of a fault to the recovery or, without a baseline, to
-// Account.DisturbsUntil. A merged Disturbance covers several faults.
+// Disturbance is the interval from the injection of a fault to the recovery or, without a baseline, to its estimated
+// end. A merged Disturbance covers several faults.
 type Disturbance struct {
 	From int64 `json:"from"` // Unix time in milliseconds
 	// To is a Unix time in milliseconds. It is 0 if the fault never ended, or if the simulation did not recover.
 	To int64 `json:"to,omitempty"`
 }
 
-// mergedWith returns a disturbance that covers both d and later. The disturbance later must not begin before d.
+// mergedWith returns a disturbance that covers d and a disturbance that does not begin earlier.
 func (d Disturbance) mergedWith(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {
@@ -58,15 +58,14 @@ func (h *History) Occurrences() (n int64) {
 	return n
 }
 
-// With returns a history that contains the occurrences of h and those of the given records. A journal can then remove
-// these records without losing their totals and disturbances.
+// With returns a history that contains the occurrences of h and those of the given records.
 func (h *History) With(records []Record, now time.Time) History {
 	accounts := Accounts(records, Run{})
 	disturbed := slices.Clone(h.Disturbed)
 	for i := range accounts {
 		a := &accounts[i]
 		if !a.Outcome.IsFinal() {
-			// Without the record, a recovery can no longer be measured.
+			// The recovery cannot be measured without the record.
 			a.Outcome = OutcomeNotRecovered
 		}
 		if a.InjectedAt.IsZero() {
@@ -82,8 +81,8 @@ func (h *History) With(records []Record, now time.Time) History {
 	return History{Totals: Totals(*h, accounts), Disturbed: mergeDisturbances(disturbed, now)}
 }
 
-// mergeDisturbances sorts disturbances by their beginning. To limit their number, it merges successive disturbances
-// without an undisturbed row of the timeline between them.
+// mergeDisturbances sorts disturbances by their beginning. It merges two successive ones if no row of the timeline fits
+// between them.
 func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 	slices.SortFunc(all, func(a, b Disturbance) int { return cmp.Compare(a.From, b.From) })
 	merged := all[:0]
@@ -126,12 +125,9 @@ func widthAt(age time.Duration) int64 {
 // the same number of occurrences.
 const keepLatest = 20
 
-// Removable returns the indexes of the records that may be removed, in the order of removal. Records whose effects are
-// measured, or whose fault was not injected, come before other records. Apart from that, better outcomes come first.
-// Removable omits these records:
-//   - records that are not final;
-//   - the latest final records, up to the number keepLatest;
-//   - of the other records, the longest recovery for each fault and outcome.
+// Removable returns the indexes of the records that may be removed, in the order of removal: measured records and
+// better outcomes come first. It omits records that are not final, the latest final records, and the longest recovery
+// for each fault and outcome.
 func Removable(records []Record) []int {
 	type candidate struct {
 		index   int

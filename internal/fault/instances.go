@@ -16,7 +16,7 @@ type Instance interface {
 	// Name identifies the instance, such as "processor".
 	Name() string
 	// Stop ends the instance, and restarts it in the background. The caller must call started, which waits for the
-	// restart. A crash may lose data that is not durable yet; the random number draw determines how much.
+	// restart. A crash loses a part of the data that is not durable yet. The random number draw determines this part.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
 	// Pause stops all activity of the instance. Isolate cuts the instance off from all others. Both last until the
 	// caller calls the returned function.
@@ -30,8 +30,7 @@ const startTimeout = 5 * time.Minute
 
 // Targets says which instances the faults of a simulation can hit.
 type Targets struct {
-	// Instances holds the instances of each target. A key with an empty list means that the target has no replicas: its
-	// faults are valid, but not injected.
+	// Instances holds the instances of each target. Faults are not injected into a target without instances.
 	Instances map[plan.FaultTarget][]Instance
 }
 
@@ -125,8 +124,7 @@ func end(effects []effect) error {
 	return errors.Join(errs...)
 }
 
-// injection returns the Injection for effects that are in place. If the effects have a duration, a timer ends them,
-// even if nobody calls Injection.Healed.
+// injection returns the Injection for effects that are in place. A timer ends effects that have a duration.
 func injection(o *Occurrence, hit []Instance, effects []effect, at time.Time) Injection {
 	injected := Injection{At: at}
 	released := make(chan struct{})

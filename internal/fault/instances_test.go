@@ -21,7 +21,6 @@ func (slowInstance) Stop(context.Context, bool, uint64) (started func(context.Co
 	return func(context.Context) error { return nil }, nil
 }
 
-// Requests to a server fail as soon as the server begins to stop.
 func TestInstances_SlowRestart_TakesEffectWhenTheStopBegins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

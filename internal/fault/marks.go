@@ -14,8 +14,7 @@ import (
 // maxMarked is the maximum number of instances that a mark in the timeline names.
 const maxMarked = 5
 
-// Marks returns the marks for the injections and the ends of faults, in chronological order. It serves processes
-// without a Runner, because a Runner adds these marks itself.
+// Marks returns the marks for the injections and the ends of faults, in chronological order.
 func Marks(accounts []Account) []timeline.Mark {
 	var marks []timeline.Mark
 	for _, a := range Abridge(accounts, maxMarked) {

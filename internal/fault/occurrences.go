@@ -36,7 +36,6 @@ func Occurrences(p *plan.Plan) iter.Seq[Occurrence] {
 	}
 }
 
-// series generates the occurrences of one fault.
 type series struct {
 	fault *plan.Fault
 	seed  uint64
@@ -77,8 +76,7 @@ func (s *series) advance() bool {
 }
 
 func jitter(random *rand.Rand, maxShift time.Duration) time.Duration {
-	// Draw a number even if maxShift is 0. The next number from the same source selects the instances to hit, so the
-	// selection must not depend on whether there is a jitter.
+	// Always draw a number, so that the instances selected by the next number do not depend on maxShift.
 	draw := random.Uint64()
 	if maxShift <= 0 {
 		return 0
@@ -95,8 +93,7 @@ func (o *Occurrence) Pick(n int) []int {
 	return picked
 }
 
-// count returns how many instances the occurrence hits according to the plan. The parameter n is the number of
-// instances of the target. The result may exceed n.
+// count returns how many of n instances the occurrence hits according to the plan. The result may exceed n.
 func (o *Occurrence) count(n int) int {
 	if o.Percent > 0 {
 		return (n*o.Percent + 99) / 100

@@ -26,7 +26,6 @@ func first(p *plan.Plan, n int) []fault.Occurrence {
 
 func seconds(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Second) }
 
-// drawPlan generates a random plan with valid faults.
 func drawPlan(t *rapid.T) *plan.Plan {
 	p := &plan.Plan{Seed: rapid.Uint64().Draw(t, "seed"), Duration: seconds(rapid.IntRange(0, 500).Draw(t, "duration"))}
 	for i := range rapid.IntRange(0, 6).Draw(t, "faults") {
@@ -94,15 +93,14 @@ func TestFaultOccurrences_FaultRemovedAndOthersReordered_OtherOccurrencesStayThe
 	})
 }
 
-// within returns the occurrences that are due before the given time. It omits those of the fault named by the parameter
-// without.
-func within(p *plan.Plan, until time.Duration, without string) []fault.Occurrence {
+// within returns the occurrences that are due before the given time, except those of one fault.
+func within(p *plan.Plan, until time.Duration, exceptFault string) []fault.Occurrence {
 	var list []fault.Occurrence
 	for o := range fault.Occurrences(p) {
 		if o.At >= until {
 			break
 		}
-		if o.Fault != without {
+		if o.Fault != exceptFault {
 			list = append(list, o)
 		}
 	}

@@ -19,8 +19,7 @@ import (
 //  2. The queues are not much longer than in the baseline (see the method violation).
 //  3. Events of each type take effect (see the method missing).
 const (
-	// rowShift is the maximum delay with which a process records a row. A late row also contains measurements from the
-	// delay, so a fault that begins up to rowShift after the end of a row can disturb that row.
+	// rowShift is the maximum delay with which a process records a row. The row also contains measurements from the delay.
 	rowShift     = time.Second
 	steadyTime   = plan.SteadyTime
 	baselineTime = 30 * time.Second // total length of the latest undisturbed rows before the injection
@@ -31,14 +30,13 @@ const (
 	backlogSlack = 10
 )
 
-// interval is the time [from, to). If the field named to is zero, the interval has no end.
+// interval is the time [from, to). It is open-ended if to is zero.
 type interval struct{ from, to time.Time }
 
 // measured is the part of a timeline row that the function Accounts needs.
 type measured struct {
 	start, end time.Time
-	// endToEnd holds the end-to-end latencies of entries and exits together. effects[0] is the number of entries that
-	// took effect. effects[1] is the number of exits that took effect.
+	// endToEnd covers entries and exits together. effects counts entries and exits, in this order.
 	endToEnd histogram.Snapshot
 	effects  [2]uint64
 	// confirmed contains the number of entries and the number of exits that the broker confirmed.
@@ -71,19 +69,17 @@ func (m *measured) waiting() *int64 {
 type search struct {
 	run  Run
 	rows []measured
-	// The field active contains the occurrences that took effect, in the order of their injection.
+	// The occurrences that took effect, in the order of their injection.
 	active []activity
-	// The field named disturbed contains the intervals in which the faults handled so far may affect measurements.
-	// Overlapping intervals are merged. The earliest interval comes first.
+	// Intervals in which the faults handled so far may affect measurements, sorted and merged.
 	disturbed []interval
-	// The field named earlier contains the disturbances in run.History that disturbUntil has not moved to the field
-	// disturbed yet.
+	// earlier contains the disturbances in run.History that are not in disturbed yet.
 	earlier []Disturbance
 	// currentBaseline is the baseline of the current fault or else the latest baseline of an earlier fault. It is nil
 	// if neither exists.
 	currentBaseline *Baseline
-	// cached is the result of the latest call of find with currentBaseline. cachedFrom is the time that was passed to
-	// this call, or zero if nothing is cached.
+	// cached is the result of the latest call of find with currentBaseline. cachedFrom is the parameter of this call, or
+	// zero.
 	cached     recovery
 	cachedFrom time.Time
 }
@@ -92,21 +88,19 @@ type search struct {
 type activity struct {
 	id       string
 	interval // when the occurrence was in effect
-	// The field recovered is the end of the disturbance or, if the fault had no effect, the time of the injection. It
-	// is zero if the end is unknown or not computed yet.
+	// recovered is the end of the disturbance, or zero if it is unknown. If the fault had no effect, it is the time of the
+	// injection.
 	recovered time.Time
 }
 
 // recovery says when the simulation recovered from a fault, or that the simulation did not recover.
 type recovery struct {
-	// If ok is true, the field at is the time of the recovery. If ok is false, the measurements rule out a recovery
-	// before this time.
+	// at is the time of the recovery if ok is true. Otherwise, no recovery before this time is possible.
 	at time.Time
 	ok bool
 	// violation describes the latest abnormal measurement after the end of the fault. Without a violation, it is empty.
 	violation string
-	// isNormal is true if the simulation may be recovering: the latest measurements were normal, but cover too little
-	// time to prove the recovery.
+	// isNormal is true if the latest measurements were normal, but cover too little time to prove the recovery.
 	isNormal bool
 	// unknown says why the measurements cannot show whether latency and backlog have returned to normal. It is empty if
 	// they can.
@@ -157,9 +151,7 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate computes the field late of each row from latencies, because queue lengths omit messages that processors
-// hold. The result is a lower bound: it omits events that never took effect, and events whose latency is shorter than a
-// row.
+// countLate computes the field late of each row from latencies. The result is a lower bound.
 func countLate(rows []measured) {
 	changes := make([]int64, len(rows)+1) // changes[i] is the number of late events in row i, minus that in row i-1
 	for i := range rows {
@@ -181,8 +173,8 @@ func countLate(rows []measured) {
 	}
 }
 
-// undisturbed returns how long the recovery took. It excludes the time in which other faults were in effect, but never
-// the restart of a killed target, because the restart is part of the recovery.
+// undisturbed returns the recovery time without the time in which other faults were in effect. It includes the restart
+// of a killed target.
 func (s *search) undisturbed(r *Record, recoveredAt time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -221,8 +213,7 @@ func latest(a, b time.Time) time.Time {
 }
 
 func (s *search) recovery(r *Record) recovery {
-	// Use the baseline from the timeline or, if it is missing there, the baseline from the record. If the record has no
-	// baseline either, the latest baseline of an earlier fault stays in use.
+	// Prefer the baseline from the timeline to the baseline from the record.
 	s.use(cmp.Or(s.baseline(r.InjectedAt), r.Baseline))
 	switch {
 	case r.HealedAt.IsZero():
@@ -232,8 +223,7 @@ func (s *search) recovery(r *Record) recovery {
 	case s.currentBaseline == nil:
 		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
-	// The previous search found no recovery between cachedFrom and cached.at. If this fault ended between these times,
-	// a new search would have the same result.
+	// A search from any time between cachedFrom and cached.at has the cached result.
 	isKnown := !s.cachedFrom.IsZero() && !r.HealedAt.Before(s.cachedFrom) && !s.cached.at.Before(r.HealedAt)
 	if !isKnown {
 		s.cached, s.cachedFrom = s.find(r.HealedAt, s.currentBaseline), r.HealedAt
@@ -245,8 +235,7 @@ func (s *search) recovery(r *Record) recovery {
 	return found
 }
 
-// use makes b the current baseline. If this changes the baseline, use also discards the cached search result. If b is
-// nil, use does nothing.
+// use makes b the current baseline, unless b is nil. A new baseline invalidates the cached search result.
 func (s *search) use(b *Baseline) {
 	if b != nil && (s.currentBaseline == nil || !b.Until.Equal(s.currentBaseline.Until)) {
 		s.currentBaseline, s.cachedFrom = b, time.Time{}
@@ -304,8 +293,7 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil moves the disturbances that began at or before the given time from s.earlier to s.disturbed. Call it
-// before the method disturb adds an interval that begins at this time, because s.disturbed must stay sorted.
+// disturbUntil moves the disturbances that began at or before the given time from s.earlier to s.disturbed.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
 		s.disturb(s.earlier[0].interval())
@@ -313,8 +301,8 @@ func (s *search) disturbUntil(injected time.Time) {
 	}
 }
 
-// disturbsUntil estimates when the effects of a fault without a baseline end. After the fault, they last as long as the
-// fault did, at least rowShift. Without an end, later faults would have no undisturbed rows for a baseline.
+// disturbsUntil estimates when the effects of a fault without a baseline end: as long after the fault as the fault
+// lasted, but at least rowShift.
 func disturbsUntil(injected, healed time.Time) time.Time {
 	return healed.Add(max(healed.Sub(injected), rowShift))
 }
@@ -346,8 +334,7 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find returns the earliest recovery at or after the time from. A recovery after this time begins at the end of a row,
-// so its time is exact to about one row.
+// find returns the earliest recovery at or after the given time.
 func (s *search) find(from time.Time, b *Baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {
@@ -358,8 +345,7 @@ func (s *search) find(from time.Time, b *Baseline) recovery {
 		if !row.end.Add(rowShift).After(found.at) {
 			continue
 		}
-		// No recovery begins in a row whose own p99 is too high, even if the p99 of the row and the following rows
-		// together is normal. A row with fewer than minEvents events has too few events for this rule.
+		// No recovery begins in a row with an abnormal p99, unless the row has too few events.
 		if why := b.latencyViolation(row.endToEnd); why != "" && row.endToEnd.Count() >= minEvents {
 			found.violation, found.at = why, latest(found.at, row.end)
 			continue
@@ -400,8 +386,8 @@ func (s *search) tooLittleAfter(healed time.Time) string {
 	return "the run ended before 5 s of normal operation were measured after the fault"
 }
 
-// meanwhile names the other faults that were in effect after the fault of r had ended, as the end of a sentence.
-// Without such faults, it returns "".
+// meanwhile returns a clause that names the other faults that were in effect after the fault had ended. It returns ""
+// if there are none.
 func (s *search) meanwhile(r *Record) string {
 	var others []string
 	for _, a := range s.active {
@@ -419,8 +405,8 @@ func (s *search) meanwhile(r *Record) string {
 	}
 }
 
-// aftermath names the other faults that may have delayed the recovery, because the simulation was still recovering from
-// them. The result ends a sentence, or is "".
+// aftermath returns a clause that names the other faults from which the simulation was recovering. It returns "" if
+// there are none.
 func (s *search) aftermath(r *Record, recovered time.Time) string {
 	var others []string
 	for _, a := range s.active {
@@ -447,8 +433,8 @@ func named(occurrences []string) string {
 	}
 }
 
-// window compares the period that begins at the given time, in row i, with the baseline. The result complete is false
-// if the rows end before the period ends. The result why describes a violation, or is "".
+// window compares the period that begins at the given time, in row i, with the baseline. complete is false if the rows
+// end before the period. why describes a violation, or is "".
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -459,8 +445,8 @@ func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why st
 			backlog = nil // the previous row is not part of the period, so its backlog does not count
 		}
 	}
-	// Extend the period until it has minEvents events or exceeds maxTime. Do not extend a period in which no event of
-	// one type took effect: later effects would hide this violation.
+	// Extend the period until it has minEvents events or exceeds maxTime. Later effects must not hide that no event of one
+	// type took effect.
 	isEnough := func(until time.Time) bool {
 		return all.Count() >= minEvents || b.missing(effects) != "" || until.Sub(at) > maxTime
 	}
@@ -501,7 +487,6 @@ func (b *Baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	if why := b.latencyViolation(all); why != "" {
 		return why
 	}
-	// Messages that processors hold do not count: if they wait too long, they raise the p99.
 	if b.Backlog != nil && backlog != nil {
 		arriving := (b.Rates[0] + b.Rates[1]) / 10
 		if limit := 2**b.Backlog + int64(arriving) + backlogSlack; *backlog > limit {

@@ -152,8 +152,8 @@ func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends the values of the metrics. The parameter labels contains the values of the labels whose names were
-// passed to NewMetrics.
+// Collect sends the values of the metrics. labels contains the values of the labels whose names were passed to
+// NewMetrics.
 func (m *Metrics) Collect(samples chan<- prometheus.Metric, results []Result, labels ...string) {
 	for i := range results {
 		r := &results[i]

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// MaxLate limits how long an injection waits for a process that injects faults, or for a target that another fault
-	// stopped. After that, the occurrence becomes NotInjected.
+	// MaxLate is how long an injection waits for a process or a target to become available. After that, the occurrence
+	// becomes NotInjected.
 	MaxLate = time.Minute
 	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
 	// some time.
@@ -33,8 +33,8 @@ const (
 	lastSaveTimeout = 5 * time.Second
 )
 
-// ErrHandedOver is the cause with which the context of Runner.Run ends if another process takes over. Run then leaves
-// the faults and their records unchanged.
+// ErrHandedOver is the cause with which the context of Runner.Run ends if another process takes over. Run then does not
+// change faults or records.
 var ErrHandedOver = errors.New("another process is taking over the faults")
 
 // These errors say why an occurrence was aborted. The field Record.Reason begins with the text of the error.
@@ -51,8 +51,7 @@ type Progress struct {
 	Through time.Duration `json:"through"`
 	// Last maps the name of each fault to the time at which its latest handled occurrence was due.
 	Last map[string]time.Duration `json:"last,omitempty"`
-	// Next maps the name of each fault to the lowest number that its next occurrence may have. So an edited plan does
-	// not reuse a number.
+	// Next maps the name of each fault to the lowest number that its next occurrence may have. Numbers are not reused.
 	Next map[string]int `json:"next,omitempty"`
 	// Plan is a hash of the faults, the seed and the duration of the plan to which this progress belongs.
 	Plan string `json:"plan,omitempty"`
@@ -84,8 +83,7 @@ func (p *Progress) clone() Progress {
 	return c
 }
 
-// fingerprint identifies the occurrences of the faults in a plan. It includes the duration of the plan, because
-// occurrences that would outlast the plan are omitted.
+// fingerprint identifies the occurrences of the faults in a plan.
 func fingerprint(p *plan.Plan) string {
 	text, err := json.Marshal(struct {
 		Seed     uint64
@@ -151,19 +149,17 @@ type Runner struct {
 	records  []*Record
 	// interrupts contains, for each fault that is being injected or in effect, the means to end it early.
 	interrupts map[*Record]*interrupt
-	// The field wanted maps each fault that waits for another fault to its most recently chosen instances.
+	// wanted maps each fault that waits for another fault to its most recently chosen instances.
 	wanted map[*Record][]Chosen
-	// The field settled contains the records that Settle has changed and saveSettled has not saved yet.
+	// settled contains the records that Settle has changed and saveSettled has not saved yet.
 	settled  []*Record
 	settling chan struct{} // wakes saveSettled
-	// The method wake closes the channel changed and replaces it by a new one. Each waiting fault then checks again
-	// whether it can be injected.
+	// changed is closed and replaced when waiting faults must check again whether they can be injected.
 	changed chan struct{}
 
-	saving sync.Mutex // held during a save, so that an older version of a record never replaces a newer version
+	saving sync.Mutex // held during a save, so that saves are in order
 }
 
-// interrupt ends a fault early.
 type interrupt struct {
 	end context.CancelCauseFunc
 	// timer ends a fault that would outlast the schedule. It is nil for other faults.
@@ -218,7 +214,6 @@ func (r *Runner) Settle(run Run) []Account {
 		if record.Measured != nil || a == nil {
 			continue
 		}
-		// A new baseline alone does not cause a save: it is saved together with the next change of the record.
 		record.Baseline = cmp.Or(baselines[record.ID()], record.Baseline)
 		if !a.isSettled(record, run) {
 			continue
@@ -250,8 +245,7 @@ func (r *Runner) saveSettled(ctx context.Context) {
 	}
 }
 
-// Update replaces the plan. It skips the overdue occurrences of the new plan, and ends the faults in effect when the
-// new plan requires it (see limit).
+// Update replaces the plan. It skips the overdue occurrences of the new plan, and may end faults in effect.
 func (r *Runner) Update(p *plan.Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -302,8 +296,7 @@ func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	if current == r.progress.Plan {
 		return r.plan, false
 	}
-	// If an edit changed the faults, or added the first faults during the run, the overdue occurrences count as
-	// handled, so they are not injected.
+	// Occurrences that are overdue when the faults are edited count as handled.
 	if r.progress.Plan != "" || r.added {
 		r.progress.Through = max(r.progress.Through, time.Since(r.start))
 	}
@@ -324,8 +317,7 @@ func (r *Runner) unfinished() []*Record {
 	return list
 }
 
-// inEffect calls f with a context that ends when the fault must end early: when ctx ends, or when the simulation is
-// suspended, or when the schedule ends.
+// inEffect calls f with a context that ends when ctx ends, when the simulation is suspended, or when the schedule ends.
 func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Context, *Record)) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -403,7 +395,7 @@ func (r *Runner) covers(o *Occurrence) bool {
 // timer fires.
 func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	select {
-	case <-timer: // an occurrence that is due takes place, even if the plan has just been replaced
+	case <-timer: // an expired timer takes precedence over a new plan
 		return ctx.Err() == nil
 	default:
 	}
@@ -507,7 +499,7 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 		return
 	}
 	known := r.copy(record)
-	// The previous process ended before it chose instances, so it has injected nothing.
+	// No instance was chosen yet, so nothing was injected.
 	if known.State == Injecting && len(known.Chosen) == 0 {
 		r.inject(ctx, record)
 		return
@@ -525,8 +517,7 @@ func (r *Runner) copy(record *Record) Record {
 	return *record
 }
 
-// choose selects the instances to hit, and stores them in the record. It waits and selects again as long as another
-// fault must end first.
+// choose selects the instances to hit, and stores them in the record. It first waits for conflicting faults to end.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
 	affected := "" // the end of an error text, which names the fault that caused the latest wait
@@ -555,8 +546,7 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 	}
 }
 
-// refusal returns why a fault can no longer be injected, or "". When the channel changed is closed, a waiting fault
-// must check again whether it can be injected.
+// refusal returns why a fault can no longer be injected, or "". Call it again when the returned channel is closed.
 func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -614,15 +604,13 @@ func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 			isEarlier = false
 		case other.IsFinal():
 		case len(other.Chosen) > 0:
-			// If Choose failed or found too few instances of a component, the other fault may have stopped the missing
-			// instances of this component.
+			// The other fault may have stopped the missing instances of the component.
 			absent := (err != nil || choice.Incomplete) && sameComponent(other.Target, record.Target)
 			if absent || sharesInstance(other.Chosen, choice.Instances) {
 				return other
 			}
 		case isEarlier && sameComponent(other.Target, record.Target):
-			// The other fault was due earlier, so it must be injected first, unless it is known to wait for instances
-			// that this fault does not hit.
+			// Faults of the same instance are injected in the order in which they were due.
 			if !known || sharesInstance(wanted, choice.Instances) {
 				return other
 			}

@@ -26,17 +26,14 @@ type target struct {
 	mu       sync.Mutex
 	injected []string
 	active   int
-	// The field err is the error that Inject returns.
-	err      error
-	recovery time.Duration // how long a fault without a duration, such as a kill, stays in effect
-	// ended is the error with which a fault ends: Injection.Healed returns it.
+	// injectErr is the error that Inject returns, or nil.
+	injectErr error
+	recovery  time.Duration // how long a fault without a duration, such as a kill, stays in effect
+	// ended is the error that Injection.Healed returns, or nil.
 	ended error
-	// If the field absent is not nil, Choose returns this error and no instances.
-	absent error
 	// If sameInstance is true, all faults hit the same instance.
 	sameInstance bool
-	// The field instances maps faults to the instances that they hit. A fault that is not in the map hits an instance
-	// of its own.
+	// instances maps faults to the instances that they hit. Other faults hit instances of their own.
 	instances map[string]string
 	// If fails[f] is true, Choose returns an error for the fault named f.
 	fails map[string]bool
@@ -45,9 +42,6 @@ type target struct {
 func (f *target) Choose(_ context.Context, o fault.Occurrence) (fault.Choice, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.absent != nil {
-		return fault.Choice{}, f.absent
-	}
 	if f.fails[o.Fault] {
 		return fault.Choice{}, errors.New("no pod is ready")
 	}
@@ -61,8 +55,8 @@ func (f *target) Choose(_ context.Context, o fault.Occurrence) (fault.Choice, er
 func (f *target) Inject(_ context.Context, o fault.Record) (fault.Injection, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err != nil {
-		return fault.Injection{}, f.err
+	if f.injectErr != nil {
+		return fault.Injection{}, f.injectErr
 	}
 	f.injected = append(f.injected, fmt.Sprint(o.ID(), " ", o.At))
 	f.active++
@@ -211,7 +205,7 @@ func TestFaultRunner_RecordCannotBeSaved_InjectsOnlyAfterASave(t *testing.T) {
 
 func TestFaultRunner_InjectionFails_RecordsTheReason(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
-		b.target.err = errors.New("there is no pod of Redis")
+		b.target.injectErr = errors.New("there is no pod of Redis")
 		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 1, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
 		r.Run(t.Context())
 		same(t, "states", []string{"a/0 NotInjected: there is no pod of Redis"}, states(r.Records()))
@@ -237,8 +231,7 @@ func TestFaultRunner_FaultHadNoEffect_CountsAsNotInjected(t *testing.T) {
 	})
 }
 
-// Two faults never affect one instance at once. The second waits until the end of the schedule at the latest, and at
-// most MaxLate for a killed instance.
+// Two faults never affect one instance at once. The second fault waits for the end of the first.
 func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 	kill := func(at int) plan.Fault {
 		return plan.Fault{Name: "kill", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: seconds(at)}
@@ -333,8 +326,7 @@ func TestFaultRunner_WaitingFaultWouldOutlastTheSchedule_IsNotInjected(t *testin
 	})
 }
 
-// The second fault begins at 480 s and would last until 780 s. At 500 s, the schedule is shortened to 600 s; the fault
-// must end at 600 s.
+// The second fault lasts from 480 s to 780 s. At 500 s, the schedule is shortened to 600 s, so the fault must end then.
 func TestFaultRunnerUpdate_ShorterScheduleEndsDuringAFault_FaultEndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
@@ -584,8 +576,7 @@ func TestFaultRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.
 	})
 }
 
-// No progress is stored, because no injector ran at the start. A late Runner must still create records for the overdue
-// occurrences.
+// No progress is stored at first. A late Runner must still create records for the overdue occurrences.
 func TestFaultRunner_FirstStartIsLate_RecordsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 200, 5)}}
@@ -622,8 +613,7 @@ func TestFaultRunner_FaultOfPreviousProcess_IsRecordedAsAborted(t *testing.T) {
 	})
 }
 
-// A recovery within 2 s is visible only in rows of 1 s. The account must not change when these rows are merged into
-// longer ones.
+// A recovery within 2 s is visible only in rows of 1 s. The account must not change when rows are merged.
 func TestFaultRunnerSettle_TimelineGetsCoarser_KeepsFinalAccounts(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		start := time.Now()

@@ -91,7 +91,7 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 	return a, nil
 }
 
-// evaluate adds the verdict of a running simulation, which is never PASS, because events may still be lost.
+// evaluate adds the verdict of a running simulation, which is never PASS.
 func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
 	e.Report, e.Objectives, e.Running, e.InFlight = a.Ledger, a.Objectives, true, ledger.Unknown
 	a.Verdict = ledger.Evaluate(e)
@@ -122,8 +122,8 @@ func depthsOf(q *view.Queues) broker.Depths {
 	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
 }
 
-// auditOfStatus returns an audit with the data in the status. The parameter missing says why no better data is used,
-// such as "the report cannot be read". The parameter reason is the error of the attempt to read that data.
+// auditOfStatus returns an audit with the data in the status. Its errors contain missing and reason, which say why no
+// better data is used.
 func auditOfStatus(sim *v1alpha1.ParkingSimulation, missing string, reason error) (*Audit, error) {
 	l := sim.Status.Ledger
 	if l == nil {

@@ -60,8 +60,8 @@ func (r rule) String() string {
 	return fmt.Sprintf("{apiGroups: [%q], resources: [%q], verbs: [%s]}", r.group, r.resource, verbs)
 }
 
-// explain adds to an error of the API server what the plugin was doing and what the user can do. The parameter needed
-// is the RBAC rule for the request.
+// explain adds to an error of the API server what the plugin was doing and what the user can do. needed is the RBAC
+// rule for the request.
 func (c *cluster) explain(err error, doing string, needed rule) error {
 	var unreachable *url.Error
 	var network net.Error
@@ -86,8 +86,8 @@ func (c *cluster) explain(err error, doing string, needed rule) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// isMissingRight reports whether the user lacks a permission. It reads the text of err, because admission also uses
-// 403, and errors of port forwarding have no status code.
+// isMissingRight reports whether the user lacks a permission. It matches the error text, because admission also returns
+// 403, and port forwarding returns no status code.
 func isMissingRight(err error) bool {
 	text := err.Error()
 	return (apierrors.IsForbidden(err) || strings.Contains(text, " is forbidden: ")) && strings.Contains(text, " cannot ")

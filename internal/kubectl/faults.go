@@ -17,23 +17,19 @@ import (
 )
 
 const (
-	// recoveryInterval is the minimum time between two reads of the timeline during a recovery. The interval grows
-	// with the time since the end of the fault.
+	// recoveryInterval is the minimum time between two reads of the timeline during a recovery.
 	recoveryInterval = 5 * time.Second
-	// baselineTime is the 10 minutes before a fault that package fault uses as a baseline, plus a margin, because a row
-	// may cover many seconds.
+	// baselineTime covers the 10 minutes before a fault that may be its baseline, and a row that begins earlier.
 	baselineTime = 11 * time.Minute
 )
 
-// liveFaults computes how faults affect a running simulation. It reads faults from the operator's ConfigMap, because
-// pods do not know them, and recoveries from the timeline.
+// liveFaults computes how faults affect a running simulation.
 type liveFaults struct {
-	// The function read returns the records of a simulation's faults. The function rows returns those rows of the
-	// simulation's timeline that lie in an interval.
+	// read returns the records of a simulation's faults. rows returns the rows of the timeline in an interval.
 	read func(context.Context, *v1alpha1.ParkingSimulation) (faultRecords, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
-	// The function failed is called once, with the first error of the function read.
-	failed func(error)
+	// onReadError is called once, with the first error of read.
+	onReadError func(error)
 
 	mu         sync.Mutex // guards the fields below
 	hasFailed  bool
@@ -50,8 +46,8 @@ type faultRecords struct {
 	History fault.History  `json:"history"`
 }
 
-func (c *cluster) liveFaults(s *source, failed func(error)) *liveFaults {
-	return &liveFaults{read: c.faultRecords, rows: s.fetch, failed: failed}
+func (c *cluster) liveFaults(s *source, onReadError func(error)) *liveFaults {
+	return &liveFaults{read: c.faultRecords, rows: s.fetch, onReadError: onReadError}
 }
 
 // reset discards the data of a deleted simulation.
@@ -115,7 +111,7 @@ func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimul
 		f.records = records
 	} else if !f.hasFailed {
 		f.hasFailed = true
-		f.failed(err)
+		f.onReadError(err)
 	}
 }
 
@@ -130,8 +126,7 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	return fault.Accounts(f.records.Records, run)
 }
 
-// unmeasured returns the time from which to read the timeline. It returns false if no recovery is in progress or the
-// latest read is recent.
+// unmeasured returns the time from which to read the timeline, or false if no new read is necessary.
 func (f *liveFaults) unmeasured(accounts []fault.Account) (from time.Time, ok bool) {
 	i := slices.IndexFunc(accounts, func(a fault.Account) bool { return a.Outcome == fault.OutcomeRecovering })
 	if i < 0 {

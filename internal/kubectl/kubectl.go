@@ -37,8 +37,7 @@ type Options struct {
 type Plugin struct {
 	Options
 
-	// The fields rules and overrides contain the values of those kubectl flags that select the cluster, the user and
-	// the namespace.
+	// The values of the kubectl flags that select the cluster, the user and the namespace.
 	rules     *clientcmd.ClientConfigLoadingRules
 	overrides clientcmd.ConfigOverrides
 }
@@ -56,8 +55,8 @@ func New(root *cobra.Command, o Options) *Plugin {
 	return p
 }
 
-// DiscardLogs silences the client libraries; the commands report all errors that matter. Call it before using a client,
-// because the libraries read the loggers without a lock.
+// DiscardLogs silences the client libraries. Call it before using a client, because the libraries read the loggers
+// without a lock.
 func DiscardLogs() {
 	klog.SetLogger(logr.Discard())
 	log.SetLogger(logr.Discard())
@@ -122,14 +121,12 @@ func (p *Plugin) connected(f func(ctx context.Context, c *cluster, args []string
 	}
 }
 
-// newScheme returns a scheme with the kinds that the plugin reads.
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	return scheme, errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
 }
 
-// mapper maps the kinds that the plugin reads to their resources. This mapping is fixed, so commands need not ask
-// the cluster for its resources first.
+// mapper maps the kinds that the plugin reads to their resources, without requests to the cluster.
 func mapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), meta.RESTScopeNamespace)

@@ -49,7 +49,6 @@ func (f *outputFlag) Set(s string) error {
 // Type implements pflag.Value. Help texts show "--output format".
 func (f *outputFlag) Type() string { return "format" }
 
-// choices lists the allowed formats.
 func (f *outputFlag) choices() string {
 	last := len(f.allowed) - 1
 	if last == 0 {
@@ -58,7 +57,6 @@ func (f *outputFlag) choices() string {
 	return strings.Join(f.allowed[:last], ", ") + " or " + f.allowed[last]
 }
 
-// register adds the flag --output to a command.
 func (f *outputFlag) register(cmd *cobra.Command) {
 	cmd.Flags().VarP(f, "output", "o", "output format: "+f.choices()+" (default: text)")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(f.allowed, cobra.ShellCompDirectiveNoFileComp)) // cannot fail, because the flag exists
@@ -67,7 +65,6 @@ func (f *outputFlag) register(cmd *cobra.Command) {
 // isText reports whether the output is text for people.
 func (f *outputFlag) isText() bool { return f.format == "" || f.format == outputWide }
 
-// tablePadding is the number of spaces between the columns of a table.
 const tablePadding = 3
 
 // newTable returns a writer that aligns columns. The caller must separate the columns by tabs.
@@ -80,8 +77,7 @@ func writeValue(out io.Writer, format string, value any) error {
 	if format == outputYAML {
 		return WriteYAML(out, value)
 	}
-	// Encode writes the whole text in one call. This matters because a CleanWriter cannot handle a character that is
-	// split between two calls.
+	// Encode writes the whole text in one call. A CleanWriter cannot handle a character that is split between calls.
 	encoder := json.NewEncoder(terminal.CleanWriter(out))
 	encoder.SetIndent("", "    ")
 	encoder.SetEscapeHTML(false)
@@ -142,7 +138,7 @@ func writeList(out io.Writer, format string, sims []v1alpha1.ParkingSimulation) 
 	return writeValue(out, format, list)
 }
 
-// The constant none is the text for a value that does not exist or is unknown.
+// none is the text for a value that does not exist or is unknown.
 const none = "–"
 
 // age returns how long ago something happened, such as "5m".

@@ -27,8 +27,7 @@ const (
 	// podTimeout is the maximum time without data from a pod. A whole response has no timeout, because the connection
 	// may be slow.
 	podTimeout = 4 * time.Second
-	// podTimelineTimeout replaces podTimeout in requests for a timeline. It is longer, because a pod may first have to
-	// finish reading a timeline for another request.
+	// podTimelineTimeout replaces podTimeout in requests for a timeline, which take a pod longer.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
 	// For avoidTime after a failure, a pod is tried only after the other pods.
@@ -37,12 +36,11 @@ const (
 	maxAnswer = 64 << 20
 )
 
-// podAccess lists the pods of a simulation and connects to them.
 type podAccess struct {
-	// The function list returns the pods of the simulation. The function open opens a tunnel to one of these pods.
+	// list returns the pods of the simulation. open opens a tunnel to one of these pods.
 	list func(ctx context.Context) ([]corev1.Pod, error)
 	open func(ctx context.Context, pod *corev1.Pod) (tunnel, error)
-	// The function connected is called with the name of each pod to which a tunnel was opened. The function may be nil.
+	// connected is called with the name of each pod to which a tunnel was opened. It may be nil.
 	connected func(pod string)
 }
 
@@ -52,8 +50,7 @@ type pages struct {
 	podAccess
 
 	client http.Client
-	// timelineTimeout is the timeout of requests for a timeline, and timeout that of all other requests. Only tests
-	// replace the defaults podTimelineTimeout and podTimeout.
+	// timelineTimeout is the timeout of requests for a timeline, and timeout that of all other requests.
 	timeout, timelineTimeout time.Duration
 	// maxAnswer is the maximum size of a response in bytes. Tests set a smaller maximum.
 	maxAnswer int64
@@ -68,7 +65,7 @@ type pages struct {
 // newPages returns a reader of live data that the caller must close.
 func newPages(a podAccess) *pages {
 	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, maxAnswer: maxAnswer, failed: map[string]time.Time{}}
-	// All data passes through the API server, so keep the default of requesting compressed responses.
+	// The default Transport requests compressed responses. The API server relays all data, so keep this.
 	p.client.Transport = &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
 		IdleConnTimeout: time.Minute,
@@ -76,7 +73,6 @@ func newPages(a podAccess) *pages {
 	return p
 }
 
-// pagesOf returns a reader of the live data of a simulation in the cluster.
 func (c *cluster) pagesOf(namespace, name string, connected func(string)) *pages {
 	return newPages(podAccess{
 		list:      func(ctx context.Context) ([]corev1.Pod, error) { return c.podsOf(ctx, namespace, name) },
@@ -99,8 +95,7 @@ func (p *pages) get(ctx context.Context, path string, into any) error {
 	return err
 }
 
-// getOnce sends a GET request to one pod. The result named final is true if a request to another pod would not give a
-// better result.
+// getOnce sends a GET request to one pod. final is true if a request to another pod would not help.
 func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -135,7 +130,7 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	}
 	if response.StatusCode != http.StatusOK {
 		var problem struct{ Detail string }
-		// Ignore the error of Unmarshal: if the body has no detail, the answerError contains the HTTP status.
+		// Without a valid body, the answerError contains the HTTP status.
 		_ = json.Unmarshal(text, &problem)
 		return true, &answerError{pod: p.current(), detail: cmp.Or(problem.Detail, response.Status)}
 	}
@@ -145,7 +140,6 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	return true, nil
 }
 
-// readerFunc is a function that implements io.Reader.
 type readerFunc func([]byte) (int, error)
 
 // Read implements io.Reader.
@@ -202,7 +196,7 @@ func (p *pages) dial(ctx context.Context) (net.Conn, error) {
 	return p.tunnel.Dial(p.port)
 }
 
-// choose opens a tunnel to the first pod in the result of p.candidates. The caller holds the mutex.
+// choose opens a tunnel to the first candidate. The caller holds the mutex.
 func (p *pages) choose(ctx context.Context) error {
 	pods, err := p.list(ctx)
 	if err != nil {
@@ -231,8 +225,8 @@ type candidate struct {
 	rank int // pods are tried in ascending order of their rank
 }
 
-// candidates returns the running pods that serve the live page, in the order in which to try them. It includes pods
-// that are not ready: during an outage of a server, they may still show earlier data.
+// candidates returns the running pods that serve the live page, in the order in which to try them. Pods that are not
+// ready are included.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {
@@ -254,8 +248,7 @@ func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	return all
 }
 
-// pagePort returns the port on which a pod serves the live page. The result ok is false if the pod does not serve the
-// page.
+// pagePort returns the port on which a pod serves the live page, or false if it does not.
 func pagePort(pod *corev1.Pod) (number int32, ok bool) {
 	for i := range pod.Spec.Containers {
 		for _, port := range pod.Spec.Containers[i].Ports {
@@ -267,7 +260,7 @@ func pagePort(pod *corev1.Pod) (number int32, ok bool) {
 	return 0, false
 }
 
-// drop closes the tunnel after a failure. The next request then tries another pod, if there is another pod.
+// drop closes the tunnel after a failure.
 func (p *pages) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -36,7 +36,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// newPod returns a running pod that serves the live page.
 func newPod(name string, port int32, ready corev1.ConditionStatus) corev1.Pod {
 	pod := corev1.Pod{}
 	pod.Namespace, pod.Name = "parking", name
@@ -102,7 +101,6 @@ func (f *fakePods) tunnels() []string {
 	return slices.Clone(f.opened)
 }
 
-// localTunnel connects to ports of this machine.
 type localTunnel struct{}
 
 func (localTunnel) Dial(port int32) (net.Conn, error) {
@@ -351,8 +349,7 @@ func TestOpenTunnel_ForwardsRequestsToThePod(t *testing.T) {
 	}
 }
 
-// Package http wraps an error of the connection once or twice, depending on when the error occurs. The message must
-// omit every wrapper.
+// Package http wraps an error of the connection once or twice. The message must omit every wrapper.
 func TestPagesDescribe_WrappedPortError_MessageOmitsTheWrappers(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
@@ -392,8 +389,7 @@ func TestOpenTunnel_Forbidden_ErrorNamesTheMissingRule(t *testing.T) {
 	}
 }
 
-// runningSource is a view.Source with one row per second, for some past seconds and the next ten minutes, because a
-// test may take that long.
+// runningSource is a view.Source with one row per second. It also has rows for the next ten minutes.
 type runningSource struct{ rows []timeline.Row }
 
 func newRunningSource(seconds int) *runningSource {
@@ -428,7 +424,6 @@ func (s *runningSource) Timeline(_ context.Context, from, to time.Time) ([]timel
 	return within(s.rows, from, to), nil
 }
 
-// countingTunnel counts the bytes that arrive from a pod.
 type countingTunnel struct {
 	localTunnel
 

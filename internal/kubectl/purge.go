@@ -85,7 +85,6 @@ func (p *Plugin) purge(ctx context.Context, c *cluster, name string, f purgeFlag
 	return err
 }
 
-// confirm asks the user on the terminal whether to delete the simulation.
 func (p *Plugin) confirm(sim *v1alpha1.ParkingSimulation) error {
 	if !terminal.Is(p.In) {
 		return inputErrorf("purge deletes %s/%s with its data for good: confirm with --yes", sim.Namespace, sim.Name)
@@ -117,8 +116,7 @@ func (c *cluster) deleteWithData(ctx context.Context, sim *v1alpha1.ParkingSimul
 	return nil
 }
 
-// awaitGone waits until a simulation no longer exists. It also returns if a new simulation with the same name
-// exists, because then the old simulation is gone.
+// awaitGone waits until a simulation no longer exists. A new simulation with the same name does not count.
 func (c *cluster) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
 	for {
 		now := &v1alpha1.ParkingSimulation{}

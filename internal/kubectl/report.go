@@ -50,7 +50,6 @@ func (c *cluster) reportOf(ctx context.Context, sim *v1alpha1.ParkingSimulation)
 	return d, nil
 }
 
-// missingReport returns an error that says why a simulation has no report.
 func missingReport(sim *v1alpha1.ParkingSimulation) error {
 	name := sim.Namespace + "/" + sim.Name
 	switch {

@@ -22,29 +22,27 @@ import (
 )
 
 const (
-	// objectInterval is the minimum time between two reads of the ParkingSimulation. More frequent reads are useless,
-	// because the status changes at most every few seconds.
+	// objectInterval is the minimum time between two reads of the ParkingSimulation.
 	objectInterval = 3 * time.Second
 	// recentTime is the age up to which a row counts as recent. Recent rows stay in memory, because the live page
 	// requests them repeatedly.
 	recentTime = 3 * time.Minute
-	// Most requests for recent rows read only the rows of the last newestTime from a pod. Older rows come from memory.
+	// newestTime is the age up to which most requests read rows from a pod. Older rows come from memory.
 	newestTime = 10 * time.Second
 	// One in fullUpdateEvery requests for recent rows reads all recent rows from a pod, to find rows that arrived late.
 	fullUpdateEvery = 15
 )
 
-// source implements view.Source from the pods and the status of a simulation. A report provides the ledger, the faults
-// and, if no pod responds, the measurements.
+// source implements view.Source for a simulation. It reads the simulation, its pods and its report.
 type source struct {
-	// The function get reads the simulation from the cluster. The function read reads its report.
+	// get reads the simulation from the cluster. read reads its report.
 	get  func(context.Context) (*v1alpha1.ParkingSimulation, error)
 	read func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error)
 	// The field pages reads live data from the pods of the simulation.
 	pages *pages
 	// The field faults computes how faults affect a running simulation. It is nil if the command does not show faults.
 	faults *liveFaults
-	// The field failures contains the observed failures of pods. The timeline shows each failure as a mark.
+	// failures contains the observed failures of pods, which the timeline shows as marks.
 	failures podfailure.Tracker
 
 	mu       sync.Mutex // mu guards the fields below
@@ -107,8 +105,7 @@ func (s *source) now() time.Time {
 	return time.Now().Add(s.ahead)
 }
 
-// setClock stores in s.ahead how far the given time of a pod is ahead of the clock of this machine. If that time is
-// zero, that is, unknown, setClock keeps the previous value.
+// setClock stores how far the given time of a pod is ahead of the clock of this machine. A zero time changes nothing.
 func (s *source) setClock(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +158,7 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 	if document != nil {
 		state.Faults = document.Faults
 		if document.Ledger != nil {
-			// Prefer the ledger in the report to that of a pod: only the final audit knows which events are lost.
+			// Only the final audit knows which events are lost.
 			state.Ledger = document.Ledger
 		}
 	}
@@ -174,8 +171,7 @@ func isOther(state *view.State, sim *v1alpha1.ParkingSimulation) bool {
 	return state.Run != "" && sim.UID != "" && state.Run != string(sim.UID)
 }
 
-// reportedState returns the state of a complete simulation, as the report describes it. The method State uses this
-// result if no pod responds.
+// reportedState returns the state of a complete simulation, as the report describes it.
 func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.State {
 	rate := func(r report.Rate) view.Generator {
 		return view.Generator{TargetRate: r.Target, AchievedRate: r.Achieved, Missed: r.Missed}
@@ -187,8 +183,8 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict adds the verdict in the status to a state. While the simulation runs, it adds only FAIL, because PASS is
-// not certain yet. If the state of a running simulation already has a verdict, addVerdict does not replace it.
+// addVerdict adds the verdict in the status to a state. While the simulation runs, it adds only a certain FAIL, and
+// keeps an existing verdict.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {
@@ -220,8 +216,7 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return timeline.AddMarks(rows, from, to, fault.Marks(s.accounts(ctx, sim))...), nil
 }
 
-// accounts returns the faults in the report. Without a report, it returns the faults that the latest call of State has
-// computed.
+// accounts returns the faults in the report or, without a report, the faults computed by the latest call of State.
 func (s *source) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if d := s.report(ctx, sim); d != nil {
 		return d.Faults
@@ -265,8 +260,7 @@ func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row,
 	return answer.Rows, err
 }
 
-// update returns recent rows, mostly from memory. If each request read all recent rows from a pod, an open live page
-// would overload the API server.
+// update returns recent rows, mostly from memory.
 func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	newest := s.now().Add(-newestTime)
 	s.mu.Lock()

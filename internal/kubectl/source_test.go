@@ -51,7 +51,7 @@ func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"rows": within(d.rows, from, time.Now().Add(time.Hour))})
 }
 
-// newSource returns the source of a simulation. If data is nil, there is no pod; if d is nil, there is no report.
+// newSource returns the source of a simulation. If data is nil, no pod exists. If d is nil, no report exists.
 func newSource(t *testing.T, sim *v1alpha1.ParkingSimulation, data *liveData, d *report.Document) *source {
 	t.Helper()
 	pods := &fakePods{}

@@ -92,7 +92,6 @@ func (p *Plugin) list(ctx context.Context, c *cluster, f statusFlags) error {
 	return w.Flush()
 }
 
-// noSimulations returns the message for an empty list.
 func noSimulations(namespace string) string {
 	if namespace == "" {
 		return "No simulations found."
@@ -136,7 +135,6 @@ func columns(f statusFlags) []string {
 	return names
 }
 
-// cells returns the cells of a simulation's row in the list.
 func cells(sim *v1alpha1.ParkingSimulation, f statusFlags) []string {
 	sim = terminal.Cleaned(sim)
 	status := &sim.Status
@@ -235,12 +233,12 @@ func (c *cluster) podsOf(ctx context.Context, namespace, name string) ([]corev1.
 	return list.Items, nil
 }
 
-// details contains parts of a simulation's state that the ParkingSimulation object does not contain. If a part cannot
-// be read, the error field below the part says why.
+// details contains data that the ParkingSimulation object does not contain. An error field says why the data above it
+// is missing.
 type details struct {
 	pods    []corev1.Pod
 	podsErr error
-	// The field checks contains the checks in the simulation's report. It is nil if there is no report.
+	// checks contains the checks in the simulation's report. It is nil if there is no report.
 	checks    []ledger.Check
 	checksErr error
 }
@@ -444,7 +442,6 @@ func writeLedger(w io.Writer, l *v1alpha1.LedgerStatus) {
 	fmt.Fprintf(w, "lost\t\t%s\n", lost)
 }
 
-// writeReportedObjectives writes all objectives of a complete simulation.
 func writeReportedObjectives(w io.Writer, checks []ledger.Check) {
 	fmt.Fprint(w, "\nOBJECTIVE\tBOUND\tMEASURED\tOUTCOME\n")
 	for _, c := range checks {
@@ -454,8 +451,8 @@ func writeReportedObjectives(w io.Writer, checks []ledger.Check) {
 	}
 }
 
-// writeObjectives writes each objective of the spec, and the measured values that the status contains. It also writes
-// reportErr, the error of reading the report, unless it is nil.
+// writeObjectives writes the objectives of the spec and their measured values. It also writes reportErr unless it is
+// nil.
 func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation, reportErr error) {
 	fmt.Fprint(w, "\nOBJECTIVE\tBOUND\tMEASURED\n")
 	for _, o := range objectivesInStatus(sim) {

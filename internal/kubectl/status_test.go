@@ -42,8 +42,7 @@ func hostile() *v1alpha1.ParkingSimulation {
 	return sim
 }
 
-// checkClean rejects control characters other than line breaks, and lines that begin with READY, which the inputs of
-// the tests try to fake.
+// checkClean rejects control characters other than line breaks, and lines that begin with READY.
 func checkClean(t *testing.T, what, text string) {
 	t.Helper()
 	if cleaned := string(terminal.CleanLines([]byte(text))); cleaned != text || strings.Contains(text, "\nREADY") || strings.Contains(text, "\t") {
@@ -81,7 +80,6 @@ func TestStatus_TextFromTheCluster_CannotControlTheTerminal(t *testing.T) {
 	}
 }
 
-// allObjectives returns a simulation that has every objective.
 func allObjectives() *v1alpha1.ParkingSimulation {
 	sim := started()
 	phase := v1alpha1.PhaseObjectivesSpec{

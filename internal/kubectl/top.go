@@ -293,8 +293,8 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	return nil
 }
 
-// secondsOf returns the number of seconds in [from, to) for which the timeline is complete. Seconds without a row
-// count, because processes store no row if nothing happened.
+// secondsOf returns the number of seconds in [from, to) for which the timeline is complete. Seconds without a row are
+// included.
 func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
 	end := to.Add(-reportDelay) // later rows may still be missing
 	if n := len(rows); n > 0 {
@@ -321,7 +321,6 @@ func p99(of ...histogram.Snapshot) *float64 {
 	return new(all.Quantile(percentile).Seconds())
 }
 
-// rowOfStatus returns a row with the data in the status of a simulation.
 func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	status := &sim.Status
 	row := TopRow{Namespace: sim.Namespace, Simulation: sim.Name, Status: summary(sim), Verdict: verdictSoFar(status)}
@@ -353,8 +352,8 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	return row
 }
 
-// missingEvents returns how many confirmed events have not taken effect. It counts indeterminate events as confirmed:
-// they took effect without a recorded confirm. Otherwise, each of them would offset one missing event.
+// missingEvents returns how many confirmed events have not taken effect. Indeterminate events count as confirmed,
+// because they took effect.
 func missingEvents(l *v1alpha1.LedgerStatus) int64 {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)
@@ -379,8 +378,8 @@ func (m *meter) lines(rows []TopRow, f topFlags, columns int) []string {
 	return topLines(rows, f, columns)
 }
 
-// topLines renders rows as a table, followed by their notes. If a line of the table exceeds the width that the
-// parameter columns gives, topLines reduces the space between the cells.
+// topLines renders rows as a table, followed by their notes. If a line is wider than columns, the space between the
+// cells is reduced.
 func topLines(rows []TopRow, f topFlags, columns int) []string {
 	rows = terminal.Cleaned(rows)
 	lines := tableLines(rows, f, tablePadding)

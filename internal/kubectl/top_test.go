@@ -15,7 +15,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// started returns a running simulation.
 func started() *v1alpha1.ParkingSimulation {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Namespace, sim.Name = "parking", "rush-hour"
@@ -61,7 +60,7 @@ func TestTopMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 	if !row.Live || *row.Entry.Target != 40 || *row.Backlog != 7 || row.Verdict != "" {
 		t.Errorf("the row is %+v", row)
 	}
-	// The expected rate is 40. The mean over 10 s may include one older row: its 1000 events add 100.
+	// The expected rate is 40. One older row with 1000 events may add 100 to the mean over 10 s.
 	if rate := *row.Entry.Achieved; rate < 40 || rate > 140 {
 		t.Errorf("the rate of the entries is %v", rate)
 	}

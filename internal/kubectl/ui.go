@@ -32,7 +32,6 @@ This needs the rights of parkingsimulation-viewer-role, and this rule of parking
 const pageInterval = time.Second
 
 // timelineTimeout is long, because a timeline may have several megabytes and the connection may be slow.
-// podTimelineTimeout ends a read earlier if a pod sends nothing.
 const timelineTimeout = 5 * time.Minute
 
 type uiFlags struct {

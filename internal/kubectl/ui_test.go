@@ -95,7 +95,6 @@ func TestUI_ServesThePageWithTheDataOfAPod(t *testing.T) {
 	}
 }
 
-// fetch returns the response to a GET request.
 func fetch(t *testing.T, url string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)

@@ -20,8 +20,8 @@ import (
 // rewatchInterval is the delay before the next watch after the API server has ended a watch.
 const rewatchInterval = time.Second
 
-// watchSimulations calls the function show with each simulation, and again after each change, until ctx ends or show
-// returns an error. An empty namespace selects all namespaces, and an empty name selects all names.
+// watchSimulations calls show with each simulation, and again after each change, until ctx ends or show returns an
+// error. An empty namespace or name selects all.
 func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, show func(sim *v1alpha1.ParkingSimulation, deleted bool) error) error {
 	options := []client.ListOption{client.InNamespace(namespace)}
 	if name != "" {
@@ -47,11 +47,10 @@ func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, 
 	return c.watch(ctx, &v1alpha1.ParkingSimulationList{}, "watch simulations", onSimulations("watch"), objects{}, handle, options...)
 }
 
-// podsRetryInterval is the delay after a failed attempt to watch the pods.
 const podsRetryInterval = 10 * time.Second
 
-// watchPods adds the failures of a simulation's pods to failures until ctx ends. If the pods cannot be watched, it
-// retries, and reports only the first error.
+// watchPods records the failures of a simulation's pods until ctx ends. It retries failed watches and reports only
+// their first error.
 func (c *cluster) watchPods(
 	ctx context.Context, simulation types.NamespacedName, failures *podfailure.Tracker, now func() time.Time, failed func(error),
 ) {
@@ -82,8 +81,8 @@ func (c *cluster) watchPods(
 // objects contains the objects that a watch has reported, except those that it has reported as deleted.
 type objects map[types.UID]client.Object
 
-// watch calls the function handle for each existing object and each change. It updates the parameter known before each
-// call. It returns when ctx ends, when handle returns an error, or when the API server rejects a watch.
+// watch calls handle for each existing object and each change, after it has updated known. It returns when ctx ends,
+// when handle returns an error, or when the API server rejects a watch.
 func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,
@@ -98,7 +97,7 @@ func (c *cluster) watch(
 		return handle(e)
 	}
 	for {
-		// Report the deletions since the API server ended the last watch, because the next watch does not report them.
+		// The next watch does not report objects that were deleted since the last watch.
 		for _, object := range c.missing(ctx, list, known, options...) {
 			if err := observe(watch.Event{Type: watch.Deleted, Object: object}); err != nil {
 				return err
@@ -122,8 +121,7 @@ func (c *cluster) watch(
 	}
 }
 
-// missing returns the known objects that no longer exist. If the list fails, it returns nil: the next watch also fails,
-// or the next call finds the objects.
+// missing returns the known objects that no longer exist. If the list fails, it returns nil.
 func (c *cluster) missing(ctx context.Context, list client.ObjectList, known objects, options ...client.ListOption) objects {
 	if len(known) == 0 {
 		return nil
@@ -142,8 +140,7 @@ func (c *cluster) missing(ctx context.Context, list client.ObjectList, known obj
 	return gone
 }
 
-// forEach passes each event to the function handle. It returns when the watch ends or when the function returns an
-// error.
+// forEach passes each event to handle. It returns when the watch ends or handle returns an error.
 func forEach(events watch.Interface, handle func(watch.Event) error) error {
 	defer events.Stop()
 	for e := range events.ResultChan() {

@@ -34,12 +34,10 @@ func (nullStore) RecordExit(_ context.Context, s store.ExitStep) (store.ExitResu
 	}, nil
 }
 
-// nullPoster is a summary API client that accepts every summary.
 type nullPoster struct{}
 
 func (nullPoster) Post(context.Context, event.Summary) error { return nil }
 
-// nullSettler settles nothing.
 type nullSettler struct{}
 
 func (nullSettler) Ack() error                                      { return nil }

@@ -14,8 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// chaos decides at random when the fake servers of a test inject faults. After a call of the method calm, the servers
-// inject no faults.
+// chaos decides at random when the fake servers of a test inject faults.
 type chaos struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -196,8 +195,7 @@ type chaoticSettler struct {
 	msg             broker.Message
 }
 
-// settle calls move, then removes the message from s.queue. Sometimes the session is lost in between, so the message
-// is delivered again.
+// settle calls move, and removes the message from s.queue unless the session is lost in between.
 func (s *chaoticSettler) settle(move func()) error {
 	b := s.broker
 	lost := b.strikes()
@@ -256,7 +254,7 @@ type chaoticStore struct {
 
 	mu      sync.Mutex
 	state   *memory.Store
-	history []func(*memory.Store) // functions that repeat the calls that took effect, in order
+	history []func(*memory.Store) // the calls that took effect, in order
 	durable int                   // the length of the prefix of s.history that survives a crash
 	epoch   int
 	crashes int
@@ -280,8 +278,7 @@ func (s *chaoticStore) crash() {
 	s.crashes++
 }
 
-// take runs a step and adds it to s.history. At random, it returns ErrUnavailable before the step, or after it, as if
-// the reply were lost.
+// take runs a step. At random, it returns ErrUnavailable instead of running the step, or although it has run the step.
 func take[R any](ctx context.Context, s *chaoticStore, step func(context.Context, *memory.Store) (R, error)) (R, error) {
 	var none R
 	s.linger(ctx)

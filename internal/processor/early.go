@@ -2,6 +2,6 @@
 
 package processor
 
-// acknowledgeEarly makes a processor acknowledge messages before they take effect. The build tag parking_earlyack
-// sets it, so that test/faults can show that its tests detect lost events.
+// acknowledgeEarly makes a processor acknowledge messages before they take effect. Only the build tag parking_earlyack
+// sets it, to test the detection of lost events.
 const acknowledgeEarly = false

@@ -26,8 +26,7 @@ type scenario struct {
 	seed        uint64
 	partitions  int
 	concurrency int
-	// plates is the number of vehicles that enter, and the number of other vehicles that only exit. Every second
-	// vehicle that enters also exits.
+	// plates is the number of vehicles that enter. As many other vehicles only exit.
 	plates int
 	// chance is the probability, in percent, with which the fake broker, store and summary API inject faults.
 	chance   int
@@ -64,8 +63,7 @@ type published struct {
 	matched int64
 	// summaries contains the summaries that the API must have at the end, by event ID.
 	summaries map[string]event.Summary
-	// maybe contains the summaries of external exits with an entry, by event ID. The API may lack such a summary at
-	// the end, because the exit may use up its attempts before its entry is processed.
+	// maybe contains the summaries of external exits with an entry, by event ID. The API may lack them at the end.
 	maybe         map[string]event.Summary
 	externalExits int
 	deadLetters   int
@@ -135,8 +133,8 @@ func (p *published) exit(plate string, intent event.Intent) {
 	}
 }
 
-// exitBeforeEntry publishes an entry, and an exit that is dated before the entry. p.exits does not contain the exit,
-// because the processor must dead-letter it.
+// exitBeforeEntry publishes an entry, and an exit that is dated before the entry. The processor must dead-letter the
+// exit.
 func (p *published) exitBeforeEntry(plate string) {
 	p.entry(plate)
 	partition := event.PartitionOf(plate, len(p.exits))
@@ -148,8 +146,7 @@ func (p *published) exitBeforeEntry(plate string) {
 	p.deadLetters++
 }
 
-// external publishes external events: n entries with exits, and n exits without entries. All go to partition 0, because
-// external publishers use only the routing keys entry.0 and exit.0.
+// external publishes external events to partition 0: n entries with exits, and n exits without entries.
 func (p *published) external(n int) {
 	for i := range n {
 		plate, in, out := fmt.Sprintf("EXTERNAL-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)
@@ -328,8 +325,8 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	// The API may hold more summaries of external exits than the ledger counts: a crash can undo the entry and the exit
-	// of a posted summary, and the exit may use up its attempts before the entry is processed again.
+	// A crash of the store can undo the effect of an exit whose summary was posted. The ledger may not count this exit
+	// again.
 	if held < got.ExternalMatched {
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}

@@ -29,8 +29,8 @@ func Stages() []Stage {
 	return []Stage{StageParse, StageStore, StageSummarize, StagePost, StageSettle, StagePanic}
 }
 
-// quotesNoMessage reports whether the errors of this stage never quote a message, and so may be logged. Errors of other
-// stages may quote a plate.
+// quotesNoMessage reports whether the errors of this stage never quote a message. Other errors may contain a plate,
+// which may be logged only at debug level.
 func (s Stage) quotesNoMessage() bool { return s == StageParse || s == StageSummarize }
 
 // Failure is the error of a message whose processing failed.

@@ -20,14 +20,12 @@ import (
 
 var errDown = errors.New("connection refused")
 
-// handlerFunc is a function that implements Handler.
 type handlerFunc func(ctx context.Context, msg broker.Message) (Completion, error)
 
 func (f handlerFunc) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
 	return f(ctx, msg)
 }
 
-// answer returns a Handler that always returns the given outcome and error.
 func answer(o Outcome, err error) handlerFunc {
 	return func(context.Context, broker.Message) (Completion, error) { return Completion{Outcome: o}, err }
 }
@@ -73,7 +71,7 @@ func (f *fakeQueues) deliver(q broker.Queue, id string) *fakeSettler {
 type fakeSettler struct {
 	mu    sync.Mutex
 	calls []string
-	// failures are the errors that the first calls return, in order, whichever methods are called. Later calls succeed.
+	// failures are the errors that the first calls of any methods return, in order. Later calls succeed.
 	failures []error
 }
 
@@ -105,15 +103,14 @@ func (s *fakeSettler) expect(t *testing.T, want ...string) {
 	}
 }
 
-// fakeStore is a fake store that implements only Durability and DeadLetters. Effects are durable at once, unless the
-// test sets the field wait.
+// fakeStore implements only Durability and DeadLetters. Effects are durable at once, unless the test sets wait.
 type fakeStore struct {
 	mu          sync.Mutex
 	epoch       string
 	waits       int
 	deadLetters []string
-	// markErrs contains the errors that the first calls of Mark return, in order. Later calls succeed. deadLetterErrs
-	// contains the same for RecordDeadLetter.
+	// markErrs and deadLetterErrs contain the errors that the first calls of Mark and of RecordDeadLetter return, in
+	// order. Later calls succeed.
 	markErrs, deadLetterErrs []error
 	wait                     func(ctx context.Context, mark store.Mark) error
 }
@@ -204,7 +201,6 @@ func (r *rig) finish() error {
 	return <-r.ended
 }
 
-// elapsed returns how long a call of f takes.
 func elapsed(f func()) time.Duration {
 	start := time.Now()
 	f()

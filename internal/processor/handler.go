@@ -116,8 +116,8 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 	return done, nil
 }
 
-// postSummary posts a summary and removes it from the outbox. If two deliveries of an exit post the same summary
-// concurrently, only the delivery that removes the summary from the outbox counts as matched.
+// postSummary posts a summary and removes it from the outbox. It returns OutcomeDuplicate if another delivery has
+// removed it.
 func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
 	err := p.poster.Post(ctx, s)
 	switch {
@@ -141,8 +141,8 @@ func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s e
 	return OutcomeMatched, nil
 }
 
-// parse parses the body of a message with the function decode. It ignores all message properties, including the content
-// type. The function decode must reject a body longer than event.MaxBodyBytes without parsing the body.
+// parse parses the body of a message with decode, which must reject a body longer than event.MaxBodyBytes. It ignores
+// all message properties, including the content type.
 func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) (E, error)) (E, error) {
 	var none E
 	e, err := decode(msg.Body)
@@ -152,8 +152,7 @@ func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) 
 	return e, nil
 }
 
-// logResult logs the result of an event at debug level. For an exit that found no visit, logResult also logs whether
-// the generator intended this result.
+// logResult logs the result of an event at debug level.
 func logResult(ctx context.Context, log *slog.Logger, message string, r store.Result, id, plate string) {
 	if !log.Enabled(ctx, slog.LevelDebug) {
 		return

@@ -80,7 +80,7 @@ func (p *posted) Post(_ context.Context, s event.Summary) error {
 	return p.err
 }
 
-// verdict is an error of the summary API. It is true if the API rejects the summary permanently.
+// verdict is an error of the summary API. If it is true, the API rejects the summary permanently.
 type verdict bool
 
 func (v verdict) Error() string   { return fmt.Sprintf("rejected, permanently: %t", bool(v)) }

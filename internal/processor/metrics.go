@@ -18,8 +18,7 @@ const (
 	labelStage   = "stage"
 )
 
-// metrics are the metrics of one event type. Their series are looked up once at the start, so that an event costs no
-// lookup.
+// metrics are the metrics of one event type. Their series are looked up once, at the start.
 type metrics struct {
 	outcomes [outcomes]*outcomeMetrics // nil for outcomes that are impossible for the event type
 	failures map[Stage]*failureMetrics
@@ -98,12 +97,10 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	m.measured.processing.Observe(took)
 }
 
-// clockDifference is the maximum tolerated difference between the clocks of two machines. If an event precedes its due
-// time by more, its latency is unknown.
+// clockDifference is the maximum tolerated difference between the clocks of two machines.
 const clockDifference = time.Second
 
-// recordEffect records a durable effect. An effect that is not durable may be lost, and its event processed again.
-// scheduled is the due time, or zero if unknown.
+// recordEffect records a durable effect. scheduled is the due time of the event, or zero if unknown.
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() && at.Sub(scheduled) >= -clockDifference {

@@ -32,8 +32,7 @@ func exitOrigin(msg *broker.Message, id string, partition int) (store.Origin, ev
 	return origin, msg.Intent
 }
 
-// generatedID parses id, the identifier of an event. It returns false if the event is external: its message lacks our
-// AppID or has an ID other than id, or id is not a generated identifier of the given partition.
+// generatedID parses the identifier of an event. It returns false if the event is external.
 func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool) {
 	if msg.AppID != event.AppID || (msg.ID != "" && msg.ID != id) {
 		return event.ID{}, false

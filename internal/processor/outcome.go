@@ -17,8 +17,7 @@ const (
 	outcomeNone Outcome = iota
 	// OutcomeRecorded means that an entry was recorded as a parked vehicle.
 	OutcomeRecorded
-	// OutcomeMatched means that an exit ended a visit and that the summary API accepted its summary. Earlier calls
-	// whose summary was not accepted count as OutcomeFailed.
+	// OutcomeMatched means that an exit ended a visit and that the summary API accepted its summary.
 	OutcomeMatched
 	// OutcomeUnmatchedExpected means that an exit found no visit, as its generator intended.
 	OutcomeUnmatchedExpected
@@ -73,8 +72,7 @@ func Outcomes(t event.Type) []Outcome {
 	}
 }
 
-// isEffect reports whether the outcome means that the event took effect. The end-to-end latency of an event is
-// measured up to its effect.
+// isEffect reports whether the outcome means that the event took effect.
 func (o Outcome) isEffect() bool {
 	switch o {
 	case OutcomeRecorded, OutcomeMatched, OutcomeUnmatchedExpected, OutcomeUnmatchedUnexpected, OutcomeEntryNotFound:

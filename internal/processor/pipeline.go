@@ -180,8 +180,8 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 	return true
 }
 
-// countDeadLetter counts a dead letter, and waits until the count and any earlier effect are durable. An error is
-// store.ErrRolledBack or means that ctx has ended.
+// countDeadLetter counts a dead letter, and waits until the count and any earlier effect are durable. It returns
+// store.ErrRolledBack, or an error if ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
@@ -198,8 +198,7 @@ func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done
 	})
 }
 
-// untilAnswered retries a call to the store until it returns nil or store.ErrRolledBack. Any other error means that ctx
-// has ended.
+// untilAnswered retries a call to the store until it returns nil or store.ErrRolledBack, or until ctx ends.
 func (p *pipeline) untilAnswered(ctx context.Context, call func() error) error {
 	retry := newBackoff()
 	for {

@@ -24,8 +24,8 @@ type Completion struct {
 	Outcome Outcome
 	// Partition is the partition of the store in which the event took effect.
 	Partition int
-	// Mark identifies the server process of the partition before the effect, for WaitDurable. It is zero if the handler
-	// did not call the store.
+	// Mark identifies the server process of the partition before the effect. It is zero if the handler did not call the
+	// store.
 	Mark store.Mark
 }
 
@@ -47,7 +47,7 @@ type ExitStore interface {
 	SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error)
 }
 
-// Marker returns the store.Mark of a partition, which Durability.WaitDurable needs to detect a restart of the store.
+// Marker returns the store.Mark of a partition.
 type Marker interface {
 	Mark(ctx context.Context, partition int) (store.Mark, error)
 }

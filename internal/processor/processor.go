@@ -21,14 +21,13 @@ const (
 	// period of a pod (30 s) for the rest of the shutdown.
 	DefaultDrainTimeout = 20 * time.Second
 
-	// prefetchFactor is the number of unsettled deliveries per worker, unless Config.Latency is high. It suffices for
-	// 256 workers at 5,000 events/s if effects are durable within prefetchWait.
+	// prefetchFactor is the number of unsettled deliveries per worker, unless Config.Latency is high. It suffices for 256
+	// workers at 5,000 events/s.
 	prefetchFactor = 8
 	// maxPrefetch limits the memory of unsettled deliveries: half a gigabyte if all bodies have the maximum size, a
 	// few megabytes for generated events.
 	maxPrefetch = 8192
-	// prefetchWait is the longest wait for durability for which prefetchFactor suffices. A longer wait needs a larger
-	// prefetch count.
+	// prefetchWait is the longest wait for durability for which prefetchFactor suffices.
 	prefetchWait = 400 * time.Millisecond
 	// maxGrown limits the sum of the prefetch counts of all queues if Config.Latency is high. 6,144 deliveries whose
 	// bodies have the maximum size use 384 MiB, 3/4 of a pod's default memory limit.
@@ -117,8 +116,7 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 	return p, nil
 }
 
-// prefetch returns the maximum number of unsettled deliveries of a queue. A longer c.Latency needs more of them to
-// keep all workers busy.
+// prefetch returns the maximum number of unsettled deliveries of a queue.
 func (c Config) prefetch() int {
 	usual := max(min(c.Concurrency*prefetchFactor, maxPrefetch), c.Concurrency)
 	queues := c.Partitions * len(event.Types())
@@ -139,8 +137,7 @@ func (p *Processor) Totals() timeline.Row {
 	return timeline.Row{Entry: s.Entry.events(), Exit: s.Exit.events()}
 }
 
-// InFlight returns the number of received, unsettled deliveries, perhaps without one that a worker is just receiving.
-// InFlight may be called at any time.
+// InFlight returns the approximate number of unsettled deliveries. It is safe for concurrent use.
 func (p *Processor) InFlight() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -179,8 +176,8 @@ func (p *Processor) Run(ctx context.Context) error {
 	return p.result(ctx, consuming)
 }
 
-// consume consumes every queue until the context consuming ends, and processes deliveries until the context working
-// ends. If the consumption of a queue fails, consume calls stop.
+// consume consumes every queue until consuming ends, and processes deliveries until working ends. It calls stop if the
+// consumption of a queue fails.
 func (p *Processor) consume(consuming, working context.Context, stop context.CancelCauseFunc) {
 	var consumers sync.WaitGroup
 	defer consumers.Wait()

@@ -226,8 +226,7 @@ func TestProcessorRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// stuck handles the messages that are meant to block a worker. If unsettleable is true, these messages cannot
-		// be moved to another queue.
+		// stuck handles the messages that block a worker. If unsettleable is true, they cannot be moved to another queue.
 		stuck        func(ctx context.Context) (Completion, error)
 		unsettleable bool
 	}{

@@ -33,7 +33,7 @@ func BenchmarkRecorder_CPUTimePerEvent(b *testing.B) {
 	var ratios, noise, costs []float64
 	for b.Loop() {
 		before, with, after := cpuTimeOf(b, plain), cpuTimeOf(b, recorded), cpuTimeOf(b, plain)
-		// The mean of the runs without a recorder cancels a steady change of the machine's speed.
+		// The mean of the runs before and after cancels a steady change of the machine's speed.
 		ratios = append(ratios, 2*float64(with)/float64(before+after))
 		noise = append(noise, float64(after)/float64(before)) // compares two runs without a recorder
 		costs = append(costs, float64(before.Nanoseconds())/events)

@@ -13,8 +13,7 @@ import (
 // reportInterval is the minimum interval between two log lines about the same kind of problem.
 const reportInterval = time.Second
 
-// problem identifies a kind of problem, which has its own log line. The number of kinds must be small, so that
-// frequent failures do not flood the log.
+// problem identifies a kind of problem. Each kind has its own log line, so there must be few kinds.
 type problem struct {
 	level     slog.Level
 	message   string
@@ -74,8 +73,7 @@ func (r *reporter) report(p problem, detail string) {
 	}
 }
 
-// flush logs the new occurrences. It forgets a problem without new occurrences, so that the next occurrence of this
-// problem is logged at once.
+// flush logs the new occurrences. It forgets a problem that has not recurred since the last flush.
 func (r *reporter) flush() {
 	r.mu.Lock()
 	due := make(map[problem]occurrences)

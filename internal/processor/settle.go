@@ -53,22 +53,19 @@ func deadLetterKey(f *Failure, body []byte) string {
 // work is a delivery that is being processed, and the state of its processing.
 type work struct {
 	delivery broker.Delivery
-	// mark identifies the server process of the store before the effect, so that WaitDurable detects a restart. It is
-	// set before the work is pushed to a settler.
+	// mark identifies the server process of the store before the effect. It is set before the work is pushed to a settler.
 	mark store.Mark
-	// effectAt is when this process made the event take effect, or zero. A later duplicate keeps effectAt, because
-	// the store has kept the effect.
+	// effectAt is when this process made the event take effect, or zero.
 	effectAt time.Time
 }
 
-// settler acknowledges the finished deliveries of one event type and partition in batches. While one batch waits for
-// durability, settler collects the next batch. The prefetch count limits the size of a batch.
+// settler acknowledges the finished deliveries of one event type and partition in batches.
 type settler struct {
 	pipeline  *pipeline
 	partition int
 
 	mu        sync.Mutex
-	arrived   sync.Cond // signaled when the field collected is no longer empty, or when the settler is closed
+	arrived   sync.Cond // signaled when collected is no longer empty, and when the settler is closed
 	collected []work
 	spare     []work // the previous batch, kept to reuse its memory
 	closed    bool
@@ -91,8 +88,7 @@ func (s *settler) push(w work) {
 	}
 }
 
-// close ends the settler: the method run settles all deliveries that were pushed before the call of close, and then
-// returns.
+// close ends the settler: run settles all deliveries that were pushed before, and returns.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -125,8 +121,8 @@ func (s *settler) nextBatch() []work {
 	return batch
 }
 
-// settle settles a batch, in one group per mark because WaitDurable accepts one mark. Marks differ only if the store
-// restarted or failed over during the batch.
+// settle settles a batch, in one group per mark. Marks differ only if the store restarted or failed over during the
+// batch.
 func (s *settler) settle(ctx context.Context, batch []work) {
 	for len(batch) > 0 {
 		n := groupByMark(batch)
@@ -148,8 +144,8 @@ func groupByMark(batch []work) int {
 	return n
 }
 
-// settleSince acknowledges deliveries once their effects are durable. If the store has restarted since the given mark
-// was read, the effects may be lost, so the messages are processed again.
+// settleSince acknowledges deliveries once their effects are durable. If the store has restarted since the mark was
+// read, it processes the messages again.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)

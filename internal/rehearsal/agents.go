@@ -20,8 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// command makes agents inject a fault. The result at is when the fault hit the first pod or, for a fault with a
-// duration, was in effect in all pods.
+// command makes agents inject a fault. It returns when the fault hit the first pod or, for a fault with a duration, was
+// in effect in all pods.
 func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -50,8 +50,8 @@ func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err er
 	return at, err
 }
 
-// commandAll sends a command to the agents in the given pods, one after the other. The result at is when the fault hit
-// the first pod or, for a fault with a duration, was in effect in all pods.
+// commandAll sends a command to the agents in the given pods, one after the other. It returns when the fault hit the
+// first pod or, for a fault with a duration, was in effect in all pods.
 func (i *injector) commandAll(ctx context.Context, agents *agent.Client, a attempt, commanded []fault.Chosen, command agent.Command) (at time.Time, err error) {
 	for n := range commanded {
 		f, err := i.commandOne(ctx, agents, a, &commanded[n], command)
@@ -99,8 +99,7 @@ func (i *injector) commandOne(ctx context.Context, agents *agent.Client, a attem
 	}
 }
 
-// isolated returns the clients that an isolation cuts off, in the form of agent.Command.From: the addresses of the
-// chosen pods or, if the target is a server, nil. Nil means all clients.
+// isolated returns the addresses of the clients that an isolation cuts off. Nil means all clients.
 func (i *injector) isolated(ctx context.Context, a attempt) ([]netip.Addr, error) {
 	spec := &i.target().Simulation.Spec
 	component := resources.ComponentOf(a.Target)
@@ -128,8 +127,7 @@ func (i *injector) isolated(ctx context.Context, a attempt) ([]netip.Addr, error
 	return addresses, nil
 }
 
-// commanded returns the pods whose agents inject the fault: the hit pods or, for an isolation of clients, all servers,
-// because they reject the connections of clients.
+// commanded returns the pods whose agents inject the fault. For an isolation of clients, these are all servers.
 func (i *injector) commanded(ctx context.Context, r fault.Record) ([]fault.Chosen, error) {
 	if hitsItself(&r) {
 		return r.Chosen, nil
@@ -173,24 +171,24 @@ func agentOf(pod *corev1.Pod) string {
 	return net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.AgentPort))
 }
 
-// untilEnded returns when the last agent ended a fault. The parameter timer is the time at which agents end the fault
-// by themselves. If ctx ends first, untilEnded ends the fault, unless another operator takes over.
-func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Time) (time.Time, error) {
+// untilEnded returns when the last agent ended a fault. Agents end the fault by themselves at plannedEnd. If ctx ends
+// first, untilEnded ends the fault, unless another operator takes over.
+func (i *injector) untilEnded(ctx context.Context, r fault.Record, plannedEnd time.Time) (time.Time, error) {
 	commanded, err := i.commanded(context.WithoutCancel(ctx), r)
 	for ; err != nil; commanded, err = i.commanded(context.WithoutCancel(ctx), r) {
 		if wait(ctx) != nil {
-			return timer, err
+			return plannedEnd, err
 		}
 	}
 	cutting, stop := context.WithCancel(ctx)
 	var kept sync.WaitGroup
 	var uncut error
 	if !hitsItself(&r) {
-		kept.Go(func() { uncut = i.keepCut(cutting, r, commanded, timer) })
+		kept.Go(func() { uncut = i.keepCut(cutting, r, commanded, plannedEnd) })
 	}
 	at, err := forEachPod(commanded, func(c *fault.Chosen) (time.Time, error) {
 		for {
-			if at, ended, err := i.hasEnded(ctx, r, c, timer); ended {
+			if at, ended, err := i.hasEnded(ctx, r, c, plannedEnd); ended {
 				return at, err
 			}
 			if wait(ctx) == nil {
@@ -229,7 +227,7 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 			}
 			failures = append(failures, err)
 		}
-		// Agents may end the isolation up to earlyTolerance early, so checks in that time do not count.
+		// Agents may end the isolation up to earlyTolerance early.
 		if ctx.Err() == nil && time.Until(until) > earlyTolerance {
 			uncut = errors.Join(failures...)
 		}
@@ -243,8 +241,8 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 	return uncut
 }
 
-// ensureCut makes sure that a server rejects the isolated clients, or returns an error. again is true if ensureCut
-// commanded the agent, for example in a new pod.
+// ensureCut makes sure that a server rejects the isolated clients, or returns an error. The first result says whether
+// it sent the agent a command.
 func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.Chosen, isCommanded bool, until time.Time) (again bool, err error) {
 	pod, err := i.podOf(ctx, server)
 	if errors.Is(err, errReplaced) {
@@ -266,8 +264,7 @@ func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.
 	return again, nil
 }
 
-// cutAgain commands an agent that does not know the isolation, such as the agent of a new server pod, to reject the
-// isolated clients until the given time.
+// cutAgain commands an agent to reject the isolated clients until the given time.
 func (i *injector) cutAgain(ctx context.Context, r fault.Record, pod *corev1.Pod, until time.Time) error {
 	agents, err := i.agents()
 	if err != nil {
@@ -295,9 +292,9 @@ func forEachPod(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (
 	return last, errors.Join(errs...)
 }
 
-// hasEnded reports whether and when a fault has ended in one pod. The parameter timer is the time at which the agent
-// ends the fault by itself. If the fault ended earlier, hasEnded returns an error.
-func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen, timer time.Time) (at time.Time, ended bool, err error) {
+// hasEnded reports whether and when a fault has ended in one pod. The agent ends the fault by itself at the time
+// plannedEnd. An earlier end is an error.
+func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen, plannedEnd time.Time) (at time.Time, ended bool, err error) {
 	pod, err := i.podOf(ctx, c)
 	var f agent.Fault
 	if err == nil {
@@ -313,17 +310,17 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 		return time.Time{}, false, nil
 	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the agent that injected the fault has stopped
 		if !hitsItself(&r) {
-			// The method keepCut makes the new agent of the server continue the isolation until the planned end.
-			return timer, now.After(timer), nil
+			// The new agent of the server continues the isolation until the planned end.
+			return plannedEnd, now.After(plannedEnd), nil
 		}
 		// The fault ended when its agent stopped, at an unknown time. Use the latest possible time: the planned end or,
 		// before that, the current time.
-		at := slices.MinFunc([]time.Time{now, timer}, time.Time.Compare)
-		return at, true, early(c, at.Sub(timer.Add(-r.For)), r.For)
+		at := slices.MinFunc([]time.Time{now, plannedEnd}, time.Time.Compare)
+		return at, true, early(c, at.Sub(plannedEnd.Add(-r.For)), r.For)
 	}
 	// If the agent does not answer, the fault counts as ended at its planned end. Report the end only when
 	// Timeouts.Evidence has passed since the planned end, because the agent may still answer.
-	return timer, now.After(timer.Add(i.timeouts.Evidence)), nil
+	return plannedEnd, now.After(plannedEnd.Add(i.timeouts.Evidence)), nil
 }
 
 func early(c *fault.Chosen, lasted, want time.Duration) error {
@@ -336,7 +333,6 @@ func early(c *fault.Chosen, lasted, want time.Duration) error {
 // earlyTolerance is how much earlier than planned a fault may end. The tolerance is needed because clocks differ.
 const earlyTolerance = time.Second
 
-// ask asks the agent in a pod for the state of a fault.
 func (i *injector) ask(ctx context.Context, pod *corev1.Pod, id string) (agent.Fault, error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -366,5 +362,4 @@ func (i *injector) end(ctx context.Context, r fault.Record, c *fault.Chosen) (ti
 	return time.Now(), err
 }
 
-// healTimeout is the timeout for ending a fault early.
 const healTimeout = 5 * time.Second

@@ -33,16 +33,15 @@ type injector struct {
 	pods *podhttp.Client
 	// clientPort returns the port at which the pods of a component answer clients.
 	clientPort func(*plan.Plan, resources.Component) int32
-	// The function target returns the current Target of the simulation, which Rehearsals.Track may replace. The
-	// function records returns the current records of the simulation's faults.
+	// target returns the current Target of the simulation. records returns the current records of its faults.
 	target   func() Target
 	records  func() []fault.Record
 	timeouts Timeouts
 
 	mu sync.Mutex
-	// The field reached is the client for the agents of the simulation, or nil before the first request.
+	// reached is the client for the agents of the simulation, or nil before the first request.
 	reached *agent.Client
-	// The field credentials contains the credentials with which the client was created.
+	// credentials are those with which the client reached was created.
 	credentials resources.AgentCredentials
 }
 
@@ -63,14 +62,12 @@ func (i *injector) Resume(ctx context.Context, r fault.Record, late bool) (fault
 	return i.inject(ctx, a)
 }
 
-// attempt contains the state of one attempt to inject a fault.
 type attempt struct {
 	fault.Record
 
 	// resumed is true if an earlier process of the operator may already have injected the fault into some of the pods.
 	resumed bool
-	// The field refusal is the reason why the fault must not hit further pods, or nil if the fault may hit further
-	// pods.
+	// refusal says why the fault must not hit further pods. It is nil if the fault may hit further pods.
 	refusal error
 }
 
@@ -97,7 +94,7 @@ func (i *injector) inject(ctx context.Context, a attempt) (fault.Injection, erro
 }
 
 // remove deletes or evicts the chosen pods, and returns when it hit the first pod. If an earlier process hit this pod,
-// the exact time is unknown, so remove returns the time at which the pods were chosen.
+// remove returns the time at which the pods were chosen.
 func (i *injector) remove(ctx context.Context, a attempt) (first time.Time, err error) {
 	var hit []string
 	for n := range a.Chosen {

@@ -19,8 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// maxBytes is the maximum size of a journal, because a ConfigMap holds at most 1 MiB. A journal that exceeds maxBytes
-// is reduced to three quarters of maxBytes, so that a reduction is rarely necessary.
+// maxBytes is the maximum size of a journal, because a ConfigMap holds at most 1 MiB.
 const maxBytes = 900 << 10
 
 // fieldManager is the field manager with which the journal's ConfigMap is applied.
@@ -38,20 +37,17 @@ type entries struct {
 // fault.Journal.
 type journal struct {
 	client client.Client
-	// The field direct is a client that reads from the API server, because the cache does not contain the data of
-	// ConfigMaps.
+	// direct reads from the API server, because the cache does not contain the data of ConfigMaps.
 	direct client.Reader
 	target func() Target
 	// changed is called after each save of a record whose state has changed.
 	changed func(*fault.Record)
-	// The function failed gets nil after each success, and an error from the second failure in a row on. A concurrent
-	// write may have caused the first failure.
+	// failed is called with nil after each success, and with an error from the second successive failure on.
 	failed   func(error)
 	failures int
 
 	content entries
-	// The field removed contains the IDs of the records that this journal has removed. Save does not add these records
-	// again, because the history already counts them.
+	// removed contains the IDs of the records that this journal has removed. The history already counts them.
 	removed map[string]bool
 	// uid is the UID of the ConfigMap. It is empty as long as the ConfigMap does not exist.
 	uid types.UID
@@ -157,8 +153,7 @@ func (j *journal) write(ctx context.Context, object *corev1.ConfigMap) error {
 	return err
 }
 
-// putRecord adds r to the given records and returns the result. If there is already a record of the same occurrence, r
-// replaces that record.
+// putRecord returns the given records with r, which replaces a record of the same occurrence.
 func putRecord(records []fault.Record, r fault.Record) []fault.Record {
 	at := slices.IndexFunc(records, func(known fault.Record) bool { return known.ID() == r.ID() })
 	if at >= 0 {

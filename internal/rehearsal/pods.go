@@ -23,8 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Choose implements fault.Injector. It selects pods by index, so that an occurrence selects the same pods of a
-// StatefulSet in every run, whichever pods are running.
+// Choose implements fault.Injector. An occurrence hits the same pods of a StatefulSet in every run.
 func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault.Choice, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)
@@ -160,8 +159,7 @@ func (i *injector) evict(ctx context.Context, c *fault.Chosen) (time.Time, error
 	return at, nil
 }
 
-// evictFurther retries an eviction for up to Timeouts.Evidence: a disruption budget may forbid the eviction until the
-// pods that were evicted before have been replaced.
+// evictFurther evicts a pod. While a disruption budget forbids this, it retries for up to Timeouts.Evidence.
 func (i *injector) evictFurther(ctx context.Context, c *fault.Chosen) (time.Time, error) {
 	deadline := time.Now().Add(i.timeouts.Evidence)
 	for {
@@ -204,8 +202,8 @@ func (i *injector) isHealed(pods []*corev1.Pod, r *fault.Record, want int) bool 
 	return ready >= want
 }
 
-// untilKilled waits until the kubelet reports that each pod was killed or replaced, or returns an error after
-// Timeouts.Evidence. If ctx ends first, the fault counts as injected.
+// untilKilled waits until the kubelet reports that each pod was killed or replaced. It returns an error after
+// Timeouts.Evidence, and nil if ctx ends first.
 func (i *injector) untilKilled(ctx context.Context, killed []fault.Chosen) error {
 	deadline := time.Now().Add(i.timeouts.Evidence)
 	for n := range killed {

@@ -19,9 +19,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The requests in this file check the reports of agents: an answer proves that a pause or an isolation has no effect. A
-// missing answer proves nothing.
-
 // verify returns an error if the target of a pause or an isolation works as if there were no fault.
 func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chosen) error {
 	ctx, cancel := context.WithTimeout(ctx, min(i.timeouts.Probe, a.For))
@@ -82,7 +79,6 @@ func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) 
 	return ""
 }
 
-// get sends an HTTP request to a port of a pod.
 func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32, path string) (status int, body []byte, err error) {
 	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port)))
 	if resources.TLSOf(i.target().Simulation, c) != nil {
@@ -138,8 +134,7 @@ func replies(ctx context.Context, address, greeting string) bool {
 	return n > 0
 }
 
-// cutNothing reports whether an isolation affected no connection, for example because servers see addresses other than
-// those of the pods. It returns false if this is unknown.
+// cutNothing reports whether an isolation affected no connection. It returns false if this is unknown.
 func (i *injector) cutNothing(ctx context.Context, r *fault.Record, commanded []fault.Chosen) bool {
 	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()

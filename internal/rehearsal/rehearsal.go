@@ -1,8 +1,5 @@
 // Package rehearsal injects the faults of simulations into their pods, and stores the records of the faults in the
 // cluster.
-//
-// Each tracked simulation has its own fault.Runner, which deletes pods through the Kubernetes API, and commands agents
-// in the pods. The journal is a ConfigMap that is written before each injection, so that the next leader can continue.
 package rehearsal
 
 import (
@@ -33,15 +30,14 @@ type Target struct {
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began.
 	Start time.Time
-	// FaultsEdited means that the user has just edited the faults. If the simulation has no journal when Track is first
-	// called, this edit added the first faults, so their overdue occurrences are skipped.
+	// FaultsEdited means that the user has just edited the faults. If these are the first faults, overdue occurrences are
+	// skipped.
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
 	// needs an agent.
 	Agents resources.AgentCredentials
 }
 
-// replicas returns the number of pods that a component should have.
 func (t Target) replicas(c resources.Component) int {
 	spec := &t.Simulation.Spec
 	switch c {
@@ -103,7 +99,6 @@ type Rehearsals struct {
 	running sync.WaitGroup
 }
 
-// rehearsal injects the faults of one simulation.
 type rehearsal struct {
 	stop  context.CancelFunc // nil until the rehearsal starts
 	added bool               // whether the faults were added while the simulation ran

@@ -60,13 +60,11 @@ type world struct {
 
 	mu     sync.Mutex
 	states []fault.State // the states of the records that were passed to Dependencies.Changed
-	// ports maps each port of a real pod to the port at which the test listens, because the real port may be in use on
-	// this machine.
+	// ports maps each port of a real pod to the port at which the test listens.
 	ports map[int32]int32
 }
 
-// listen listens at a free port of the IP address of a pod. Requests to the given port of that pod arrive at the free
-// port.
+// listen listens at a free port, which replaces the given port of the pod with the given IP address.
 func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
@@ -78,7 +76,7 @@ func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
 	return listener
 }
 
-// redirect makes requests to the given port of any pod go to another port of the pod: the port in address.
+// redirect makes requests to the given port of any pod go to the port in the given address.
 func (w *world) redirect(t *testing.T, port int32, address string) {
 	t.Helper()
 	parsed, err := netip.ParseAddrPort(address)
@@ -679,8 +677,8 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const isolated, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// client says whether RabbitMQ, Redis and the summary API, in this order, answer a pod during the isolation.
-		// The pod belongs to the target, unless the target is a server: then the pod is a processor.
+		// whether RabbitMQ, Redis and the summary API, in this order, answer a pod of the target or, if the target is a
+		// server, a processor
 		client [3]bool
 		other  [3]bool // whether the same servers answer a client outside the simulation
 	}{

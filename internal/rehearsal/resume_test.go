@@ -123,8 +123,7 @@ func TestResumeFault_FaultWasDueLongAgo_IsNotInjected(t *testing.T) {
 	w.Exists(pod, pod.Name)
 }
 
-// The pod was chosen long after the fault was due, and deleted at an unknown time. So the next operator must use the
-// time of the choice.
+// The pod was deleted at an unknown time after it was chosen, so InjectedAt is the time of the choice.
 func TestResumeFault_PodsWereChosenLate_InjectedAtIsTheTimeOfTheChoice(t *testing.T) {
 	w := newWorld(t)
 	w.start = time.Now().Add(-10 * time.Minute)
@@ -228,7 +227,7 @@ func TestResumeFault_FaultInEffect_ReportsOnlyItsEnd(t *testing.T) {
 	})
 }
 
-// forbidden is a client that cannot create objects until the field allowed is true.
+// forbidden is a client that cannot create objects until allowed is true.
 type forbidden struct {
 	client.Client
 
@@ -366,8 +365,7 @@ func TestRehearsals_IsolationFailsInOnePod_EndsInAllPods(t *testing.T) {
 	}
 }
 
-// If the simulation is suspended, the agents must end an isolation. If the agent of RabbitMQ has failed in the
-// meantime, the other agents must end it nevertheless.
+// The agent of RabbitMQ has failed when the simulation is suspended. The other agents must still end the isolation.
 func TestRehearsals_SuspendedWhileOneAgentFails_OtherAgentsEndTheIsolation(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
 	const ip, processor = "127.77.7.41", "127.77.7.49"
@@ -553,8 +551,8 @@ func TestRehearsalsErr_JournalNameIsTaken_ReturnsNameTakenError(t *testing.T) {
 	}
 }
 
-// If the journal is too large, the operator removes records from it, except records of faults that failed or are not
-// measured yet. The history in the journal must still count the removed occurrences.
+// The operator removes records from a journal that is too large. It keeps records of failed or unmeasured faults, and
+// counts the removed ones.
 func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
 	w.processor()

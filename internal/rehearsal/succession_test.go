@@ -32,12 +32,10 @@ import (
 type mortal struct {
 	client.Client
 
-	// The operator is killed when it writes a record with the state killState. If keepsWrite is true, this write still
-	// takes effect.
+	// The operator is killed when it writes a record with the state killState. If keepsWrite is true, the write succeeds.
 	killState  fault.State
 	keepsWrite bool
-	// The function kill cancels the context of the operator.
-	kill context.CancelFunc
+	kill       context.CancelFunc
 
 	dead atomic.Bool
 }
@@ -82,7 +80,7 @@ func stateIn(object client.Object) fault.State {
 	return chosenState
 }
 
-// chosenState stands, only in this test, for the state Injecting of a record whose instances have been chosen.
+// chosenState represents the state Injecting of a record whose instances have been chosen.
 const chosenState fault.State = "Chosen"
 
 func (m *mortal) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -185,8 +183,7 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 // killed container runs again, and replaces deleted pods.
 type nodes struct {
 	world *world
-	// network is the common beginning of the pods' IP addresses. server is the address to which all relays forward
-	// connections.
+	// network is the common prefix of the pods' IP addresses.
 	network, server string
 	pods            int
 
@@ -229,8 +226,8 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	n.world.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(response, r)
 		if r.Method == http.MethodPut {
-			// The agent has executed a command. During an isolation, open connections that the isolation can cut,
-			// because an isolation that cuts no connection counts as not injected.
+			// The agent has executed a command. An isolation counts as injected only if it cuts a connection, so open
+			// connections.
 			n.connect(forwarding.Address())
 		}
 		if f, ok := a.Fault("fault/0"); ok {
@@ -252,14 +249,12 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	})
 }
 
-// lasting is a test whose context is never canceled. The context of an ordinary test is canceled before its cleanup
-// functions are called.
+// lasting is a test whose context is not canceled before its cleanup functions are called.
 type lasting struct{ testing.TB }
 
 func (lasting) Context() context.Context { return context.Background() }
 
-// watch acts as the kubelet and the workload controller for one pod, until stop is closed. Its context outlasts the
-// test, which may end during a change.
+// watch acts as the kubelet and the workload controller for one pod, until stop is closed.
 func (n *nodes) watch(t *testing.T, c resources.Component, pod *corev1.Pod, process *agenttest.Target, stop chan struct{}) {
 	t.Helper()
 	cluster := *n.world.Cluster

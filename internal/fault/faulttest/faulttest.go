@@ -14,8 +14,8 @@ func Hit(name string, number int, target plan.FaultTarget, indexes []int) string
 	return fmt.Sprintf("%s/%d: %s %v", name, number, target, indexes)
 }
 
-// Planned returns the planned occurrences in the format of Hit, earliest first. Targets that are not in the map
-// instances have one instance.
+// Planned returns the planned occurrences in the format of Hit, earliest first. A target without an entry in instances
+// has one instance.
 func Planned(p *plan.Plan, instances map[plan.FaultTarget]int) []string {
 	var hits []string
 	for o := range fault.Occurrences(p) {
