@@ -68,8 +68,7 @@ func (c cluster) runCertManager() {
 	})
 }
 
-// renew makes cert-manager renew a certificate, as "cmctl renew" does. The Secret has the same name as the Certificate. renew
-// returns when the Secret contains another certificate.
+// renew makes cert-manager renew a certificate, as "cmctl renew" does, and waits until the Secret contains the new one.
 func (c cluster) renew(name string) {
 	c.T.Helper()
 	before := c.secret(name)

@@ -32,8 +32,7 @@ const (
 	authority  = "ca-certificate"
 )
 
-// The operator annotates Pods, so that the kubelet refreshes their mounted files. No controller creates Pods here, so the
-// test creates one for each component.
+// No controller creates Pods here, so the test creates one for each component.
 func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *testing.T) {
 	c := newCluster(t)
 	c.createDocumented()
@@ -80,8 +79,7 @@ func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *test
 		if got := after.Annotations[v1alpha1.AllowedSimulationsAnnotation]; got != simulation {
 			t.Errorf("the renewed Secret %s permits the simulations %q, want %q", n.Secret, got, simulation)
 		}
-		// While the kubelet updates the files, some pods have the old certificate and others have the new one. Each of
-		// them must accept the certificate of the other.
+		// Pods with the old certificate and pods with the new one must accept each other during the update.
 		if err := errors.Join(accepts(before, after, n.Hosts[0]), accepts(after, before, n.Hosts[0])); err != nil {
 			t.Errorf("Secret %s before and after the renewal: %v", n.Secret, err)
 		}
@@ -156,8 +154,7 @@ func (c cluster) awaitRunning(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// awaitHash waits for a new mounts-hash annotation and returns it. The change makes the kubelet refresh the files in
-// the pod.
+// awaitHash waits for a new mounts-hash annotation and returns it.
 func (c cluster) awaitHash(pod *corev1.Pod, former string) (hash string) {
 	c.T.Helper()
 	c.Eventually("the annotation of pod "+pod.Name, func() error {
@@ -192,8 +189,8 @@ func mounts(workload client.Object, secret string) bool {
 	return slices.ContainsFunc(volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == secret })
 }
 
-// accepts returns an error if a client with the CA certificates in trusted would reject a connection to the host, whose
-// certificate is in server.
+// accepts returns an error if a client that trusts the CA in the Secret trusted would reject the certificate in the
+// Secret server for the host.
 func accepts(trusted, server *corev1.Secret, host string) error {
 	_, err := certificates.Check(resources.ReadCertificate(server.Data).Pair, trusted.Data["ca.crt"], host, time.Now())
 	return err

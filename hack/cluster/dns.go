@@ -34,7 +34,7 @@ func (n *node) startDNS() error {
 type names struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
-	// The function "changed" is called when the hosts file has changed. It makes dnsmasq read the file again.
+	// changed makes dnsmasq read the hosts file again.
 	changed func() error
 
 	mu      sync.Mutex
@@ -82,7 +82,7 @@ func (n *names) write() error {
 }
 
 // hosts returns the content of the hosts file: one line per Service with a cluster IP, and one per ready address of a
-// headless Service. The line of a pod with a host name also contains the pod's own name.
+// headless Service.
 func hosts(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) string {
 	var lines []string
 	headless := map[string]bool{}

@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterNode turns this process into the node. It sets up mounts and the network in the namespaces of this process.
-// The kernel discards both when the process ends.
+// enterNode turns this process into the node: it sets up mounts and the network in the namespaces of this process.
 func enterNode(l layout) error {
 	for _, part := range []struct {
 		name string

@@ -14,8 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/hack/image/oci"
 )
 
-// A nativeCluster runs directly on this machine, not in Docker, and cannot pull images. So these images are imported,
-// in addition to the image of the operator.
+// These images are imported, in addition to the image of the operator, because a nativeCluster cannot pull images.
 const (
 	pauseImage = "docker.io/local/pause:1"
 	// serversImage contains RabbitMQ and Redis from Debian 13.

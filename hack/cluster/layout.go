@@ -52,8 +52,7 @@ const (
 	containerdSocket = "/run/containerd/containerd.sock"
 )
 
-// Names and addresses in the network namespace of the node. The host cannot reach these addresses. The node forwards
-// one port of the host to the API server.
+// These names and addresses are valid only in the network namespace of the node.
 const (
 	nodeName     = "parking"
 	nodeAddress  = "10.243.0.1"

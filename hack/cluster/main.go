@@ -23,7 +23,7 @@ import (
 	"syscall"
 )
 
-// configs are the configuration files of the components. They repeat paths and addresses from layout.go.
+// configs are the configuration files of the components.
 //
 //go:embed config
 var configs embed.FS

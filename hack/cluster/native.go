@@ -20,8 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// nodeCommand is the internal subcommand that runs the node. The command "cluster up" starts a second process with this
-// subcommand.
+// nodeCommand is the internal subcommand that runs the node.
 const nodeCommand = "node"
 
 // nativeCluster is a single-node cluster that runs directly on this machine, without a container engine.
@@ -65,8 +64,8 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	return nil
 }
 
-// policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router only when the node itself
-// starts. So policies returns an error if the node already runs without kube-router.
+// policies builds kube-router, which enforces NetworkPolicies. It returns an error if the node already runs without
+// kube-router.
 func (c *nativeCluster) policies(ctx context.Context) error {
 	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs iptables and ipset
 		return err
@@ -87,7 +86,7 @@ func (c *nativeCluster) policies(ctx context.Context) error {
 	return nil
 }
 
-// buildAll runs the builds and the functions in others, two at a time, because one build does not always use all CPUs.
+// buildAll runs the builds and the functions in others, two at a time.
 func (c *nativeCluster) buildAll(ctx context.Context, builds []build, others ...func(context.Context) error) error {
 	b := &builder{c.layout.source(), c.layout.programs, c.steps}
 	if slices.ContainsFunc(builds, func(b build) bool { return b.cgo }) {
@@ -261,7 +260,7 @@ func (c *nativeCluster) kubectl(ctx context.Context, input []byte, arguments ...
 	return outputOf(cmd)
 }
 
-// await calls the function check repeatedly until check returns nil, the node ends, or a timeout expires.
+// await calls check repeatedly until it returns nil, the node ends, or a timeout expires.
 func (c *nativeCluster) await(ctx context.Context, check func() error) error {
 	const timeout, interval = 2 * time.Minute, 200 * time.Millisecond
 	deadline := time.Now().Add(timeout)
@@ -352,7 +351,6 @@ func (c *nativeCluster) remove() error {
 	return nil
 }
 
-// awaitEnd waits until all processes of the node have ended.
 func (c *nativeCluster) awaitEnd() error {
 	const timeout, interval = 30 * time.Second, 50 * time.Millisecond
 	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); <-time.After(interval) {
@@ -380,8 +378,7 @@ func startTime(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The second field of /proc/PID/stat, the process name in parentheses, may contain spaces and parentheses. So
-	// parse only what follows the last parenthesis.
+	// The name of the process may contain spaces and parentheses, so parse only what follows the last parenthesis.
 	const state, start = 0, 19
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) <= start || fields[state] == "Z" {

@@ -20,8 +20,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// node is the process that starts all others of a cluster. Because it is PID 1 of a PID namespace, the kernel kills
-// the others when it ends.
+// node is the process that starts all others of a cluster. It is PID 1 of a PID namespace, so the others end when it
+// ends.
 type node struct {
 	layout layout
 	pki    *pki
@@ -67,8 +67,7 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
 		{nil, accepts("unix", containerdSocket)},
-		// Wait until dnsmasq listens, because publishNames then sends SIGHUP to it. If dnsmasq listens, SIGHUP makes it
-		// reload the hosts file. Before that, SIGHUP would kill it.
+		// Wait until dnsmasq listens. Before that, the SIGHUP from publishNames would kill it.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
 		{n.startKubelet, n.isRegistered},
 		{n.startKubeRouter, nil}, // kube-router exits if the Node object does not exist yet
@@ -122,7 +121,6 @@ func (n *node) startControllers(ctx context.Context) error {
 	return nil
 }
 
-// writeConfig writes the configuration files of the components.
 func (n *node) writeConfig() error {
 	if err := n.pki.certificates(); err != nil {
 		return err
@@ -203,8 +201,8 @@ func (n *node) startKubeProxy() error {
 
 const kubeRouter = "kube-router"
 
-// startKubeRouter starts kube-router if its binary exists. The flags disable everything except the enforcement of
-// NetworkPolicies, because kube-proxy and the CNI plugins do the rest of the networking.
+// startKubeRouter starts kube-router if its binary exists. The flags enable only NetworkPolicies, because kube-proxy
+// and the CNI plugins do the rest of the networking.
 func (n *node) startKubeRouter() error {
 	if _, err := os.Stat(n.layout.program(kubeRouter)); errors.Is(err, fs.ErrNotExist) {
 		return nil

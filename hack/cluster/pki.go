@@ -122,7 +122,6 @@ func (p *pki) write(name string, content []byte) error {
 
 func (p *pki) read(name string) ([]byte, error) { return os.ReadFile(filepath.Join(p.directory, name)) }
 
-// certificates creates the certificates of all components of the cluster.
 func (p *pki) certificates() error {
 	for _, create := range []func() error{
 		func() error {

@@ -20,16 +20,15 @@ import (
 type build struct {
 	// The field what is the text that names the programs in progress messages.
 	what string
-	// The field usually is the usual duration of the build in progress messages, such as "7 min".
+	// usually is the usual duration of the build in progress messages, such as "7 min".
 	usually string
-	// The field module is the directory of the Go module, relative to hack/cluster.
+	// module is the directory of the Go module, relative to hack/cluster.
 	module string
 	// programs maps the name of each program to its Go package.
 	programs map[string]string
 	// flags are the flags of go build. They can contain the placeholders VERSION and MINOR.
 	flags []string
-	// The field stamped is the Go package whose module version replaces VERSION in the field flags. The minor number of
-	// that version replaces MINOR.
+	// stamped is the Go package whose version replaces VERSION, and whose minor version replaces MINOR, in the flags.
 	stamped string
 	// cgo is true if the build needs a C compiler.
 	cgo bool
@@ -44,7 +43,7 @@ func kubernetesBuild(what, usually string, programs map[string]string) build {
 	}
 }
 
-// commands returns a map from the names of programs to their Go packages, which are below the given package path.
+// commands returns the Go packages <directory>/<name>, by the base of the name.
 func commands(directory string, names ...string) map[string]string {
 	all := map[string]string{}
 	for _, name := range names {
@@ -90,7 +89,7 @@ func policyBuilds() []build {
 	}}
 }
 
-// kindBuilds returns the programs to build for a cluster in Docker. The node image contains all other programs.
+// kindBuilds returns the programs to build for a cluster in Docker.
 func kindBuilds() []build {
 	return []build{
 		{what: "Build kind from source, once", usually: "30 s", module: "modules/kind", programs: map[string]string{"kind": "sigs.k8s.io/kind"}},

@@ -53,7 +53,7 @@ func (s *steps) do(what, usually string, step func() error) error {
 	return nil
 }
 
-// run runs a command as one step, like the method do. It prints the output of the command only if the command fails.
+// run runs a command as one step. It prints the output of the command only if the command fails.
 func (s *steps) run(ctx context.Context, what, usually string, cmd *exec.Cmd) error {
 	step := exec.CommandContext(ctx, filepath.Join(s.repository, "hack", "step.sh"), append([]string{"-q", what, usually}, cmd.Args...)...)
 	step.Dir, step.Env, step.Stdin = cmd.Dir, cmd.Env, cmd.Stdin

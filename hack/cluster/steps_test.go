@@ -18,18 +18,17 @@ import (
 // limit is the maximum time that a step in these tests waits for its progress line.
 const limit = 2 * time.Minute
 
-// transcript records what a step prints. After each write, if the text matches the regular expression "awaited",
-// transcript calls the function "then".
+// transcript records what a step prints. After each write, it calls onMatch if the text matches awaited.
 type transcript struct {
 	text    bytes.Buffer
 	awaited *regexp.Regexp
-	then    func()
+	onMatch func()
 }
 
 func (r *transcript) Write(p []byte) (int, error) {
 	r.text.Write(p)
 	if r.awaited.Match(r.text.Bytes()) {
-		r.then()
+		r.onMatch()
 	}
 	return len(p), nil
 }
@@ -54,7 +53,7 @@ func TestStepsDo_LongStep_PrintsProgressAndResult(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			seen := make(chan struct{})
-			out := &transcript{awaited: regexp.MustCompile(`… Build it: [1-9]`), then: sync.OnceFunc(func() { close(seen) })}
+			out := &transcript{awaited: regexp.MustCompile(`… Build it: [1-9]`), onMatch: sync.OnceFunc(func() { close(seen) })}
 			s := newSteps("", out)
 			s.every = 100 * time.Millisecond
 			err := s.do("Build it", "30 s", func() error {
@@ -122,13 +121,13 @@ func TestStepsRun_FailingCommand_PrintsItsOutputAndReturnsItsExitCode(t *testing
 	out.matches(t, `==> Build it \(usually 30 s\)\n(    … Build it: .*\n)+first\nsecond\n==> Build it: failed with exit code 3 after [1-9]\d* s\n`)
 }
 
-// awaiting returns a command that writes "first" and "second" and ends with the given exit code. After the first half
-// of "second", the command waits until the step's output in the transcript matches the pattern.
+// awaiting returns a command that writes two lines and ends with the given exit code. In the second line, the command
+// waits until the transcript matches the pattern.
 func awaiting(t *testing.T, pattern string, code int) ([]string, *transcript) {
 	t.Helper()
 	seen := filepath.Join(t.TempDir(), "seen")
 	const script = `echo first; printf sec >&2; for ((i = 0; i < $3; i++)); do [[ ! -e $1 ]] || break; sleep .1; done; echo ond; exit "$2"`
-	out := &transcript{awaited: regexp.MustCompile(pattern), then: sync.OnceFunc(func() {
+	out := &transcript{awaited: regexp.MustCompile(pattern), onMatch: sync.OnceFunc(func() {
 		if err := os.WriteFile(seen, nil, 0o600); err != nil {
 			t.Error(err)
 		}

@@ -15,7 +15,7 @@ import (
 // supervisor starts the processes of a node and reaps all processes that end. Each process has its own log file.
 type supervisor struct {
 	logs string
-	// The channel "failed" receives an error when a started process ends.
+	// failed receives an error when a started process ends.
 	failed chan error
 
 	mu    sync.Mutex
@@ -102,7 +102,7 @@ func describe(status syscall.WaitStatus) string {
 	return fmt.Sprintf("code %d", status.ExitStatus())
 }
 
-// await calls the function check repeatedly until check returns nil, a started process ends, or a timeout expires.
+// await calls check repeatedly until it returns nil, a started process ends, or a timeout expires.
 func (s *supervisor) await(ctx context.Context, check func(context.Context) error) error {
 	const timeout, interval = 2 * time.Minute, 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, timeout)

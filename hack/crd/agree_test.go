@@ -229,9 +229,8 @@ func nodeInJSON(node *yamlv3.Node) string {
 type difference struct {
 	// doc is the text in the first column of the table in docs/manifests.md.
 	doc string
-	// admits is true if only the API server accepts the manifest. reads is true if only the CLI accepts the manifest.
-	// Exactly one of these fields is true.
-	admits, reads bool
+	// Exactly one of these fields is true: it names the only program that accepts the manifest.
+	onlyServer, onlyCLI bool
 	// explains reports whether this difference causes the given error message of the CLI or the API server.
 	explains func(message string) bool
 }
@@ -271,8 +270,7 @@ func TestCRDCreate_RandomManifest_IsAcceptedIfAndOnlyIfParkingCLIAcceptsIt(t *te
 	a := load(t)
 	fields, metadata, statuses := values(), metadata(), statuses()
 	names := slices.Sorted(maps.Keys(fields))
-	// Each worker draws specs from its own seed. The number of workers is constant, so that every machine draws the
-	// same specs.
+	// The number of workers is constant, so that every machine draws the same specs.
 	const workers = 8
 	seen := make([]atomic.Int64, len(differences()))
 	var group sync.WaitGroup
@@ -350,11 +348,11 @@ func TestCRDCreate_InvalidQuantity_ReportsOneError(t *testing.T) {
 	}
 }
 
-// explanation finds the reason why only the API server or only the CLI rejects the manifest. It returns an index of the
-// list that the function differences returns, or -1 if no difference is the reason.
+// explanation returns the index in differences() of the reason why only the API server or only the CLI rejects the
+// manifest, or -1 without such a reason.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
-		return (admitted == nil) == d.admits && (read == nil) == d.reads && d.explains(errors.Join(admitted, read).Error())
+		return (admitted == nil) == d.onlyServer && (read == nil) == d.onlyCLI && d.explains(errors.Join(admitted, read).Error())
 	})
 }
 

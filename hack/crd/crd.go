@@ -109,8 +109,7 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	if malformed {
 		return errors.Join(errs...)
 	}
-	// If there is no old object, the interface value before must be nil. An interface value that holds a nil map is not
-	// nil.
+	// If there is no old object, the interface value must be nil, not an interface value that holds a nil map.
 	var before any
 	if old != nil {
 		before = old

@@ -11,7 +11,7 @@ import (
 )
 
 // The API server and the CLI must accept exactly the images that the kubelet's parser, ParseNormalizedNamed, accepts.
-func TestCRDCreate_ImagesNearTheLimitsOfTheKubelet_AcceptsWhatTheKubeletAccepts(t *testing.T) {
+func TestCRDCreate_ImagesNearKubeletLimits_AcceptsWhatTheKubeletAccepts(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	rejected := 0

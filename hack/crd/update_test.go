@@ -79,8 +79,8 @@ func TestCRDUpdate_ImmutableFields_CannotChange(t *testing.T) {
 	}
 }
 
-// Replacing a managed server with an external server also removes immutable fields of the managed server. The API
-// server must not report these fields, but only the replacement.
+// The API server must report only the replacement, not the immutable fields of the managed server that the replacement
+// removes.
 func TestCRDUpdate_ManagedServerReplacedByExternal_ReportsOneError(t *testing.T) {
 	t.Parallel()
 	a := load(t)

@@ -56,8 +56,7 @@ func run(ctx context.Context, out io.Writer, env string) (err error) {
 	return nil
 }
 
-// writeEnv writes the URIs as shell variables in single quotes. No URI contains a single quote, because url.URL escapes
-// single quotes.
+// writeEnv writes the URIs as shell variables in single quotes. The URIs contain no single quote: url.URL escapes it.
 func writeEnv(path, amqpURI, redisURI string) error {
 	text := fmt.Sprintf("export PARKING_TEST_AMQP_URI='%s'\nexport PARKING_TEST_REDIS_URI='%s'\n", amqpURI, redisURI)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

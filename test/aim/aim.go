@@ -14,14 +14,13 @@ type Aim struct {
 	What     string    `json:"what"`
 	Rounds   []float64 `json:"rounds"`
 	Measured float64   `json:"measured"`
-	// The bound is either AtLeast or AtMost. The other field is nil.
+	// Exactly one of AtLeast and AtMost is not nil.
 	AtLeast *float64 `json:"atLeast,omitempty"`
 	AtMost  *float64 `json:"atMost,omitempty"`
 	Met     bool     `json:"met"`
 }
 
-// AtLeast returns an aim with a lower bound. The parameter rounds contains the measured value of each round. If no
-// value was measured, the function Taken omits the aim.
+// AtLeast returns an aim with a lower bound. The parameter rounds contains the measured value of each round.
 func AtLeast(bound float64, what string, rounds ...float64) Aim {
 	a := measured(what, rounds)
 	a.AtLeast, a.Met = &bound, a.Measured >= bound

@@ -7,8 +7,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// RabbitmqClusterDefinition returns a CRD with the fields that the operator reads or tests set, as in RabbitMQ
-// Cluster Operator 2.22. Strict field validation rejects all other fields.
+// RabbitmqClusterDefinition returns a CRD with the fields of RabbitMQ Cluster Operator 2.22 that the operator reads or
+// tests set.
 func RabbitmqClusterDefinition() *apiextensionsv1.CustomResourceDefinition {
 	type fields = map[string]apiextensionsv1.JSONSchemaProps
 	object := func(properties fields, required ...string) apiextensionsv1.JSONSchemaProps {

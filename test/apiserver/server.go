@@ -42,7 +42,7 @@ func (s Tests) Run() int {
 	return code
 }
 
-// shared is the API server of all tests in a binary. It is global, because tests cannot pass values to each other.
+// shared is the API server of all tests in a binary.
 var shared struct {
 	definitions []string
 	once        sync.Once
@@ -104,8 +104,7 @@ func Missing(t testing.TB, reason string) {
 	t.Skip(reason)
 }
 
-// discardLogs sets the global logger of controller-runtime. Otherwise controller-runtime would log a warning that no
-// logger is set. The operators under test have their own loggers.
+// discardLogs prevents a warning of controller-runtime that no logger is set.
 var discardLogs = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
 
 func start(definitions []string) (*server, error) {
@@ -133,8 +132,8 @@ func start(definitions []string) (*server, error) {
 	return &server{environment: environment, config: config, addresses: addresses}, nil
 }
 
-// reserveAddresses reserves the ports of the API server and etcd. Otherwise, another process could take the ports
-// that envtest chooses before the server listens.
+// reserveAddresses reserves the ports of the API server and etcd, so that no other process takes them before the server
+// listens.
 func reserveAddresses(plane *envtest.ControlPlane) ([]*port.Address, error) {
 	var addresses []*port.Address
 	for range 3 {

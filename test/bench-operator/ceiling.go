@@ -16,8 +16,7 @@ const (
 	// workers is the number of goroutines that send requests in measureServer. The operator has the same number of
 	// workers by default.
 	workers = 8
-	// maxCopies limits the work of measureServer. For each kind of request, measureServer creates the child objects of
-	// at most maxCopies simulations.
+	// maxCopies is the maximum number of simulations whose child objects measureServer creates per kind of request.
 	maxCopies = 200
 )
 

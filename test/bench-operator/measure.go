@@ -21,7 +21,6 @@ const (
 	patience = 30 * time.Minute
 )
 
-// bench contains the state of the benchmark.
 type bench struct {
 	options
 
@@ -290,7 +289,6 @@ func (b *bench) recordUsage(o *operator, r *report) error {
 	return nil
 }
 
-// measureIdle measures the operator while nothing changes.
 func (b *bench) measureIdle(ctx context.Context, o *operator, r *report) error {
 	progress("measure the idle operator for %s", b.idle)
 	before, err := o.work(ctx)

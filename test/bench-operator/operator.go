@@ -19,7 +19,6 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// operator is a running operator process.
 type operator struct {
 	cmd     *exec.Cmd
 	ended   chan error
@@ -163,8 +162,7 @@ func (o *operator) work(ctx context.Context) (work, error) {
 	}, nil
 }
 
-// profile downloads a pprof profile of the operator and writes it to a file in the directory. The parameter path is the
-// part of the profile's URL after /debug/pprof/.
+// profile downloads a pprof profile of the operator to a file in the directory. path is relative to /debug/pprof/.
 func (o *operator) profile(ctx context.Context, directory, name, path string) error {
 	body, err := get(ctx, "http://"+o.pprof+"/debug/pprof/"+path)
 	if err != nil {

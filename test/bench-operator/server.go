@@ -25,9 +25,10 @@ const (
 	// operatorUser is the name of the user whose credentials the operator has. This user has the role from the
 	// manifests.
 	operatorUser = "parking-operator"
-	// The constant system is the namespace of the operator, and the constant lot is the namespace of the simulations.
+	// system is the namespace of the operator.
 	system = "system"
-	lot    = "lot"
+	// lot is the namespace of the simulations.
+	lot = "lot"
 )
 
 // auditPolicy is an API server audit policy that logs every write request of the operator.
@@ -146,7 +147,6 @@ func binding(role client.Object) client.Object {
 	return &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}
 }
 
-// readObjects reads the objects of a manifest file.
 func readObjects(path string) ([]*unstructured.Unstructured, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

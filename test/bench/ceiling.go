@@ -19,8 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// The constants window and prefetch have the same values as in the generators and processors that the benchmark
-// measures.
+// window and prefetch are the same as in the generators and processors that the benchmark measures.
 const (
 	window   = 1024 // the maximum number of unconfirmed messages per publisher
 	prefetch = 2048 // the maximum number of unsettled deliveries per consumer
@@ -51,7 +50,7 @@ func runCeiling(ctx context.Context, uri string, offered int64) error {
 }
 
 // ackBatch returns the number of deliveries per acknowledgement. The parameter rate is the number of messages per
-// second in one queue; 0 means no limit. With a limit, a delivery waits at most 1/20 s for its acknowledgement.
+// second in one queue; 0 means no limit.
 func ackBatch(rate int64) int64 {
 	if rate == 0 {
 		return ackEvery
@@ -59,8 +58,8 @@ func ackBatch(rate int64) int64 {
 	return min(max(1, rate/20), ackEvery)
 }
 
-// publishBare publishes messages at an even rate per second; 0 means without pauses. Each message occupies a slot of
-// the Go channel credit until the message is consumed, which limits the number of unconsumed messages.
+// publishBare publishes messages at an even rate per second; 0 means without pauses. Each unconsumed message occupies a
+// slot of the channel credit.
 func publishBare(ctx context.Context, uri string, t event.Type, rate int64, credit chan<- struct{}) error {
 	queue := ceilingQueue(t)
 	conn, channel, err := openChannel(uri)
@@ -207,7 +206,6 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 	}
 }
 
-// ceilingResult is the result of measuring the broker alone.
 type ceilingResult struct {
 	OfferedPerSecond int64 `json:"offeredPerSecond,omitempty"`
 	// PerSecond is the number of messages per second that were published, consumed and acknowledged.
@@ -243,8 +241,7 @@ func measureCeiling(ctx context.Context, env environment, offered int64, warmUp,
 	return r, deleteCeiling(env.amqpURI)
 }
 
-// readSamples returns the samples at the beginning and at the end of the measurement, which begins after the warm-up.
-// The warm-up begins when the first messages are consumed.
+// readSamples returns the samples at the beginning and at the end of the measurement, which follows the warm-up.
 func readSamples(output io.Reader, warmUp, length time.Duration) (first, last sample, err error) {
 	var begin time.Time
 	for samples := json.NewDecoder(output); ; {

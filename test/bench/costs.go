@@ -27,8 +27,7 @@ import (
 
 // Each number is a share of the highest rate, such as .25 for a quarter.
 var (
-	// costShares determines the rates at which the costs are measured. The costs are also measured at the highest rate
-	// and with idle processes.
+	// costShares determines the rates at which the costs are measured.
 	costShares = []float64{.05, .25, .5, .75}
 	// checkedShares determines the rates at which predictions are compared with measurements. These rates lie between
 	// the rates at which the costs are measured.
@@ -102,8 +101,8 @@ type rateResult struct {
 	drains []float64
 }
 
-// measureRates takes o.rounds rounds with one measurement at each rate. So a change in the speed of the machine
-// affects all rates in the same way.
+// measureRates measures each rate in o.rounds rounds. A round contains all rates, so a change in machine speed affects
+// all of them.
 func measureRates(ctx context.Context, env environment, o options, rates []int64) (map[int64]*rateResult, error) {
 	results := map[int64]*rateResult{}
 	for round := range o.rounds {
@@ -169,7 +168,6 @@ func averageOf(points []sizing.Point) sizing.Point {
 	return average
 }
 
-// measureIdle measures the resources that idle processes use.
 func measureIdle(ctx context.Context, env environment, o options) (sizing.Point, error) {
 	progress("idle processes, %s", (o.warmUp+o.length)/2)
 	p, err := startPipeline(ctx, env, "idle", 0)
@@ -241,8 +239,8 @@ func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duratio
 	return after.since(before), nil
 }
 
-// growth returns the memory of Redis per vehicle that was parked since the measurement in the parameter first, and the
-// disk space of the database per summary. To measure the database, growth terminates the clients.
+// growth terminates the clients. It returns the memory of Redis per vehicle parked since the first measurement, and the
+// disk space of the database per summary.
 func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
 	last, err := p.usage(ctx)
 	if err != nil {
@@ -317,8 +315,7 @@ func (p *pipeline) usage(ctx context.Context) (usage, error) {
 	return u, p.countServers(ctx, &u)
 }
 
-// countProcesses adds the resource usage of this project's processes to u. All bytes that the processor and the
-// generators read and write count as network traffic.
+// countProcesses adds the resource usage of this project's processes to u.
 func (p *pipeline) countProcesses(u *usage) error {
 	for component, process := range map[sizing.Component]*stack.Process{
 		sizing.SummaryAPI: p.stack.Summaries, sizing.Processor: p.stack.Processors[0],
@@ -336,7 +333,7 @@ func (p *pipeline) countProcesses(u *usage) error {
 		return err
 	}
 	api.disk = size
-	// The counters of the processor already include the traffic with the summary API, so do not count it twice.
+	// The processor's counters already include the traffic with the summary API.
 	api.network = 0
 	u.components[sizing.SummaryAPI] = api
 	return nil
@@ -457,8 +454,7 @@ func readFields(path string) (map[string]int64, error) {
 	return fields, nil
 }
 
-// busyTime returns the CPU time used on the machine. Time stolen by other virtual machines counts, because it
-// disturbs measurements like another program.
+// busyTime returns the CPU time used on the machine, including time stolen by other virtual machines.
 func busyTime() (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -467,8 +463,8 @@ func busyTime() (time.Duration, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	words := strings.Fields(line)
 	var ticks int64
-	// These are the numbers of fields in proc_stat(5). The sum omits the fields 9 and 10, because they contain guest
-	// time, which the fields "user" and "nice" already include.
+	// These are indexes of fields in proc_stat(5). The fields 9 and 10 are omitted, because "user" and "nice" include
+	// them.
 	const idle, wait, last = 4, 5, 8
 	for i := 1; i <= min(last, len(words)-1); i++ {
 		if i == idle || i == wait {

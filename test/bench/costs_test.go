@@ -77,9 +77,8 @@ func TestCompare_SeveralRounds_ComparesPredictionsWithMediansAndMeans(t *testing
 	}
 }
 
-// The file check.json compares predictions with measurements. A change of the model or the costs requires new
-// predictions in the file.
-func TestCompare_FileOfPredictionsAndMeasurements_ContainsThePredictionsOfTheCurrentModel(t *testing.T) {
+// If the model or the costs change, the file check.json must get new predictions.
+func TestCompare_CheckFile_ContainsThePredictionsOfTheCurrentModel(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/sizing/testdata/check.json"
 	costs, err := sizing.Embedded()

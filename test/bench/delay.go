@@ -44,7 +44,6 @@ func listenDelayed(ctx context.Context, server string, delay time.Duration) (*de
 
 func (d *delayRelay) address() string { return d.listener.Addr().String() }
 
-// close ends all connections.
 func (d *delayRelay) close() error {
 	d.stop()
 	err := d.listener.Close()

@@ -13,7 +13,6 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// drainResult is the result of measureDrain.
 type drainResult struct {
 	EventsPerSecond float64          `json:"eventsPerSecond"`
 	Outcomes        map[string]int64 `json:"outcomes"`
@@ -112,8 +111,7 @@ func waitProcessed(ctx context.Context, processor *stack.Process, events int64) 
 	return metrics, nil
 }
 
-// terminateClients terminates the generators and the processor. First it waits until the processor consumes the queues,
-// so that the queues exist afterwards. A ready processor may not have declared the queues yet.
+// terminateClients waits until the processor consumes the queues, and then terminates the generators and the processor.
 func (p *pipeline) terminateClients(ctx context.Context) error {
 	for _, t := range event.Types() {
 		consumers := func(context.Context) (int64, error) {
@@ -150,8 +148,7 @@ func (p *pipeline) inspect(t event.Type) (amqp.Queue, error) {
 	return queue, nil
 }
 
-// publishOriginals publishes events of one type with the indexes from begin to end-1, and waits for confirms. The entry
-// and the exit with the same index have the same plate.
+// publishOriginals publishes the events of one type with the indexes from begin to end-1, and waits for confirms.
 func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, end int) error {
 	conn, channel, err := openChannel(p.env.amqpURI)
 	if err != nil {

@@ -26,8 +26,8 @@ import (
 // simulations.
 const matchPercent = 20
 
-// logSize is the size of RabbitMQ's write-ahead log, as in the operator. At most 33 queues are deleted together, too
-// few to crash RabbitMQ 3.10; see servers.RabbitMQOptions.
+// logSize is the size of RabbitMQ's write-ahead log, as in the operator. The benchmark deletes too few queues at once to
+// crash RabbitMQ 3.10.
 const logSize = 64 << 20
 
 // patience is the timeout of each wait for a number of events.
@@ -204,8 +204,7 @@ func (r *report) takeAll(ctx context.Context, env environment, o options) error 
 	return nil
 }
 
-// remaining returns an estimate of how long steps[next:] will take: their expected duration, multiplied by the ratio of
-// the actual to the expected duration of the finished steps.
+// remaining estimates how long steps[next:] will take, from their expected durations and the elapsed time.
 func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	var done, left time.Duration
 	for i, s := range steps {
@@ -309,8 +308,7 @@ func prepare(ctx context.Context, dir, binary string, nodes int) (environment, *
 // cluster contains the nodes of a RabbitMQ cluster, in the order in which they were started.
 type cluster []*servers.RabbitMQ
 
-// startCluster starts the nodes. The directory of the first node is rabbitMQDir, below dir. The directories of the
-// other nodes have the same name with a number appended.
+// startCluster starts the nodes, in directories below dir.
 func startCluster(ctx context.Context, dir string, nodes int) (cluster, error) {
 	var started cluster
 	options := servers.RabbitMQOptions{LogSize: logSize}

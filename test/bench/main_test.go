@@ -19,8 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestMain also runs the child processes of the benchmark, because they run the binary of their parent: in a test,
-// the test binary.
+// TestMain also runs the child processes of the benchmark, because they run the test binary.
 func TestMain(m *testing.M) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -30,8 +29,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// The round also kills processors and counts lost summaries. The processor of this project must lose no summary. Of the
-// simpler processors in peers.go, the one named naive may lose one summary, and the one named original any number.
 func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
 	dir := t.TempDir()
 	o := options{
@@ -133,8 +130,7 @@ func checkReport(t *testing.T, r *report) {
 	}
 }
 
-// checkEffort checks that each given measure, such as the I/O calls per event, is positive. It skips measures that the
-// kernel does not provide.
+// checkEffort checks that each given measure is positive. It skips measures that the kernel does not provide.
 func checkEffort(t *testing.T, what string, e effort, measures ...measure) {
 	t.Helper()
 	provided, err := effortOf(os.Getpid())

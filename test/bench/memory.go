@@ -32,7 +32,7 @@ func measureMemory(ctx context.Context, env environment, length time.Duration) (
 	cmd := exec.CommandContext(ctx, env.binary, "simulate", "-f", manifest, "--duration", length.String(), "--http", "", "--output", "json")
 	output, err := cmd.Output()
 	var exited *exec.ExitError
-	// The run exits with the verdict FAIL, because the generators cannot keep to the schedule.
+	// Ignore the exit code: the verdict is FAIL, because the generators cannot keep to the schedule.
 	if err != nil && !errors.As(err, &exited) {
 		return 0, fmt.Errorf("measure a simulation in memory: %w", err)
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 )
 
-// An echo passes through the relay twice, so it takes at least two delays. The relay must not change the data.
 func TestDelayRelay_LargeEcho_ArrivesCompleteAfterTwoDelays(t *testing.T) {
 	var config net.ListenConfig
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -54,8 +53,6 @@ func TestDelayRelay_LargeEcho_ArrivesCompleteAfterTwoDelays(t *testing.T) {
 	}
 }
 
-// Both processors must process events, although relays delay the data between the processors and the servers (see
-// moveAway).
 func TestMeasurePartitioned_TwoPartitions_MeasuresBothProcessors(t *testing.T) {
 	env, r, stop := prepareOrSkip(t)
 	defer stop()

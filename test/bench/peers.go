@@ -23,8 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// measureCrash compares these processors. The constants naive and original stand for peers: simple processors,
-// implemented here, that handle the events of a queue one after the other.
+// These are the processors that measureCrash compares.
 const (
 	// ours is the processor of this project.
 	ours = "this project"
@@ -38,16 +37,16 @@ const (
 
 func processors() []string { return []string{ours, naive, original} }
 
-// peer is a running processor with which the benchmark compares the processor of this project. The field kind is one of
-// the constants naive and original.
+// peer is a running processor with which the benchmark compares the processor of this project. kind is naive or
+// original.
 type peer struct {
 	kind  string
 	plan  *plan.Plan
 	redis *redis.Client
 }
 
-// runPeer runs a simpler processor, for comparison, until ctx ends. args[0] selects the processor: naive or original.
-// The other arguments are flags of the command "parking process".
+// runPeer runs the processor that args[0] selects, naive or original, until ctx ends. The other arguments are flags of
+// the command "parking process".
 func runPeer(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
 	path := flags.String("plan", "", "file with the plan")
@@ -184,8 +183,7 @@ type crashResult struct {
 	// Exits is the number of exits, which is also the number of entries.
 	Exits           int     `json:"exits"`
 	EventsPerSecond float64 `json:"eventsPerSecond"`
-	// PerEvent contains the CPU time and the other measures of the processor, and the number of commands that Redis
-	// executes, all per event.
+	// PerEvent contains the resource usage of the processor and the number of Redis commands, both per event.
 	PerEvent effort `json:"processorPerEvent"`
 	// Lost is the number of exits whose summary is missing at the end.
 	Lost int64 `json:"lost"`
@@ -204,8 +202,7 @@ func measureCrash(ctx context.Context, env environment, processor string, n int)
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// maxMarkers limits the rounds of pipeline.finish. A marker is an additional exit at the end of the queue; its stored
-// summary shows that all earlier exits were received.
+// maxMarkers is the maximum number of markers that the method finish publishes.
 const maxMarkers = 10
 
 func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, error) {
@@ -244,7 +241,7 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 		return r, err
 	}
 	start := time.Now()
-	// The method finish publishes up to maxMarkers additional exits, the markers. Each of them needs an entry.
+	// The method finish publishes up to maxMarkers additional exits. Each of them needs an entry.
 	entries := int64(n + maxMarkers)
 	publishing := async(func() error { return p.publishOriginals(ctx, event.TypeEntry, 0, n+maxMarkers) })
 	if err := errors.Join(await(ctx, recorded, entries), <-publishing); err != nil {
@@ -298,7 +295,7 @@ func (p *pipeline) stored(ctx context.Context) (int64, error) {
 	return metrics.total("parking_summaries_stored_total"), err
 }
 
-// finish repeatedly starts the processor and publishes a marker, until the queue of exits is empty; see maxMarkers.
+// finish starts the processor and publishes an additional exit (a marker), again and again, until the queue is empty.
 // Then it counts the lost summaries.
 func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *crashResult) error {
 	for marker := range maxMarkers {
@@ -350,8 +347,8 @@ func (p *pipeline) summariesOf(ctx context.Context, plate string) (int64, error)
 	return int64(len(page.Items)), nil
 }
 
-// leftInQueue returns the number of exits in the queue. It first waits until the queue has no consumers, because
-// RabbitMQ has then requeued all unacknowledged messages.
+// leftInQueue returns the number of exits in the queue. It waits until the queue has no consumers, so that the number
+// includes requeued messages.
 func (p *pipeline) leftInQueue(ctx context.Context) (left int64, err error) {
 	unused := func(context.Context) (int64, error) {
 		queue, err := p.inspect(event.TypeExit)

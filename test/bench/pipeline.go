@@ -38,7 +38,6 @@ type environment struct {
 	processorAMQPURI, processorRedisURI string
 }
 
-// pipelineResult is the result of measuring the whole pipeline.
 type pipelineResult struct {
 	OfferedPerSecond   int64   `json:"offeredPerSecond,omitempty"`
 	ProcessedPerSecond float64 `json:"processedPerSecond"`
@@ -111,8 +110,7 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 	return p, nil
 }
 
-// stop terminates the processes and deletes the data of the simulation. The data would slow down each rewrite of the
-// append-only file of Redis.
+// stop terminates the processes and deletes the data of the simulation.
 func (p *pipeline) stop(ctx context.Context) error {
 	var errs []error
 	for _, process := range append(p.stack.Generators(), append(p.stack.Processors, p.stack.Summaries)...) {
@@ -239,12 +237,12 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 // startRate is the rate, in events per second, at which the measurement of the highest rate starts.
 const startRate = 4000
 
-// saturatedBacklog is the number of waiting events with one partition. In the measurement of the broker alone, the two
-// queues together hold the same number of messages, so that the two throughputs are comparable.
+// saturatedBacklog is the number of waiting events with one partition. The measurement of the broker alone holds the
+// same number, so that the two throughputs are comparable.
 const saturatedBacklog = 2 * backlog
 
-// saturate returns a function that adjusts the rate of the generators. Repeated calls bring the number of unprocessed
-// events close to the parameter aim.
+// saturate returns a function that adjusts the rate of the generators to bring the number of unprocessed events close
+// to aim.
 func (p *pipeline) saturate(aim int64) func(context.Context) error {
 	var earlier []state // the latest observed states of the pipeline, oldest first
 	return func(ctx context.Context) error {
@@ -264,18 +262,16 @@ func (p *pipeline) saturate(aim int64) func(context.Context) error {
 // averagedStates is the number of successive measurements over which the processing rate is averaged.
 const averagedStates = 5
 
-// nextRate returns the next rate of the generators. This rate brings the number of waiting events closer to the
-// parameter aim.
+// nextRate returns a rate that brings the number of waiting events closer to aim.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
-	// At the start, the processing rate is 0. The second argument of max then makes the generators publish anyway.
+	// At the start, the processing rate is 0, so the second argument of max is needed.
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))
 }
 
 func (p *pipeline) hold(context.Context) error { return nil }
 
-// measure measures the pipeline for the given length of time, after a warm-up. Every half second, it calls the function
-// control, which may adjust the load.
+// measure measures the pipeline for the given length of time, after a warm-up. It calls control every half second.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if _, err := waitProcessed(ctx, p.stack.Processors[0], 1); err != nil {
 		return pipelineResult{}, err

@@ -167,8 +167,8 @@ func readProcess(dir string) (process, error) {
 	if err != nil {
 		return process{}, fmt.Errorf("read the CPU time of a process: %w", err)
 	}
-	// In /proc/<pid>/stat, the name of the program is in parentheses. It may contain parentheses itself, so it ends at
-	// the last closing parenthesis.
+	// The name of the program is in parentheses, and may itself contain parentheses, so it ends at the last closing
+	// parenthesis.
 	text := string(b)
 	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
 	if open < 0 || end < open {

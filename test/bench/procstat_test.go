@@ -9,7 +9,6 @@ import (
 	"testing"
 )
 
-// The test makes system calls, and lets a thread other than the main thread sleep. The counts must include both.
 func TestEffortOf_ThisProcess_CountsSystemCallsAndContextSwitches(t *testing.T) {
 	before, err := effortOf(os.Getpid())
 	if err != nil {
@@ -65,8 +64,7 @@ func onOtherThread(f func()) {
 	<-done
 }
 
-// The test creates files like those in /proc/PID. At first, some of them are missing or incomplete.
-func TestReadEffort_MissingFigures_AreLeftOut(t *testing.T) {
+func TestReadEffort_MissingOrIncompleteFiles_OmitsTheirMeasures(t *testing.T) {
 	dir := t.TempDir()
 	for _, thread := range []string{"1", "2"} {
 		if err := os.MkdirAll(filepath.Join(dir, "task", thread), 0o700); err != nil {

@@ -17,8 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/aim"
 )
 
-// report contains the results of all rounds. Each round takes each measurement once, but only the last round measures
-// offered rates other than aimRate.
+// report contains the results of all rounds.
 type report struct {
 	Time   time.Time `json:"time"`
 	CPUs   int       `json:"cpus"`
@@ -35,14 +34,12 @@ type report struct {
 	Memory []float64 `json:"memoryEventsPerSecond"`
 	// Disk contains, for each round of measurements, the time that a write with fsync takes.
 	Disk []quantiles `json:"diskSyncSeconds"`
-	// Bare contains the results of measureCeiling, which measures RabbitMQ alone. Offered contains the results of the
-	// whole pipeline. Both are measured at the same fixed rates.
+	// Bare contains the results of RabbitMQ alone, and Offered those of the whole pipeline, at the same fixed rates.
 	Bare    []ceilingResult  `json:"bare"`
 	Offered []pipelineResult `json:"offered"`
 }
 
-// aimRate is the offered rate, in events per second, for which the project has performance targets. Every round takes
-// measurements at this rate.
+// aimRate is the offered rate, in events per second, for which the project has performance targets.
 const aimRate = 500
 
 // computeAims compares the results with the performance targets. It skips a target if its measurements were not taken.
@@ -151,7 +148,6 @@ func (r *report) printTables(out io.Writer) error {
 func (r *report) printAims(w io.Writer) { aim.Print(w, r.Aims) }
 
 // originalDrain is the best result of measureDrain, in events per second, for the system that this project replaces.
-// That system only appended summaries to a list.
 const originalDrain = 1949
 
 func (r *report) printRates(w io.Writer) {

@@ -27,8 +27,8 @@ import (
 // docs/operations.md, and runs cert-manager. The test renews the CA and all certificates while events are published.
 func TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	t.Parallel()
-	// The test deletes the CRDs of cert-manager, and thereby all Certificates in the cluster. So skip the test if it
-	// cannot run commands on the node: such a cluster may be shared with other users.
+	// Skip the test if it cannot run commands on the node: such a cluster may be shared with other users, and the
+	// test deletes all Certificates.
 	skipWithoutNode(t, "read the files in the pods")
 	ns := newNamespace(t)
 	ns.expected = []warning{
@@ -141,8 +141,7 @@ func (ns *namespace) createDocumented(edit func(*v1alpha1.ParkingSimulation)) *v
 	}
 }
 
-// requestRenewal makes cert-manager renew the certificate of a Secret, as "cmctl renew" does. The Certificate has the
-// same name as the Secret.
+// requestRenewal makes cert-manager renew the certificate of a Secret, as "cmctl renew" does.
 func (ns *namespace) requestRenewal(name string) {
 	ns.t.Helper()
 	object := &unstructured.Unstructured{}

@@ -96,8 +96,7 @@ func runTests(m *testing.M) (int, error) {
 	return code, errors.Join(shared.awaitNoSimulation(ctx), uninstall(ctx))
 }
 
-// rejectOthers returns an error if the cluster contains simulations that these tests did not create. Those simulations
-// would lose their operator, because the tests finally uninstall the operator.
+// rejectOthers returns an error if the cluster contains simulations that these tests did not create.
 func (c *cluster) rejectOthers(ctx context.Context) error {
 	var sims v1alpha1.ParkingSimulationList
 	if err := c.List(ctx, &sims); err != nil {
@@ -162,8 +161,6 @@ func connect() (*cluster, error) {
 		return nil, fmt.Errorf("find the cluster: set KUBECONFIG, as make test-e2e does: %w", err)
 	}
 	config.QPS, config.Burst = 100, 200
-	// Discard warnings. The tests list the objects of all kinds, so the API server would warn about every deprecated
-	// kind.
 	config.WarningHandler = rest.NoWarnings{}
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
@@ -211,8 +208,8 @@ func (c *cluster) installInto(ctx context.Context, namespace, chart string, sett
 	if values := os.Getenv("E2E_VALUES"); values != "" {
 		arguments = append(arguments, "--values", filepath.Join(repository, values))
 	}
-	// 'make demo-cluster' and 'make soak-cluster' install the operator in operatorNamespace without Helm. Helm must
-	// take over the objects of the operator.
+	// 'make demo-cluster' and 'make soak-cluster' install the operator without Helm, so Helm must take over its
+	// objects.
 	if namespace == operatorNamespace {
 		arguments = append(arguments, "--take-ownership", "--force-conflicts")
 	}
@@ -255,11 +252,11 @@ func helm(ctx context.Context, arguments ...string) error {
 	return nil
 }
 
-// nodeShell returns a command prefix. A command with this prefix runs on the node of the cluster.
+// nodeShell returns the beginning of a command line that runs a command on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
-// skipWithoutNode skips the test if E2E_NODE_SHELL is not set. The parameter purpose says what the commands on the node
-// are for, such as "connect from the pods".
+// skipWithoutNode skips the test if E2E_NODE_SHELL is not set. purpose, such as "connect from the pods", is part of the
+// message.
 func skipWithoutNode(t *testing.T, purpose string) {
 	t.Helper()
 	if len(nodeShell()) == 0 {

@@ -194,8 +194,7 @@ func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
 	return pod.Status.ContainerStatuses[i]
 }
 
-// awaitGone waits until a pod is deleted or replaced. It counts as replaced once the function same returns false for
-// the current pod of that name.
+// awaitGone waits until a pod is deleted or replaced. The function same reports whether a pod is still the old one.
 func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	ns.t.Helper()
 	ns.eventually("the end of "+pod.Name, time.Minute, func() error {

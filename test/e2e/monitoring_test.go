@@ -38,8 +38,7 @@ const (
 type form struct {
 	// Features are the feature flags that make Prometheus store histograms in this form.
 	Features []string
-	// The field histogram is the name of a series that exists only if Prometheus stores histograms in this form. The
-	// field absent is the name of a series that exists only if Prometheus stores them in the other form.
+	// histogram names a series that exists only in this form. absent names a series that exists only in the other form.
 	histogram, absent string
 }
 
@@ -52,8 +51,7 @@ func forms() map[string]form {
 	}
 }
 
-// lostPanel is the key of the lost events in panelExpressions. Until the simulation is complete, no event is known
-// to be lost, so there is no data.
+// lostPanel is the key of the lost events in panelExpressions. It has no data until the simulation is complete.
 const lostPanel = "Lost A"
 
 func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
@@ -78,7 +76,6 @@ func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 	}
 	for _, p := range installed {
 		// The kubelet may write the CA certificates to the pod of Prometheus a minute later than the configuration.
-		// Until then, the scrapes of the encrypted simulation fail.
 		ns.eventually(p.name+": scrapes of every pod", 4*time.Minute, func() error {
 			return p.allUp(t.Context(), ns.targets(sim, encrypted))
 		})
@@ -201,7 +198,6 @@ func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[strin
 	return expressions
 }
 
-// prometheus is a Prometheus server in the cluster.
 type prometheus struct {
 	*cluster
 
@@ -263,8 +259,7 @@ func installPrometheus(t *testing.T) []*prometheus {
 	return all
 }
 
-// prometheusOperatorDirectory returns the directory with the source code of the Prometheus Operator. hack/cluster
-// builds the images from the same source code.
+// prometheusOperatorDirectory returns the directory with the source code of the Prometheus Operator.
 func prometheusOperatorDirectory(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator")
@@ -322,8 +317,7 @@ func (p *prometheus) get(ctx context.Context, path string, parameters map[string
 	return json.Unmarshal(text, &answer)
 }
 
-// allUp returns an error unless Prometheus successfully scrapes exactly the targets in want. With HTTPS, success
-// includes a valid certificate, unless the ServiceMonitor disables the check.
+// allUp returns an error unless Prometheus successfully scrapes exactly the targets in want.
 func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	var answer struct {
 		ActiveTargets []struct {

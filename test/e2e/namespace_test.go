@@ -175,7 +175,6 @@ func (ns *namespace) awaitCondition(sim *v1alpha1.ParkingSimulation, condition s
 	})
 }
 
-// pods returns the pods of a component of the simulation.
 func (ns *namespace) pods(sim *v1alpha1.ParkingSimulation, c resources.Component) []corev1.Pod {
 	ns.t.Helper()
 	var list corev1.PodList
@@ -222,8 +221,8 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// incarnations returns a text for each container. The keys of the map are <pod>/<container>. The text changes when the
-// pod is replaced or the container restarts.
+// incarnations returns a text per container, by <pod>/<container>. The text changes when the container is restarted or
+// the pod is replaced.
 func (ns *namespace) incarnations() map[string]string {
 	ns.t.Helper()
 	all := map[string]string{}
@@ -283,8 +282,7 @@ func sample(m *dto.Metric) float64 {
 // text selects every message.
 type warning struct{ reason, message string }
 
-// alwaysExpected selects the warning events that can occur in every test. If their causes persist, pods do not
-// become ready, and the test fails anyway.
+// alwaysExpected selects the warning events that can occur in every test.
 var alwaysExpected = []warning{
 	// These warnings occur while a container starts.
 	{"Unhealthy", "Startup probe failed"},
@@ -299,8 +297,7 @@ var alwaysExpected = []warning{
 	{"Unhealthy", "context deadline exceeded"},
 	{"Unhealthy", "Client.Timeout exceeded"},
 	{"Unhealthy", "command timed out"},
-	// These warnings occur until the PersistentVolumeClaim of a new pod is bound. The warning PodsFailing is from the
-	// operator, which repeats the message of the scheduler.
+	// These warnings occur until the PersistentVolumeClaim of a new pod is bound.
 	{"FailedScheduling", `persistentvolumeclaim "`},
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
@@ -320,8 +317,7 @@ var alwaysExpected = []warning{
 	// These warnings occur if a pod is deleted while Kubernetes sets up or removes the network of the pod.
 	{"FailedCreatePodSandBox", ""},
 	{"FailedKillPod", ""},
-	// These warnings occur if two controllers write to the same object at the same time. One of the controllers must
-	// then retry.
+	// These warnings occur if two controllers write to the same object at the same time.
 	{"FailedUpdate", "the object has been modified"},
 	{"ProvisioningFailed", "the object has been modified"},
 	{"FailedToUpdateEndpoint", ""},
@@ -345,8 +341,7 @@ func (ns *namespace) checkWarnings(ctx context.Context) {
 	}
 }
 
-// warnings returns the unexpected warning events in a namespace. A warning event is expected if alwaysExpected or the
-// parameter expected selects it.
+// warnings returns the warning events in a namespace that neither expected nor alwaysExpected contains.
 func (c *cluster) warnings(ctx context.Context, namespace string, expected []warning) ([]string, error) {
 	var events corev1.EventList
 	if err := c.List(ctx, &events, client.InNamespace(namespace)); err != nil {

@@ -135,8 +135,7 @@ func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resource
 	connected := map[resources.Component]connectedPod{}
 	for component, pod := range pods {
 		p := connectedPod{address: pod.Status.PodIP, pid: pidOf(ns.t, pod)}
-		// The operator listens only on ports to which connections are allowed. So open another port, to which
-		// connections are denied.
+		// Open another port of the operator, because it listens only on ports to which connections are allowed.
 		if component == operator {
 			listen(ns.t, p.pid)
 		}

@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// rehearsed returns the faults to inject. Those of one target are more than 10 s apart, because the kubelet delays a
-// second restart by 10 s.
+// rehearsed returns the faults to inject. Faults of the same target are more than 10 s apart, because the kubelet
+// delays a second restart by 10 s.
 func rehearsed() []v1alpha1.Fault {
 	at := func(seconds time.Duration) *v1alpha1.Duration { return v1alpha1.NewDuration(seconds * time.Second) }
 	return []v1alpha1.Fault{
@@ -55,8 +55,7 @@ func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 	ns.remove(sim)
 }
 
-// checkFaults checks that the given number of faults took effect and ended. An isolation that cut no connection fails
-// this check, because its state is NotInjected.
+// checkFaults checks that the given number of faults took effect and ended.
 func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
 	ns.t.Helper()
 	records := ns.faultRecords(sim)
@@ -126,8 +125,8 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 		return nil
 	})
 	ns.eventually("the fault has ended", pause+time.Minute, func() error {
-		// If the fault records were read before the pods, the fault could end and the operator could replace pods
-		// between these two reads. The test would then mistakenly report that pods were replaced during the pause.
+		// Read the pods before the fault records: if the pause ended in between, the test would report that pods were
+		// replaced during the pause.
 		now := ns.incarnations()
 		records := ns.faultRecords(sim)
 		if len(records) != 1 || records[0].State != fault.Healed {
@@ -156,8 +155,7 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 	ns.remove(sim)
 }
 
-// The test does not run in parallel with others, because they would slow down the recovery, whose time the sample
-// limits.
+// The test is not parallel, because the sample limits the recovery time, and other tests would slow down the recovery.
 func TestFaultInjection_NodeLossSample_RecoversFromEachFault(t *testing.T) {
 	ns := newNamespace(t)
 	ns.expected = []warning{killed, probedDead, hookCutShort}

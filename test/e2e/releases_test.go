@@ -13,8 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// TestSecondHelmRelease_ReconcilesOnlyItsOwnNamespaces does not run in parallel with other tests. It temporarily limits
-// the shared operator to one namespace, so the other tests would have no operator.
+// This test is not parallel, because it temporarily limits the shared operator to one namespace.
 func TestSecondHelmRelease_ReconcilesOnlyItsOwnNamespaces(t *testing.T) {
 	const second = "parking-operator-second"
 	t.Cleanup(func() { // restore the operator for the next test

@@ -21,8 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// readyTimeout is the maximum time until a simulation is ready. The usual time is about 30 s, but on a busy machine the
-// time is much longer.
+// readyTimeout is the maximum time until a simulation is ready. It allows for a busy machine.
 const readyTimeout = 3 * time.Minute
 
 func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
@@ -221,8 +220,8 @@ func (ns *namespace) processed(sim *v1alpha1.ParkingSimulation) int64 {
 	return 0
 }
 
-// balance returns an error unless every confirmed event has taken effect once. Call it when all events are processed.
-// Indeterminate events count as confirmed: their killed generator did not record the confirmation.
+// balance returns an error unless every confirmed event has taken effect once. All events must be processed.
+// Indeterminate events count as confirmed.
 func balance(l v1alpha1.LedgerStatus) error {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	effects := l.EntriesRecorded + l.Matched + l.UnmatchedExpected

@@ -39,8 +39,7 @@ func TestRollout_PodUnschedulable_SimulationIsNotReady(t *testing.T) {
 			Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"example.com/absent":"true"}}`)},
 		}
 	})
-	// Every rollout makes the simulation temporarily not ready. The reason and the message below appear only if the
-	// rollout cannot finish.
+	// This reason and message appear only if the rollout cannot finish.
 	ns.awaitNotReady(sim, "PodsFailing", "pod "+resources.Name(sim, resources.ComponentProcessor)+"-", " is not scheduled: ", problem)
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Template = nil })
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
@@ -68,7 +67,7 @@ func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 		t.Fatal(err)
 	}
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
-	// The method remove waits until the namespace is empty. So delete the quota and the LimitRange first.
+	// Delete the quota and the LimitRange first, because the method remove waits until the namespace is empty.
 	if err := ns.Delete(t.Context(), quota); err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +80,7 @@ func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	// CleanupAbandoned is expected, because without the Secret the operator cannot check the server for queues of a
-	// deleted simulation.
+	// The operator reports CleanupAbandoned, because it cannot look for queues without the Secret.
 	ns.expected = []warning{{"TemplateNotAllowed", ""}, {"SecretNotAllowed", ""}, {"CleanupAbandoned", "of-others"}}
 	const user = "e2e-author"
 	ns.create(&rbacv1.RoleBinding{
@@ -129,8 +127,7 @@ func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 				t.Fatal(err)
 			}
 			ns.awaitCondition(sim, v1alpha1.ConditionStalled, time.Minute)
-			// The rejected settings apply to these components, so their pods must not exist. The operator may create
-			// the pods of managed servers.
+			// The rejected settings apply to these components, so their pods must not exist.
 			for _, component := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
 				if pods := ns.pods(sim, component); len(pods) > 0 {
 					t.Errorf("the %s has %d pods, want none", component, len(pods))
@@ -151,8 +148,7 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 
 	ns := newNamespace(t)
 	policy := servers.allowConnectionsFrom(ns.name)
-	// These warnings occur if the Secrets are deleted before the simulation. The operator then cannot delete the queues
-	// and keys of the simulation from the servers.
+	// These warnings occur if the Secrets are deleted before the simulation.
 	ns.expected = []warning{{"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
 	external := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: "external"}}
 	shareNode(external)
@@ -181,8 +177,7 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 	servers.remove(managed)
 }
 
-// allowConnectionsFrom allows pods of another namespace to connect to all pods of ns. By default, a simulation's
-// NetworkPolicies deny connections to its servers.
+// allowConnectionsFrom allows pods of another namespace to connect to all pods of ns.
 func (ns *namespace) allowConnectionsFrom(name string) *networkingv1.NetworkPolicy {
 	ns.t.Helper()
 	policy := &networkingv1.NetworkPolicy{
@@ -198,7 +193,6 @@ func (ns *namespace) allowConnectionsFrom(name string) *networkingv1.NetworkPoli
 	return policy
 }
 
-// create creates an object in the namespace.
 func (ns *namespace) create(o client.Object) {
 	ns.t.Helper()
 	o.SetNamespace(ns.name)
@@ -207,8 +201,7 @@ func (ns *namespace) create(o client.Object) {
 	}
 }
 
-// copyBinding copies a Secret of another simulation to ns. The Secret contains the address and the credentials of a
-// server. All simulations in ns may use the copy.
+// copyBinding copies the Secret with a server's address and credentials to ns. All simulations in ns may use the copy.
 func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v1alpha1.SecretReference {
 	ns.t.Helper()
 	var secret corev1.Secret
@@ -222,8 +215,8 @@ func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v
 	return &v1alpha1.SecretReference{Name: name}
 }
 
-// awaitNotReady waits until Ready is False for the current generation, with the given reason. The message of
-// Reconciling describes the problem and must contain the texts.
+// awaitNotReady waits until Ready is False for the current generation, with the given reason, and the message of
+// Reconciling contains the texts.
 func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, reason string, texts ...string) {
 	ns.t.Helper()
 	ns.eventually(sim.Name+" is not Ready: "+reason, readyTimeout, func() error {
@@ -262,7 +255,6 @@ func (ns *namespace) clusterRole(part string) string {
 	return ""
 }
 
-// impersonate returns a client that impersonates a user.
 func (ns *namespace) impersonate(user string) client.Client {
 	ns.t.Helper()
 	config, err := ctrl.GetConfig()

@@ -47,23 +47,19 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 
 	t.Run("a new chart restarts no pod", func(t *testing.T) {
 		ns := ns.forSubtest(t)
-		// The annotation changes the pod template of the operator. The operator's pod is therefore replaced even if
-		// both charts are equal.
+		// The annotation changes the pod template, so the operator's pod is replaced even if both charts are equal.
 		if err := shared.install(t.Context(), chart, append(previousImage, "podAnnotations.upgraded=now")...); err != nil {
 			t.Fatal(err)
 		}
 		ns.awaitReconciled(sim, time.Minute)
-		// If the operator replaces pods, awaitProgress waits until the new pods are ready. Then checkSame detects the
-		// replacement.
+		// If the operator replaces pods, wait until the new pods are ready, so that checkSame detects the replacement.
 		ns.awaitProgress(sim, pods)
 		ns.checkSame(before)
 	})
 
 	t.Run("a new operator restarts no pod", func(t *testing.T) {
 		ns := ns.forSubtest(t)
-		// The chart sets the flag --image to the chart's own image. This image would make the operator replace the pods
-		// of simulations. So the value extraArgs repeats the flag with the current image; the last flag takes
-		// precedence.
+		// Set the current image. Otherwise, the operator would replace all pods to use the chart's own image.
 		image := ns.pods(sim, resources.ComponentProcessor)[0].Spec.Containers[0].Image
 		if err := shared.install(t.Context(), chart, "extraArgs[0]=--image="+image); err != nil {
 			t.Fatal(err)
@@ -79,7 +75,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 			ns := ns.forSubtest(t)
 			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
 			crash.kill(operator, operator.allPods()...)
-			// A killed operator does not release its leader election Lease. The Lease then expires only after a minute.
+			// The leader election Lease of a killed operator expires after a minute.
 			ns.awaitReconciled(sim, 2*time.Minute)
 			ns.checkSame(before)
 		})
@@ -118,8 +114,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
 		}
-		// When the operator is uninstalled, it loses its permissions before it can release its leader election Lease.
-		// The Lease then expires only after a minute.
+		// An uninstalled operator cannot release its leader election Lease, which expires after a minute.
 		ns.awaitReconciled(sim, 2*time.Minute)
 		ns.checkSame(before)
 	})

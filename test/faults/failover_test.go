@@ -23,8 +23,7 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// The plan sets the durability Synced, so the processes also wait until the Redis servers have flushed each effect to
-// disk. This requires the command WAITAOF, which exists in Valkey and in Redis 7.2 or later.
+// The durability Synced requires the command WAITAOF, which exists in Valkey and in Redis 7.2 or later.
 func TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	group, redis := newSentinels(t)
 	if !group.HasWAITAOF(t) {
@@ -36,8 +35,7 @@ func TestFaults_SyncedRedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// The test moves each partition to another primary and kills this primary. The certificate of a node is valid only for
-// the node's host name, or for its IP address if mount namespaces, and thereby host names, are forbidden.
+// The test moves each partition to another primary and kills this primary.
 func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	servers.WithHostsIfAllowed(t, servers.NodeHosts(2*redisPrimaries), func(hostNames bool) {
 		if !hostNames {
@@ -67,8 +65,7 @@ func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// With the build tag parking_noreplicas, processors do not wait for replicas before they acknowledge a message. So
-// the failover loses effects of acknowledged messages.
+// With the build tag parking_noreplicas, a failover loses effects of acknowledged messages.
 func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (servers.FailoverGroup, plan.BindingRef){
 		"Sentinel": func(t *testing.T) (servers.FailoverGroup, plan.BindingRef) { return newSentinels(t) },
@@ -82,8 +79,7 @@ func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			group, redis := start(t)
 			s := startSimulationOn(t, serverSet{redis: redis}, "-tags=parking_noreplicas")
-			// Do not call stopGenerators, which fails the test if a generator has already terminated. Generators
-			// terminate if the store has lost the record of their confirmed events.
+			// Do not call stopGenerators here: it fails the test if a generator has already terminated.
 			group.AwaitFailover(t, s.killPrimaryOfLaggingReplica(t, group, 0, func() { s.awaitEntries(t, 300) }))
 			report := s.awaitVerdict(t, "the verdict is FAIL, because the store lost data", func(r *auditReport) bool {
 				return r.Verdict == "FAIL" && strings.Contains(strings.Join(r.Reasons, "; "), "the store has lost data")

@@ -85,7 +85,6 @@ func startSimulation(t *testing.T, buildFlags ...string) *simulation {
 	return s
 }
 
-// serverSet contains the servers of a simulation.
 type serverSet struct {
 	redis      plan.BindingRef
 	durability plan.Durability
@@ -98,7 +97,6 @@ type serverSet struct {
 	summaryAPIs int
 }
 
-// startSimulationOn starts a simulation that uses the given servers.
 func startSimulationOn(t *testing.T, on serverSet, buildFlags ...string) *simulation {
 	t.Helper()
 	if len(on.rabbit) == 0 {
@@ -409,8 +407,7 @@ func (s *simulation) checkSummaries(t *testing.T, report auditReport) error {
 func (s *simulation) auditFindsDuplicates(t *testing.T) {
 	t.Helper()
 	s.stopGenerators(t)
-	// Do not wait for empty queues: redelivered exits stay in the retry queue for minutes. An early audit is
-	// sufficient, because it can count too few duplicates, but never too many.
+	// Do not wait for empty queues: redelivered exits stay in the retry queue for minutes.
 	report := s.awaitVerdict(t, "the verdict is FAIL, because events took effect twice", func(r *auditReport) bool {
 		return r.Verdict == "FAIL" && r.Ledger.TakenTwice > 0
 	})
@@ -489,7 +486,6 @@ func (s *simulation) storedSummaries(t *testing.T) int64 {
 	return stats.Count
 }
 
-// printLogs logs the last lines of the output of each process.
 func (s *simulation) printLogs(t *testing.T) {
 	t.Helper()
 	const tail = 4000

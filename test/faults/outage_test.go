@@ -13,8 +13,7 @@ import (
 // another duration, such as "5m".
 const outage = 15 * time.Second
 
-// maxProcessorMemory is the maximum resident memory of a processor in KiB. During an outage, a processor holds at
-// most the prefetched messages.
+// maxProcessorMemory is the maximum resident memory of a processor in KiB during an outage.
 const maxProcessorMemory = 512 << 10
 
 func TestProcessor_SummaryAPIOutage_OnlyDelaysEvents(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce runs two summary APIs that share a PostgreSQL
-// database. It kills the PostgreSQL primary twice and each API once. Then it fails over to the synchronous replica.
+// TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce kills a PostgreSQL primary twice and two summary APIs
+// once each, and then fails over to the synchronous replica.
 func TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce(t *testing.T) {
 	pair, s := startOnPostgres(t, []string{"ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"}, "-race")
 	for range 2 {
@@ -28,7 +28,7 @@ func TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce(t *testing.
 }
 
 // TestFaults_PostgresFailsOverToAsynchronousReplica_SummariesAreMissing promotes a replica that lacks the latest
-// summaries. The primary does not wait for the replica, so the API has already accepted these summaries.
+// summaries.
 func TestFaults_PostgresFailsOverToAsynchronousReplica_SummariesAreMissing(t *testing.T) {
 	pair, s := startOnPostgres(t, nil)
 	s.awaitSummaries(t, 100)
@@ -82,8 +82,7 @@ func (s *simulation) killEachSummaryAPI(t *testing.T) {
 	t.Helper()
 	for _, api := range s.stack.SummaryAPIs() {
 		err := errors.Join(s.misbehave(t.Context(), dropsAfterStoring), api.Kill())
-		// Wait for many summaries. The first of them may be from the killed API, but the last can only be from the
-		// other API.
+		// Wait for many summaries: the first of them may come from the killed API.
 		s.awaitSummaries(t, 300)
 		if err := errors.Join(err, api.Start()); err != nil {
 			t.Fatal(err)

@@ -14,8 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// redelivering is a manifest that causes redeliveries: the broker crashes while Redis is paused, after some events
-// took effect but before the processors acknowledged their messages.
+// redelivering is a manifest that causes redeliveries: the broker crashes while Redis is paused.
 const redelivering = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
@@ -28,8 +27,8 @@ spec:
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// losing is a manifest for builds with the tag parking_earlyack. Its faults kill processors while Redis is paused, so
-// events are lost that were acknowledged before they took effect. The faults recur, because a fault can be late.
+// losing is a manifest for builds with the tag parking_earlyack. Its faults kill processors while Redis is paused. The
+// faults recur, because a fault can be late.
 const losing = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}

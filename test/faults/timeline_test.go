@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// measuredEvents is the number of events after which the test ends. At most 1% of all events may then be unmeasured.
+// measuredEvents is the number of events after which the test ends.
 const measuredEvents = 15_000
 
 func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
@@ -34,8 +34,7 @@ func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	s.awaitEffects(t, measuredEvents)
 
 	report := s.auditAtRest(t)
-	// Wait until the processors have sent their latest measurements. They send measurements every second, but later on
-	// a busy machine.
+	// Wait until the processors have sent their latest measurements.
 	polltest.UntilState(t, "at most one in a hundred events is unmeasured", func() bool {
 		if report.LatencySeconds.Unmeasured <= report.effects()/100 {
 			return true
@@ -50,8 +49,8 @@ func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	}
 }
 
-// killMeasuredProcessor kills a processor at a time when few events are unmeasured. A killed processor loses its
-// measurements of the last second, so the events that it processed in that second stay unmeasured.
+// killMeasuredProcessor kills a processor when few events are unmeasured, because the processor loses its measurements
+// of the last second.
 func (s *simulation) killMeasuredProcessor(t *testing.T) {
 	t.Helper()
 	victim := s.stack.Processors[0]
@@ -63,8 +62,8 @@ func (s *simulation) killMeasuredProcessor(t *testing.T) {
 			return err
 		}
 		unmeasured := s.audit(t).LatencySeconds.Unmeasured
-		// At the end of the test, at most 1% of the events may be unmeasured. Permit half of it here, and leave the
-		// other half to the later kills.
+		// At the end of the test, at most 1% of the events may be unmeasured. Permit only 0.5% here, because more kills
+		// follow.
 		if unmeasured > measuredEvents/200 {
 			return errors.Join(fmt.Errorf("%d events are unmeasured", unmeasured), signal(syscall.SIGCONT, s.stack.Processors))
 		}

@@ -80,8 +80,7 @@ func (l lot) awaitObserved(sim *v1alpha1.ParkingSimulation) {
 func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	sim := l.Simulate("sim", nil)
-	// The operator has not observed the simulation yet. The CRD sets observedGeneration to -1 by default. Without this
-	// default, kstatus would report an empty status as Current.
+	// The operator has not observed the simulation yet.
 	l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
 
 	stop := l.startOperator()
@@ -108,7 +107,6 @@ func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 	l.awaitStatus(stalled, status.TerminatingStatus, status.TerminatingStatus)
 }
 
-// A complete simulation must keep its status even when its servers are removed and the operator restarts.
 func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.Define(apiserver.RabbitmqClusterDefinition())
@@ -116,8 +114,7 @@ func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase
 	ref := func(name string) *v1alpha1.SecretReference { return &v1alpha1.SecretReference{Name: name} }
 	broker := l.newSecret("broker", "uri", "amqp://user:password@broker.example")
 	store := l.newSecret("store", "uri", "redis://:password@store.example:6379")
-	// Each wiring changes the spec of a simulation and creates the objects that the spec names. Their names begin
-	// with the simulation's name.
+	// wire changes the spec of a simulation. provide creates the objects that the spec names.
 	wirings := map[string]struct {
 		wire    func(s *v1alpha1.ParkingSimulationSpec, name string)
 		provide []func(name string) []client.Object
@@ -195,8 +192,7 @@ func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase
 				l.awaitStatus(sim, status.FailedStatus, status.CurrentStatus, status.InProgressStatus)
 				provide()
 				l.Eventually(name+" to run again", func() error {
-					// While the servers were missing, the operator had scaled the workloads down to 0. It now scales
-					// them up again.
+					// The operator scales the workloads up again from 0.
 					l.MakeWorkloadsReady()
 					got, err := l.statusOf(sim)
 					if err == nil && got.Status != status.CurrentStatus {

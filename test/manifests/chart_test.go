@@ -49,7 +49,6 @@ func TestChart_MatchesKustomization(t *testing.T) {
 	}
 }
 
-// The chart and the kustomization must install the same objects; for the exceptions, see common.
 func TestChart_WithValuesOfLocalCluster_MatchesKustomizationOfLocalCluster(t *testing.T) {
 	t.Parallel()
 	const config = "hack/cluster/config/"
@@ -114,8 +113,8 @@ func trimNamespace(value any) {
 	}
 }
 
-// resolveNamespace replaces $(POD_NAMESPACE) in the arguments of a container, as Kubernetes does. It also removes the
-// namespace of the release from names in the arguments, as trimNamespace does.
+// resolveNamespace replaces $(POD_NAMESPACE) in the arguments of a container, as Kubernetes does, and then removes the
+// namespace of the release from the arguments.
 func resolveNamespace(t *testing.T, deployment *unstructured.Unstructured) {
 	t.Helper()
 	containers, _, err := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
@@ -158,8 +157,8 @@ func TestChart_APIServerAcceptsAllObjects(t *testing.T) {
 	}
 }
 
-// TestChart_TwoReleases_ShareNoObject renders two releases with the same name in two namespaces. If both releases
-// contained the same object, Helm would refuse to install the second release.
+// TestChart_TwoReleases_ShareNoObject renders two releases with the same name in two namespaces. Helm refuses to
+// install a release that contains an object of another release.
 func TestChart_TwoReleases_ShareNoObject(t *testing.T) {
 	t.Parallel()
 	first := map[string]bool{}

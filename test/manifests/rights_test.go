@@ -52,8 +52,7 @@ func TestRoles_ProvideAllPermissionsOfTheOperator(t *testing.T) {
 				}
 			}()
 			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.directory}}
-			// When a simulation with an external server is deleted, the operator deletes the data of the simulation
-			// from that server. This requires further permissions.
+			// To delete the data of a simulation from an external server, the operator needs further permissions.
 			sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 			server.Create(&corev1.Secret{
 				ObjectMeta: metav1.ObjectMeta{
@@ -91,8 +90,7 @@ func installRoles(t *testing.T, c client.Client, directory string) {
 	}
 }
 
-// granted returns an error until the operator has one permission of each rule. The API server watches roles, so they
-// take effect only after some time.
+// granted returns an error until the operator has one permission of each rule.
 func granted(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
 	rules := map[string][]rbacv1.PolicyRule{} // the rules of each role, by the kind and the name of the role
 	var bindings []rbacv1.RoleBinding

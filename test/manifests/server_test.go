@@ -63,7 +63,6 @@ func runTool(t *testing.T, name string, args ...string) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-// parse parses manifests.
 func parse(t *testing.T, text []byte) []*unstructured.Unstructured {
 	t.Helper()
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
@@ -98,7 +97,6 @@ func namespaced(t *testing.T, c client.Client) {
 	}
 }
 
-// install creates an object on the API server.
 func install(t *testing.T, c client.Client, object *unstructured.Unstructured) {
 	t.Helper()
 	err := c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object.DeepCopy()), client.FieldOwner("test"), client.ForceOwnership)
@@ -107,8 +105,8 @@ func install(t *testing.T, c client.Client, object *unstructured.Unstructured) {
 	}
 }
 
-// admitted checks with dry-run requests that the API server accepts the objects and the pods of their templates, and
-// knows all fields.
+// admitted fails the test unless the API server accepts the objects, and the pods of their templates, in dry-run
+// requests. Unknown fields also fail the test.
 func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructured) {
 	t.Helper()
 	if len(objects) == 0 {
@@ -132,8 +130,7 @@ func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructure
 	}
 }
 
-// podAdmitted checks that the API server accepts the pod of a Deployment, which the API server does not validate
-// with the Deployment.
+// podAdmitted checks that the API server accepts the pod of a Deployment.
 func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstructured) {
 	t.Helper()
 	template, _, err := unstructured.NestedMap(deployment.Object, "spec", "template")

@@ -28,8 +28,8 @@ const (
 	groupPassword = "p@ss/word"
 )
 
-// replicating contains the replication settings of primaries and replicas. The timeout and the buffer limit keep a
-// paused replica connected.
+// replicating contains the replication settings of primaries and replicas. A primary must not disconnect a paused
+// replica.
 var replicating = []string{
 	"masteruser " + groupUser, "masterauth " + groupPassword, "repl-diskless-sync-delay 0", "repl-timeout 3600",
 	"client-output-buffer-limit replica 0 0 0",
@@ -44,8 +44,7 @@ func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	if err := replica.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	// The script must write to the primary that stores the given key, without changing this key. So it writes another
-	// key with the same hash tag, which a Redis Cluster stores on the same primary.
+	// Write another key with the same hash tag: it is on the same primary, and the given key does not change.
 	script := "redis.call('SET', KEYS[1], string.rep('x', ARGV[1])) return redis.call('PEXPIRE', KEYS[1], 1)"
 	polltest.UntilNoError(t, "write data to the primary that its paused replica cannot receive", func() error {
 		return client.Eval(t.Context(), script, []string{key + ":ballast"}, ballast).Err()

@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// hostsVariable is the name of an environment variable. In a process that WithHosts has started, the variable contains
-// the name of the test.
+// hostsVariable is the environment variable with which withHosts tells a child process the name of the test to run.
 const hostsVariable = "PARKING_TEST_HOSTS"
 
 // WithHosts runs its caller, a top-level Test function, again in a child process, and calls test there. Only the child
@@ -25,8 +24,8 @@ func WithHosts(t *testing.T, lines string, test func()) {
 	})
 }
 
-// WithHostsIfAllowed is like WithHosts, and calls the function test with the argument true. If the machine does not
-// allow mount namespaces, it calls test with the argument false in the current process.
+// WithHostsIfAllowed is like WithHosts, and calls the function test with true. If the machine does not allow mount
+// namespaces, it calls test with false in the current process.
 func WithHostsIfAllowed(t *testing.T, lines string, test func(added bool)) {
 	t.Helper()
 	withHosts(t, lines, func() { test(true) }, func(reason string) {
@@ -75,8 +74,8 @@ func withHosts(t *testing.T, lines string, test func(), forbidden func(reason st
 	}
 }
 
-// hostsCommand returns the beginning of a command line. The caller appends a command, which then runs with the given
-// additional lines in /etc/hosts.
+// hostsCommand returns the beginning of a command line. A command appended to it runs with the additional lines in
+// /etc/hosts.
 func hostsCommand(t *testing.T, lines string) []string {
 	t.Helper()
 	const file = "/etc/hosts"

@@ -33,8 +33,8 @@ type RedisClusterOptions struct {
 	// HostNames makes each node announce a host name; see NodeHosts. The certificate of the node is then valid only
 	// for this host name. HostNames requires an Authority.
 	HostNames bool
-	// Elections makes the nodes promote the replica of a primary that has not responded for 5 s. Otherwise, the node
-	// timeout is 10 minutes, and tests promote replicas.
+	// Elections makes the nodes promote the replica of a primary that has not responded for 5 s. Without it, only
+	// AwaitFailover promotes replicas.
 	Elections bool
 	// Config contains additional lines for the redis.conf of each node.
 	Config []string
@@ -53,11 +53,11 @@ type RedisCluster struct {
 	addresses, endpoints, buses, ids []string
 	// successor is the index of the replica that takes over from the last killed primary.
 	successor int
-	// paused is the index of the paused replica, or none.
+	// paused is the index of the paused replica, or none if no replica is paused.
 	paused int
 }
 
-// none is the index that stands for "no node".
+// none stands for "no node" where an index is expected.
 const none = -1
 
 // NewRedisCluster starts a Redis Cluster until the test ends, and returns when it is in sync. Without Redis, the
@@ -139,8 +139,8 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 }
 
-// tlsConfig returns the address of a TLS node for other nodes, the endpoint for clients, and the lines for redis.conf.
-// The map contains the files to which these lines refer. The clients in the field Admins connect without TLS.
+// tlsConfig returns the address of a TLS node for other nodes, the endpoint for clients, the lines for redis.conf, and
+// the files to which these lines refer.
 func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address, endpoint string, lines []string, files map[string][]byte) {
 	t.Helper()
 	ip := nodeIP(node)
@@ -189,10 +189,7 @@ func (c *RedisCluster) URI(node int) string {
 }
 
 // SecretDir returns a directory with the files of a service binding for the cluster. The binding has the URIs of at
-// most two primaries.
-//
-// A client accepts the certificates of all nodes in its binding. With every node in the binding, a client would accept
-// the certificate of a wrong node. Two nodes are enough, because no test kills or pauses both at once.
+// most two primaries: with more, a client would accept the certificate of a wrong node.
 func (c *RedisCluster) SecretDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -287,8 +284,7 @@ func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	return primary, replica
 }
 
-// ownerAt returns the indexes of the primary and the replica of a slot, according to one node. An index is the
-// constant none if the node does not know the server, or is not running.
+// ownerAt returns the indexes of the primary and the replica of a slot, according to one node. An unknown index is -1.
 func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (primary, replica int) {
 	t.Helper()
 	shards, err := admin.ClusterShards(t.Context()).Result()
@@ -389,7 +385,7 @@ func (c *RedisCluster) KillPrimary(t testing.TB, key string) *Redis {
 	return c.Nodes[primary]
 }
 
-// AwaitFailover implements FailoverGroup. If elections are disabled, AwaitFailover promotes the replica.
+// AwaitFailover implements FailoverGroup.
 func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 	t.Helper()
 	admin := c.Admins[c.successor]
@@ -399,8 +395,7 @@ func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 			return true
 		}
 		if !c.options.Elections {
-			// TAKEOVER needs neither the killed primary nor the votes of other primaries. If the command fails, the
-			// next iteration sends it again.
+			// If the command fails, the next iteration sends it again.
 			_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err()
 		}
 		return false

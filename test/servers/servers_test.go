@@ -487,8 +487,6 @@ func TestWithHostsIfAllowed_MountNamespacesNotAllowed_RunsTheTestInThisProcess(t
 	}
 }
 
-// Without a certificate authority, nodes announce no host names. NewRedisCluster would wait for the host names until
-// its timeout.
 func TestNewRedisCluster_HostNamesWithoutCertificateAuthority_FailsAtOnce(t *testing.T) {
 	t.Parallel()
 	r := &recorder{TB: t}

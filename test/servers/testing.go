@@ -202,8 +202,7 @@ func (s *sharedServer[S]) close() error {
 	return s.server.Close()
 }
 
-// Main runs the tests of a package, closes the shared servers, and exits. Without Main, data directories remain
-// until another server starts.
+// Main runs the tests of a package, closes the shared servers, and exits.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {
@@ -293,8 +292,7 @@ func Name(t testing.TB) string {
 	return test[:min(len(test), maxLength)] + "-" + privateserver.RandomHex(5)
 }
 
-// RemoveKeys registers a cleanup function. This function deletes all keys that contain the given name from the shared
-// Redis server.
+// RemoveKeys deletes all keys that contain the given name from the shared Redis server when the test ends.
 func RemoveKeys(t testing.TB, name string) {
 	t.Helper()
 	uri := RedisURI(t)
@@ -320,7 +318,7 @@ func removeKeys(ctx context.Context, uri, name string) (err error) {
 
 func amqpVersion(uri string) (version string, err error) {
 	if _, err := amqp.ParseURI(uri); err != nil {
-		// The error of the parser quotes the URI with the password. Do not include this error.
+		// Do not include the parser's error, because it quotes the URI with the password.
 		return "", errors.New("invalid AMQP URI: it must have the form amqp://user:password@host:port/vhost, with a percent-encoded password")
 	}
 	conn, err := amqp.Dial(uri)

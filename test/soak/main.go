@@ -31,18 +31,17 @@ import (
 )
 
 const (
-	// perSimulation is the maximum number of faults in one simulation. A manifest can have 20, and two simulations
-	// together must cover all 35 pairs of target and action; see faultsOf.
+	// perSimulation is the maximum number of faults in one simulation. A manifest can have 20. Two simulations together
+	// must cover all 35 pairs of target and action.
 	perSimulation = 18
-	// first is the time of the first fault in a simulation.
+	// first is the time of the first fault, from the start of a simulation.
 	first = 15 * time.Second
 	// spacing is the time between two faults, including 5 s for the measurement of the recovery.
 	spacing = 12 * time.Second
-	// rabbitMQSpacing is the time between a fault in RabbitMQ and the next fault. It is longer than the constant
-	// spacing, because RabbitMQ takes up to 20 s to start.
+	// rabbitMQSpacing is the time between a fault in RabbitMQ and the next fault. RabbitMQ takes up to 20 s to start.
 	rabbitMQSpacing = 25 * time.Second
-	// In a cluster, inCluster is added to the time between two faults, because the kubelet delays the second restart of
-	// a container by 10 s. No container restarts a third time, because at most two targets share a pod.
+	// inCluster is added to the time between two faults in a cluster, because the kubelet delays the second restart of
+	// a container by 10 s.
 	inCluster = 20 * time.Second
 	// faultDuration is the duration of each pause and each isolation.
 	faultDuration = 5 * time.Second

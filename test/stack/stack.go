@@ -41,8 +41,7 @@ type Stack struct {
 // gracePeriod is how long processes may take to stop. It is long enough for a busy machine.
 const gracePeriod = "2m"
 
-// New returns a stack that is not started. The addresses of the summary APIs are already reserved, so that the caller
-// can write the address of a summary API into the plan before the start.
+// New returns a stack that is not started. The addresses of the summary APIs are already known.
 func New(o Options) (*Stack, error) {
 	s := &Stack{}
 	var errs []error
