@@ -51,8 +51,8 @@ var goSyntax = regexp.MustCompile(`^(\d*[.]?\d*(h|m|s|ms|us|µs|μs|ns))+$`)
 // Shorter returns a valid text for the same duration if d is invalid only because it has too many digits. Otherwise it
 // returns "".
 func (d Duration) Shorter() Duration {
-	const limit = 4 * maxDurationLength // bounds the time that parsing takes
-	if len(d) > limit {
+	const maxParsed = 4 * maxDurationLength // limits the parsing time
+	if len(d) > maxParsed {
 		return ""
 	}
 	value, err := time.ParseDuration(string(d))

@@ -206,7 +206,7 @@ type ExitSpec struct {
 	Rate *int32 `json:"rate,omitempty"`
 
 	// matchPercent is the percentage of exits with the plate of a parked vehicle; the others have a plate that never
-	// entered. Matched exits without an available vehicle are not published, and count as starved.
+	// entered. If no parked vehicle is available, a matched exit is not published, and counts as starved.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	// +default=20

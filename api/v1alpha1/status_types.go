@@ -56,8 +56,7 @@ type ParkingSimulationStatus struct {
 	RunSettings map[string]string `json:"runSettings,omitempty"`
 
 	// scheduleChangeTime is when an edit last changed the schedule of the running simulation. If it is set, the verdict
-	// does not check the schedule. It equals startTime if the operator version that started the simulation recorded no
-	// changes.
+	// does not check the schedule. It equals startTime if it is unknown whether the schedule was changed.
 	// +optional
 	ScheduleChangeTime *metav1.Time `json:"scheduleChangeTime,omitempty"`
 
@@ -257,8 +256,8 @@ type FaultStatus struct {
 	HealedTime *metav1.Time `json:"healedTime,omitempty"`
 
 	// recovery is the time from healedTime (for Pause and Isolate) or injectedTime (for the other actions) until
-	// latency and backlog were as before the fault, without the time of other faults. It is absent if the simulation
-	// did not recover.
+	// latency and backlog were as before the fault. The time of other faults does not count. It is absent if the
+	// simulation did not recover.
 	// +optional
 	Recovery *Duration `json:"recovery,omitempty"`
 

@@ -56,7 +56,7 @@ func (f secretFiles) read(key string) (string, error) {
 	return value, nil
 }
 
-// names returns the keys. Files whose names begin with two dots belong to the kubelet.
+// names returns the keys. It omits the files of the kubelet, whose names begin with two dots.
 func (f secretFiles) names() ([]string, error) {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {

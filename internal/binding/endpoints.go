@@ -132,7 +132,6 @@ func (b Binding) Endpoints() []Binding {
 // hosts returns the hosts of all endpoints. Each host includes its port, if any.
 func (b Binding) hosts() []string { return append([]string{b.URI.Host}, b.Alternatives...) }
 
-// hostList returns the hosts of all endpoints, separated by commas.
 func (b Binding) hostList() string { return strings.Join(b.hosts(), ",") }
 
 // hostnames returns the hosts of all endpoints without their ports.

@@ -18,7 +18,6 @@ func ExplainFiles(err error) string {
 // lookupHasTooManyFiles recognizes a DNS lookup that cannot open its socket.
 func lookupHasTooManyFiles(err error) bool {
 	lookup, ok := errors.AsType[*net.DNSError](err)
-	// A DNSError contains its cause only as text. The text of ENFILE begins with the text of EMFILE, so a search for
-	// the text of EMFILE finds both errors.
+	// A DNSError contains its cause only as text. The text of EMFILE is a prefix of the text of ENFILE.
 	return ok && strings.Contains(lookup.Err, syscall.EMFILE.Error())
 }

@@ -36,17 +36,16 @@ type keySpec struct {
 	// substitutes are other keys to read if the key and its synonyms have no value. The first substitute with a value
 	// is used, even if others differ.
 	substitutes []string
-	// lookalike matches frequent misspellings of the key, after the function squash has normalized them; see
-	// checkLookalikes. It is nil if no misspellings are known.
+	// lookalike matches frequent misspellings of the key in the form that squash returns. It is nil if no misspellings
+	// are known.
 	lookalike *regexp.Regexp
 	// trims is true if white space around the value is allowed, for example around PEM blocks.
 	trims bool
-	// services are the servers to which the key applies. In a Secret for another server, the key and its synonyms are
-	// errors. Only the substitutes and the key "uris" are ignored there, because existing Secrets may contain them.
+	// services are the servers to which the key applies. In a Secret for another server, the key is an error. Only
+	// substitutes and the key "uris" are ignored there.
 	services []Service
 }
 
-// keyTable lists all keys of a binding.
 func keyTable() []keySpec {
 	servers := []Service{RabbitMQ(), Redis(), PostgreSQL()}
 	all := append(slices.Clone(servers), HTTP())
@@ -83,7 +82,8 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// KeyFor returns the key that a name such as sentinelMaster or URL means, or "" if no key has this meaning.
+// KeyFor returns the key that a name stands for, or "" if no key matches. It ignores spelling differences such as
+// sentinelMaster for sentinel-master.
 func (s Service) KeyFor(name string) string {
 	keys := s.Keys()
 	if slices.Contains(keys, name) {
@@ -98,7 +98,6 @@ func (s Service) KeyFor(name string) string {
 	return ""
 }
 
-// keyReader reads the keys of a Secret.
 type keyReader struct {
 	// read returns the value of a key without one trailing newline. It returns "" if the key is missing.
 	read func(key string) (string, error)

@@ -11,7 +11,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// describeBinding returns all fields of a binding as text.
 func describeBinding(b Binding) string {
 	parts := append([]string{b.URI.String()}, b.Alternatives...)
 	for name, value := range map[string]string{"token": b.Token, "CA": string(b.CA), "certificate": string(b.Certificate), "key": string(b.Key)} {
@@ -101,8 +100,7 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 	}
 }
 
-// Unused address keys must not cause an error: earlier versions ignored them, so the Secrets of running simulations may
-// contain them.
+// Earlier versions ignored unused address keys, so the Secrets of running simulations may contain them.
 func TestSecretKeys_AddressInSeveralKeys_UnusedKeysCauseNoError(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -455,7 +453,6 @@ func TestCheckDirectory_ReportsInvalidDirectories(t *testing.T) {
 	}
 }
 
-// certificate returns a CA certificate in PEM format.
 func certificate(t *testing.T) string {
 	t.Helper()
 	return string(tlstest.NewAuthority(t, "test CA").PEM)

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// product matches a prefix, such as redis, that says nothing about the value of a key. The function squash must first
-// normalize the key.
+// product matches a prefix, such as redis, that says nothing about the value of a key. The key must be normalized by
+// squash.
 var product = regexp.MustCompile(`^(redis|valkey|rabbitmq|rabbit|cloudamqp|amqp|postgresql|postgres|pg|default)`)
 
 // squash returns a name in lower case and without word separators: RABBITMQ_VHOST and rabbitmqVhost become
@@ -65,10 +65,8 @@ var (
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 
-// checkLookalikes rejects a misspelled key if neither the Secret nor the URI contains a value for the right key.
-// Otherwise, the default would apply silently.
-//
-// The parameter u is the URI before the method bind changes it, or nil if no URI is valid.
+// checkLookalikes rejects a misspelled key if neither the Secret nor the URI contains a value for the right key. u is
+// the URI without the values of the Secret, or nil if no URI is valid.
 func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *url.URL) error {
 	names, err := keys.names()
 	if err != nil {
@@ -146,7 +144,6 @@ func (s Service) namesTLS(value string) bool {
 	return protocol == s.TLSScheme && s != PostgreSQL()
 }
 
-// usesTLS reports whether the URI requires TLS.
 func (s Service) usesTLS(u *url.URL) bool {
 	if s != PostgreSQL() {
 		return u.Scheme == s.TLSScheme

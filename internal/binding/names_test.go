@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// If too many files are open, package net returns a DNSError that contains the cause only as text. The tested functions
-// must find the cause in this text.
+// If too many files are open, package net returns a DNSError that contains the cause only as text.
 func TestExplain_ConnectionFails_RemedyMatchesCause(t *testing.T) {
 	t.Parallel()
 	const files, correct, dns = "ulimit -n", "correct the host name", "check the DNS"

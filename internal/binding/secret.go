@@ -33,7 +33,7 @@ func (s Service) read(keys keyReader) (Binding, error) {
 		return Binding{}, err
 	}
 	b, err := s.locate(values)
-	// Return the error of checkLookalikes first: the address may be missing because its key has a wrong name.
+	// Report a misspelled key first, because it can be the reason why the address is missing.
 	if err := cmp.Or(s.checkLookalikes(keys, values, b.URI), err); err != nil {
 		return Binding{}, err
 	}
@@ -141,7 +141,7 @@ func inKey(key string) string {
 	return fmt.Sprintf(" in key %q", key)
 }
 
-// These are the parameters of a Redis URI for Sentinels. The credentials in front of the host are for Redis itself.
+// These are the parameters of a Redis URI for Sentinels. The user name and password before the host are those of Redis.
 const (
 	ParameterMaster           = "master_name"       // the name of the primary
 	ParameterSentinelUser     = "sentinel_username" // the user name for the Sentinels
@@ -177,8 +177,7 @@ func (s Service) secure(b Binding) error {
 	case b.URI.Scheme == s.TLSScheme:
 		return nil
 	case s == HTTP():
-		// A user has entered a URL with the scheme http, although the Secret contains certificates. Return an error
-		// instead of changing the URL.
+		// Do not change the URL of a user.
 		return fmt.Errorf("keys %q, %q and %q need TLS, but the URL begins with http://: use https://, or remove these keys",
 			keyCA, keyCertificate, keyKey)
 	}
@@ -189,7 +188,6 @@ func (s Service) secure(b Binding) error {
 // parameterSSLMode is the parameter of a PostgreSQL URI that selects TLS.
 const parameterSSLMode = "sslmode"
 
-// requireSSL makes a PostgreSQL URI use TLS.
 func requireSSL(u *url.URL) error {
 	query := u.Query()
 	switch mode := query.Get(parameterSSLMode); mode {
@@ -261,7 +259,7 @@ func (s Service) locateURIs(values map[string]string) (Binding, error) {
 		return Binding{}, fmt.Errorf("key %q: %w", keyURI, err)
 	}
 	alone := Binding{URI: u}
-	// For a single Redis server, use only the key "uri", because the key "uris" may list the replicas.
+	// For a single Redis server, ignore the key "uris", because it may list replicas.
 	if values[keyURIs] == "" || s == Redis() && values[keyMaster] == "" && !takesSeveral(u) {
 		return alone, nil
 	}
@@ -307,8 +305,8 @@ func (s Service) CheckDirectory(dir string) error {
 	return nil
 }
 
-// CheckData returns an error if the data of a Secret cannot be used with the URI in the parameter raw. It returns nil
-// if this URI is invalid, because that is not an error of the Secret.
+// CheckData returns an error if the data of a Secret cannot be used with the given URI. It returns nil if the URI is
+// invalid.
 func (s Service) CheckData(raw string, data map[string][]byte) error {
 	if u, err := s.parse(raw); err == nil {
 		return s.checkUsable(u, secretReader(data), "keys")
@@ -317,7 +315,7 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 }
 
 // checkUsable returns an error if a key of the Secret is invalid or contradicts the URI u, or if the Secret contains
-// neither credentials nor certificates. The parameter noun is what errors call the keys: "keys" or "files".
+// neither credentials nor certificates. noun is the word for the keys in errors: "keys" or "files".
 func (s Service) checkUsable(u *url.URL, keys keyReader, noun string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {

@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// TLSConfig returns the client configuration, or nil if the URI does not use TLS. The server's certificate must be
-// valid for serverName or for the host of any endpoint, but if serverName is empty, for the dialed host.
+// TLSConfig returns the client configuration, or nil if the URI does not use TLS. If serverName is empty, the server's
+// certificate must be valid for the dialed host. Otherwise, it must be valid for serverName or for the host of any
+// endpoint.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
 		return nil, nil //nolint:nilnil // no configuration means no TLS
@@ -22,8 +23,8 @@ func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 		return nil, err
 	}
 	roots := config.RootCAs
-	// Accept a certificate for any endpoint: the nodes of a cluster may announce addresses for which their common
-	// certificate is not valid.
+	// The nodes of a cluster may announce addresses for which their certificate is not valid. So accept a certificate
+	// that is valid for any endpoint.
 	if hosts := b.hostnames(); serverName != "" && !slices.Equal(hosts, []string{serverName}) {
 		config.InsecureSkipVerify = true // VerifyConnection verifies the server's certificate instead
 		config.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, roots, serverName, hosts) }
@@ -164,7 +165,8 @@ func explainCertificate(err error) string {
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"):
-		// A trusted CA certificate has the name of the issuer, but is invalid or has a different key.
+		// The client trusts a CA certificate with the name of the issuer, but that certificate is invalid or has
+		// another key.
 		return "the CA certificate in " + keyCA + " cannot verify the server's certificate: the CA certificate may have expired or been replaced; put the current certificate of the CA into " + keyCA
 	case errors.As(err, &authority):
 		return "the client does not know the CA of the server's certificate: put the certificate of that CA into " + keyCA

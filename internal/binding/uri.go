@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// URI returns a Source for the parameter raw, which a user has entered: a URI or, for RabbitMQ and Redis, a list of
-// URIs. The error says what is wrong with raw, but does not quote raw.
+// URI returns a Source for a URI or, for RabbitMQ and Redis, a list of URIs. The error says what is wrong with raw, but
+// does not quote raw.
 //
-// If the parameter dir is not "", the Source reads the Secret in this directory. The credentials in the Secret replace
-// those in raw. Errors about the Secret are returned by the Source, not by the function URI.
+// If dir is not "", the Source also reads the Secret in this directory. The credentials in the Secret replace those in
+// raw. Only the Source returns errors about the Secret.
 func URI(s Service, raw, dir string) (Source, error) {
 	if _, err := s.parseList(raw); err != nil {
 		return nil, err

@@ -18,15 +18,13 @@ const (
 	// restObservations is how many consecutive observations, after the generators have stopped, must find empty queues
 	// and an unchanged ledger. The simulation then counts as at rest.
 	restObservations = 2
-	// missingObservations replaces restObservations while some confirmed events have not taken effect. A processor may
-	// still hold these events until a failed server recovers.
+	// missingObservations replaces restObservations while confirmed events are missing from the ledger.
 	missingObservations = 5
 	// concludeAttempts is the maximum number of attempts to read all data for the final audit. An attempt fails, for
 	// example, while the summary API restarts.
 	concludeAttempts = 5
-	// giveUpObservations is the minimum number of observations before the deadline leads to the final audit. If the
-	// deadline passed while the operator was down, the operator still needs observations to see whether all events
-	// are processed.
+	// giveUpObservations is the minimum number of observations before the final audit at the deadline. If the operator
+	// was down at the deadline, the observer must first see whether events remain.
 	giveUpObservations = missingObservations + concludeAttempts
 )
 
@@ -84,9 +82,9 @@ func (r *Rest) isComplete() bool {
 // pendingMarks contains the marks that are not in the store yet. A mark notes in the timeline that a check has failed.
 type pendingMarks struct {
 	all []timeline.Mark
-	// marker appends a mark to the field "all" when a check fails for the first time.
+	// marker appends a mark when a check fails for the first time.
 	marker *ledger.ObjectiveMarker
-	// process is the name under which timeline.Record stores the marks. A retry keeps the name, so that no mark is
+	// process is the name under which timeline.Record stores the marks. A retry uses the same name, so that no mark is
 	// stored twice.
 	process string
 }
@@ -99,7 +97,6 @@ func newPendingMarks() *pendingMarks {
 
 func newMarkProcess() string { return timeline.NewProcess("operator") }
 
-// simulation is a simulation that an Observer tracks.
 type simulation struct {
 	target Target
 	// The Observer's mutex guards the fields draining, latest, timeline and marks.
@@ -110,8 +107,7 @@ type simulation struct {
 
 	// Only the goroutine that is handling the simulation uses the fields below.
 
-	// The fields broker and store are nil until the method open has opened these clients. The fields auditor and reader
-	// are nil while the field store is nil.
+	// Each client is nil until the method open has opened it.
 	broker  broker.Broker
 	store   store.Store
 	auditor *ledger.Auditor
@@ -148,12 +144,12 @@ func (p *probe) interval() time.Duration {
 	return min(time.Duration(p.failures)*pollInterval, probeInterval)
 }
 
-// repeat returns the latest result of the function check, and first calls check if a call is due. If readErr, the error
-// of reading the same server, is set, repeat returns nil, because the observation already contains readErr.
+// repeat returns the result of the latest call of check, and first calls check if a call is due. If the server could
+// not be read (readErr is not nil), repeat returns nil.
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:
-		*p = probe{} // forget the last check, so that the next check runs as soon as the server can be read again
+		*p = probe{} // check again as soon as the server can be read
 	case now.Sub(p.at) >= p.interval():
 		_, err := within(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, check(ctx) })
 		failures := 0
@@ -228,7 +224,7 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 		})
 	}
 	if s.store != nil && now.StoreErr == nil && s.target.Timeline {
-		now.Timeline, _ = within(ctx, s.reader.Read) // if this read fails, Observer.Timeline returns the previous result
+		now.Timeline, _ = within(ctx, s.reader.Read) // ignore the error: Observer.Timeline keeps the previous timeline
 	}
 	if s.broker != nil {
 		now.Depths, now.BrokerErr = within(ctx, s.broker.Depths)
@@ -270,7 +266,7 @@ func (o *Observer) storeMarks(ctx context.Context, s *simulation) {
 		return struct{}{}, timeline.Record(ctx, s.store, process, marks...)
 	})
 	if err != nil {
-		return // the error is not reported, because the next observation detects a store that does not answer
+		return // ignore the error, because the next observation reports it
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -284,8 +280,7 @@ func within[T any](ctx context.Context, read func(context.Context) (T, error)) (
 	return read(ctx)
 }
 
-// readDeadLetters returns the reasons why messages were dead-lettered, as of the last successful read. Before the
-// final audit, reads are at least updateInterval apart.
+// readDeadLetters returns the reasons why messages were dead-lettered, as of the last successful read.
 func (s *simulation) readDeadLetters(ctx context.Context, now *Observation) []broker.ReasonCount {
 	isDue := now.Rest != nil || now.At.Sub(s.letters.at) >= updateInterval
 	if dead := now.Depths.Dead; dead != s.letters.count && isDue {
@@ -307,8 +302,8 @@ func (s *simulation) countFailure(now *Observation) {
 	s.failures++
 }
 
-// isEmpty reports whether all events seem to be processed. Empty queues are not enough, because processors may hold
-// messages whose summaries wait for the summary API.
+// isEmpty reports whether all events seem to be processed. A processor may still hold messages although the queues are
+// empty, for example while the summary API is down.
 func isEmpty(o *Observation) bool {
 	held := o.Report.Outbox > 0 && o.Report.Outstanding > 0
 	return o.Depths.Ready+o.Depths.Retry == 0 && !held
@@ -321,8 +316,7 @@ func needed(r ledger.Report) int {
 	return restObservations
 }
 
-// conclude makes the final audit of a simulation at rest. It leaves now.Rest nil if some data cannot be read; the next
-// observation retries.
+// conclude makes the final audit of a simulation at rest. now.Rest stays nil if some data cannot be read.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := o.measure(ctx, s, now, draining)
@@ -351,7 +345,7 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 			return ledger.Audit(ctx, s.store, ledger.Options{})
 		})
 		if err == nil {
-			now.Report = report // measure needs the report to count the events that the timeline lacks
+			now.Report = report // measure compares the timeline with this report
 		}
 		now.Rest = o.measure(ctx, s, now, *draining)
 		now.Rest.Report, now.Rest.Err = report, err
@@ -360,8 +354,8 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 	now.Rest.TimedOut = true
 }
 
-// measure returns a Rest without Report and Err. It includes the errors of reading the timeline and the number of
-// summaries.
+// measure returns a Rest whose fields Report and Err are not set. Errors are in the field of the value that could not
+// be read.
 func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation, draining Draining) *Rest {
 	rest := &Rest{}
 	var err error

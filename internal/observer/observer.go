@@ -23,8 +23,7 @@ import (
 )
 
 const (
-	// pollInterval is the time between two observations of a simulation. It limits how long the observer needs to
-	// notice that a server fails or recovers.
+	// pollInterval is the time between two observations of a simulation.
 	pollInterval = 5 * time.Second
 	// drainInterval is the time between two observations of a simulation after its generators have stopped.
 	drainInterval = 2 * time.Second
@@ -36,15 +35,15 @@ const (
 	probeInterval = 30 * time.Second
 	// readTimeout is the timeout of a request to a server.
 	readTimeout = 8 * time.Second
-	// failureDelay is added to the time between observations for each consecutive failure except the first.
-	// Simulations with unresponsive servers would otherwise occupy all workers.
+	// failureDelay is added to the time between observations for each consecutive failure except the first. It keeps
+	// workers free for simulations whose servers respond.
 	failureDelay = 5 * time.Second
 	// maxInterval is the maximum time between two observations.
 	maxInterval = 30 * time.Second
 )
 
-// limits bounds the concurrent observations, in total and per namespace. Total is large, because an observation needs
-// little CPU, but may wait half a minute for servers.
+// limits are the maximum numbers of concurrent observations, in total and per namespace. Total is large, because
+// observations mostly wait for servers.
 var limits = fair.Limits{Total: 128, PerTenant: 16}
 
 // Servers opens clients of a simulation's servers. A client connects when it is used for the first time.
@@ -95,8 +94,7 @@ type Observer struct {
 
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
-	// toClose contains simulations that are no longer tracked or have a new target. The next worker for the key closes
-	// their connections.
+	// toClose contains simulations that are no longer tracked or have a new target. Their connections must be closed.
 	toClose map[types.NamespacedName][]*simulation
 	// The field handled contains the keys of the simulations that a worker is handling.
 	handled map[types.NamespacedName]bool
@@ -116,8 +114,8 @@ func New(d Dependencies) *Observer {
 	}
 }
 
-// Track starts the observation of a simulation, or changes its target. draining must be nil until the generators have
-// stopped. Once set, it leads to the final audit.
+// Track starts the observation of a simulation, or changes its target. draining is nil until the generators have
+// stopped. The final audit takes place only after draining is set.
 func (o *Observer) Track(key types.NamespacedName, target Target, draining *Draining) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -148,8 +146,8 @@ func (o *Observer) Untrack(key types.NamespacedName) {
 	}
 }
 
-// IsClosed reports whether a simulation is not tracked and all of its clients are closed. Before that, an observation
-// in progress may still declare queues.
+// IsClosed reports whether a simulation is not tracked and all of its clients are closed. Until then, an observation
+// may still declare queues.
 func (o *Observer) IsClosed(key types.NamespacedName) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -176,8 +174,8 @@ func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	return nil
 }
 
-// MarkFailed records in the timeline that checks have failed and cannot pass any more. Each check gets one mark, which
-// the next observation stores.
+// MarkFailed records in the timeline that checks have failed and cannot pass any more. Each check gets at most one
+// mark.
 func (o *Observer) MarkFailed(key types.NamespacedName, at time.Time, failed []ledger.Check) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -259,8 +257,7 @@ func interval(draining bool, failures int) time.Duration {
 	return next + rand.N(next/10)
 }
 
-// isNews reports whether an update is due, and if so, stores the observation as the latest one. Changed numbers alone
-// are news at most once per updateInterval.
+// isNews reports whether an update must be sent. If so, it stores the observation as the latest one.
 func (o *Observer) isNews(s *simulation, now *Observation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -15,19 +15,18 @@ const (
 	lockName        = "lock"
 )
 
-// directory contains the configuration, the data and the logs of one server.
 type directory struct {
-	root  string // the root directory for chroot; empty if the server runs without chroot
-	host  string // absolute path of the directory outside the chroot
-	inner string // absolute path of the directory, as the server sees it after a chroot
-	lock  *os.File
-	ours  bool // true if the directory is temporary; close then removes it
+	root      string // the root directory for chroot; empty if the server runs without chroot
+	host      string // absolute path of the directory outside the chroot
+	inner     string // absolute path of the directory, as the server sees it after a chroot
+	lock      *os.File
+	temporary bool // true if the directory is temporary; close then removes it
 }
 
 // openDirectory creates and locks dir, or a temporary directory if dir is empty. If root is not empty, the server
 // runs in this chroot, which must contain dir.
 func openDirectory(root, dir string) (*directory, error) {
-	f := &directory{root: root, host: dir, ours: dir == ""}
+	f := &directory{root: root, host: dir, temporary: dir == ""}
 	if err := f.make(); err != nil {
 		return nil, err
 	}
@@ -45,7 +44,7 @@ func openDirectory(root, dir string) (*directory, error) {
 
 func (f *directory) make() error {
 	var err error
-	if f.ours {
+	if f.temporary {
 		base := os.TempDir()
 		if f.root != "" {
 			base = filepath.Join(f.root, "tmp")
@@ -70,7 +69,6 @@ func (f *directory) write(name, content string) error {
 	return writePrivate(path, content)
 }
 
-// writePrivate writes a file that only its owner can read.
 func writePrivate(path, content string) error {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		return fmt.Errorf("write the server's configuration: %w", err)
@@ -122,7 +120,7 @@ func (f *directory) lines(pattern string) (all []string) {
 
 func (f *directory) close() error {
 	err := f.lock.Close()
-	if f.ours {
+	if f.temporary {
 		err = errors.Join(err, os.RemoveAll(f.host))
 	}
 	return err

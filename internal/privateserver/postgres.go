@@ -94,7 +94,6 @@ func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error)
 	return p, nil
 }
 
-// create creates the data directory and starts the server.
 func (p *Postgres) create(ctx context.Context) error {
 	var err error
 	if p.ports, err = port.Reserve(1); err != nil {
@@ -119,7 +118,6 @@ func (p *Postgres) create(ctx context.Context) error {
 	return p.Start(ctx)
 }
 
-// initialize creates the data directory of a new server.
 func (p *Postgres) initialize() error {
 	if err := p.directory.write("password", p.password); err != nil {
 		return err

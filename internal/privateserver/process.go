@@ -15,7 +15,6 @@ import (
 	"time"
 )
 
-// command is a program, with the arguments, environment and files to start it with.
 type command struct {
 	root   string // directory to chroot to; empty for none
 	path   string // absolute path of the program inside root
@@ -43,8 +42,8 @@ type process struct {
 	err    error         // the error of Wait; valid after the channel named exited is closed
 }
 
-// start starts the program in a goroutine that is locked to its thread. The kernel would kill the child if the
-// thread ended; see childAttributes.
+// start starts the program. The starting goroutine stays locked to its thread, because the kernel kills the child when
+// this thread ends; see childAttributes.
 func (c command) start() (*process, error) {
 	p := &process{exited: make(chan struct{})}
 	started := make(chan error, 1)
@@ -103,8 +102,7 @@ func (p *process) signalTree(sig syscall.Signal) error {
 	return err
 }
 
-// kill kills the child and all descendants, unless the child has ended, and waits for their end. A server cannot start
-// while one of them still holds memory or files.
+// kill kills the child and all descendants, and waits until they have ended. It does nothing if the child has ended.
 func (p *process) kill() error {
 	if !p.running() {
 		return nil

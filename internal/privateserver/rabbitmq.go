@@ -49,8 +49,8 @@ type RabbitMQOptions struct {
 	// Files contains files for the working directory of the node, by name. Config can refer to them by name, even
 	// with chroot.
 	Files map[string][]byte
-	// Join is a running node whose cluster, users and epmd the new node uses; nil means a new cluster. Close the new
-	// node first: epmd ends with Join.
+	// Join is a running node whose cluster, users and epmd the new node uses. nil means a new cluster. Close the new
+	// node before Join, because epmd ends with Join.
 	Join *RabbitMQ
 }
 
@@ -61,8 +61,7 @@ type RabbitMQ struct {
 	directory *directory
 	programs  rabbitMQPrograms
 	options   RabbitMQOptions
-	// ports are those of AMQP, of the Erlang distribution and, without Join, of epmd. A node with Join uses the epmd
-	// of that node.
+	// ports are those of AMQP, of the Erlang distribution and, unless the node joins a cluster, of epmd.
 	ports    []port.Port
 	user     string
 	password string
@@ -122,7 +121,6 @@ func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*Rabb
 	return r, nil
 }
 
-// create writes the configuration and starts the node.
 func (r *RabbitMQ) create(ctx context.Context) error {
 	var err error
 	if other := r.options.Join; other != nil {
@@ -193,8 +191,8 @@ func (r *RabbitMQ) configure() error {
 	return nil
 }
 
-// clusterNodes returns the configuration line that adds this node to the cluster of the node options.Join. It returns
-// "" if Join is not set.
+// clusterNodes returns the configuration line that makes the node join a cluster. It returns "" if the option Join is
+// not set.
 func (r *RabbitMQ) clusterNodes() string {
 	if r.options.Join == nil {
 		return ""

@@ -81,7 +81,6 @@ func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, err
 	return r, nil
 }
 
-// create writes the configuration and starts the server.
 func (r *Redis) create(ctx context.Context) error {
 	var err error
 	if r.ports, err = port.Reserve(1); err != nil {

@@ -16,7 +16,7 @@ import (
 const watchInterval = time.Second
 
 // watch adds one mark to the timeline for each check that is certain to fail, until ctx ends. If the plan has
-// abortOnFailure, such a check also makes watch call the function stop, unless the context generating has ended.
+// abortOnFailure, watch also calls stop, unless the context generating has ended.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
@@ -29,7 +29,7 @@ func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 		if len(failed) == 0 || ctx.Err() != nil {
 			return
 		}
-		s.objectives.Failed(time.Now(), failed) // adds a mark to the timeline for each failed check without a mark
+		s.objectives.Failed(time.Now(), failed) // adds one mark per failed check to the timeline
 		if s.config.Plan.Objectives.AbortOnFailure && generating.Err() == nil {
 			s.aborted.CompareAndSwap(nil, &failed[0].Message)
 			stop()
@@ -43,8 +43,8 @@ func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evid
 	return ledger.EvidenceSoFar(&s.config.Plan, r, rows, err, accounts)
 }
 
-// SoFar returns the start time and the effects of the faults so far. While a fault is in effect, the result does not
-// say whether the simulation has recovered.
+// SoFar returns the start time and the effects of the faults so far. It contains no recovery times while a fault is in
+// effect.
 func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
@@ -58,8 +58,7 @@ func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	return r
 }
 
-// Occurrences returns the start time and an account of each occurrence of a fault so far. The accounts lack the
-// recovery, which only the timeline shows.
+// Occurrences returns the start time and an account of each occurrence of a fault so far, without recovery times.
 func (s *Simulation) Occurrences() report.Run {
 	r := report.Run{Faults: fault.Accounts(s.Faults(), fault.Run{})}
 	if start := s.started.Load(); start != nil {
@@ -68,8 +67,8 @@ func (s *Simulation) Occurrences() report.Run {
 	return r
 }
 
-// accountsSoFar returns the timeline and the effects of the faults so far. It omits the timeline (rows is nil) if the
-// timeline of this plan can never show that the run will fail.
+// accountsSoFar returns the timeline and the effects of the faults so far. rows is nil if the timeline of this plan
+// cannot show early that the run will fail.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

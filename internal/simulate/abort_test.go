@@ -34,8 +34,8 @@ func TestSimulationRun_AbortOnFailure_EndsTheRunOnceFailureIsCertain(t *testing.
 	})
 }
 
-// The fault "crash" is due at seconds 6 and 8, but Redis is paused until second 15. The first occurrence is not
-// injected, so the run must fail.
+// The fault "crash" is due at seconds 6 and 8, but Redis is paused until second 15. The run must fail because the first
+// occurrence is not injected.
 func TestSimulationRun_AbortOnFailure_EndsTheRunAndItsFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -69,7 +69,6 @@ func TestSimulationRun_AbortOnFailure_SuccessfulRunIsNotAborted(t *testing.T) {
 	})
 }
 
-// pause returns a fault that pauses Redis once.
 func pause(at, duration time.Duration) plan.Fault {
 	return plan.Fault{
 		Name: "stall", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, At: plan.Duration(at), For: plan.Duration(duration),
@@ -106,9 +105,8 @@ func TestSimulationRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) 
 	}
 }
 
-// A recovery is confirmed only 5 s after latency and backlog have returned to their previous level. These 5 s do not
-// count towards the recovery time.
-func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheWaitForItsConfirmation(t *testing.T) {
+// A recovery is confirmed 5 s after latency and backlog have returned to their previous level.
+func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheConfirmationDelay(t *testing.T) {
 	t.Parallel()
 	for objective, want := range map[time.Duration]struct {
 		outcome ledger.Outcome

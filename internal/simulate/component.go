@@ -28,7 +28,7 @@ type life struct {
 	gate *gate.Gate
 	// The field metrics registers the metrics of the process. They are unregistered before the next process is created.
 	metrics *metricsScope
-	// restarted is true if a fault has ended the previous process, which this process replaces.
+	// restarted is true if the process replaces one that a fault has ended.
 	restarted bool
 
 	// stop ends the process. The channel ended is closed when the process has ended. The channel replaced is closed
@@ -46,13 +46,12 @@ type component[P process[S], S any] struct {
 	name       string
 	create     func(*life) (P, error)
 	registerer prometheus.Registerer
-	// hasFaults is true if the plan has faults. Each process then needs a gate, with which a fault blocks or rejects
-	// the calls of the process.
+	// hasFaults is true if the plan has faults. Each process then needs a gate.
 	hasFaults bool
 	// merge adds the counts of the last process to the sum of the counts of all earlier processes.
 	merge func(before, last S) S
 
-	// over is closed when Run returns, so that no further process starts.
+	// over is closed when Run returns.
 	over chan struct{}
 
 	mu      sync.Mutex
@@ -124,7 +123,7 @@ func (c *component[P, S]) begin(restarted bool) error {
 	defer c.mu.Unlock()
 	if restarted {
 		counts, totals := c.stats(), c.totals()
-		// Gauges and lags are current values, not totals: those of the ended process must not count towards later sums.
+		// The gauges and lags of an ended process are no longer current.
 		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0
 		c.pastCounts, c.pastTotals = &counts, totals
 	}
@@ -154,8 +153,7 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 		case <-start.C:
 		case <-ctx.Done():
 			start.Stop()
-			// It is not an error that no process replaces the ended process: the broker redelivers the messages that
-			// the ended process did not settle, and the unconfirmed events of this process count as indeterminate.
+			// It is not an error if no process replaces the ended process.
 			return nil
 		}
 		if err := c.begin(true); err != nil {
@@ -198,8 +196,8 @@ func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (start
 	return func(ctx context.Context) error { return c.awaitReplacement(ctx, l) }, nil
 }
 
-// awaitReplacement waits for the process that replaces the process of l. It returns an error if ctx ends or Run
-// returns first.
+// awaitReplacement waits until another process replaces the process of l. It returns an error if ctx ends or the
+// component stops first.
 func (c *component[P, S]) awaitReplacement(ctx context.Context, l *life) error {
 	select {
 	case <-l.replaced:

@@ -45,8 +45,8 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 
 // rehearsing controls the goroutine that injects the faults of the plan.
 type rehearsing struct {
-	// finish waits until all faults of the plan have ended. When ctx ends, or immediately if abort is true, the faults
-	// in effect are ended and no more are injected.
+	// finish waits until all faults of the plan have ended. If abort is true, or when ctx ends, it ends the faults in
+	// effect and injects no more.
 	finish func(ctx context.Context, abort bool)
 }
 
@@ -85,12 +85,11 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// settleInterval is the interval between two calls of the method settle, which needs timeline rows of one second. The
-// interval is much shorter than the age at which the timeline merges these rows.
+// settleInterval is the interval between two calls of the method settle. It must be much shorter than the time for
+// which the timeline keeps rows of one second.
 const settleInterval = time.Minute
 
-// settle saves the accounts that can no longer change. An account (type fault.Account) describes what one occurrence of
-// a fault did to the simulation.
+// settle saves the accounts of faults that can no longer change.
 func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
 	rows, err := s.live.timeline(ctx)
 	if err != nil {
@@ -116,8 +115,7 @@ func (s *Simulation) Faults() []fault.Record {
 	return nil
 }
 
-// account adds two things to the evidence for the verdict: the planned faults, and what each occurrence of a fault did
-// to the simulation.
+// account adds the planned faults and the accounts of their occurrences to the evidence for the verdict.
 func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Planned = s.config.Plan.Faults
 	run := fault.Run{Rows: e.Timeline, End: end, Ended: true, Aborted: e.Aborted != ""}
@@ -127,11 +125,10 @@ func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Faults = fault.Accounts(s.Faults(), run)
 }
 
-// mergeGenerators adds up the counts of generators that ran one after the other: the last one, and the sum of all
-// before.
+// mergeGenerators adds the counts of the last generator to the sum of the counts of all earlier generators.
 func mergeGenerators(before, last generator.Stats) generator.Stats {
 	sum := last
-	sum.Run = before.Run // on the live page, the run of the first generator identifies the simulation
+	sum.Run = before.Run // the live page identifies the simulation by the run of the first generator
 	sum.Due += before.Due
 	sum.Published += before.Published
 	sum.Confirmed += before.Confirmed
@@ -173,7 +170,7 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns for how many seconds a generator published events. s.AchievedRate is the mean rate in this time.
+// publishing returns for how many seconds a generator has published events.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
 func rate(dividend, divisor float64) float64 {
@@ -183,8 +180,7 @@ func rate(dividend, divisor float64) float64 {
 	return dividend / divisor
 }
 
-// mergeProcessors adds up the counts of processors that ran one after the other: the last processor, and the sum
-// of all earlier processors.
+// mergeProcessors adds the counts of the last processor to the sum of the counts of all earlier processors.
 func mergeProcessors(before, last processor.Stats) processor.Stats {
 	return processor.Stats{Entry: mergeTypes(before.Entry, last.Entry), Exit: mergeTypes(before.Exit, last.Exit)}
 }

@@ -252,8 +252,7 @@ func (s sluggish) Stop(ctx context.Context, _ bool, _ uint64) (started func(cont
 	}, err
 }
 
-// The crashed broker starts again only after the schedule, or never. While the broker is down, the restarted generator
-// cannot stop. Nevertheless, enough time must remain for the audit.
+// The broker starts again only after the schedule, or never. The generator cannot stop while the broker is down.
 func TestSimulationRun_BrokerIsDownAtTheEnd_StillReadsTheLedgerInTime(t *testing.T) {
 	t.Parallel()
 	for down, want := range map[time.Duration]string{

@@ -13,8 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// group contains the instances of a component, possibly none. Each replica is an instance if a fault targets the
-// component; otherwise, one instance does all the work.
+// group contains the instances of a component, possibly none.
 type group[P process[S], S any] struct {
 	instances []*component[P, S]
 	// sum adds the counts of two instances.
@@ -41,7 +40,6 @@ func newGroup[P process[S], S any](
 	return g
 }
 
-// begin creates the first process of each instance.
 func (g *group[P, S]) begin() error {
 	var errs []error
 	for _, c := range g.instances {
@@ -52,7 +50,7 @@ func (g *group[P, S]) begin() error {
 
 // Run runs all instances until ctx ends or all have ended. If one instance fails, Run stops the others.
 func (g *group[P, S]) Run(ctx context.Context) error {
-	if len(g.instances) == 0 { // do not return: the simulation ends when the processors end
+	if len(g.instances) == 0 { // wait, because the simulation ends when its processors end
 		<-ctx.Done()
 		return nil
 	}
@@ -100,7 +98,6 @@ func (g *group[P, S]) Totals() timeline.Row {
 	return timeline.Sum(totals...)
 }
 
-// processes returns the current process of each instance.
 func (g *group[P, S]) processes() []P {
 	var all []P
 	for _, c := range g.instances {

@@ -13,10 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// auditTimeout is the timeout of an audit while the simulation is running.
 const auditTimeout = 2 * time.Second
 
-// live contains the data for the live page.
 type live struct {
 	mu      sync.Mutex
 	auditor *ledger.Auditor
@@ -27,8 +25,7 @@ type live struct {
 	reader  *ledger.TimelineReader
 }
 
-// faults returns what the faults did to the simulation according to the final result. The second return value is false
-// while there is no final result.
+// faults returns the accounts of faults in the final result. final is false while there is no final result.
 func (l *live) faults() (accounts []fault.Account, final bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +35,6 @@ func (l *live) faults() (accounts []fault.Account, final bool) {
 	return l.final.Faults, true
 }
 
-// timeline returns all rows of the timeline so far.
 func (l *live) timeline(ctx context.Context) ([]timeline.Row, error) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
@@ -51,8 +47,7 @@ func (l *live) finish(result report.Run) {
 	l.final = &result
 }
 
-// audit returns the ledger and the final result, each nil until available. If the store does not respond, the ledger
-// is from the last successful audit.
+// audit returns the latest ledger that could be read, and the final result. Each is nil if it does not exist yet.
 func (l *live) audit(ctx context.Context) (*ledger.Report, *report.Run) {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
@@ -110,7 +105,6 @@ func (s *Simulation) Timeline(ctx context.Context, from, to time.Time) ([]timeli
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }
 
-// view converts a phase of package simulate to a phase of package view.
 func (p Phase) view() view.Phase {
 	switch p {
 	case Draining:

@@ -8,7 +8,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// faultMetrics is a prometheus.Collector of the metrics about faults.
 type faultMetrics struct {
 	*fault.Metrics
 
@@ -23,15 +22,13 @@ func (s *Simulation) registerFaults() error {
 	return s.deps.Registerer.Register(faultMetrics{fault.NewMetrics(), s})
 }
 
-// Collect implements prometheus.Collector. It may take up to auditTimeout, because it may read the measurements of the
-// whole run from the store.
+// Collect implements prometheus.Collector. It may take up to auditTimeout.
 func (m faultMetrics) Collect(samples chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)
 	defer cancel()
 	accounts, final := m.simulation.live.faults()
 	if !final {
-		// Ignore the error of reading the timeline. Without the timeline, the accounts of faults lack only some values,
-		// such as the recovery time.
+		// Ignore the error: without the timeline, the accounts lack only some values, such as the recovery time.
 		_, accounts, _ = m.simulation.accountsSoFar(ctx)
 	}
 	m.Metrics.Collect(samples, fault.Results(fault.Totals(fault.History{}, accounts)))

@@ -141,7 +141,6 @@ func (s *Simulation) observe(ctx context.Context) {
 	async.Every(ctx, serverPoll, func() { s.observeServers(ctx) })
 }
 
-// observeServers polls the broker and the store once.
 func (s *Simulation) observeServers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()

@@ -38,7 +38,7 @@ func reportOf(t *testing.T, stop time.Duration) *report.Document {
 		}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), stop, errors.New("stopped"))
 		defer cancel()
-		s.observed.recordLags(time.Hour, time.Hour) // the report must contain the lags of the timeline instead
+		s.observed.recordLags(time.Hour, time.Hour) // the report must contain the lags of the timeline instead of these
 		r := s.Run(ctx)
 		rows, err := ledger.ReadTimeline(t.Context(), o.Store)
 		if err != nil {

@@ -18,8 +18,8 @@ const (
 	// restStable is how long the queues must stay empty before missing events count as lost. A message that moves
 	// from one queue to another can be missing from both queues for a moment.
 	restStable = 3 * time.Second
-	// pollTimeout is the timeout of each poll, except the last. lastPollTimeout is the timeout of the last poll, which
-	// begins when the drain timeout has expired.
+	// pollTimeout is the timeout of every poll before the drain timeout. lastPollTimeout is the timeout of the last
+	// poll, after the drain timeout.
 	pollTimeout     = 10 * time.Second
 	lastPollTimeout = time.Second
 )
@@ -38,8 +38,8 @@ type rest struct {
 	errs     []error // why messages are still in queues or processors, or why that is unknown
 }
 
-// comeToRest waits until the simulation is at rest (see the type rest), and then at most restStable for missing events
-// and summaries. It returns early if ctx ends, the processors stop, or the store has lost data.
+// comeToRest waits until the simulation is at rest, and then at most restStable for missing events and summaries. It
+// returns early if ctx ends, the processors stop, or the store has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()

@@ -10,8 +10,8 @@ import (
 
 func (s *Simulation) result(start time.Time, elapsed, drain time.Duration) report.Run {
 	entryLag, exitLag := s.observed.maxLags()
-	// Use wall clock times, as in the timeline: the wall clock goes on while the machine is suspended. Round removes
-	// the reading of the monotonic clock, which stops.
+	// Use wall clock times, because the monotonic clock stops while the machine is suspended. Round removes the
+	// monotonic clock reading.
 	end := start.Add(elapsed + drain).Round(0)
 	if now := time.Now().Round(0); now.After(end) {
 		end = now

@@ -60,8 +60,8 @@ type Config struct {
 	DrainTimeout time.Duration
 }
 
-// closingTime returns how much time is reserved for stopping the processors. As much again is reserved for the audit.
-// At least three quarters of the drain timeout remain for the events.
+// closingTime returns how much of the drain timeout is reserved for stopping the processors. The same time is reserved
+// for the audit.
 func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
 
 // restTime returns how long the simulation waits for its events to be processed.
@@ -163,8 +163,7 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 		Partitions:  p.Partitions,
 		Concurrency: p.Processor.Concurrency,
 		Latency:     p.Durability.Latency(),
-		// The simulation waits for all events before it stops the processor. So only deliveries in progress remain,
-		// which need little time.
+		// When the processor is stopped, only the deliveries in progress remain.
 		DrainTimeout: c.closingTime(),
 	}
 	return processor.New(config, processor.Dependencies{
@@ -229,7 +228,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	s.enter(Draining)
 	rest := s.comeToRest(draining, processing.stopped)
 	if rest.reached {
-		s.observed.recordDepths(rest.depths) // the report and the verdict must contain the same final backlog
+		s.observed.recordDepths(rest.depths) // the verdict must use the depths that the report contains
 	}
 	drainTime := time.Since(end)
 	failures = append(failures, processing.stop())
@@ -243,8 +242,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	return result
 }
 
-// schedule returns a context that ends with ctx, or shortly after the plan's duration to stop generators that are
-// blocked by an unresponsive broker or store.
+// schedule returns a context that ends with ctx, and at the latest shortly after the plan's duration.
 func (s *Simulation) schedule(ctx context.Context) (context.Context, context.CancelFunc) {
 	if d := s.config.Plan.Duration.D(); d > 0 {
 		return context.WithTimeout(ctx, d+overrun)
@@ -269,8 +267,7 @@ func (s *Simulation) cutShort(ctx context.Context, start time.Time) string {
 	return fmt.Sprintf("the run was cut short after %s of %s (%s)", terminal.Clock(time.Since(start)), terminal.Clock(d), context.Cause(ctx))
 }
 
-// end returns the time at which the schedule ended. If events are overdue, the generators stop later, but this extra
-// time is part of the drain.
+// end returns the time at which the schedule ended: after the planned duration, or when the generators stopped earlier.
 func (s *Simulation) end(start, stopped time.Time) time.Time {
 	if d := s.config.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
 		return start.Add(d)
@@ -306,7 +303,7 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 	}}
 }
 
-// totals returns all measurements so far. Depths and pool are from the latest poll.
+// totals returns all measurements so far.
 func (s *Simulation) totals() timeline.Row {
 	total := timeline.Sum(s.entries.Totals(), s.exits.Totals(), s.processor.Totals())
 	depths, pool := s.observed.latest()
@@ -424,8 +421,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 }
 
-// scheduleOf converts the counts of the generators of one event type to a ledger.Schedule. It is used only if the
-// timeline cannot be read, because Evidence.ScheduleOf then returns nil.
+// scheduleOf converts the counts of the generators of one event type to a ledger.Schedule.
 func scheduleOf(s generator.Stats) *ledger.Schedule {
 	return &ledger.Schedule{Due: s.Due, Missed: s.Missed, Starved: s.Starved}
 }

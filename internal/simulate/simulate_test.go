@@ -64,7 +64,6 @@ type setup struct {
 	Dependencies
 }
 
-// testPlan returns a plan with a duration of two seconds.
 func testPlan() plan.Plan {
 	return plan.Plan{
 		Simulation: "test.simulation",
@@ -221,7 +220,7 @@ func TestSimulationRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
 			}
 			return b.Publish(ctx, q, msg, confirmed)
 		}}
-		o.Plan.Exit.Rate = 0 // the exit of the lost entry would be retried for minutes
+		o.Plan.Exit.Rate = 0 // without exits, because the exit of the lost entry would be retried for minutes
 		r := run(t, o)
 		if r.Outcome != ledger.Fail || r.Ledger.Lost != 1 || !slices.Equal(r.Ledger.LostEvents, []string{lost}) {
 			t.Errorf("verdict is %s %q, lost %q, want %q", r.Outcome, r.Reasons, r.Ledger.LostEvents, lost)
@@ -256,7 +255,7 @@ func TestSimulationRun_OneCheckFails_TimelineHasOneMarkForTheCheck(t *testing.T)
 		after, before float64
 	}{
 		ledger.CheckLost: {func(_ *testing.T, o *setup) {
-			o.Plan.Exit.Rate = 0 // publish no exits, because the exit of the lost entry would be retried for minutes
+			o.Plan.Exit.Rate = 0 // without exits, because the exit of the lost entry would be retried for minutes
 			o.Broker = &interceptor{o.Broker, func(ctx context.Context, b broker.Broker, q broker.Queue, msg broker.Message, confirmed func()) error {
 				if id, ok := event.ParseID(msg.ID); ok && q.Partition == 1 && id.Seq == 20 {
 					confirmed()
@@ -347,12 +346,10 @@ func TestSimulationRun_DrainTimeoutExpires_VerdictCountsRemainingMessages(t *tes
 	})
 }
 
-// failingAPI is a summary API whose calls all fail.
 type failingAPI struct{}
 
 func (failingAPI) Post(context.Context, event.Summary) error { return errors.New("down") }
 
-// noConsumer is a broker whose method Consume always fails.
 type noConsumer struct{ broker.Broker }
 
 func (noConsumer) Consume(context.Context, broker.Queue, int) (<-chan broker.Delivery, error) {

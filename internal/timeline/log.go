@@ -28,8 +28,7 @@ func Tiers() []Tier {
 	}
 }
 
-// settleTime is how long a compaction waits after the end of a minute for the rows of all processes. Later rows are
-// merged by the next compaction.
+// settleTime is how long a compaction waits for late rows after the end of a minute.
 const settleTime = 2 * time.Minute
 
 // BlockID identifies a block. Tier is an index in Tiers(), and Start a Unix time.
@@ -38,7 +37,7 @@ type BlockID struct {
 	Start int64
 }
 
-// blockOf returns the ID of the block that contains the given second in a tier, which is a resolution of the timeline.
+// blockOf returns the ID of the block that contains the given second in a tier.
 func blockOf(tier int, second int64) BlockID {
 	return BlockID{Tier: tier, Start: second - mod(second, span(tier))}
 }
@@ -46,7 +45,7 @@ func blockOf(tier int, second int64) BlockID {
 // span returns how many seconds of the timeline one block of the given tier covers.
 func span(tier int) int64 { return blockRows * Tiers()[tier].Width }
 
-// MinuteOf returns the start of the minute that contains the given Unix time. The store keeps unmerged rows by minute.
+// MinuteOf returns the start of the minute that contains the given Unix time.
 func MinuteOf(second int64) int64 { return second - mod(second, blockRows) }
 
 // Block is a stored sequence of rows of one tier, and therefore of the same width.
@@ -91,10 +90,6 @@ type Storage interface {
 type Replacement struct {
 	// Generation is the result of Storage.Generation before any rows were read. It detects changes even if versions
 	// recur.
-	//
-	// For example, let versions count rows. Process A reads 5 rows and no block. Process B merges them and moves the
-	// block to the next tier. 5 late rows arrive. Without Generation, A would store the first 5 twice and delete the
-	// late ones.
 	Generation int64
 	// Block.Rows contains the rows of the block after the replacement. Block.Version is the version of the block before
 	// the replacement.
@@ -121,8 +116,8 @@ func (l Log) Append(ctx context.Context, process string, rows []Row) error {
 
 // Read returns the rows that overlap [from, to), merged over all processes and in chronological order.
 func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
-	// A compaction during the read can cause missing or repeated rows. So repeat the read if the generation, which each
-	// compaction changes, is no longer the same.
+	// Each compaction changes the generation. A compaction during the read can cause missing or repeated rows, so read
+	// again.
 	for range maxReads {
 		before, err := l.storage.Generation(ctx)
 		if err != nil {
@@ -180,8 +175,7 @@ func between(rows []Row, from, to time.Time) []Row {
 	})
 }
 
-// mergeOverlapping sorts rows and merges those that overlap. A late row can overlap the wider row into which the rows
-// of other processes are merged.
+// mergeOverlapping sorts rows and merges those that overlap.
 func mergeOverlapping(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int {
 		if a.Second != b.Second {
@@ -209,8 +203,7 @@ func (m *Minute) merged() []Row {
 	return Merge(1, all...)
 }
 
-// Compact merges old rows into wider rows. Processes may call it concurrently, and be killed meanwhile, because each
-// replacement is atomic.
+// Compact merges old rows into wider rows. Several processes may call it at the same time. Each replacement is atomic.
 func (l Log) Compact(ctx context.Context, now time.Time) error {
 	if err := l.compactMinutes(ctx, now); err != nil {
 		return fmt.Errorf("compact the timeline: %w", err)
@@ -223,7 +216,6 @@ func (l Log) Compact(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// compactMinutes merges the rows of past minutes into blocks of the first tier.
 func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 	starts, err := l.storage.Minutes(ctx)
 	if err != nil {
@@ -256,8 +248,7 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 // compactTier merges old blocks of a tier into blocks of the next tier, which has wider rows.
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
-	// Merge only rows for complete blocks of the next tier. The block that contains the time in the variable horizon is
-	// incomplete, because its later rows are not old enough to be merged.
+	// Merge only rows for complete blocks of the next tier, whose rows are all older than the horizon.
 	whole := blockOf(tier+1, horizon).Start
 	generation, err := l.storage.Generation(ctx)
 	if err != nil {
@@ -284,7 +275,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 		block.Rows = Merge(Tiers()[id.Tier].Width, rows...)
 		replaced, err := l.storage.Replace(ctx, Replacement{Generation: generation, Block: block, Sources: sources})
 		if err != nil || !replaced {
-			return err // nil if the timeline has changed meanwhile: the next compaction then merges the blocks
+			return err // nil if the timeline has changed meanwhile
 		}
 		generation++
 	}
@@ -303,12 +294,11 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	return blocks[0], nil
 }
 
-// repetitionTime is the longest outage after which the storage recognizes all repeated rows. After an outage, a
-// process sends all unacknowledged rows again.
+// repetitionTime is the longest outage of a process after which the storage still recognizes repeated rows.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a Unix time. When the storage merges the rows of m into a block, it may forget processes whose latest
-// merged row is before this time (see repetitionTime).
+// Horizon returns a Unix time. A storage may forget processes whose latest merged row is before this time (see
+// repetitionTime).
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns, for each process, the field Second of its latest row in the minute.

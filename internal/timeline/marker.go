@@ -13,8 +13,8 @@ import (
 const (
 	// MarkerInterval is the recommended interval between two calls of Marker.Observe.
 	MarkerInterval = 500 * time.Millisecond
-	// recentStage limits which stages a process marks when it starts: only stages that began at most this long ago. An
-	// earlier process has already marked the older stages.
+	// recentStage is the maximum age of a stage that a process marks when it starts. Older stages already have a mark
+	// of an earlier process.
 	recentStage = 10 * time.Second
 )
 
@@ -27,8 +27,8 @@ type Marker struct {
 	next      map[event.Type]int // the index of the next stage that needs a mark
 }
 
-// NewMarker returns a Marker that passes its marks to the function mark. The parameter schedules contains the types of
-// the events that the process publishes.
+// NewMarker returns a Marker that passes its marks to the function mark. Only the stages of the given event types are
+// marked.
 func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 	return &Marker{mark: mark, schedules: schedules, next: map[event.Type]int{}}
 }
@@ -37,8 +37,7 @@ func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 // or zero if they have not begun.
 func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	if start.IsZero() {
-		// The schedules have not begun, so no other process has marked a stage yet. This process must mark every stage,
-		// even if it notices the stage late.
+		// No other process has marked a stage yet, so this process must mark every stage, even late.
 		m.observed = true
 		return
 	}
@@ -48,8 +47,7 @@ func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	m.observed = true
 }
 
-// observeStages adds a mark to the timeline for each stage of a schedule that has begun. All replicas of a generator
-// create the same mark.
+// observeStages adds a mark to the timeline for each stage of a schedule that has begun.
 func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time) {
 	schedule, subject, begin := p.Entry.Schedule, "entries", start
 	if t == event.TypeExit {
@@ -72,7 +70,7 @@ func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time)
 	}
 }
 
-// MarksOf returns the marks of all rows without repetitions, which occur if several processes create the same mark.
+// MarksOf returns the marks of all rows. It omits repetitions.
 func MarksOf(rows []Row) []Mark {
 	var all []Mark
 	seen := map[Mark]bool{}
@@ -88,8 +86,8 @@ func MarksOf(rows []Row) []Mark {
 			}
 			key := m
 			key.At = m.At.UTC()
-			// Several processes can report the same missed objective, each with a different measured value. Keep only
-			// the first of these marks.
+			// Several processes can report the same missed objective, each with its own measured value. Keep only the
+			// first mark of an objective.
 			if m.Kind == MarkObjective {
 				key = Mark{Kind: m.Kind, Subject: m.Subject}
 			}
@@ -102,8 +100,8 @@ func MarksOf(rows []Row) []Mark {
 	return all
 }
 
-// AddMarks adds marks to a copy of rows. A mark that no row covers adds a one-second row, if that row overlaps
-// [from, to). Rows and marks must be chronological.
+// AddMarks returns a copy of rows with the marks added. If no row covers a mark in [from, to), it adds a row of one
+// second. Rows and marks must be chronological.
 func AddMarks(rows []Row, from, to time.Time, marks ...Mark) []Row {
 	all := slices.Clone(rows)
 	var added []Row

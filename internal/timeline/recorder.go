@@ -19,8 +19,7 @@ type Sink interface {
 	// AppendTimeline appends rows. It returns nil once the rows survive a crash of the store. Appending the same rows
 	// again has no effect.
 	AppendTimeline(ctx context.Context, process string, rows []Row) error
-	// CompactTimeline merges old rows into rows that cover a longer time. Whether a row is old depends on its age at
-	// the time now.
+	// CompactTimeline merges rows that are old at the time now into rows that cover a longer time.
 	CompactTimeline(ctx context.Context, now time.Time) error
 }
 
@@ -90,8 +89,8 @@ func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error
 	return sink.AppendTimeline(ctx, process, rows)
 }
 
-// Run records rows until ctx ends, and retries the last rows until closing ends. The error says how many were not
-// sent. Call Run only once.
+// Run records rows until ctx ends. It then sends the remaining rows, with retries until closing ends. The error says
+// how many rows were not sent. Call Run only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup
@@ -118,8 +117,8 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// untilNext returns the time until one second after the nearest whole second. Truncating would make a timer that fires
-// early fire again at once.
+// untilNext returns the time until one second after the nearest whole second. With the next whole second instead, a
+// timer that fires early would fire again at once.
 func untilNext(now time.Time) time.Duration { return now.Round(interval).Add(interval).Sub(now) }
 
 // measure adds a pending row with the changes since the last row, unless nothing has changed.
@@ -127,14 +126,14 @@ func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// If the clock was set back, continue under a new process name. Under the old name, a sink may ignore the new rows
-	// as repetitions, because the stored rows of that process are later.
+	// If the clock was set back, continue under a new process name. A sink ignores rows that are older than the latest
+	// stored row of the same process.
 	if now.Unix()-1 < r.last-maxAhead {
 		r.process, r.last = NewProcess(r.component), 0
 	}
 	row := Row{
-		// The timer fires at the end of a second, and the row belongs to that second. The rows of a process must have
-		// different seconds, in ascending order.
+		// The timer fires at the end of the second that the row describes. Each row of a process needs a later second
+		// than the row before.
 		Second: max(r.last+1, now.Round(interval).Unix()-1),
 		Entry:  totals.Entry.since(&r.before.Entry),
 		Exit:   totals.Exit.since(&r.before.Exit),
@@ -163,7 +162,6 @@ func (r *Recorder) send(ctx context.Context, due <-chan struct{}) {
 	}
 }
 
-// flush sends all pending rows to the sink.
 func (r *Recorder) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
@@ -179,7 +177,7 @@ func (r *Recorder) flush(ctx context.Context) error {
 	}
 }
 
-// next returns all pending rows before the first row of another process, and the process to which they belong.
+// next returns the first pending rows that belong to the same process, and the name of this process.
 func (r *Recorder) next() (process string, rows []Row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -192,8 +190,8 @@ func (r *Recorder) next() (process string, rows []Row) {
 	return process, rows
 }
 
-// The method sent removes from r.pending those rows of a process in which Second is at most last. The first pending row
-// must belong to this process.
+// The method sent removes the pending rows of a process up to the given second. The first pending row must belong to
+// this process.
 func (r *Recorder) sent(process string, last int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

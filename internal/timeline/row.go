@@ -45,7 +45,7 @@ type Events struct {
 	Starved int64 `json:"starved,omitempty"`
 	// Missed is the number of overdue events skipped when the schedule paused or ended, or when the generator stopped.
 	Missed int64 `json:"missed,omitempty"`
-	// Lag is the maximum time, in this interval, for which the oldest unpublished event had been due.
+	// Lag is the maximum delay of a generator in this interval: how long the oldest unpublished event was overdue.
 	Lag time.Duration `json:"lagNs,omitempty"`
 
 	// Redeliveries is the number of deliveries of messages that the broker had already delivered before.
@@ -109,8 +109,8 @@ const (
 	// ID of the fault's occurrence.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
-	// MarkObjective means that a check, named by Subject, failed for the first time, or that a process measured a
-	// latency or lag above the objective.
+	// MarkObjective means that the check in Subject failed for the first time, or that a latency or lag exceeded its
+	// objective.
 	MarkObjective MarkKind = "objective"
 )
 
@@ -124,7 +124,6 @@ func (e Events) IsZero() bool {
 		e.Processing.IsZero() && e.EndToEnd.IsZero()
 }
 
-// seconds returns the length of the row's interval in seconds.
 func (r *Row) seconds() int64 { return max(r.Width, 1) }
 
 // Start returns the time at which the interval begins.
@@ -154,8 +153,8 @@ func (r *Row) add(other *Row) {
 	}
 }
 
-// mergeMarks merges marks in chronological order. It drops repetitions, and marks that differ from the previous mark of
-// their subject only in time: processes notice a failure at different times.
+// mergeMarks merges marks in chronological order. It drops marks that repeat the previous mark of their subject,
+// because several processes notice the same failure.
 func mergeMarks(a, b []Mark) []Mark {
 	all := slices.Concat(a, b)
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
@@ -216,7 +215,6 @@ func (g *Gauges) add(other Gauges) {
 	}
 }
 
-// equal reports whether two sets of gauges have the same values.
 func (g *Gauges) equal(other Gauges) bool {
 	for i, mine := range g.all() {
 		theirs := *other.all()[i]
@@ -260,8 +258,8 @@ func difference(now, before map[string]int64) map[string]int64 {
 	return diff
 }
 
-// Merge combines the rows that begin in the same interval. Intervals are width seconds long and begin at multiples of
-// width. The results are in chronological order.
+// Merge combines the rows that begin in the same interval. width is the length of an interval in seconds. Each interval
+// begins at a multiple of this length. The results are in chronological order.
 func Merge(width int64, rows ...Row) []Row {
 	merged := map[int64]*Row{}
 	for i := range rows {
@@ -295,8 +293,8 @@ func Sum(rows ...Row) Row {
 // mod returns the remainder of a division. Unlike the result of the operator %, it is never negative.
 func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }
 
-// FillGaps fills gaps in chronological rows, until the Unix time end, with rows of width seconds. Nothing happened in a
-// gap, so these rows have the previous gauges and no counts.
+// FillGaps inserts a row into each gap in chronological rows, until the Unix time end. width is the maximum width of
+// these rows in seconds. They repeat the previous gauges, and have no counts.
 func FillGaps(rows []Row, width, end int64) []Row {
 	if len(rows) == 0 {
 		return nil

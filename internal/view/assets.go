@@ -14,14 +14,12 @@ import (
 //go:embed assets
 var files embed.FS
 
-// asset is one file of the live page.
 type asset struct {
 	content     []byte
 	contentType string
 	etag        string
 }
 
-// indexFile is the file that is served at the path "/".
 const indexFile = "index.html"
 
 // assets returns the files of the live page by name.

@@ -240,7 +240,6 @@ func (b *browser) open(w *site, rows int) {
 	b.until("all rows are there", fmt.Sprintf("document.getElementById('charts')?.dataset.rows >= %d", rows))
 }
 
-// resize sets the size of the browser window and the color theme of the system.
 func (b *browser) resize(width, height int64, theme string) {
 	b.t.Helper()
 	run(b, chromedp.EmulateViewport(width, height))
@@ -405,8 +404,8 @@ func newSilencer(t *testing.T, server string) *silencer {
 
 func (s *silencer) silence() { s.silent.Store(s.opened.Load()) }
 
-// forward copies data from one connection to another, and closes the second when the first ends. Once the connections
-// are silenced, forward discards all data and closes nothing.
+// forward copies data from one connection to another. It closes the destination when the source ends. Once the
+// connections are silenced, forward discards all data and closes nothing.
 func (s *silencer) forward(number int64, from io.Reader, to io.WriteCloser) {
 	buffer := make([]byte, 32<<10)
 	for {
@@ -475,8 +474,8 @@ func testPagePausedRunHasRateZero(t *testing.T, b *browser) {
 	b.until("the new row is there", "document.getElementById('charts').dataset.rows == 61")
 }
 
-// The constant history is the beginning of a JavaScript expression. It defines a History named h and helpers such as
-// row(t, n), which returns a row with n events at second t. Each test appends the computation of its result.
+// The constant history is the beginning of a JavaScript expression, to which each test appends its computation. It
+// defines a History h, and the helper row(t, n), which returns a row with n events at second t.
 const history = `import('/assets/history.js').then(({History}) => {
 	const h = new History(), row = (t, n, w = 1) => ({t, w, ready: 7, entry: {due: n, published: n, endToEnd: {sumNs: 1e6 * n, buckets: [[-60, n]]}}});
 	const rows = (from, to, n, w = 1) => Array.from({length: (to - from) / w}, (_, i) => row(from + i * w, n, w));
@@ -580,7 +579,7 @@ func testPageShowsFaults(t *testing.T, b *browser) {
 	b.until("the table counts the omitted names", fmt.Sprintf(row, 2)+".includes('(redis-0 and 7 more)')")
 	f.change(func(f *fake) { f.state.Faults = nil })
 	b.until("the table is hidden", "document.getElementById('faults-panel').hidden")
-	// The fault and the recovery lasted 3 s each, so the charts shade two bands of equal width.
+	// The fault and the recovery lasted 3 s each, so their bands in the charts have the same width.
 	evaluate[bool](b, `(() => {
 		window.widths = new Map(); // the width of the latest rectangle in each color
 		const fillRect = CanvasRenderingContext2D.prototype.fillRect;
@@ -791,8 +790,7 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 		}
 		meanings[evaluate[string](b, tip)] = true
 	}
-	// Some numbers have the same explanation, for example those of all lines of a chart. So there are fewer
-	// explanations than numbers.
+	// Several numbers can have the same explanation.
 	if len(all) < 90 || len(meanings) < 50 {
 		t.Errorf("%d numbers have %d different explanations, want at least 90 numbers and 50 explanations", len(all), len(meanings))
 	}
@@ -817,7 +815,7 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	})
 	b.resize(1280, 900, "light")
 	b.open(newSite(t, f), 60)
-	// Tab reaches every visible control, but only the checked button of a radio group, whose label has the outline.
+	// Tab skips the unchecked buttons of a radio group. The label of the checked button has the outline.
 	evaluate[int](b, `window.unreached = new Set([...document.querySelectorAll('a[href], button, input:checked, [tabindex="0"]')].filter(e => e.checkVisibility())), unreached.size`)
 	if n := evaluate[int](b, "unreached.size"); n < 60 {
 		t.Errorf("the page has %d controls", n)
@@ -896,8 +894,8 @@ func testPageSplitsLogarithmicAxes(t *testing.T, b *browser) {
 	}
 }
 
-// testPageDrawsLatenciesBelowAPowerOfTen shows an axis that begins at 96.4 ms. uPlot would compute its ticks in an
-// endless loop, so the page computes them.
+// testPageDrawsLatenciesBelowAPowerOfTen shows an axis that begins at 96.4 ms, for which uPlot computes ticks in an
+// endless loop.
 func testPageDrawsLatenciesBelowAPowerOfTen(t *testing.T, b *browser) {
 	var latencies histogram.Histogram
 	latencies.Observe(98 * time.Millisecond)
@@ -981,7 +979,6 @@ func testPageClipsNoText(t *testing.T, b *browser) {
 	}
 }
 
-// longTexts makes a source return long texts and large numbers.
 func longTexts(f *fake) {
 	f.state.Simulation = "parking-lots-of-the-city-center.rush-hour-of-a-friday-in-december"
 	f.state.Queues = Queues{Ready: new(int64(25_123)), Retrying: new(int64(25_123)), DeadLetters: new(int64(1_234_567)), InFlight: new(int64(2_345))}
@@ -1282,8 +1279,7 @@ const brokenWords = `(() => {
 	return found;
 })()`
 
-// testReportBreaksNoWord opens the HTML pages of package report from files, because users open them as email
-// attachments.
+// testReportBreaksNoWord opens the HTML reports from files, as a user does who receives them by email.
 func testReportBreaksNoWord(t *testing.T, b *browser) {
 	dir, err := filepath.Abs("../report/testdata")
 	if err != nil {
@@ -1319,8 +1315,7 @@ func testPageScreenshots(t *testing.T, b *browser) {
 			b.open(w, 1500)
 			height := evaluate[int64](b, "document.documentElement.scrollHeight")
 			b.resize(width, height, theme)
-			// While the pointer is on no chart, the legends of the two heat maps show no values. All other legends show
-			// values once their charts are drawn.
+			// Only the legends of the two heat maps show no values while the pointer is on no chart.
 			b.until("all charts are drawn", "[...document.querySelectorAll('#charts .u-legend')].filter(l => l.textContent.includes('–')).length == 2")
 			image := run(b, chromedp.CaptureScreenshot())
 			if err := os.WriteFile(filepath.Join(screenshots, fmt.Sprintf("live-%s-%d.png", theme, width)), image, 0o644); err != nil {

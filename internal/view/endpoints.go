@@ -20,14 +20,12 @@ const (
 	// maxRows is the maximum number of rows in one response. If a timeline has more rows, old rows are merged into rows
 	// that cover a longer time.
 	maxRows = 8000
-	// partLength is the length of the parts in which a long timeline is read (see partEnd), to limit the memory for
-	// unmerged rows.
+	// partLength is the length of one part of a long timeline. It limits the memory for unmerged rows.
 	partLength = 6 * time.Hour
 	// clockDifference is how far the time of a row may be in the future. The clocks of two machines may differ.
 	clockDifference = time.Hour
 )
 
-// serveState responds with the current state.
 func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
 	state, err := v.state.get(r.Context())
 	if err != nil {
@@ -81,8 +79,7 @@ func writeRows(w io.Writer, rows []timeline.Row) error {
 	return err
 }
 
-// spoolTimeline reads a timeline and encodes it into a buffer. The rows are freed before the response is sent, so slow
-// clients do not delay other reads.
+// spoolTimeline reads a timeline and encodes it into a spool. It limits how many timelines are read at the same time.
 func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode func(io.Writer, []timeline.Row) error) (*spool, error) {
 	waiting, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
@@ -127,8 +124,8 @@ func (v *View) read(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 	return v.source.Timeline(ctx, from, to)
 }
 
-// startFor returns the start of the schedules, for the function partEnd. The result is zero if the schedules have not
-// started, or if the interval is short enough to be read in one part.
+// startFor returns the start of the schedules. The result is zero if the schedules have not started, or if the interval
+// is short enough to be read in one part.
 func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, error) {
 	if to.Sub(from) <= partLength {
 		return time.Time{}, nil
@@ -137,11 +134,11 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd returns the end of the part of the timeline that starts at the time begin. The parameter start is the result
-// of startFor. If it is zero, the timeline is read in a single part.
+// partEnd returns where the part of the timeline that starts at begin ends. start is the result of startFor; if it is
+// zero, there is only one part.
 //
-// The first part ends one to two hours before the time start. It may be long, because it has few rows. All parts except
-// the last end at a whole hour, because no row extends across a whole hour.
+// The part before the start of the schedules may be long, because it has few rows. All parts except the last end at a
+// whole hour, because no row extends across a whole hour.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to
@@ -153,12 +150,11 @@ func partEnd(start, begin, to time.Time) time.Time {
 	return earlier(begin.Truncate(time.Hour).Add(partLength), to)
 }
 
-// limit reduces the number of rows to the given maximum by merging rows. It does not merge the rows of the latest hour.
+// limit merges old rows until at most the given number of rows remains. It does not merge the rows of the latest hour.
 func limit(rows []timeline.Row, most int) []timeline.Row {
 	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
 		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
-		// Rows before the time in the variable horizon are merged into rows that end at multiples of the variable
-		// width. If the horizon were not such a multiple, the last merged row could overlap later rows.
+		// Round down to a multiple of the width, so that the last merged row does not overlap later rows.
 		horizon -= horizon % width
 		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
 		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)
@@ -166,8 +162,7 @@ func limit(rows []timeline.Row, most int) []timeline.Row {
 	return rows
 }
 
-// maxWidth is the maximum width of merged rows, in seconds. At this width, a run of many years has fewer than maxRows
-// rows.
+// maxWidth is the maximum width of merged rows, in seconds. It is large enough for a run of many years.
 const maxWidth = 10 * 6 * 6 * 6 * 6 * 6 * 6
 
 // interval parses the query parameters "from" and "to", in RFC 3339 format.
@@ -196,8 +191,7 @@ func interval(query string) (from, to time.Time, err error) {
 	if !from.Before(to) {
 		return from, to, errors.New(`the parameter "from" must be earlier than the parameter "to"`)
 	}
-	// End the interval at the time in the variable latest. No rows are later, but each further part of the interval
-	// would take a call of the source.
+	// No rows are later than this time, so do not call the source for a later time.
 	return from, earlier(to, latest), nil
 }
 
@@ -205,8 +199,8 @@ func interval(query string) (from, to time.Time, err error) {
 // need not know.
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
-	// The old write deadline may have passed while the source was read. Setting a deadline fails only in tests without
-	// a connection.
+	// Reading the source may have taken longer than the write timeout. The error is ignored, because it occurs only in
+	// tests without a connection.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout))
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")
 }

@@ -18,14 +18,12 @@ import (
 )
 
 const (
-	// lookback is how far back each poll looks for changed rows, because processes deliver their measurements of a
-	// second at different times.
+	// lookback is how far back each poll looks for changed rows. Processes deliver their rows at different times.
 	lookback = 2 * time.Minute
-	// rereadInterval is the time between two reads of older rows, which ended more than the duration lookback ago, but
-	// at most keepTime ago. These reads find the rows that processes stored late.
+	// rereadInterval is the time between two reads of older rows. These reads find rows that processes stored late.
 	rereadInterval = 6 * time.Second
-	// rereadPart is the interval that one read of older rows covers. A short read does not delay the newest rows on a
-	// slow connection.
+	// rereadPart is the interval that one read of older rows covers. It is short, so that the read does not delay the
+	// newest rows.
 	rereadPart = 2 * time.Minute
 	// keepTime is the approximate maximum time for which a process keeps rows that it could not store.
 	keepTime = time.Hour
@@ -162,13 +160,13 @@ type poller struct {
 
 	mu    sync.Mutex // guards the fields below
 	run   string
-	begun bool // whether the method begin has recorded the rows that the first client receives
+	begun bool // whether the rows of the first client have been recorded
 	// The field sent maps the start of each recent row, as a Unix time, to a hash of the row as it was last sent.
 	sent map[int64]uint64
 	// readUntil is the time of the latest successful read of the newest rows, or zero if there was no such read.
 	readUntil time.Time
-	// The older rows (see rereadInterval) are read part by part. The field part is the time at which the next part
-	// begins. The field nextPart is the earliest time at which the next part may be read.
+	// The older rows are read part by part. part is the start of the next part. nextPart is the earliest time for the
+	// next read.
 	part, nextPart time.Time
 }
 
@@ -209,8 +207,8 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// The method begin records that the first client has received the given rows, so that no poll sends these rows again.
-// The rows of a later client are not recorded, because earlier clients may not have received them.
+// The method begin records the rows that the first client has received, so that no poll sends them again. It ignores
+// the rows of later clients, which earlier clients may lack.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,8 +226,8 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// The method from returns the time from which a poll reads rows: the duration lookback before the last successful poll
-// or, without such a poll, before now, but at most keepTime ago. Processes store rows late after an outage.
+// The method from returns the time from which a poll reads rows: two minutes before the last successful poll, but at
+// most keepTime ago.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -243,8 +241,8 @@ func (p *poller) from(run string, now time.Time) (from time.Time) {
 	return from
 }
 
-// succeed records that the newest rows were read at the given time. It also removes from p.sent the rows that are too
-// old to be read again.
+// succeed records that the newest rows were read at the given time. It forgets sent rows that are too old to be read
+// again.
 func (p *poller) succeed(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -253,13 +251,13 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older returns the interval of the next read of older rows (see rereadInterval). The parameter clock is the local
-// time, which decides whether the read is due. The parameter now, from State.now, decides which rows are older.
+// older returns the interval of the next read of older rows. clock is the local time; it decides whether the read is
+// due. now is the time of the state; it decides which rows are older.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.nextPart.IsZero() {
-		p.nextPart = clock.Add(p.reread) // do not read older rows yet: the first client receives them when it connects
+		p.nextPart = clock.Add(p.reread) // the first client receives the older rows when it connects
 	}
 	if clock.Before(p.nextPart) {
 		return from, to, false
@@ -301,7 +299,6 @@ func (p *poller) changed(run string, rows []timeline.Row) []timeline.Row {
 	return changed
 }
 
-// hashOf returns a hash of the JSON form of a row.
 func hashOf(row *timeline.Row) uint64 {
 	h := fnv.New64a()
 	_ = json.NewEncoder(h).Encode(row) // Encode never fails, because every row has a JSON form

@@ -19,7 +19,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// message is a received server-sent event.
 type message struct{ kind, id, data string }
 
 // listen requests the event stream. It returns the response, and a function that reads the next event. The request ends

@@ -70,7 +70,7 @@ func fakeFaults(start time.Time, length int) []fault.Account {
 	}
 }
 
-// fakeRow generates the row with the index i in a run of length seconds, which has an outage in the middle.
+// fakeRow generates row i of a run that has the given length in seconds. The run has an outage in the middle.
 func fakeRow(second int64, i, length int) timeline.Row {
 	r := rand.New(rand.NewPCG(uint64(second), 1))
 	share := float64(i) / float64(max(length, 1))
@@ -116,7 +116,7 @@ func fakeEvents(r *rand.Rand, due, published int64, slow float64) timeline.Event
 	}
 }
 
-// account updates the rates and the ledger in the field state from the rows.
+// account computes the rates and the ledger of the state from the rows.
 func (f *fake) account() {
 	total := timeline.Sum(f.rows...)
 	seconds := float64(max(len(f.rows), 1))

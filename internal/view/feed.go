@@ -11,8 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxBehind is the maximum number of rows that wait for one client before the client is disconnected. This maximum
-// exceeds the number of rows in an hour, which is the most that a poll adds after an outage.
+// maxBehind is the maximum number of rows that wait for one client. Beyond it, the client is disconnected.
 const maxBehind = maxRows
 
 // update contains what one poll of the source has read.
@@ -40,7 +39,7 @@ type client struct {
 // add adds an update to the data that the client must still receive. It returns false if this data has more than
 // maxBehind rows.
 func (c *client) add(u *update) bool {
-	// When the run changes, the page drops all rows. So the waiting rows of the old run need not be sent.
+	// The page drops all rows when the run changes.
 	if c.rows == nil || c.state.Run != u.state.Run {
 		c.rows = map[int64]timeline.Row{}
 	}

@@ -225,7 +225,7 @@ func TestView_SlowReaderOfATimeline_IsDisconnected(t *testing.T) {
 			c := Config{Interval: time.Hour, writeTimeout: time.Hour, transferTimeout: 2 * time.Second}
 			v := New(c, Dependencies{Source: newLargeFake(), Logger: slog.New(slog.DiscardHandler)})
 			slow := request(t, listenHTTP(t, v), path)
-			// The client reads 1 KiB every 100 ms, so that writes make progress, but the timeline would take several
+			// The client reads about 10 KiB per second. Each write makes progress, but the whole transfer would take
 			// minutes.
 			ended := make(chan struct{})
 			go func() {

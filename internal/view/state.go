@@ -55,8 +55,7 @@ type State struct {
 	Unmeasured *int64 `json:"unmeasured"`
 }
 
-// The method now returns the time at which the state was read, by the clock that also timed the rows. The local clock
-// may differ, so it is used only if the state contains no time.
+// The method now returns the time at which the state was read, or the local time if the state contains no time.
 func (s *State) now() time.Time {
 	if s.At.IsZero() {
 		return time.Now()
@@ -174,7 +173,6 @@ func (c *cachedState) fetch(ctx context.Context) (State, error) {
 	return state, nil
 }
 
-// expire discards the cached result.
 func (c *cachedState) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -74,7 +74,6 @@ func (s *stream) inPieces(to io.Writer, p []byte) (written int, err error) {
 	return written, err
 }
 
-// extendDeadline sets the deadline of the next write.
 func (s *stream) extendDeadline() {
 	deadline := time.Now().Add(s.timeout)
 	if !s.until.IsZero() && s.until.Before(deadline) {
@@ -94,7 +93,7 @@ func (s *stream) send(from *spool) error {
 	return err
 }
 
-// include decompresses the response in a spool, and sends it as a part of the response of s.
+// include decompresses a spool into the response of s.
 func (s *stream) include(from *spool) error {
 	data, err := gzip.NewReader(from)
 	if err != nil {

@@ -52,18 +52,17 @@ const (
 	// feed.js.
 	defaultHeartbeat    = 5 * time.Second
 	defaultWriteTimeout = 10 * time.Second
-	// defaultTransferTimeout limits how long this process keeps a timeline in memory for a slow client. See maxSpooled.
+	// defaultTransferTimeout limits how long a timeline stays in memory for a slow client.
 	defaultTransferTimeout = 5 * time.Minute
 	defaultTimelineTimeout = 10 * time.Second
 	// stateTimeout is the timeout for reading the state from the source.
 	stateTimeout = 10 * time.Second
-	// maxReads is the maximum number of concurrent reads of timelines. A long timeline takes much memory, and the
-	// processor pod that serves the page has little.
+	// maxReads is the maximum number of concurrent reads of timelines, because a long timeline takes much memory.
 	maxReads = 1
 	// maxWait is the maximum time for which a request for a timeline waits for other requests to read theirs.
 	maxWait = 5 * time.Second
-	// MaxSilence is the longest time, by default, until the View begins to send a timeline of at most partLength. Each
-	// further part can add defaultTimelineTimeout.
+	// MaxSilence is the longest time until the View begins to send a timeline of one part, with the default timeouts.
+	// Each further part can add defaultTimelineTimeout.
 	MaxSilence = maxWait + defaultTimelineTimeout
 )
 
@@ -115,7 +114,6 @@ const (
 	pathEvents   = "/v1/events"
 )
 
-// handlers returns the HTTP handler of each path.
 func (v *View) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
 		pathPage:     v.guard(servePage),

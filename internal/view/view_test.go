@@ -25,7 +25,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// newView returns a View of the source s, with short intervals.
 func newView(s Source) *View {
 	return New(
 		Config{Interval: 100 * time.Millisecond, MaxClients: 8, heartbeat: 50 * time.Millisecond},
@@ -33,7 +32,6 @@ func newView(s Source) *View {
 	)
 }
 
-// serveHTTP starts an HTTP server that serves the View v, and returns the URL of the server.
 func serveHTTP(t *testing.T, v *View) string {
 	t.Helper()
 	server := httptest.NewServer(v)

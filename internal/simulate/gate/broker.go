@@ -9,10 +9,10 @@ import (
 )
 
 // Broker returns a broker that passes calls to inner through the gate g. After a cut, unsettled messages are delivered
-// again, and messages without a confirm are published again.
+// again, and unconfirmed messages are published again.
 //
-// For the gate of a server, window is the number of unconfirmed messages per queue at which Publish blocks. For the
-// gate of a component, window is 0, and Publish blocks while the gate is paused or cut.
+// The gate of a server has a window: the number of unconfirmed messages per queue at which Publish blocks. For the gate
+// of a component, window is 0, and Publish blocks while the gate is paused or cut.
 func Broker(inner broker.Broker, g *Gate, window int) broker.Broker {
 	b := &gatedBroker{Broker: inner, gate: g, window: window, slots: make(map[broker.Queue]chan struct{}), idle: make(chan struct{})}
 	b.running, b.stop = context.WithCancel(context.Background())
@@ -44,10 +44,10 @@ func (b *gatedBroker) Close() error {
 	return b.Broker.Close()
 }
 
-// Publish publishes a message through the gate. The comment on the function Broker says when Publish blocks.
+// Publish publishes a message through the gate.
 func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
-		return b.Broker.Publish(ctx, q, msg, nil) // Publish returns an error, because a callback is required
+		return b.Broker.Publish(ctx, q, msg, nil) // Publish rejects a nil callback
 	}
 	done, err := b.accept(ctx, q)
 	if err != nil {
@@ -57,7 +57,7 @@ func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Me
 	if b.window == 0 || b.gate.isUp() {
 		return b.publish(ctx, p)
 	}
-	go func() { _ = b.publish(b.running, p) }() // Publish does not wait for this call, so the error is lost
+	go func() { _ = b.publish(b.running, p) }() // ignore the error, because Publish has already returned
 	return nil
 }
 
@@ -197,8 +197,7 @@ func (b *gatedBroker) Delete(ctx context.Context) error {
 	return b.gate.call(ctx, func() error { return b.Broker.Delete(ctx) })
 }
 
-// Consume delivers the messages of queue q. It holds the messages back while the gate blocks calls (paused) or rejects
-// them (cut).
+// Consume delivers the messages of queue q. It delivers nothing while the gate blocks or rejects calls.
 func (b *gatedBroker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	deliveries, err := b.Broker.Consume(ctx, q, prefetch)
 	if err != nil {
@@ -250,8 +249,7 @@ func (s *stream) end() {
 	}
 }
 
-// add adds an unsettled delivery. It returns false if the connection has been cut, because the method lose may
-// already have requeued the deliveries of this connection.
+// add adds an unsettled delivery. It returns false if the given connection has been cut.
 func (s *stream) add(settler *gatedSettler, connection int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -295,8 +293,8 @@ type gatedSettler struct {
 	lost   bool // the session of the delivery is lost; guarded by the mutex of stream
 }
 
-// The method do calls the function settle, which settles the delivery. If the session of the delivery was lost, do
-// returns an error instead.
+// The method do settles the delivery with the function settle. It returns an error if the session of the delivery was
+// lost.
 func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	connection, err := s.stream.gate.enter(ctx)
 	if err != nil {
@@ -312,7 +310,7 @@ func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	if err == nil || errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrSettled) {
 		return err
 	}
-	// The delivery is still unsettled, so undo its removal from the stream.
+	// Settling failed, so the delivery is still unsettled.
 	if !s.stream.add(s, connection) {
 		_ = s.inner.Requeue() // if the session was lost, Requeue fails, but the broker then requeues the message
 		return broker.ErrSessionLost

@@ -20,7 +20,6 @@ var (
 	errDead = errors.New("the process was killed")
 )
 
-// state determines what a gate does with calls.
 type state int
 
 const (
@@ -42,7 +41,7 @@ type Gate struct {
 	state state
 	// connection counts the cuts of the connections. A call fails if the number changes during the call.
 	connection int
-	pinged     int           // the value of the field connection at the end of the latest ping
+	pinged     int           // the number of cuts at the end of the latest ping
 	changed    chan struct{} // closed, and replaced by a new channel, when the state changes
 	cuts       map[int]func()
 	nextCut    int
@@ -51,7 +50,7 @@ type Gate struct {
 // New returns a gate that lets all calls pass.
 func New() *Gate { return &Gate{changed: make(chan struct{}), cuts: make(map[int]func())} }
 
-// set changes the state of the gate. A change to the state cut or dead also cuts the connections.
+// set changes the state of the gate. It cuts the connections if calls are rejected in the new state.
 func (g *Gate) set(s state) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -89,8 +88,8 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass blocks while the function hold returns true for the state of the gate. Then pass returns the current
-// Gate.connection, or an error if the gate is cut. If the gate is dead, pass returns an error without blocking.
+// pass blocks while the function hold returns true for the state of the gate. Then it returns the current connection
+// number, or an error if the gate is cut or dead.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -110,8 +109,8 @@ func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int,
 	}
 }
 
-// enter begins a call. It blocks while the gate is paused, and fails if the gate is cut or dead. After the call,
-// the caller passes the returned connection to the method answer.
+// enter begins a call. It blocks while the gate is paused, and fails if the gate is cut or dead. Pass the returned
+// connection number to Gate.answer after the call.
 func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }
@@ -121,8 +120,8 @@ func (g *Gate) await(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused || s == cut })
 }
 
-// answer waits while the gate withholds responses. Call answer after a request, with the connection that the method
-// enter or await has returned. If that connection has been cut, answer returns errLost.
+// answer waits while the gate withholds responses. connection is the number that Gate.enter or Gate.await returned. If
+// this connection has been cut, answer returns errLost.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {
@@ -138,8 +137,7 @@ func (g *Gate) isUp() bool {
 	return s != paused && s != cut
 }
 
-// answers reports whether Gate.answer would return nil without blocking: the gate is open, and the connection with the
-// given number has not been cut.
+// answers reports whether Gate.answer would return nil without blocking.
 func (g *Gate) answers(connection int) bool {
 	s, now, _ := g.now()
 	return s == open && now == connection
@@ -158,8 +156,8 @@ func (g *Gate) call(ctx context.Context, f func() error) error {
 	return err
 }
 
-// ping calls f through the gate. It returns errLost if f succeeds, but the gate has cut the connections since the
-// previous ping.
+// ping calls f through the gate. It returns the error of f, or errLost if the connections were cut since the previous
+// ping.
 func (g *Gate) ping(ctx context.Context, f func() error) error {
 	err := g.call(ctx, f)
 	g.mu.Lock()
@@ -206,8 +204,8 @@ type Server struct {
 	crash func(draw uint64)
 }
 
-// NewServer returns a server whose calls pass through the gate g. A crash calls the function crash, which discards
-// data that is not durable; nil discards nothing.
+// NewServer returns a server whose calls pass through the gate g. In a crash, the function crash discards the data that
+// is not durable. It may be nil.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }

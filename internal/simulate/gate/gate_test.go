@@ -29,7 +29,6 @@ func newBroker(t *testing.T, partitions int, retryDelay time.Duration) *memorybr
 	return b
 }
 
-// isolate cuts off a server for the given time.
 func isolate(s *gate.Server, length time.Duration) error {
 	release, err := s.Isolate(context.Background())
 	time.Sleep(length)

@@ -9,8 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// settler is a fake Settler. Requeue counts its calls. Retry cuts the gate and opens it again, so that the connection
-// is lost. Then Retry fails.
+// settler is a fake Settler that counts the calls of Requeue.
 type settler struct {
 	broker.Settler
 	gate     *Gate
