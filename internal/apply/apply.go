@@ -67,8 +67,7 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an Applier. The reader direct must bypass the cache, because the Applier uses it to read existing objects
-// that the cache lacks.
+// New returns an Applier. The reader direct must bypass the cache.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
@@ -76,8 +75,10 @@ func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Ap
 // Apply sets every field of the desired object, and takes over fields of other managers. If an object with the same
 // name exists, but has another controller or none, the error is a *NameTakenError.
 //
-// The desired object needs a controller reference and, unless unstructured, a type of the scheme; its status is
-// ignored. The live object is the cached one, perhaps reduced by a Slimmer, or nil.
+// The desired object needs a controller reference. Its type must be in the scheme, unless it is unstructured. Its
+// status is ignored.
+//
+// The live object comes from the cache, where a Slimmer may have reduced it. It is nil if the cache lacks the object.
 func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
 	patch, err := a.patchFor(desired)
 	if err != nil {
@@ -117,9 +118,9 @@ func applyError(patch *unstructured.Unstructured, err error) error {
 // create applies the patch only if the object does not exist; otherwise, the error is a conflict.
 func (a *Applier) create(ctx context.Context, patch *unstructured.Unstructured) error {
 	const ofNoObject = "1" // no object has this version: etcd counts from 1, and increments before it stores an object
-	// If the object exists, the API server rejects a patch with this resource version. Otherwise, it ignores the
-	// version. A create request would not do: it records fields as updated, not as applied, so later applies could not
-	// remove them.
+	// The API server rejects a patch with this resource version if the object exists, and ignores the version
+	// otherwise. A create request would record fields as updated, not as applied, so later applies could not remove
+	// them.
 	conditional := patch.DeepCopy()
 	conditional.SetResourceVersion(ofNoObject)
 	return a.send(ctx, conditional)
@@ -178,8 +179,8 @@ func escapeForYAML(text []byte) []byte {
 	return escaped
 }
 
-// forceReplace removes list items of other field managers that make an apply invalid, such as a second port of the
-// same name. A merge patch replaces whole lists.
+// forceReplace removes list items of other field managers that make an apply invalid, such as a second port of the same
+// name. It uses a merge patch, which replaces whole lists.
 func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstructured) error {
 	content := maps.Clone(patch.Object)
 	delete(content, "metadata")
@@ -205,11 +206,10 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	return a.send(ctx, patch)
 }
 
-// findUncached reads an object that the cache may lack, because the cache lags behind and omits objects that do not
-// match its label selector. The result is nil if the object does not exist.
+// findUncached reads an object that may be missing in the cache. The result is nil if the object does not exist.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
-	// First read with the resource version 0, which spares etcd a request. This response may be out of date and miss a
-	// new object. If it contains an object, read again for the current state.
+	// A read with the resource version 0 spares etcd a request, but may be out of date. If it finds an object, read
+	// again.
 	if live, err := a.read(ctx, desired, "0"); live == nil || err != nil {
 		return nil, err
 	}

@@ -22,8 +22,7 @@ func ownedFields(o client.Object) *metav1.FieldsV1 {
 	return nil
 }
 
-// ownsAll reports whether the operator still owns every desired field. Each field then has the value of the last
-// apply, because another client that changes a field becomes its owner.
+// ownsAll reports whether the operator still owns every desired field, so that no other client has changed one.
 func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	fields := ownedFields(live)
 	if fields == nil {
@@ -33,8 +32,8 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	if err := json.Unmarshal(fields.GetRawBytes(), &owned); err != nil {
 		return false, fmt.Errorf("decode the managed fields of %s: %w", client.ObjectKeyFromObject(live), err)
 	}
-	// Check only who owns the fields. A comparison of values would not work, because only the API server knows to which
-	// lists and maps other clients may add items.
+	// A comparison of values would not work, because only the API server knows to which lists and maps other clients
+	// may add items.
 	for name, value := range desired {
 		switch name {
 		case "apiVersion", "kind": // the managed fields never contain apiVersion and kind
@@ -51,8 +50,7 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	return true, nil
 }
 
-// ownsMetadata reports whether the operator owns the desired labels and annotations. The function compare checks the
-// owner references.
+// ownsMetadata reports whether the operator owns the desired labels and annotations.
 func ownsMetadata(owned map[string]any, desired any) bool {
 	metadata, _ := desired.(map[string]any)
 	below, _ := owned["f:metadata"].(map[string]any)
@@ -127,8 +125,7 @@ func isKeyOf(key, element any) bool {
 	return len(fields) > 0
 }
 
-// equalJSON reports whether two JSON values are equal. The parameter decoded comes from json.Unmarshal, so integers in
-// it have the type float64. Integers in the parameter value have the type int64.
+// equalJSON reports whether two JSON values are equal. Integers have the type float64 in decoded, and int64 in value.
 func equalJSON(decoded, value any) bool {
 	switch value := value.(type) {
 	case int64:

@@ -1,7 +1,7 @@
 // Package certificates issues and renews the certificates of servers and of their certificate authority, without I/O.
 //
-// RenewAuthority and Renew return a certificate that is still good. A caller that stores each result, and passes it to
-// the next call, gets a new one only when a renewal is due.
+// The caller stores each result of RenewAuthority and Renew, and passes it to the next call. A certificate that is
+// still good is returned unchanged.
 package certificates
 
 import (
@@ -45,15 +45,15 @@ type Authority struct {
 	Pair
 
 	Trusted []byte
-	// The field previous is the pair from before the renewal. It signs until clients trust the embedded Pair. If it is
-	// nil, the embedded Pair signs.
+	// previous is the pair from before the renewal, which signs until clients trust the new pair. If previous is nil,
+	// the embedded Pair signs.
 	previous *Pair
 }
 
 // RenewAuthority returns the given authority if clients trust it and it is valid for more than a year. Otherwise, it
-// renews in two calls, because clients must trust the new CA certificate before it signs:
-//   - The first call returns the new pair, but still signs with the previous one if usable.
-//   - After the caller has stored Pair and Trusted, the second call returns an authority that signs with the new pair.
+// renews the authority in two calls, so that clients trust the new CA certificate before it signs:
+//   - The first call returns an authority that contains the new pair, but signs with the previous pair if usable.
+//   - The caller stores Pair and Trusted. The second call returns an authority that signs with the new pair.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {
@@ -109,10 +109,9 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	return renewed, nil
 }
 
-// Check returns until when clients that trust ca accept the certificate for host. It returns an error if they reject
-// it, or if p.Key does not match.
-//
-// In p.Certificate, intermediate certificates may follow the certificate of the server.
+// Check returns until when clients that trust the CA certificates accept the server certificate for the host. It
+// returns an error if clients reject the certificate, or if p.Key does not match it. Intermediate certificates may
+// follow the server certificate in p.Certificate.
 func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err error) {
 	chain, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {

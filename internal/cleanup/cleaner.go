@@ -70,8 +70,8 @@ type Cleaner struct {
 	updates chan event.TypedGenericEvent[types.NamespacedName]
 
 	mu sync.Mutex
-	// start adds an attempt to the pool. While the method Start is not running, start is nil, and attempts are added to
-	// the field waiting.
+	// start adds an attempt to the pool. While Cleaner.Start is not running, start is nil, and new attempts are kept in
+	// waiting.
 	start   func(*attempt)
 	waiting []*attempt
 	latest  map[client.ObjectKey]*attempt
@@ -152,8 +152,8 @@ func (c *Cleaner) Evict(key client.ObjectKey) {
 	delete(c.known, key)
 }
 
-// Attempt returns the result of the latest attempt to clean up. It first starts one if none exists, or if the latest
-// failed at least Interval ago.
+// Attempt returns the result of the latest attempt to clean up. It starts an attempt if there was none, or if the
+// latest attempt failed at least Interval ago.
 func (c *Cleaner) Attempt(key client.ObjectKey, job Job) Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,8 +207,7 @@ func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
 	return true
 }
 
-// do removes the queues first, because a queued message would create keys again. Each server has its own timeout, so
-// that one server cannot use up the other's time.
+// do removes the queues first, because a queued message would create keys again. Each server has its own timeout.
 func (j Job) do(ctx context.Context, servers Servers) Result {
 	queues, queuesErr := j.removeQueues(ctx, servers)
 	keys, keysErr := j.removeKeys(ctx, servers)

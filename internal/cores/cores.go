@@ -1,7 +1,7 @@
 // Package cores limits a process to one core while the process has little to do.
 //
-// With free cores, the Go runtime wakes a thread, usually in vain, for each goroutine that becomes runnable. At a
-// few hundred messages per second, these threads use a third of the CPU time.
+// On several cores, the Go runtime wakes an idle thread for each goroutine that becomes runnable, usually in vain. At a
+// few hundred messages per second, this uses a third of the CPU time.
 package cores
 
 import (
@@ -12,12 +12,11 @@ import (
 	"time"
 )
 
-// maxQuietShare is the CPU usage, as a fraction of a core, up to which the limit applies. Above it, the limit saves
-// little and makes latencies longer.
+// maxQuietShare is the CPU usage, as a fraction of a core, below which the process is limited to one core. With more
+// usage, the limit saves little and makes latencies longer.
 const maxQuietShare = .15
 
-// The intervals are the times between two measurements of the CPU usage. If high usage removes the limit, the limit
-// returns only when there is less work, because the same work takes even more CPU time without the limit.
+// The intervals are the times between two measurements of the CPU usage.
 const (
 	busyInterval  = 100 * time.Millisecond // the interval while the process is limited to one core
 	quietInterval = 5 * time.Second        // the interval while the process can use all cores
@@ -32,8 +31,8 @@ func Adapt(ctx context.Context) {
 	adapt(ctx, used, limit)
 }
 
-// adapt calls the function limit when the number of cores must change. The function used returns the CPU time that the
-// process has used. The process starts without a limit.
+// adapt calls the function limit when the number of cores must change. It assumes that the process starts without a
+// limit. The function used returns the CPU time of the process so far.
 func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool)) {
 	limited, interval := false, quietInterval
 	set := func(toOne bool) {

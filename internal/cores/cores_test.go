@@ -18,8 +18,8 @@ func TestAdapt_LowCPUUsage_LimitsToOneCoreUntilTheUsageRises(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		phases []float64 // the CPU usage in each phase of 20 s, in cores
-		// The field want lists the arguments with which adapt calls its callback: true sets the limit, and false
-		// removes the limit. If the limit is set when ctx ends, the last argument is false.
+		// want lists the arguments of the callback of adapt: true sets the limit, and false removes it. If the limit is
+		// set when ctx ends, the last argument is false.
 		want []bool
 	}{
 		"idle":                       {[]float64{0}, []bool{true, false}},

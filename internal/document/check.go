@@ -65,8 +65,8 @@ func (f Format) checkScalar(path field.Path, value json.RawMessage, t reflect.Ty
 	}
 }
 
-// isLeaf reports whether only the UnmarshalJSON method of t checks a value. Types with examples are checked part by
-// part, because that method may accept invalid fields.
+// isLeaf reports whether only the UnmarshalJSON method of t checks a value. The parts of a type with an example are
+// checked separately.
 func (f Format) isLeaf(t reflect.Type) bool {
 	_, hasExample := f.Examples[t]
 	return !hasExample && decodesItself(t)
@@ -88,7 +88,6 @@ func (f Format) expectedString(path field.Path, value json.RawMessage) string {
 	return fmt.Sprintf("must be a string: write %q", fmt.Sprint(f.Written(path, value)))
 }
 
-// expectedNumber returns the error message for a value that is not a valid number of type t.
 func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) string {
 	isPercent := strings.HasSuffix(string(path), "Percent")
 	var text string
@@ -116,7 +115,8 @@ func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) stri
 	return fmt.Sprintf("must be a whole number such as 10, of at most %d bits", t.Bits())
 }
 
-// checkLeaf returns an error if a value cannot be decoded. If expected is empty, the error is that of the decoder.
+// checkLeaf returns an error if a value cannot be decoded. The error says what is expected. If expected is empty, it
+// contains the error of the decoder.
 func (f Format) checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
@@ -209,7 +209,7 @@ func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Ty
 func checkMergeKey(path field.Path, value json.RawMessage, key string) field.ErrorList {
 	var items []map[string]json.RawMessage
 	if json.Unmarshal(value, &items) != nil {
-		return nil // Check, which the caller also calls, reports that the value is not a list of objects
+		return nil // the method Check reports that the value is not a list of objects
 	}
 	var list field.ErrorList
 	for i, item := range items {
@@ -268,8 +268,8 @@ func (f Format) membersOf(path field.Path, value json.RawMessage, expected strin
 	return members, list
 }
 
-// Owners maps each field name to the paths of the structs with this field: t, at the given path, and nested structs. It
-// skips lists, maps, and types with UnmarshalJSON.
+// Owners maps each field name to the paths of the structs that have this field. It searches the struct type t, whose
+// path is given, and its nested structs. It skips lists, maps, and types with UnmarshalJSON.
 func Owners(path field.Path, t reflect.Type) map[string][]string {
 	owners := make(map[string][]string)
 	addOwners(owners, path, t)
@@ -357,8 +357,7 @@ func Closest(name string, names []string) string {
 	return cmp.Or(best, longer)
 }
 
-// distance returns the Levenshtein distance between two names. It returns 3 if their lengths differ by more than 2,
-// because Closest treats all distances above 2 alike.
+// distance returns the Levenshtein distance between two names. It returns 3 if their lengths differ by more than 2.
 func distance(a, b string) int {
 	if diff := len(a) - len(b); diff > 2 || diff < -2 {
 		return 3

@@ -49,23 +49,23 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 type Format struct {
 	// Expected describes the valid values of a type in errors, for example "must be a duration".
 	Expected map[reflect.Type]string
-	// Examples maps struct, list and map types to a valid value in YAML, for use in errors. Values of these types are
-	// checked part by part, despite an UnmarshalJSON method.
+	// Examples maps struct, list and map types to a valid value in YAML, for use in errors. The parts of such a value
+	// are checked separately, even if the type has an UnmarshalJSON method.
 	Examples map[reflect.Type]string
 	// Words maps the name of a string field or string list to an example. Errors show the example for an object or a
 	// list in place of a string.
 	Words map[string]string
-	// Validators check values without decoding them, which could take minutes for a number with a large exponent. The
-	// type must also be in Expected.
+	// Validators check values of the given types without decoding them. Decoding a number with a large exponent could
+	// take minutes. The types must also be in Expected.
 	Validators map[reflect.Type]func(value json.RawMessage) error
 	// Owners maps the name of a field to the paths of the objects with this field. Errors for misplaced fields list
 	// these paths.
 	Owners map[string][]string
-	// Hint returns an explanation for an unknown field in the object at the given path if the name of this field is a
-	// common mistake, and "" otherwise. Hint may be nil.
+	// Hint returns an explanation if the name of an unknown field is a common mistake, and "" otherwise. The path is
+	// that of the object with the unknown field. Hint may be nil.
 	Hint func(path field.Path, name string) string
 	// FromNumber contains, by type, functions that suggest a valid string in place of a number, such as "5s" for 5. A
-	// function returns "" if it has no suggestion: the written text 010 may mean 10, but YAML reads 8.
+	// function returns "" if it has no suggestion. The parameter written is the number as its author wrote it.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
 	// Source returns the value at a path as its author wrote it, for use in errors about a document that was converted
 	// to JSON. If Source is nil, errors show JSON.
@@ -79,8 +79,8 @@ type Format struct {
 	ignoresUnknown bool
 }
 
-// Decode decodes a JSON object into the struct to which into points. Field names are case-sensitive. The error is one
-// line that names the invalid fields.
+// Decode decodes a JSON object into the struct *into. Field names are case-sensitive. The error is one line that names
+// the invalid fields.
 func (f Format) Decode(text []byte, into any) error {
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
@@ -88,20 +88,18 @@ func (f Format) Decode(text []byte, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// DecodeKnown is like Decode, but ignores unknown fields and the case of field names. It is faster, because it checks
-// single fields only after decoding has failed.
+// DecodeKnown is like Decode, but faster, and ignores unknown fields and the case of field names.
 func (f Format) DecodeKnown(text []byte, into any) error {
 	if json.Unmarshal(text, into) == nil {
 		return nil
 	}
-	// The error of package json contains Go types, so return the error of checkDocument instead. Like package json,
-	// checkDocument must ignore unknown fields.
+	// Return the error of checkDocument, because the error of package json contains Go types.
 	f.ignoresUnknown = true
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
 	}
-	// Decoding has failed, although checkDocument has found no error. So the cause is a field whose name differs from a
-	// known name only in case: package json decodes such a field, but checkDocument ignores it.
+	// The remaining cause is a wrong value of a field whose name differs from a known name only in case. Package json
+	// decodes such a field, but checkDocument ignores it.
 	return errors.New("a field whose name differs only in case from a known field has a value of the wrong type")
 }
 

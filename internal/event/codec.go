@@ -134,7 +134,7 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 // ParseEntry parses an entry event. The error is a *SyntaxError. The result shares no memory with body.
 //
 //   - Field names are case-sensitive. Unknown fields are ignored. The last of several values for a name counts.
-//   - The instant may have any form of RFC 3339. It is converted to UTC, and a leap second to the second after it.
+//   - The instant may have any form of RFC 3339. It is converted to UTC. A leap second becomes the next second.
 func ParseEntry(body []byte) (Entry, error) {
 	v, err := entryShape.parse(body)
 	return Entry{ID: v.id, Plate: v.plate, At: v.entryAt}, err
@@ -189,7 +189,7 @@ type values struct {
 // texts contains the raw values of the required fields of a body, in wire order. The value of a missing field is nil.
 type texts [maxFields][]byte
 
-// parse tries scan, which is fast and supports nearly all bodies, before encoding/json.
+// parse decodes a body. The method scan is fast, but does not support all bodies.
 func (s *shape) parse(body []byte) (values, error) {
 	if len(body) > MaxBodyBytes {
 		return values{}, s.errorf("", "%d bytes are more than the maximum of %d", len(body), MaxBodyBytes)
@@ -305,7 +305,7 @@ func parseUnusualInstant(text []byte) (time.Time, bool) {
 	if len(text) < second+len("05Z") || string(text[second:second+2]) != "60" {
 		return parseInstant(text)
 	}
-	// As in Unix time, a leap second becomes the instant one second later. This instant must begin a month in UTC.
+	// Like Unix time, treat a leap second as the first second of the next minute, which must begin a month in UTC.
 	copy(text[second:], "59")
 	t, ok := parseInstant(text)
 	t = t.Add(time.Second)
@@ -338,8 +338,7 @@ func excerpt(text []byte) string {
 	return strconv.QuoteToASCII(string(text))
 }
 
-// decode finds the required fields of a body with encoding/json. The method decode is slower than the method scan, but
-// accepts every valid body.
+// decode finds the required fields of a body with encoding/json. It is slower than scan, but accepts every valid body.
 func (s *shape) decode(body []byte) (texts, error) {
 	if !utf8.Valid(body) { // encoding/json would silently replace invalid bytes
 		return texts{}, s.errorf("", "not valid UTF-8")

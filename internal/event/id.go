@@ -10,16 +10,14 @@ import (
 // RunLength is the number of characters in ID.Run.
 const RunLength = 13 // 64 bits in characters of 5 bits, rounded up
 
-// MaxSeq is the largest sequence number. An identifier with a larger number cannot be from a generator, so it
-// belongs to an external publisher.
+// MaxSeq is the largest sequence number. An identifier with a larger number belongs to an external publisher.
 const MaxSeq = 1<<40 - 1
 
 // runEncoding is base32 with the "extended hex" alphabet in lower case. Encoded strings sort in the same order as
 // the bytes, and contain no dash.
 var runEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// ID is the identifier of a generated event, written <run>-<partition>-<seq>. Seq has no gaps, so the store records
-// each processed event in one bit.
+// ID is the identifier of a generated event, written <run>-<partition>-<seq>.
 type ID struct {
 	// Run is random. A generator draws a new Run each time it starts.
 	Run       string

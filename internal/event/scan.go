@@ -3,7 +3,7 @@ package event
 import "bytes"
 
 // scan quickly finds the required fields of a simple body: an object of distinct, known fields without escapes.
-// Otherwise, it returns false. The texts are unchecked slices of body.
+// Otherwise, it returns false. The returned texts are slices of body, and are not validated.
 func (s *shape) scan(body []byte) (texts, bool) {
 	if bytes.IndexByte(body, '\\') >= 0 {
 		return texts{}, false
@@ -95,8 +95,7 @@ func (in *scanner) str() ([]byte, bool) {
 	return text, true
 }
 
-// scalar consumes a string of printable ASCII characters without escapes, or a number. An exponent is not consumed, so
-// scan fails at the next token.
+// scalar consumes a string of printable ASCII characters without escapes, or a number. It does not support exponents.
 func (in *scanner) scalar() bool {
 	if text, ok := in.str(); ok {
 		return unprintable(text) < 0

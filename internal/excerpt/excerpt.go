@@ -17,6 +17,5 @@ func Of(s string, limit int) string {
 	return s[:limit]
 }
 
-// OneLine trims white space at both ends of a text, and joins its lines with "; ". For example, it turns the text of
-// errors.Join into one line.
+// OneLine trims white space at both ends of a text, and joins its lines with "; ".
 func OneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }

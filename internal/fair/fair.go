@@ -10,8 +10,8 @@ type Limits struct {
 	Total, PerTenant int
 }
 
-// Pool runs functions in goroutines. It prefers the tenants with the fewest running functions, so a tenant's wait does
-// not depend on the number of another tenant's functions. Pool is safe for concurrent use.
+// Pool runs functions in goroutines. It prefers the tenants with the fewest running functions, so that a tenant with
+// many functions does not delay others. Pool is safe for concurrent use.
 type Pool struct {
 	limits Limits
 	active sync.WaitGroup

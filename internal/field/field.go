@@ -80,8 +80,8 @@ func InvalidSecret(path Path, text, detail string) Error {
 	return Error{path, "Invalid value: " + withSpaceAdvice(text, detail)}
 }
 
-// withSpaceAdvice returns the parameter detail. If the parameter text begins or ends with white space, withSpaceAdvice
-// adds the advice to remove this space.
+// withSpaceAdvice returns the detail of an error. If text begins or ends with white space, the result includes the
+// advice to remove it.
 func withSpaceAdvice(text, detail string) string {
 	if strings.TrimSpace(text) != text {
 		return detail + " (remove the white space around the value)"

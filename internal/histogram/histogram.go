@@ -1,9 +1,8 @@
 // Package histogram counts durations in the buckets of Prometheus native histograms with schema 3, merges counts
 // exactly and estimates quantiles.
 //
-// Bucket i holds durations in (2^((i-1)/8), 2^(i/8)] seconds; each bound is 9 % above the previous one. See
-// https://prometheus.io/docs/specs/native_histograms/. Because of these buckets, which HdrHistogram libraries lack,
-// reports show the same quantiles as PromQL.
+// Bucket i holds durations in (2^((i-1)/8), 2^(i/8)] seconds. Each bound is 9 % above the previous one. See
+// https://prometheus.io/docs/specs/native_histograms/. With these buckets, reports show the same quantiles as PromQL.
 package histogram
 
 import (
@@ -13,11 +12,11 @@ import (
 )
 
 const (
-	// perOctave is the number of buckets for each power of two. With schema n, this number is 2^n.
+	// perOctave is the number of buckets for each power of two: 2^schema.
 	perOctave = 8
-	// The bucket with the index first counts all durations up to 2^-30 s (0.93 ns).
+	// The first bucket counts all durations up to 2^-30 s (0.93 ns).
 	first = -30 * perOctave
-	// The bucket with the index last counts all durations above 2^(199/8) s (356 days).
+	// The last bucket counts all durations above 2^(199/8) s (356 days).
 	last    = 25 * perOctave
 	buckets = last - first + 1
 )
@@ -54,7 +53,6 @@ func (h *Histogram) Snapshot() Snapshot {
 	return s
 }
 
-// indexOf returns the index of the bucket that counts the duration d.
 func indexOf(d time.Duration) int {
 	if d <= 1 {
 		return first

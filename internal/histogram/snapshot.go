@@ -10,16 +10,15 @@ import (
 // Snapshot holds the counts of a histogram at one instant, or their growth between two instants. The zero value is
 // empty. A Snapshot is immutable.
 type Snapshot struct {
-	// The field counts contains the counts of consecutive buckets. The field offset is the index of the first of these
-	// buckets. The first and the last count are never 0.
+	// offset is the index of the first bucket in counts. counts contains the counts of consecutive buckets, of which
+	// the first and the last are never 0.
 	offset int
 	counts []uint64
 	total  uint64
 	sum    int64 // nanoseconds
 }
 
-// add counts n more durations in a bucket. It must not be called after the snapshot was returned to a caller of
-// this package, because snapshots are immutable.
+// add counts n more durations in a bucket. Do not call it after this package has returned the snapshot.
 func (s *Snapshot) add(index int, n uint64) {
 	switch {
 	case n == 0:
@@ -85,28 +84,27 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 	if s.total == 0 {
 		return 0
 	}
-	return s.at(min(max(q, 0), 1) * float64(s.total))
+	return s.atRank(min(max(q, 0), 1) * float64(s.total))
 }
 
-// Range returns bounds of the q-quantile of all durations: those in the snapshot, and those that were not measured,
-// whose number is the parameter missing. The upper bound is math.MaxInt64 if the quantile may be an unmeasured
-// duration.
+// Range returns bounds of the q-quantile if the given number of durations is missing in the snapshot. The upper bound
+// is math.MaxInt64 if the quantile may be a missing duration.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)
 	// The lower bound assumes that missing durations are 0, the upper bound that they exceed all measured ones.
 	if below := rank - float64(missing); below > 0 {
-		lowest = s.at(below)
+		lowest = s.atRank(below)
 	}
 	if s.total > 0 && rank <= float64(s.total) {
-		highest = s.at(rank)
+		highest = s.atRank(rank)
 	}
 	return lowest, highest
 }
 
-// The method at estimates the duration that has the given rank among all durations of the snapshot. The shortest
-// duration has rank 1. The rank must be greater than 0 and at most s.total. The snapshot must not be empty.
-func (s Snapshot) at(rank float64) time.Duration {
+// atRank estimates the duration that has the given rank among all durations of the snapshot. The shortest duration has
+// rank 1. The rank must be greater than 0 and at most s.total. The snapshot must not be empty.
+func (s Snapshot) atRank(rank float64) time.Duration {
 	var below float64
 	for i, n := range s.counts {
 		if n == 0 || below+float64(n) < rank {
@@ -148,8 +146,7 @@ type snapshotJSON struct {
 // IsZero reports whether the snapshot is empty. The JSON option omitzero uses it.
 func (s Snapshot) IsZero() bool { return s.total == 0 }
 
-// MarshalJSON writes {"sumNs": nanoseconds, "buckets": [[index, count], ...]}. It omits empty buckets. The
-// package comment defines which durations belong to each bucket index.
+// MarshalJSON writes {"sumNs": nanoseconds, "buckets": [[index, count], ...]}. It omits empty buckets.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
 	w := snapshotJSON{Sum: s.sum, Buckets: make([][]int64, 0, len(s.counts))}
 	for i, n := range s.counts {

@@ -34,8 +34,8 @@ func Guard(names []string, h http.Handler) http.Handler {
 	})
 }
 
-// isSameOrigin reports whether a request was caused by a page of this server or by the user, for example in the address
-// bar, or comes from a program other than a browser.
+// isSameOrigin reports whether a request comes from a page of this server, from the user (for example, from the address
+// bar), or from a program other than a browser.
 func isSameOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		return false

@@ -26,8 +26,8 @@ const (
 
 // limits contains the upper bounds of the memory and the time that clients can occupy.
 type limits struct {
-	// connections is the maximum number of open connections, well above the 2000 that 1000 processors open to a
-	// summary API. Further connections wait, even for /healthz.
+	// connections is the maximum number of open connections. Up to 1000 processors open 2000 connections to a summary
+	// API. Further connections wait, even for /healthz.
 	connections int
 	// headerBytes is the maximum size of the headers of a request.
 	headerBytes int
@@ -36,8 +36,8 @@ type limits struct {
 	header, body time.Duration
 	// The field idle is the maximum time for which a connection stays open between two requests.
 	idle time.Duration
-	// The field age is the mean of the random maximum ages of connections. When an old connection closes, its client
-	// reconnects, perhaps to a pod that started recently.
+	// age is the mean of the random maximum ages of connections. A client whose old connection closes may reconnect to
+	// a pod that started recently.
 	age time.Duration
 	// shutdown is how long Serve waits for requests in progress after its context has ended.
 	shutdown time.Duration
@@ -66,7 +66,7 @@ const (
 	CheckRedis    = "Redis"
 )
 
-// OK is the text of /healthz and /readyz if all checks pass. In the body of the response, a newline follows OK.
+// OK is the text of /healthz and /readyz if all checks pass.
 const OK = "ok"
 
 // Options configure Handler.

@@ -1,8 +1,7 @@
-// Package live reports the state of a running simulation whose components are separate processes. It reads all counts
-// from the store, so any process can serve the live page.
+// Package live reports the state of a running simulation whose components are separate processes.
 //
-// The package reports failures that are already certain, but no final verdict, because only the operator knows when a
-// simulation is complete.
+// The package reports failures that are already certain, but no final verdict. It does not know when a simulation is
+// complete.
 package live
 
 import (
@@ -60,8 +59,7 @@ func (s *Source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }
 
-// State implements view.Source. The first call reads the whole ledger and timeline; later calls skip the parts that
-// cannot have changed.
+// State implements view.Source.
 func (s *Source) State(ctx context.Context) (view.State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,17 +131,16 @@ func clockOf(p *plan.Plan, now time.Time) clock {
 	return c
 }
 
-// rate returns the current rate of a schedule in events per second. The parameter after is the time from the start of
-// the simulation to the start of the schedule.
-func (c clock) rate(s plan.Schedule, after time.Duration) float64 {
+// rate returns the current rate of a schedule in events per second. The schedule begins later than the simulation, by
+// the given delay.
+func (c clock) rate(s plan.Schedule, delay time.Duration) float64 {
 	if !c.runs {
 		return 0
 	}
-	return float64(s.RateAt(c.elapsed - after))
+	return float64(s.RateAt(c.elapsed - delay))
 }
 
-// generatorOf adds up the counts of one event type. It does not merge the latency histograms, because this would take
-// longer than everything else.
+// generatorOf adds up the counts of one event type. It does not merge the latency histograms, because this is slow.
 func generatorOf(t event.Type, rows []timeline.Row, c clock, rate float64, mean report.Rate) view.Generator {
 	g := view.Generator{Rate: rate, TargetRate: mean.Target, AchievedRate: mean.Achieved}
 	for i := range rows {

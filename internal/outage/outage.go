@@ -15,8 +15,7 @@ const (
 	// quiet is how long all parts must work before an outage ends. Otherwise, a part that alternately works and fails
 	// would end the outage repeatedly.
 	quiet = 5 * time.Second
-	// stale is the age at which a failure no longer counts. A broken part that is in use fails more often, so the part
-	// works again or is unused.
+	// stale is the age at which a failure no longer counts.
 	stale = time.Minute
 )
 
@@ -33,19 +32,17 @@ type Log struct {
 	faults map[string]time.Time
 	// beganAt is the time at which the outage began. loggedAt is the time of the latest warning about the outage.
 	beganAt, loggedAt time.Time
-	// recoveredAt is the time since which no part counts as failed. It is zero while a part counts as failed, and
-	// without an outage.
+	// recoveredAt is the time at which the last failed part recovered. It is zero while a part counts as failed, and
+	// while there is no outage.
 	recoveredAt time.Time
-	// generation counts the calls of Fault. The timer that ends an outage does nothing if Fault was called after the
-	// start of the timer.
+	// generation counts the calls of Fault, so that an old timer does not end an outage.
 	generation int
-	// expiry calls the method Fine when no part has failed for the duration stale. Without this timer, an outage of an
-	// unused dependency would never end.
+	// expiry ends an outage of a dependency that is no longer used.
 	expiry *time.Timer
 }
 
-// New returns a Log. The Log writes isDown and the error at level warn when an outage begins, repeats them at most
-// every 30 s, and writes isUp at level info at the end.
+// New returns a Log. When an outage begins, the Log writes the message isDown and the error at level warn. It repeats
+// both at most every 30 s. When the outage ends, it writes the message isUp at level info.
 func New(logger *slog.Logger, isDown, isUp string) *Log {
 	return &Log{logger: logger, isDown: isDown, isUp: isUp, faults: map[string]time.Time{}}
 }
@@ -78,8 +75,7 @@ func (l *Log) Fault(part string, err error) {
 	l.logger.Warn(l.isDown, attrs...)
 }
 
-// Fine records that the given parts work. The outage ends when no part counts as failed, and none fails for the
-// duration quiet.
+// Fine records that the given parts work. The outage ends when no part has counted as failed for 5 s.
 func (l *Log) Fine(parts ...string) {
 	if !l.isOutage.Load() {
 		return
@@ -103,8 +99,7 @@ func (l *Log) Fine(parts ...string) {
 	time.AfterFunc(quiet, func() { l.endUnlessFault(generation) })
 }
 
-// endUnlessFault ends the outage, unless Fault was called after Fine had started the timer: l.generation then differs
-// from the given generation.
+// endUnlessFault ends the outage, unless Fault has been called since the field generation had the given value.
 func (l *Log) endUnlessFault(generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,4 @@
-// Package pingtest helps benchmarks to measure CPU time, for example the CPU time that a process uses for infrequent
-// messages while it is otherwise idle.
+// Package pingtest helps benchmarks to measure the CPU time of a process.
 package pingtest
 
 import (
@@ -41,8 +40,7 @@ func Measure(b *testing.B, client net.Conn, messages int) Cost {
 
 // Echo sends back everything that arrives at a connection, until the connection ends.
 func Echo(conn net.Conn) {
-	// Hide the methods ReadFrom and WriteTo of the connection. With them, io.Copy could use splice, but the benchmark
-	// measures the methods Read and Write.
+	// Without the wrappers, io.Copy could use splice instead of Read and Write.
 	_, _ = io.Copy(struct{ io.Writer }{conn}, struct{ io.Reader }{conn})
 }
 

@@ -1,7 +1,7 @@
 // Package podfailure finds out from the status of pods which processes of a simulation failed, and when.
 //
-// Kubernetes keeps only the latest failure of a container, and none of deleted pods. Therefore, a Tracker remembers
-// the failures that it has observed.
+// A Tracker remembers these failures, because Kubernetes keeps only the latest failure of a container, and keeps no
+// failures of deleted pods.
 package podfailure
 
 import (
@@ -82,8 +82,8 @@ func (t *Tracker) add(simulation types.NamespacedName, marks ...timeline.Mark) {
 	}
 }
 
-// marksOf returns a mark for each failure of a container, and one if Kubernetes ended the pod. Failures after the end
-// or the deletion request of the pod do not count.
+// marksOf returns a mark for each failure of a container, and a mark if Kubernetes ended the pod. It omits failures
+// after the pod ended or its deletion was requested.
 func marksOf(pod *corev1.Pod) []timeline.Mark {
 	var marks []timeline.Mark
 	stop := deletedAt(pod)
@@ -114,8 +114,7 @@ func markOf(pod *corev1.Pod, at time.Time, message string) timeline.Mark {
 	return timeline.Mark{At: at.UTC().Round(0), Kind: timeline.MarkDown, Subject: subjectOf(pod), Message: message}
 }
 
-// subjectOf returns the name of a pod's component for a mark in the timeline. The processes of the component use the
-// same name in their own marks.
+// subjectOf returns the name of a pod's component for a mark in the timeline.
 func subjectOf(pod *corev1.Pod) string {
 	switch c := resources.Component(pod.Labels[resources.ComponentLabel]); c {
 	case resources.ComponentEntry, resources.ComponentExit:
@@ -158,8 +157,8 @@ func lossOf(pod *corev1.Pod) (at time.Time, reason string, isLost bool) {
 			return c.LastTransitionTime.Time, cmp.Or(c.Reason, pod.Status.Reason), true
 		}
 	}
-	// A reason in the status means that the kubelet ended or rejected the pod. A rejected pod, which has no container
-	// statuses, never ran and does not count.
+	// The kubelet ended the pod if the status has a reason. A pod without container statuses was rejected before it
+	// ran, and does not count.
 	if at = notReadySince(pod); pod.Status.Reason != "" && len(pod.Status.ContainerStatuses) > 0 && !at.IsZero() {
 		return at, pod.Status.Reason, true
 	}

@@ -1,6 +1,7 @@
-// Package podhttp sends HTTP requests to pods of simulations, which may run any program. Redirects could lead to
-// addresses that pods cannot reach, and responses could be endless, so the client follows no redirects and limits
-// responses.
+// Package podhttp sends HTTP requests to pods of simulations, which may run any program.
+//
+// The client limits the size of responses. It follows no redirects, because they could lead to addresses that pods
+// cannot reach.
 package podhttp
 
 import (
@@ -35,8 +36,8 @@ func New() *Client {
 type Server struct {
 	// IP is the IP address of the pod.
 	IP string
-	// CA contains the CA certificates, in PEM, for the server's certificate, which is valid for Host. If Host is
-	// empty, the server does not use TLS.
+	// CA contains the CA certificates, in PEM, with which the client verifies the server's certificate for the name
+	// Host. If Host is empty, the server does not use TLS.
 	CA, Host string
 }
 
@@ -57,8 +58,7 @@ func (c *Client) GetUnverified(ctx context.Context, url string) (status int, bod
 	return c.over(&tls.Config{InsecureSkipVerify: true}).Get(ctx, url) //nolint:gosec // the request contains no secret
 }
 
-// over returns a client for one request that uses the given TLS configuration. The client does not keep the connection,
-// because no other request would use it.
+// over returns a client for one request that uses the given TLS configuration. The client does not keep the connection.
 func (c *Client) over(config *tls.Config) *Client {
 	client := New()
 	client.http.Transport = &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, TLSClientConfig: config}

@@ -9,8 +9,8 @@ import (
 const (
 	// timeout is long, because RabbitMQ may need more than a minute to start or to answer on a busy machine.
 	timeout = 5 * time.Minute
-	// The pause after a check is restFactor times as long as the check, but at least minPause and at most maxPause. So
-	// expensive checks leave CPU time to the code under test.
+	// The pause after a check is restFactor times as long as the check, but at least minPause and at most maxPause.
+	// Long pauses leave CPU time to the code under test.
 	restFactor = 4
 	minPause   = time.Millisecond
 	maxPause   = time.Second

@@ -38,11 +38,11 @@ func (f Foreign) String() string {
 	return ""
 }
 
-// RemoveQueues deletes the queues of a simulation. The result reports queues of another simulation of the same name,
-// which stay.
+// RemoveQueues deletes the queues of a simulation. It keeps queues that belong to another simulation of the same name,
+// and reports them in the result, without an error.
 //
-// Call it before RemoveKeys, because a processor that still receives messages creates keys again. Use separate
-// timeouts, because a server may not respond.
+// Call it before RemoveKeys, because a processor that still receives messages creates keys again. Use a separate
+// timeout for each of the two calls.
 func RemoveQueues(ctx context.Context, simulation string, queues Queues) (Foreign, error) {
 	isForeign, err := remove(ctx, queues.Delete, broker.ErrOtherOwner, "queues", simulation)
 	return Foreign{Queues: isForeign}, err

@@ -27,17 +27,14 @@ func (s *Sequence) UnmatchedPlate(position int64) string {
 }
 
 // rounds is the number of rounds of the Feistel network in the method plate. It is even, because the rounds change the
-// letters and the digits in turn.
+// letters and the digits in turn. Four rounds give a pseudo-random permutation (Luby and Rackoff).
 //
-// The number must not change, because a seed must give the same plates in every version. Four rounds already give a
-// pseudo-random permutation (Luby and Rackoff).
+// The number must not change, because a seed must give the same plates in every version.
 const rounds = 6
 
 // plate returns plate number n, in an order that the seed determines. Different numbers have different plates.
 //
-// The order is a Feistel network whose halves are the letters and the digits. Each round adds a pseudo-random
-// function of one half to the other half. A round can be reversed, because it does not change the function's
-// argument.
+// The order is a Feistel network whose halves are the letters and the digits.
 func (s *Sequence) plate(n uint32) string {
 	letters, digits := n/digitGroups, n%digitGroups
 	for i := 0; i < rounds; i += 2 {

@@ -1,8 +1,7 @@
 // Package sequence computes the content of events from the seed and a position. Entries and exits have separate
 // positions. A seed always gives the same values.
 //
-// An exit's random number, its draw, decides whether the exit is matched. The store leases each position to one
-// generator, so replicas and restarted processes do not repeat plates.
+// Each position belongs to one generator only, so replicas and restarted processes do not repeat plates.
 package sequence
 
 import "math/bits"

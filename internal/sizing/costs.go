@@ -67,8 +67,8 @@ type Method struct {
 
 // Point contains the figures that were measured at one rate.
 type Point struct {
-	// OfferedPerSecond is the scheduled rate. It is 0 for idle processes. It is also 0 at the highest rate, because the
-	// benchmark finds this rate by changing the schedule.
+	// OfferedPerSecond is the scheduled rate. It is 0 for idle processes. At the highest rate, it is 0 because the
+	// schedule varied.
 	OfferedPerSecond int64 `json:"offeredPerSecond"`
 	// EntriesPerSecond and ExitsPerSecond are the rates of events that took effect.
 	EntriesPerSecond float64 `json:"entriesPerSecond"`
@@ -89,8 +89,8 @@ type Check struct {
 	Rows       []Compared `json:"rows"`
 }
 
-// Compared contains the prediction and the measurement of one figure at one rate. Figure includes the unit, such as
-// "Redis memory in bytes".
+// Compared contains the prediction and the measurement of one quantity at one rate. Figure is the quantity with its
+// unit, such as "Redis memory in bytes".
 type Compared struct {
 	EventsPerSecond int64   `json:"eventsPerSecond"`
 	Figure          string  `json:"figure"`
@@ -106,7 +106,7 @@ func (c *Compared) Ratio() float64 { return c.Predicted / c.Measured }
 const Tolerance = .3
 
 // WithinTolerance reports whether the prediction differs from the measurement by at most Tolerance. It returns false if
-// the measurement is 0, because the relative deviation is then undefined.
+// the measurement is 0.
 func (c *Compared) WithinTolerance() bool {
 	return c.Measured > 0 && math.Abs(c.Ratio()-1) <= Tolerance
 }
@@ -153,8 +153,7 @@ type Usage struct {
 type Growth struct {
 	// RedisBytesPerVisit is the memory of Redis per parked vehicle.
 	RedisBytesPerVisit float64 `json:"redisBytesPerVisit"`
-	// Visits and Summaries are the numbers of parked vehicles and summaries from which the bytes per visit and per
-	// summary were computed.
+	// Visits and Summaries are the numbers of parked vehicles and stored summaries in the measurement.
 	Visits    int64 `json:"visits"`
 	Summaries int64 `json:"summaries"`
 	// DatabaseBytesPerSummary is the size of the SQLite database per stored summary.
@@ -221,7 +220,6 @@ func (p *Point) validate() error {
 	return nil
 }
 
-// isBelow reports whether all rates of p are lower than those of q, as UsageAt requires to interpolate between p and q.
 func (p *Point) isBelow(q *Point) bool {
 	return p.EntriesPerSecond < q.EntriesPerSecond && p.ExitsPerSecond < q.ExitsPerSecond && p.SummariesPerSecond < q.SummariesPerSecond
 }
@@ -250,14 +248,11 @@ func (c *Costs) Busy() bool {
 	return c.Method.Nice > 0 || c.otherCores() > float64(c.Machine.Cores)/4
 }
 
-// utilization returns the rate of a measurement, divided by the highest measured rate.
 func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
 
-// catchUp returns how fast a backlog is processed, relative to the highest rate. It is at least 1, because waiting
-// events are already published and cost less.
+// catchUp returns how fast a backlog is processed, relative to the highest rate. It is at least 1.
 func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
 
-// highest returns the measurement at the highest rate.
 func (c *Costs) highest() *Point { return &c.Points[len(c.Points)-1] }
 
 // load returns the rate per second that determines the costs of a component.
@@ -280,8 +275,8 @@ func (p *Point) load(component Component) float64 {
 // HighestLoad returns the highest measured load of a component.
 func (c *Costs) HighestLoad(component Component) float64 { return c.highest().load(component) }
 
-// UsageAt returns what a component uses at a load. It interpolates linearly, and extrapolates along the line from the
-// idle component to the highest measurement.
+// UsageAt returns what a component uses at a load. It interpolates linearly between measurements. Above the highest
+// measurement, it extrapolates along the line from the idle component to that measurement.
 func (c *Costs) UsageAt(component Component, at float64) Usage {
 	i := slices.IndexFunc(c.Points, func(p Point) bool { return p.load(component) >= at })
 	low, high := &c.Points[0], c.highest()

@@ -76,8 +76,8 @@ func (c *Costs) assumptions(r *Result) []string {
 	)
 }
 
-// several lists what a plan has more than one of, such as "2 pods of processor and 3 partitions". It does not list
-// RabbitMQ nodes.
+// several lists the components that have more than one pod, and the number of partitions if there are several, such as
+// "2 pods of processor and 3 partitions".
 func several(r *Result) string {
 	var all []string
 	for i := range r.Components {
@@ -94,7 +94,6 @@ func several(r *Result) string {
 	return strings.Join(all, "")
 }
 
-// count formats a number with commas.
 func count(n float64) string { return terminal.Count(int64(math.Round(n))) }
 
 func factor(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }

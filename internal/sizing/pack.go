@@ -34,7 +34,7 @@ func nodes(r *Result) int {
 	return len(free)
 }
 
-// size returns the CPU or the memory that a pod requests, as a share of the node: the larger of the two.
+// size returns the share of a node's CPU or memory that a pod requests, whichever share is larger.
 func (p *Pods) size(n Node) float64 {
 	return max(p.CPURequest/n.Cores, float64(p.MemoryRequest)/float64(n.MemoryBytes))
 }

@@ -35,8 +35,8 @@ type Request struct {
 	Seed    int64 `json:"seed"`
 }
 
-// External says which servers the operator does not run. An external Redis is a Redis Cluster. An external database is
-// a PostgreSQL database for the summary API.
+// External says which servers the operator does not run: RabbitMQ, a Redis Cluster, or a PostgreSQL database for the
+// summary API.
 type External struct {
 	RabbitMQ bool `json:"rabbitmq"`
 	Redis    bool `json:"redis"`
@@ -132,15 +132,16 @@ func (s share) load(c Component) float64 { return load(c, s.entries, s.exits, s.
 
 const percent = 100
 
-// cpuStep, memoryStep and gibibyte are the units to which CPU requests, memory requests and volumes are rounded up.
+// CPU requests are rounded up to multiples of cpuStep, memory requests to multiples of memoryStep, and volumes to
+// multiples of gibibyte.
 const (
 	mebibyte    = 1 << 20
 	gibibyte    = 1 << 30
 	cpuStep     = .01
 	memoryStep  = 16 * mebibyte
 	leastVolume = 2 * gibibyte // equal to the default volume size of a ParkingSimulation
-	// leastRabbitMQMemory is the operator's default request. The plan never requests less, because the memory for
-	// waiting events was not measured.
+	// leastRabbitMQMemory is the smallest memory request of a plan for RabbitMQ, which is the operator's default. The
+	// memory for waiting events was not measured.
 	leastRabbitMQMemory = 512 * mebibyte
 )
 
@@ -150,11 +151,11 @@ const (
 	memoryMargin = 1.25
 	// diskMargin is the size of a volume divided by the expected size of its files.
 	diskMargin = 1.25
-	// rewriteCopies is how many copies of the data are on the volume while Redis rewrites its append-only file: two in
-	// the old file, which has doubled, and one in the new.
+	// rewriteCopies is how many copies of the data are on the volume while Redis rewrites its append-only file. The old
+	// file has grown to two copies, and the new file contains one.
 	rewriteCopies = 3
-	// bitsPerEvent is the mean number of bits that Redis keeps per event if exits equal entries. An entry needs one,
-	// for its effect; an exit needs a second, for its match.
+	// bitsPerEvent is the mean number of bits that Redis keeps per event if exits equal entries: one bit per entry and
+	// two bits per exit.
 	bitsPerEvent = 1.5
 )
 
@@ -176,8 +177,7 @@ func Compute(c *Costs, r Request) *Result {
 	return result
 }
 
-// maxSimulations limits the search. If a simulation without load already exceeds a limit, no number of simulations is
-// enough.
+// maxSimulations is the largest number of simulations that a plan can have.
 const maxSimulations = 1000
 
 // mostSummaryAPIs is the maximum of the field summaryAPI.managed.replicas in the spec of a ParkingSimulation.
@@ -193,8 +193,8 @@ func (c *Costs) simulations(r *Request) int {
 	return maxSimulations
 }
 
-// exceeded returns a limit that every simulation exceeds if n simulations share the load. It returns "" if no limit is
-// exceeded. The result remedy says what to change if more simulations do not help.
+// exceeded returns a limit that every simulation exceeds if n simulations share the load, or "" if no limit is
+// exceeded. remedy says what the user can change.
 func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 	s, target := r.share(n), r.target()
 	for _, l := range []struct {
@@ -242,14 +242,14 @@ func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 
 func (r *Request) target() float64 { return float64(r.UtilizationPercent) / percent }
 
-// partitions returns the number of partitions of one simulation. The costs were measured with one partition, so each
-// gets at most UtilizationPercent of the highest measured rate.
+// partitions returns the number of partitions of one simulation. Each partition gets at most UtilizationPercent of the
+// highest rate that was measured with one partition.
 func (c *Costs) partitions(r *Request, s share) int {
 	return max(1, int(math.Ceil((s.entries+s.exits)/(c.highest().Rate()*r.target()))))
 }
 
-// replicas returns the number of pods of a component. No generator or processor gets a higher load than a single one
-// had in the measurements.
+// replicas returns the number of pods of a component. The load of each generator or processor is at most the highest
+// load that was measured.
 func (c *Costs) replicas(component Component, r *Request, s share) int {
 	switch component {
 	case RabbitMQ:
@@ -285,8 +285,8 @@ func (c *Costs) pods(component Component, r *Request, s share) Pods {
 		idle := c.Points[0].Components[Redis].MemoryBytes
 		data := s.visits*c.Growth.RedisBytesPerVisit + s.events*bitsPerEvent/8
 		data /= float64(p.Replicas)
-		// The measured memory under load includes the data of the benchmark. Start from the memory of an idle Redis
-		// instead, and add the data of this simulation.
+		// The memory that was measured under load includes the data of the benchmark. So add the data of this
+		// simulation to the memory of an idle Redis.
 		memory = idle + data
 		p.DiskBytes = volume(rewriteCopies * data)
 	case SummaryAPI:
@@ -357,7 +357,6 @@ func (c *Costs) capacity(r *Result, s share) Capacity {
 	return result
 }
 
-// usedCores returns how many cores all pods of one simulation use at the load s.
 func (c *Costs) usedCores(r *Result, s share) float64 {
 	sum := 0.0
 	for i := range r.Components {

@@ -94,8 +94,8 @@ func (s *Scenario) simulate(rate, capacity float64, measured delays) Latency {
 	return Latency{P50: quantile(latencies, .5), P99: quantile(latencies, .99), Mean: sum / float64(events)}
 }
 
-// simulateOutage returns how many events of a partition wait at the end of an outage (backlog), and how many seconds
-// after the outage the backlog is gone (recovery).
+// simulateOutage returns the number of events of a partition that wait at the end of an outage, and the seconds from
+// the end of the outage until none of them waits.
 func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery float64) {
 	outage := s.Outage.Seconds()
 	length := outage * capacity / (capacity - rate) // the time from the start of the outage until the backlog is gone
@@ -115,7 +115,7 @@ func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery flo
 }
 
 // gaps returns a function that returns the seconds until the next event of a partition. With several partitions, these
-// times are random, because each plate belongs to a random partition.
+// gaps are random.
 func (s *Scenario) gaps(rate float64) func() float64 {
 	if s.Poisson || s.Partitions > 1 {
 		return poisson(newRandom(s.Seed+1), rate)
@@ -126,14 +126,14 @@ func (s *Scenario) gaps(rate float64) func() float64 {
 // delays interpolates between the latencies of two measurements.
 type delays struct {
 	low, high histogram.Snapshot
-	// share is the position of the result between the latencies in the histograms low (0) and high (1), on a
-	// logarithmic scale. The interpolated latency is then multiplied by the field factor.
+	// share is the position between the histograms low (0) and high (1), on a logarithmic scale. The latency at this
+	// position is then multiplied by factor.
 	share, factor float64
 	extrapolated  bool
 }
 
-// latencyAt interpolates between the measurements. At a higher utilization than the measured ones, it assumes that
-// latencies grow with 1/(1 - utilization), as in a processor-sharing queue.
+// latencyAt interpolates between the measurements. Above the measured utilizations, it assumes that latencies grow with
+// 1/(1 - utilization), as in a processor-sharing queue.
 func (c *Costs) latencyAt(utilization float64) delays {
 	// Omit the measurement of idle processes, which has no latencies, and the measurement at the highest rate, whose
 	// latencies include the wait in a backlog.

@@ -76,7 +76,6 @@ func evenly(rate float64) func() float64 { return func() float64 { return 1 / ra
 
 func always(seconds float64) func() float64 { return func() float64 { return seconds } }
 
-// quantile returns the q-quantile of sorted values.
 func quantile(sorted []float64, q float64) float64 {
 	return sorted[min(len(sorted)-1, int(math.Ceil(q*float64(len(sorted))))-1)]
 }

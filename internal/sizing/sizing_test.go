@@ -315,8 +315,8 @@ func TestStation_QueueWithKnownFormula_MeanWaitMatchesTheFormula(t *testing.T) {
 				return true
 			})
 			near(t, name+": mean wait", sum/events, tt.want, .04)
-			// If the name of a queue begins with "M", its arrivals are Poisson. On average, such arrivals find as many
-			// waiting events as wait at any time (PASTA). By Little's law, this number is the rate times the mean wait.
+			// By Little's law, the mean number of waiting events is the rate times the mean wait. Poisson arrivals find
+			// this mean number (PASTA). The name of a queue with Poisson arrivals begins with "M".
 			if strings.HasPrefix(name, "M") {
 				rate := load * float64(tt.s.servers)
 				near(t, name+": mean number of waiting events", float64(waiting)/events, rate*tt.want, .04)
@@ -348,8 +348,7 @@ func TestPredict_HigherUtilization_LatencyIsHigher(t *testing.T) {
 			t.Errorf("p99 is %g at a utilization of %g, want more than %g, which is the p99 at the next lower utilization", p.EndToEnd.P99, utilization, last)
 		}
 		last = p.EndToEnd.P99
-		// testCosts contains measurements up to half of the highest rate, and at the highest rate. Predict does not use
-		// the latencies at the highest rate, so it extrapolates at a utilization above 0.5.
+		// Above half of the highest rate, testCosts has no latencies that Predict uses.
 		if p.Extrapolated != (utilization > .5) {
 			t.Errorf("extrapolated is %v at a utilization of %g", p.Extrapolated, utilization)
 		}
@@ -413,8 +412,7 @@ func recorded[T any](t *testing.T, path string) (measurements T) {
 	return measurements
 }
 
-// docs/sizing.md states the tolerance. This test compares recorded predictions with measurements. A test in test/bench
-// checks that the current model still makes the recorded predictions.
+// The test compares recorded predictions with measurements. docs/sizing.md states the tolerance.
 func TestCheck_RecordedPredictions_AreWithinTheTolerance(t *testing.T) {
 	t.Parallel()
 	check := recorded[Check](t, "testdata/check.json")
@@ -434,8 +432,7 @@ func TestCheck_RecordedPredictions_AreWithinTheTolerance(t *testing.T) {
 	}
 }
 
-// docs/sizing.md describes the growth of the throughput in a sentence. No program generates this sentence, so the test
-// compares it with the measurements.
+// The test compares a sentence in docs/sizing.md with the measurements.
 func TestScaling_RecordedThroughput_GrowsAsTheDocumentationSays(t *testing.T) {
 	t.Parallel()
 	const sentence = "The throughput grows slightly more than the number of partitions."

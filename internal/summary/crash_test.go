@@ -121,8 +121,7 @@ type load struct {
 	killed   chan struct{} // closed after the server is killed
 }
 
-// The method round prepares the load for a new server process, which the test kills once the process has accepted the
-// given number of summaries.
+// round sets how many summaries a new server process accepts before the test kills it.
 func (l *load) round(acceptances int) {
 	l.left, l.enough, l.killed = acceptances, make(chan struct{}), make(chan struct{})
 }

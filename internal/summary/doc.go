@@ -3,5 +3,5 @@
 //   - Service commits the summaries of concurrent callers to a Database.
 //   - Packages sqlite and postgres implement Database; summarytest is its conformance suite.
 //   - Package rest serves a Service over HTTP.
-//   - Package client has clients for that API and a user's own API. Their Post has the signature of Service.Post.
+//   - Package client has clients for that API and for a user's own API.
 package summary

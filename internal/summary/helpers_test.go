@@ -43,7 +43,6 @@ func plate(n int64) string {
 	return fmt.Sprintf("%c%c%c-%04d", 'A'+l/676, 'A'+l/26%26, 'A'+l%26, d)
 }
 
-// batch generates n summaries.
 func (v *visits) batch(n int) []event.Summary {
 	summaries := make([]event.Summary, n)
 	for i := range summaries {

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// maxCommitRows is the size from which a transaction takes no further requests. At this size, the fixed cost of the
-	// commit is negligible, and the transaction lasts about 30 ms.
+	// maxCommitRows is the number of summaries from which a transaction takes no further requests. Such a transaction
+	// lasts about 30 ms.
 	maxCommitRows = 4096
 	// queueLength is the maximum number of requests that wait for the writer goroutine. Further callers block.
 	queueLength = 1024
@@ -52,11 +52,10 @@ type request struct {
 	summaries []event.Summary
 	outcomes  []Outcome
 	// The channel named done receives the error of the transaction, or nil. It is buffered, so that the writer never
-	// blocks, even if the caller no longer waits.
+	// blocks.
 	done chan error
 
-	// The fields one, outcome and timer save allocations in the method Post. The method Store does not use these
-	// fields.
+	// Post uses these fields to save allocations. Store does not use them.
 	one     [1]event.Summary
 	outcome [1]Outcome
 	timer   *time.Timer
@@ -93,8 +92,10 @@ func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, er
 // Store stores the summaries in one durable transaction and returns their outcomes, in the same order. If Validate
 // rejects a summary, Store stores nothing and returns a *RejectedError.
 //
-// Any other error is an *UnavailableError or wraps that of ctx. The summaries may then be stored, and the caller can
-// retry. After an error of ctx, the caller must not change the slice, which may still be read.
+// Any other error is an *UnavailableError or wraps the error of ctx. After such an error, the summaries may or may not
+// be stored, and the caller can retry.
+//
+// After an error of ctx, the caller must not change the slice, because the service may still read it.
 func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outcome, error) {
 	for i := range summaries {
 		if err := Validate(summaries[i]); err != nil {
@@ -229,8 +230,7 @@ func (s *Service) write() {
 // writer is the state of the writer goroutine.
 type writer struct {
 	*Service
-	// The field summaries contains the summaries of all requests in the field group, in the same order. The field
-	// outcomes contains the outcomes of these summaries.
+	// summaries contains the summaries of all requests in group, in the same order. outcomes contains their outcomes.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome

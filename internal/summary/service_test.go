@@ -70,8 +70,8 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 type fakeDatabase struct {
 	summary.Database // nil, because the service calls only the methods that fakeDatabase overrides
 
-	// Each transaction sends its number of rows to entered. It then blocks until the test sends its result, an error or
-	// nil, to result.
+	// Each transaction sends its number of rows to the channel entered. It then blocks until the test sends an error or
+	// nil to the channel result.
 	entered chan int
 	result  chan error
 	closed  chan struct{}

@@ -30,8 +30,8 @@ const (
 	lastYear  = 2261
 )
 
-// Validate returns a *RejectedError if the summary can never be stored: it is inconsistent, not every database can
-// store its texts, or its times or duration exceed 64 bits of nanoseconds.
+// Validate returns a *RejectedError if the summary can never be stored, because an exit precedes its entry or because
+// some databases cannot represent a text or a time.
 func Validate(s event.Summary) error {
 	switch {
 	case s.ID == "" || len(s.ID) > event.MaxIDBytes:
@@ -79,8 +79,8 @@ type Query struct {
 	Limit int
 }
 
-// Bounds returns two bounds of the summaries that a query selects. Their positions are greater than the first bound,
-// and their exit times, in Unix nanoseconds, are at most the second bound.
+// Bounds returns a position that precedes all summaries of a query, and their latest possible exit time in Unix
+// nanoseconds.
 func (q Query) Bounds() (after Position, last int64) {
 	after, last = Position{ExitNanos: math.MinInt64}, math.MaxInt64
 	if !q.From.IsZero() {
@@ -144,10 +144,10 @@ type Database interface {
 	// this text, so it must not contain credentials.
 	String() string
 	// Insert stores valid summaries in one durable transaction, and writes their outcomes to a slice of the same
-	// length. After an error, any of the summaries may be stored.
+	// length. Of several summaries with the same identifier, only the first is stored. After an error, any of the
+	// summaries may be stored.
 	//
-	// Of several summaries with the same identifier, only the first is stored. Even without summaries, Insert writes
-	// to the database, so that a readiness probe detects a read-only one.
+	// Even without summaries, Insert writes to the database. So a readiness probe detects a read-only database.
 	Insert(ctx context.Context, summaries []event.Summary, outcomes []Outcome) error
 	// Find returns the summary with the given identifier, and whether it exists.
 	Find(ctx context.Context, id string) (event.Summary, bool, error)

@@ -100,8 +100,7 @@ type Screen struct {
 	closed bool
 }
 
-// NewScreen returns a screen without lines. The screen calls the function size at each redraw, because the user may
-// resize the terminal.
+// NewScreen returns a screen without lines. The screen calls the function size at each redraw.
 func NewScreen(out io.Writer, size func() (columns, rows int)) *Screen {
 	return &Screen{out: out, size: size}
 }

@@ -113,8 +113,7 @@ func (d *display) put(character string) {
 	d.lines[d.row] = line[:d.column] + character + line[min(d.column+len(character), len(line)):]
 }
 
-// shown returns the lines above the cursor. It fails the test if there is text below the cursor, because Screen leaves
-// the cursor below everything that it shows.
+// shown returns the lines above the cursor. It fails the test if there is text below the cursor.
 func (d *display) shown(t *testing.T) []string {
 	t.Helper()
 	if below := strings.Join(d.lines[d.row:], ""); below != "" {

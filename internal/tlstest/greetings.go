@@ -2,8 +2,7 @@ package tlstest
 
 import "encoding/binary"
 
-// Greetings returns, by protocol, a complete first message of a client without TLS. A server that does not answer
-// requires TLS.
+// Greetings returns, by protocol, a complete first message of a client without TLS.
 func Greetings() map[string]string {
 	return map[string]string{
 		"AMQP":                "AMQP\x00\x00\x09\x01",
@@ -17,8 +16,7 @@ func Greetings() map[string]string {
 // distributionGreeting returns the first message that an Erlang node sends to another node, in the format of
 // Erlang/OTP 23 and later.
 func distributionGreeting() string {
-	// These are the capabilities that Erlang/OTP up to 27 requires, for a hidden node, which joins no cluster. The
-	// creation changes when a node restarts.
+	// Erlang/OTP up to 27 requires these capabilities of a hidden node, which joins no cluster.
 	const capabilities, creation, name = 0x4_0707_0f94, 1, "greeting@localhost"
 	message := binary.BigEndian.AppendUint64([]byte("N"), capabilities)
 	message = binary.BigEndian.AppendUint32(message, creation)

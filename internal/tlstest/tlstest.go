@@ -48,8 +48,7 @@ func NewAuthority(tb testing.TB, name string) *Authority {
 
 // Issue returns a certificate for a server or a client, and its private key, both in PEM, valid for an hour.
 //
-// The hosts are DNS names or IP addresses, by default 127.0.0.1. The first is the common name, which servers may use
-// as the client's name.
+// The hosts are DNS names or IP addresses, by default 127.0.0.1. The first host is the common name of the certificate.
 func (a *Authority) Issue(tb testing.TB, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
 	return a.IssueUntil(tb, time.Now().Add(time.Hour), hosts...)

@@ -143,7 +143,7 @@ func (s *Store) Exists(ctx context.Context) (bool, error) {
 }
 
 // Reserve reserves the simulation's name until its data are deleted, and returns false if another owner has reserved
-// the name. In memory, Reserve always succeeds.
+// the name.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	if s.reserve == nil {
 		return true, nil

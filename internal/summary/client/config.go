@@ -24,8 +24,7 @@ type Config struct {
 	//   - tls.crt and tls.key: a client certificate and its key.
 	SecretDir string
 
-	// Only tests set the fields timeout and maxInFlight. These fields replace the client's request timeout and its
-	// limit of concurrent requests.
+	// timeout and maxInFlight replace the client's request timeout and its limit of concurrent requests, for tests.
 	timeout     time.Duration
 	maxInFlight int
 }

@@ -36,7 +36,7 @@ func redact(text string, r *http.Request, b binding.Binding) string {
 	return text
 }
 
-// cachedBinding caches the binding of the API. The constant freshness says how long a cached binding is used.
+// cachedBinding caches the binding of the API for the duration freshness.
 type cachedBinding struct {
 	source binding.Source
 

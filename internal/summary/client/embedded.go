@@ -18,8 +18,7 @@ const (
 	// embeddedInFlight is the default number of concurrent requests. The API can receive the second request while it
 	// commits the summaries of the first.
 	embeddedInFlight = 2
-	// linger is how long the client waits for more summaries if several are queued while a request is in flight. A few
-	// large requests are cheaper than many small ones.
+	// linger is how long the client waits for more summaries if several are queued while a request is in flight.
 	linger = 5 * time.Millisecond
 	// maxBatch is the maximum number of summaries per request.
 	maxBatch = 256
@@ -158,8 +157,8 @@ func (c *Embedded) post(batch []*item) {
 	case r.success():
 		c.finishEach(batch, r)
 	case len(batch) > 1 && (permanent(r.status) && r.isProblem() || r.status == http.StatusRequestEntityTooLarge):
-		// The API, or a proxy, has rejected the whole request, because of one item or because the request is too large.
-		// So post each half of the batch separately.
+		// The API or a proxy has rejected the whole request. One item or the size of the request may be the cause. So
+		// post each half of the batch separately.
 		half := len(batch) / 2
 		c.post(batch[:half])
 		c.post(batch[half:])
@@ -179,8 +178,8 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	}
 	header := http.Header{
 		"Content-Type": {typeNDJSON},
-		// Package http repeats requests with this header on a new connection after an idle connection was closed. A
-		// header without values is not sent.
+		// This header lets package http repeat a request after an idle connection was closed. A header without values
+		// is not sent.
 		"Idempotency-Key": {},
 	}
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)

@@ -21,8 +21,8 @@ const (
 	maxExternalReply = 4 << 10
 )
 
-// External posts summaries to a user's own REST API, one per request. The Idempotency-Key is the identifier of the
-// summary, which is posted again if the response is lost.
+// External posts summaries to a user's own REST API, one per request. The header Idempotency-Key contains the
+// identifier of the summary.
 //
 // Statuses 2xx and 409 (Conflict) mean that the API has the summary. With the header Retry-After, 409 means that an
 // earlier request is still in progress.

@@ -25,7 +25,7 @@ type poster interface {
 	Close() error
 }
 
-// patient adds a timeout that is long enough for a busy machine, unless the configuration has one.
+// patient sets a timeout that is long enough for a busy machine, unless the configuration has a timeout.
 func patient(config Config) Config {
 	config.timeout = cmp.Or(config.timeout, time.Minute)
 	return config
@@ -51,7 +51,6 @@ func newExternal(t *testing.T, config Config) *External {
 	return c
 }
 
-// serve starts an HTTP server on the loopback interface.
 func serve(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(handler)

@@ -67,8 +67,7 @@ func (e proxyError) Error() string {
 		": correct the settings of the proxy, or " + avoidProxy
 }
 
-// checkProxy returns an error if the proxy does not connect to the API. The error matches summary.ErrNotReady, because
-// the URL is not the cause.
+// checkProxy returns an error if the proxy does not connect to the API. The error matches summary.ErrNotReady.
 func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
@@ -77,8 +76,8 @@ func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *ht
 	return summary.NotReady(proxyError{proxy.Host, "HTTPS_PROXY", response.Status})
 }
 
-// checkPlainProxy is checkProxy for http:// URLs, for which package http does not call checkProxy. Only proxies
-// respond with the status 407.
+// checkPlainProxy returns an error if a proxy has rejected a request to an http:// URL. Only proxies respond with the
+// status 407.
 func (t *transport) checkPlainProxy(request *http.Request, response *http.Response) error {
 	if response.StatusCode != http.StatusProxyAuthRequired {
 		return nil
@@ -94,8 +93,8 @@ func (t *transport) proxyFor(request *http.Request) string {
 	return ""
 }
 
-// plainProxyFor returns the host of a proxy that can itself respond to the request, or "". A SOCKS proxy does not read
-// requests, and no proxy can read the encrypted requests to https:// URLs.
+// plainProxyFor returns the host of an HTTP proxy that can read the request and respond itself, or "". Only requests
+// without TLS are readable.
 func (t *transport) plainProxyFor(request *http.Request) string {
 	proxy := t.proxyURLFor(request)
 	if proxy == nil || request.URL.Scheme != "http" || !strings.HasPrefix(proxy.Scheme, "http") {

@@ -40,7 +40,7 @@ func TestExternal_HTTPURLOfTLSPort_ErrorSuggestsHTTPS(t *testing.T) {
 	}
 }
 
-// newProxied returns a client of the API at the URL api. The client uses the proxy at the URL proxy, with a password.
+// newProxied returns a client of the API at the URL api, which uses the proxy at the URL proxy with a password.
 func newProxied(t *testing.T, api, proxy string) (c *External, proxyHost string) {
 	t.Helper()
 	c = newExternal(t, Config{URL: api})
@@ -93,8 +93,7 @@ func TestExternal_ProxyRefuses_ErrorNamesTheProxy(t *testing.T) {
 	}
 }
 
-// A gateway error may come from the proxy or from the API. Post names the proxy, but Reach succeeds, because the API
-// may have answered.
+// A gateway error may come from the proxy or from the API. So Post names the proxy, and Reach returns no error.
 func TestExternal_HTTPURLAndGatewayError_ErrorNamesTheProxyIfThereIsOne(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
@@ -131,7 +130,7 @@ func TestPlainProxyFor_ProxyCannotReadTheRequest_ReturnsNone(t *testing.T) {
 	}
 }
 
-// A service mesh can have a proxy that the client does not know. So the error must mention a proxy in any case.
+// A service mesh can have a proxy that the client does not know.
 func TestExternal_UnknownProxyRefuses_ErrorSaysThatAProxyAnswered(t *testing.T) {
 	t.Parallel()
 	c := newExternal(t, Config{URL: serve(t, answerWith(http.StatusProxyAuthRequired, "text/plain", "no")).URL})

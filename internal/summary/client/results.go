@@ -48,8 +48,8 @@ func (r *results) next(id string) (result, error) {
 	return res, nil
 }
 
-// usual parses {"id":"<id>","status":201}, also with status 200, faster than the JSON decoder. It returns 0 for any
-// other line.
+// usual parses a line of the form {"id":"<id>","status":201} or {"id":"<id>","status":200} and returns its status. It
+// returns 0 for any other line.
 func usual(line []byte, id string) int {
 	const before, after = `{"id":"`, `","status":`
 	if len(line) != len(before)+len(id)+len(after)+len(`201}`) ||

@@ -44,11 +44,10 @@ type transport struct {
 
 	mu     sync.Mutex
 	client *http.Client
-	// tls is the binding whose certificates the field client uses.
+	// tls is the binding from which client was created.
 	tls binding.Binding
 }
 
-// reply is the response to a request.
 type reply struct {
 	status int
 	header http.Header
@@ -110,8 +109,8 @@ func receive(response *http.Response, limit int64) *reply {
 	return r
 }
 
-// fault wraps an error of package http. The message of a fault contains no credentials. The message ends with the
-// remedy, unless the remedy is "".
+// fault wraps an error of package http. Its message contains no credentials. The message ends with the remedy, unless
+// the remedy is "".
 type fault struct {
 	err          error
 	text, remedy string
@@ -146,7 +145,6 @@ func explain(err error) string {
 	return err.Error()
 }
 
-// clientFor returns an HTTP client with the TLS configuration of the binding.
 func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -195,7 +193,7 @@ func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 
 // checkRedirect follows only redirects to the same host and scheme that repeat the POST.
 func (t *transport) checkRedirect(next *http.Request, previous []*http.Request) error {
-	// Another host must not receive the credentials, and the GET of other redirects would store nothing.
+	// Do not send the credentials to another host. A redirect that changes POST to GET would store nothing.
 	if next.Method != http.MethodPost || next.URL.Scheme != t.endpoint.Scheme || next.URL.Host != t.endpoint.Host ||
 		len(previous) > maxRedirects {
 		return http.ErrUseLastResponse

@@ -25,8 +25,7 @@ const (
 	maxRetryAfter = time.Hour
 )
 
-// permanent reports whether a status means that the API will never accept the summary. Any other error status may be
-// temporary, or be caused by the configuration.
+// permanent reports whether a status means that the API will never accept the summary.
 func permanent(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:

@@ -23,8 +23,8 @@ type Database struct {
 	rows []row
 	// byID maps each summary ID to the index of the summary in the field rows.
 	byID map[string]int
-	// byExit contains the indexes of all elements of rows. Summaries arrive nearly in the order of their exit times, so
-	// List sorts only the end of byExit.
+	// byExit contains the indexes of all elements of rows. It is in the order of the exit times, except for the most
+	// recent elements.
 	byExit []int
 	// sorted is the number of elements, from the beginning of byExit, that are sorted by exit time.
 	sorted int
@@ -151,8 +151,7 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// sort sorts the field byExit. The sorted elements that come before all unsorted elements keep their places, so sort
-// skips them.
+// sort restores the order of byExit.
 func (d *Database) sort() {
 	if d.sorted == len(d.byExit) {
 		return

@@ -109,8 +109,8 @@ func isOtherProtocol(err error) bool {
 	return strings.Contains(text, "invalid response to GSSEncRequest") || strings.Contains(text, "unexpected message from server")
 }
 
-// describe adds the address and advice, but no password, to an error. The result matches summary.ErrNotReady unless
-// isBadInput holds.
+// describe adds the address and advice, but no password, to an error. The result matches summary.ErrNotReady unless the
+// cause is invalid input.
 func (d *Database) describe(err error) error {
 	if errors.Is(err, puddle.ErrClosedPool) || d.running.Err() != nil {
 		return fmt.Errorf("the summary database is %w", summary.ErrClosed)
@@ -133,8 +133,7 @@ func (d *Database) describe(err error) error {
 	return summary.NotReady(described)
 }
 
-// oneLine is an error without line breaks. pgx writes one line per connection attempt: without sslmode, one with TLS
-// and one without.
+// oneLine is an error without line breaks. pgx writes one line per connection attempt.
 type oneLine struct{ error }
 
 // Error joins the lines and omits repeated ones. It also omits the refusal of TLS if an attempt without TLS follows.
@@ -190,7 +189,6 @@ func advise(err error) string {
 	return ""
 }
 
-// adviceFor returns the advice for a SQLSTATE code.
 func adviceFor(code string) string {
 	switch code {
 	case codeInvalidPassword, codeInvalidAuth:

@@ -37,7 +37,6 @@ type load struct {
 
 const batchRows = 200
 
-// batchOf returns the summaries of batch number n.
 func batchOf(n int) []event.Summary {
 	batch := make([]event.Summary, batchRows)
 	for i := range batch {
@@ -73,7 +72,6 @@ func (l *load) record(err error) (stored bool) {
 	return true
 }
 
-// failed returns the number of inserts that have failed.
 func (l *load) failed() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -237,8 +235,8 @@ func TestInsert_ServerFault_ErrorSaysWhatToDoAndNextInsertSucceeds(t *testing.T)
 	}
 	tests := []struct {
 		name string
-		// The superuser runs the SQL statements in the field inject to cause a fault, and those in the field heal to
-		// end it. USER stands for the name of the tested database and of its owner.
+		// The SQL statements in inject cause a fault, and those in heal end it. The superuser runs both. USER stands
+		// for the name of the tested database and of its owner.
 		inject, heal []string
 		want         string
 	}{

@@ -67,8 +67,8 @@ func TestInsert_ManySummaries_SendsOneStatement(t *testing.T) {
 	}
 }
 
-// With synchronous_commit=off, the server confirms commits that its WAL writer has not written. The test suspends that
-// writer and kills the server: only the setting of afterConnect keeps summaries.
+// The server runs with synchronous_commit=off, so it confirms commits before it writes them to the disk. The test stops
+// the WAL writer and kills the server.
 func TestInsert_ServerKilledBeforeWALWriterRuns_KeepsSummariesOnlyWithSynchronousCommit(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}})

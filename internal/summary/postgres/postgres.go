@@ -26,11 +26,11 @@ const (
 	// connectTimeout is the timeout of a connection attempt to one host, unless the URI has the parameter
 	// connect_timeout.
 	connectTimeout = 3 * time.Second
-	// timeout limits an insert or a query. It is shorter than that of summary.Service, whose error would not say why
-	// the operation failed.
+	// timeout limits an insert or a query. It is shorter than the timeout of summary.Service, so that the error names
+	// the cause.
 	timeout = 8 * time.Second
-	// slots is the number of rows in summary_totals, as in its migration. Processes that update the same row wait for
-	// each other, so each picks a random row.
+	// slots is the number of rows in summary_totals, as in its migration. Each process updates a random row, so that
+	// processes seldom wait for each other.
 	slots = 16
 )
 
@@ -56,11 +56,10 @@ type Database struct {
 	// slot is the number of the row in the table summary_totals that this process updates.
 	slot int
 
-	// writer is a pool of one connection for inserts. readers is a pool for queries. So queries cannot delay inserts.
+	// writer is a pool of one connection for inserts. readers is a separate pool, so that queries do not delay inserts.
 	writer, readers *pgxpool.Pool
 
-	// answered is true once a server has accepted a connection. Then the address is right, even if later connections
-	// time out.
+	// answered is true once a server has accepted a connection, which shows that the address is right.
 	answered atomic.Bool
 
 	// prepared is true if the schema has the current version.
@@ -175,7 +174,8 @@ func requireWritable(ctx context.Context, conn *pgconn.PgConn) error {
 	return nil
 }
 
-// addCertificates adds the certificates of the binding to all TLS configurations.
+// addCertificates adds the certificates of the binding to the TLS configurations of the first host and of the
+// fallbacks.
 func addCertificates(b binding.Binding, config *pgx.ConnConfig) error {
 	if config.TLSConfig != nil {
 		if err := b.AddCertificates(config.TLSConfig); err != nil {
@@ -306,8 +306,8 @@ func (d *Database) call(ctx context.Context, operation func(context.Context) err
 	defer cancel()
 	err := d.attempt(limited, operation)
 	if d.recover(err) {
-		// The first error may say only that a table is missing. The second attempt creates the tables, or returns an
-		// error that says that the schema is missing.
+		// The second attempt uses new connections and creates missing tables. Only its error says whether the schema is
+		// missing.
 		err = d.attempt(limited, operation)
 		d.recover(err)
 	}

@@ -12,7 +12,6 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// open opens the database at a URI.
 func open(tb testing.TB, uri string) *Database {
 	tb.Helper()
 	return openSchema(tb, uri, "")
@@ -50,8 +49,7 @@ func TestDatabase_PassesTheConformanceSuite(t *testing.T) {
 	})
 }
 
-// reusable is a database whose schema is reused by another test after Close, because creating the tables takes longer
-// than most tests.
+// reusable is a database whose schema another test reuses after Close, because creating the tables is slow.
 type reusable struct {
 	*Database
 	unused chan<- string

@@ -20,8 +20,8 @@ import (
 const (
 	// versionTable is the name of the table that holds the version of the schema.
 	versionTable = "parking_schema_version"
-	// lockPeriod, in seconds, times lockAttempts is the longest wait for the advisory lock, which another process
-	// holds during a migration.
+	// lockPeriod is the pause in seconds between attempts to get the advisory lock, which another process holds during
+	// a migration. lockAttempts is the maximum number of attempts.
 	lockPeriod, lockAttempts = 1, 600
 )
 
@@ -90,7 +90,6 @@ func (d *Database) migrate(ctx context.Context) (err error) {
 	return err
 }
 
-// provider returns the goose provider with all migrations.
 func (d *Database) provider(db *sql.DB) (*goose.Provider, error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -117,8 +116,7 @@ func checkEncoding(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// checkSearchPath returns errNoSchema if the user has no usable schema. Without this check, goose would look for its
-// table in all schemas.
+// checkSearchPath returns errNoSchema if the user has no usable schema.
 func checkSearchPath(ctx context.Context, db *sql.DB) error {
 	var missing bool
 	if err := db.QueryRowContext(ctx, "SELECT current_schema() IS NULL").Scan(&missing); err != nil {

@@ -94,7 +94,7 @@ func (c *contract) pathOf(path string) string {
 	return ""
 }
 
-// paths returns the path templates in the OpenAPI document, except those of the live page, which package view serves.
+// paths returns the path templates in the OpenAPI document, except those of the live page.
 func (c *contract) paths() []string {
 	var own []string
 	paths, _ := c.document["paths"].(map[string]any)

@@ -48,7 +48,6 @@ const (
 //go:embed openapi.json
 var document []byte
 
-// api contains the HTTP handlers and their dependencies.
 type api struct {
 	summaries Summaries
 	log       *slog.Logger
@@ -63,8 +62,7 @@ type endpoint func(w http.ResponseWriter, r *http.Request) error
 // methods maps the HTTP methods of a path to their endpoints.
 type methods map[string]endpoint
 
-// New returns the HTTP handler of the API. It does not serve metrics, health and readiness; package httpserver
-// does.
+// New returns the HTTP handler of the API. It does not serve metrics, health or readiness.
 func New(d Dependencies) (http.Handler, error) { return newHandler(defaultLimits(), d) }
 
 func newHandler(l limits, d Dependencies) (http.Handler, error) {
@@ -88,7 +86,6 @@ func newHandler(l limits, d Dependencies) (http.Handler, error) {
 	return mux, nil
 }
 
-// routes returns the endpoints of the API by path and method.
 func (a *api) routes() map[string]methods {
 	return map[string]methods{
 		pathSummaries: {http.MethodPost: a.bounded(a.post), http.MethodGet: a.bounded(a.list)},
@@ -136,7 +133,7 @@ func (m methods) allowed() string {
 	return strings.Join(names, ", ")
 }
 
-// bounded returns an endpoint that limits the total weight of the concurrent requests to the given endpoint. See gate.
+// bounded returns an endpoint that handles a request as soon as the gate admits it.
 func (a *api) bounded(next endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		leave, err := a.gate.enter(r)
@@ -148,7 +145,6 @@ func (a *api) bounded(next endpoint) endpoint {
 	}
 }
 
-// measure records the duration of requests in a histogram.
 func (a *api) measure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -158,7 +154,6 @@ func (a *api) measure(next http.Handler) http.Handler {
 	})
 }
 
-// statusRecorder is a ResponseWriter that records the status of the response.
 type statusRecorder struct {
 	http.ResponseWriter
 
@@ -200,7 +195,6 @@ func (a *api) answer(w http.ResponseWriter, status int, contentType string, body
 	_ = control.SetWriteDeadline(time.Time{}) // the deadline must not apply to the next request
 }
 
-// openAPI responds with the OpenAPI description.
 func (a *api) openAPI(w http.ResponseWriter, _ *http.Request) error {
 	a.answer(w, http.StatusOK, typeJSON, document)
 	return nil

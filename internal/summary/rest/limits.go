@@ -17,8 +17,8 @@ type limits struct {
 	maxBytes int64
 	// maxLines is the maximum number of summaries per request.
 	maxLines int
-	// maxBytesInFlight limits the total weight, in bytes, of the requests that are handled concurrently (see gate).
-	// Further requests wait up to maxWait and then get the status 503.
+	// maxBytesInFlight limits the total weight, in bytes, of the requests that are handled concurrently. Further
+	// requests wait up to maxWait and then get the status 503.
 	maxBytesInFlight int64
 	maxWait          time.Duration
 	// maxTransfer is the maximum time to receive a body, and also the maximum time to send a response.
@@ -41,8 +41,7 @@ func defaultLimits() limits {
 // response need.
 const minWeight = 64 << 10
 
-// gate limits the total weight of concurrent requests. The weight of a request is its share of maxBytesInFlight, in
-// bytes.
+// gate limits the memory of concurrent requests: the sum of their weights is at most maxBytesInFlight.
 type gate struct {
 	room   *semaphore.Weighted
 	limits limits

@@ -76,8 +76,7 @@ func parsePlate(value string) (string, error) {
 	return value, nil
 }
 
-// parseInstant parses a date and time. The zero time, which means "no bound" in a Query, becomes one nanosecond later;
-// no summary is that old.
+// parseInstant parses a date and time. It adds a nanosecond to the zero time, which would mean "no bound" in a Query.
 func parseInstant(value string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, value)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 // primary is the bit mask of the primary result code in an extended SQLite result code.
 const primary = 0xff
 
-// describe adds the path of the database, and advice, to an SQLite error. If the cause is neither the path nor the
-// file, the result matches summary.ErrNotReady.
+// describe adds the path of the database, and advice, to an SQLite error. The result matches summary.ErrNotReady if a
+// retry may succeed without another path or file.
 func describe(path string, err error) error {
 	fault, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
@@ -69,8 +69,8 @@ func advise(path string, code int, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-// openErrorOf returns the error of opening a directory, or nil. SQLite reports the same code for a missing directory
-// and for too many open files.
+// openErrorOf returns the error of opening a directory, or nil. It tells a missing directory from too many open files,
+// for which SQLite reports the same code.
 func openErrorOf(directory string) error {
 	const needed = 8 // file descriptors: the database, the write-ahead log, the WAL index, the directory, and a reserve
 	var files []*os.File

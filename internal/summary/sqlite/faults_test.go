@@ -218,8 +218,8 @@ func TestInsert_Failure_ErrorContainsRemedyAndNextInsertSucceeds(t *testing.T) {
 	}
 }
 
-// replaceWriter makes inserts fail: the next insert opens a new connection, which has the given SQLite setting. To undo
-// this, set d.writerAt to the result.
+// replaceWriter gives the connection for inserts a SQLite setting that makes them fail. It returns the previous value
+// of d.writerAt.
 func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	t.Helper()
 	if err := d.writer.close(); err != nil {

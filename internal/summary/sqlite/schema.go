@@ -13,11 +13,10 @@ const (
 	schemaVersion = 1
 )
 
-// schema creates the tables. Instants and durations are in nanoseconds, except the column "seconds". The first summary
-// replaces the initial minima and maxima.
+// schema creates the tables. Instants and durations are in nanoseconds, except the column "seconds".
 //
-// Plates arrive in random order, so an undivided index of plates would change pages all over the file. Sections of
-// 4096 rows confine changes to the last section, but a search must look into all.
+// The index of plates is divided into sections of 4096 rows. Inserts change only the last section, although plates
+// arrive in random order. A search by plate must look into all sections.
 const schema = `
 CREATE TABLE summaries (
 	seq      INTEGER PRIMARY KEY, -- the order of storing

@@ -21,11 +21,10 @@ const (
 	lockTimeout = 2 * time.Second
 	// maxReaders is the maximum number of concurrent queries. Further queries wait.
 	maxReaders = 4
-	// cacheKiB is the size of each connection's page cache. The writer needs a few MiB for the last pages of table and
-	// indexes.
+	// cacheKiB is the size of each connection's page cache.
 	cacheKiB = 16 << 10
-	// checkpointPages is the length of the write-ahead log, in pages of 4 KiB, that triggers a checkpoint. A checkpoint
-	// copies only the last version of each page into the database, so a long log saves writes.
+	// checkpointPages is the length of the write-ahead log, in pages of 4 KiB, that triggers a checkpoint. A long log
+	// saves writes, because a checkpoint writes each changed page only once.
 	checkpointPages = 4000
 	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
@@ -95,8 +94,8 @@ func (d *Database) open(ctx context.Context, c Config) error {
 
 // Close closes all connections to the database.
 func (d *Database) Close() error {
-	// SQLite copies the write-ahead log into the database when the last connection is closed. Only the writer's
-	// connection can write, so close the readers first.
+	// Close the readers first. SQLite copies the write-ahead log into the database when the last connection is closed,
+	// and only the writer's connection can write.
 	err := d.readers.close()
 	if d.writer != nil {
 		err = errors.Join(err, d.writer.close())
@@ -118,8 +117,7 @@ func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcom
 	return nil
 }
 
-// insert runs one transaction. If the transaction fails, the next insert uses a new connection, because the old
-// connection may have caused the failure.
+// insert runs one transaction. If the transaction fails, the next insert uses a new connection.
 func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
 	if d.writer == nil {
 		w, err := openWriter(ctx, d.writerAt)
@@ -163,7 +161,6 @@ func (d *Database) Stats(ctx context.Context) (summary.Stats, error) {
 	return stats, nil
 }
 
-// writerURI returns the SQLite URI for the writer's connection.
 func (c Config) writerURI(path string) string {
 	sync := "FULL"
 	if c.NoSync {
@@ -181,7 +178,6 @@ func (c Config) writerURI(path string) string {
 	return fileURI(path, settings)
 }
 
-// readerURI returns the SQLite URI for the readers' connections.
 func (c Config) readerURI(path string) string {
 	settings := url.Values{"_query_only": {"true"}}
 	if c.ReadOnly {

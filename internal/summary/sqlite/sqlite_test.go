@@ -66,8 +66,8 @@ func TestDatabase_ClosedAndReopened_KeepsSummaries(t *testing.T) {
 	})
 }
 
-// The index of plates has one section for every 4096 rows, and a search by plate must look into all sections. The rows
-// of this test have three sections.
+// The index of plates has one section for every 4096 rows. A search by plate must look into all three sections of these
+// rows.
 func TestListSummaries_ByPlate_ManyRows_ReturnsEverySummaryOfThePlate(t *testing.T) {
 	t.Parallel()
 	const rows, every = 10_000, 1_000

@@ -26,7 +26,6 @@ type writer struct {
 	args []any
 }
 
-// insertion is a prepared statement and the number of rows that it inserts.
 type insertion struct {
 	rows int
 	stmt *sql.Stmt
@@ -37,8 +36,8 @@ type insertion struct {
 var rowsPerInsert = [...]int{64, 8, 1}
 
 const (
-	// insertSQL, rowSQL and skipSQL form a statement that skips stored identifiers. A failure rolls back the whole
-	// transaction, so SQLite need not copy pages before changes, which saves a fifth of the time.
+	// insertSQL, rowSQL and skipSQL form a statement that skips stored identifiers. OR ROLLBACK saves a fifth of the
+	// time, because SQLite need not be able to undo a single statement.
 	insertSQL = "INSERT OR ROLLBACK INTO summaries (id, plate, entry_at, exit_at) VALUES "
 	rowSQL    = "(?, ?, ?, ?)"
 	skipSQL   = " ON CONFLICT (id) DO NOTHING"
@@ -147,8 +146,8 @@ func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Su
 	return w.lookUpOutcomes(ctx, rows, outcomes, first)
 }
 
-// firstCreated returns the smallest number of a created row, or math.MaxInt64 if created is 0. SQLite numbers created
-// rows consecutively, after the largest existing number.
+// firstCreated returns the row number of the first created row, or math.MaxInt64 if no row was created. SQLite numbers
+// new rows consecutively.
 func firstCreated(result sql.Result, created int64) (int64, error) {
 	if created == 0 {
 		return math.MaxInt64, nil // nothing was inserted: LastInsertId returns an older row
@@ -157,8 +156,8 @@ func firstCreated(result sql.Result, created int64) (int64, error) {
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes after an INSERT statement that skipped some rows. The parameter first is the result
-// of the function firstCreated.
+// lookUpOutcomes sets the outcomes after an INSERT statement that skipped some rows. The argument first is the result
+// of firstCreated.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {
@@ -190,7 +189,7 @@ type totals struct {
 	shortest, longest, firstExit, lastExit int64
 }
 
-// noTotals returns the totals of no summaries. The minima and maxima are such that the first summary replaces them.
+// noTotals returns the totals of no summaries. The first added summary replaces their minima and maxima.
 func noTotals() totals {
 	return totals{shortest: math.MaxInt64, longest: math.MinInt64, firstExit: math.MaxInt64, lastExit: math.MinInt64}
 }
