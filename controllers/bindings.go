@@ -143,7 +143,7 @@ func (r *Reconciler) ownSecret(ctx context.Context, s *scope, name string) (*cor
 		return secret, nil
 	}
 	// The cache may lack a new Secret. Read directly, because another password would lock out clients with the first
-	// one.
+	// password.
 	key := client.ObjectKey{Namespace: s.key.Namespace, Name: name}
 	secret, err := r.getSecret(ctx, key)
 	if err != nil || secret == nil || metav1.IsControlledBy(secret, s.sim) {
@@ -318,7 +318,8 @@ func (s *scope) newPassword(of server) string {
 	return rand.Text()
 }
 
-// renewBefore is the remaining lifetime at which the agents' certificate is renewed.
+// renewBefore is the remaining lifetime at which the agents' certificate is renewed. The renewal restarts no agent,
+// because an agent reads the certificate for each connection.
 const renewBefore = 30 * 24 * time.Hour
 
 // agentCredentials returns the agents' credentials from a Secret. It generates new credentials if the Secret contains

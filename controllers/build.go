@@ -60,7 +60,7 @@ func (s *scope) isForming() bool {
 // applyChildren applies the desired objects. It omits objects that must not be created, and objects whose change is
 // postponed. After a failure, it continues with the next object.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
-	s.findings.objects = worstOf(s.findings.objects)
+	s.findings.objects = worstOf(s.findings.objects) // no longer unchecked
 	var errs []error
 	for _, key := range sortedKeys(s.taken) {
 		errs = append(errs, r.applyFailed(s, key, s.taken[key]))
@@ -102,7 +102,8 @@ func (s *scope) reportWait(what string, key childKey) {
 	}
 }
 
-// reportHealed records an event about an object that the operator restored.
+// reportHealed records an event about an object that the operator restored. The event refers to the object, because
+// the recorder combines events with equal references.
 func (r *Reconciler) reportHealed(s *scope, key childKey) {
 	related := &corev1.ObjectReference{Kind: key.kind, Namespace: s.sim.Namespace, Name: key.name}
 	r.events.Eventf(s.sim, related, corev1.EventTypeNormal, "Healed", "Apply", "%s %s had been changed and was restored", key.kind, key.name)

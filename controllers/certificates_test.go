@@ -157,7 +157,8 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndPermitted(t *testin
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
-	// While the key does not match the certificate, the kubelet must not refresh the mounted files.
+	// While the key does not match the certificate, the operator must not make the kubelet refresh
+	// the mounted files.
 	pod := c.Pod(sim, resources.ComponentProcessor, nil)
 	mounted := c.annotated(pod, "")
 	renewed := issue(host("entry"), host("exit"), host("processor"))

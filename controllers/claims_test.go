@@ -50,7 +50,7 @@ func TestToApply_PodsWouldMountMissingSecret_AddsNoPods(t *testing.T) {
 		"the Deployment does not exist":      {nil, 2, nil, false},
 		"the Deployment has no pods":         {deployment(0, "missing"), 2, nil, false},
 		"its pods mount another Secret":      {deployment(2, "other"), 2, nil, false},
-		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true},
+		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // mustWait delays the scale-up
 		"pods must not mount another Secret": {deployment(2, "missing"), 4, func(s *scope) { s.metrics.withheld = true }, false},
 		"its pods are to stop":               {deployment(2, "missing"), 0, func(s *scope) { s.metrics.withheld = true }, true},
 	} {

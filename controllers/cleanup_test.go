@@ -58,7 +58,7 @@ func (r *removals) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, err
 }
 
 type removedBroker struct {
-	broker.Broker // nil
+	broker.Broker // nil, because the cleaner calls only the methods that removedBroker overrides
 
 	removed *removals
 	what    string

@@ -90,8 +90,8 @@ func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectK
 	return missingConsent(secret, "secret", name, reasonSecretNotAllowed, sim)
 }
 
-// simulationDenied returns the finding that an object does not allow a simulation of its namespace to use it. The
-// message calls the object name, and resource is its kind for kubectl.
+// simulationDenied returns the finding that an object does not allow a simulation of its namespace to use it. In
+// the message, name describes the object, and resource is its kind for kubectl.
 func simulationDenied(o client.Object, resource, name, reason, simulation string) finding {
 	return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
 		name, simulation, allowCommand(resource, o, simulation))
@@ -166,7 +166,8 @@ func noDefaultUser(cluster *unstructured.Unstructured) finding {
 	return found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty). If it does not get one, check the RabbitMQ Cluster Operator", key)
 }
 
-// addTLS adds the TLS settings of a RabbitmqCluster to the data of a binding.
+// addTLS adds the TLS settings of a RabbitmqCluster to the data of a binding. The Secret of the default user may
+// lack them.
 func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured.Unstructured, data map[string][]byte) (finding, error) {
 	tlsName := nested(cluster, "spec", "tls", "secretName")
 	if tlsName == "" || len(data["ca.crt"]) > 0 {

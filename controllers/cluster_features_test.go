@@ -60,7 +60,8 @@ func TestReconcile_RunningSimulationGetsForbiddenTemplate_KeepsPods(t *testing.T
 		t.Errorf("the Deployment was changed to %+v", processor.Spec)
 	}
 
-	// An HPA reads the numbers of pods from the scale subresource, even while the spec is invalid.
+	// An HPA reads the numbers of pods from the scale subresource, even while the spec is invalid. The two
+	// templates end the reconcile in different phases.
 	fail := func(pods, ready int32) {
 		c.setProcessorPods(sim, pods, ready)
 		c.checkScale(sim, 5, pods)

@@ -43,8 +43,8 @@ func (f *findings) setUnexamined(before []metav1.Condition) {
 	}
 }
 
-// conditionsOf computes the conditions from the findings. It returns no condition for a part that was not examined. It
-// returns Reconciling and Stalled only if they are True.
+// conditionsOf computes the conditions from the findings. It returns no condition for a part that was not examined:
+// the existing condition stays. It returns Reconciling and Stalled only if they are True.
 func conditionsOf(f findings) []metav1.Condition {
 	var all []metav1.Condition
 	for _, p := range f.parts() {
@@ -69,7 +69,8 @@ func statusOf(kind string, f finding) metav1.ConditionStatus {
 	}
 }
 
-// summarize returns Ready and, if the simulation is not ready, Reconciling or Stalled.
+// summarize returns Ready and, if the simulation is not ready, Reconciling or Stalled. Tools that use kstatus show the
+// message of Reconciling or Stalled.
 func summarize(f findings) []metav1.Condition {
 	worst, source := f.worst()
 	switch worst.state {

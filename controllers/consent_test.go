@@ -92,7 +92,7 @@ func TestReconcile_ReferencedSecrets_AreUsedOnlyWhileTheirOwnersConsent(t *testi
 	}
 }
 
-// Pods and operator keep using a binding after its Secret is deleted, because a user may only replace the Secret.
+// Pods and operator keep using a binding after its Secret is deleted, because a user may be replacing the Secret.
 func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

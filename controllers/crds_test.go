@@ -23,7 +23,7 @@ import (
 )
 
 // definition returns the CustomResourceDefinition of an optional kind. Like PrometheusRule, it declares the list
-// "groups".
+// "groups": the API server tracks the ownership of an undeclared list differently.
 func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDefinition {
 	anything := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
 	spec := anything
@@ -285,7 +285,7 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesCertificatesWithoutPrivateKey(
 		t.Errorf("the copy has the keys %v, want no private key", keysOf(copied.Data))
 	}
 
-	// A revoked permission deletes the simulation's copy of the binding.
+	// When the permission is revoked, the operator deletes the simulation's copy of the binding.
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(nil) })
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
 	c.Gone(copied)

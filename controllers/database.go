@@ -42,8 +42,8 @@ func newDatabaseFailures(ask SummaryAPIs) *databaseFailures {
 	return &databaseFailures{ask: ask, answers: map[client.ObjectKey]*databaseAnswer{}}
 }
 
-// latest returns why a pod cannot use its database, or "" if no failure is known. It asks the pod in the background.
-// next is the time to wait before the next call.
+// latest returns why a pod cannot use its database, or "" if no failure is known. If the last answer is old or
+// missing, latest asks the pod in the background. next is the time to wait before the next call.
 func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod podhttp.Server) (failure string, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

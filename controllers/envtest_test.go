@@ -126,8 +126,8 @@ type reconcileCounter struct {
 
 type reconcileCounts struct {
 	calls atomic.Int64
-	// repeat is the delay until the next scheduled reconcile, in nanoseconds. The value 0 means at once, and the
-	// constant never means that no reconcile is scheduled.
+	// repeat is the delay until the next scheduled reconcile, in nanoseconds. It is 0 after an error, and the constant
+	// never if no reconcile is scheduled.
 	repeat atomic.Int64
 }
 

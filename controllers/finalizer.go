@@ -260,6 +260,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := cleanupResult{Result: r.cleaner.Attempt(s.key, job)}
+	// Retries do not help on servers without a usable binding, so ignore the errors in missing.
 	result.final = result.Done()
 	result.Queues, result.Keys = errors.Join(result.Queues, missing.Queues), errors.Join(result.Keys, missing.Keys)
 	return result

@@ -143,7 +143,8 @@ const (
 	forbiddenRetry = time.Minute
 )
 
-// checkClaim returns an *apply.NameTakenError if a volume claim exists and lacks the given labels.
+// checkClaim returns an *apply.NameTakenError if a volume claim exists and lacks the given labels. A claim with these
+// labels may come from an earlier StatefulSet of the simulation.
 func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) error {
 	claim := partial(corev1.SchemeGroupVersion.WithKind(claimKind))
 	err := r.direct.Get(ctx, key, claim)
@@ -168,7 +169,7 @@ func hasLabels(o client.Object, want map[string]string) bool {
 }
 
 // withholdReferrers adds objects with a taken name to s.withheld, and all objects that refer to them, directly or
-// through others. It compares names without kinds.
+// through others. It compares only names, because many references contain no kind.
 func (r *Reconciler) withholdReferrers(s *scope) error {
 	names := map[string]bool{}
 	for key := range s.taken {
@@ -305,6 +306,7 @@ func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	object = withVolumeSizeOf(live, object)
 	switch {
 	// This case excludes workloads whose existing pods mount a missing Secret, unless isWithheld is true.
+	// mustWait delays the changes of these workloads.
 	case !s.withheld[key] && s.mountsMissing(object) && (!s.mountsMissing(live) || s.isWithheld()):
 		return nil // do not create pods that would wait for a missing Secret
 	case live == nil && (s.withheld[key] || s.limited[key]):

@@ -179,7 +179,7 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 // generates reports whether the generators of a component should have pods.
 func (s *scope) generates(c resources.Component) bool {
 	key := childKey{"Deployment", resources.Name(s.sim, c)}
-	// While a Secret is missing, these generators get no pods.
+	// While a Secret is missing, a Deployment with 0 replicas gets no pods.
 	waits := len(s.missing) > 0 && len(mountedSecrets(s.children[key])) == 0
 	return s.workloads[c].desired > 0 && !s.withheld[key] && !waits
 }

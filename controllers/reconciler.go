@@ -212,7 +212,7 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// halt sets the conditions that an ended reconcile has not examined to Unknown. A complete simulation keeps its status.
+// halt sets the conditions that the reconcile has not examined to Unknown. A complete simulation keeps its status.
 func (s *scope) halt() {
 	if !s.isComplete() {
 		s.findings.setUnexamined(s.before.Status.Conditions)

@@ -34,7 +34,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
 		r.notify(s, recoveries(s.faults, s.accountsSoFar))
 		if settled, known := r.rehearsals.Records(s.key); known {
-			s.faults = settled
+			s.faults = settled // Settle has added the measured effects
 		}
 		s.sim.Status.Faults = faultsStatus(s.accountsSoFar, s.faultHistory)
 		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
@@ -44,6 +44,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	err := r.rehearsals.Err(s.key)
 	s.holdPods(hasRecords && err == nil)
 	if err != nil {
+		// The rehearsal itself retries reads and writes of the records.
 		_ = r.applyFailed(s, faultsKey(s), err) // a condition shows this error, so it need not be returned
 		s.wakeAfter(accountInterval)
 	}

@@ -61,11 +61,11 @@ type scope struct {
 	// those, and servers that need a Secret that pods must not mount.
 	withheld map[childKey]bool
 	// limited contains StatefulSets that must get no more replicas, because new pods might use volume claims of another
-	// owner.
+	// owner. The checkNames phase sets limited and withheld.
 	limited map[childKey]bool
 
-	// The ensureCredentials phase sets credentials and trusted. trusted has, by component with TLS, the CA certificates
-	// and host name to verify its pods.
+	// The ensureCredentials phase sets credentials and trusted. For each component with TLS, trusted contains the CA
+	// certificates and the host name that verify its pods.
 	credentials resources.Credentials
 	trusted     map[resources.Component]podhttp.Server
 
@@ -95,7 +95,7 @@ type scope struct {
 	held hold
 
 	// finalRecoveries contains Kubernetes events about faults whose outcome became known when the simulation became
-	// complete.
+	// complete. The operator records them after it has written the status.
 	finalRecoveries []notice
 
 	// Every phase may add findings. wake is the delay until the next reconcile, or 0 if no phase has requested one.

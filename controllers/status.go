@@ -24,8 +24,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// patchStatus writes a changed status, and then records the changes as events. It fails with a conflict if the
-// simulation in memory is outdated.
+// patchStatus writes a changed status, and then records the changes as events. If the simulation in memory is outdated,
+// patchStatus writes nothing, so that the simulation does not start twice.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	status.ObservedGeneration = s.sim.Generation
@@ -65,7 +65,8 @@ const rejectedRetry = 5 * time.Minute
 // type, CEL rules fail for every change.
 func (s *scope) isRejected(err error) bool { return s.invalid != nil && apierrors.IsInvalid(err) }
 
-// reportRejected reports an invalid spec as an event and in the log. The API server also rejects changes of its status.
+// reportRejected reports an invalid spec as an event and in the log, because the API server rejects even changes of
+// the status.
 func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
 	message := fmt.Sprintf("The API server rejects every change of the simulation until its spec is corrected, "+
 		"so the operator cannot write the status or finalizers of the simulation: %s", s.invalid)

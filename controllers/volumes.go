@@ -29,7 +29,7 @@ const (
 	// temporary error.
 	resizeInterval = 10 * time.Second
 	// claimInterval is the time until the operator checks a volume claim again if the claim is large enough, or after a
-	// permanent error.
+	// permanent error. A claim that is deleted and created again has the old size.
 	claimInterval = time.Minute
 )
 
@@ -170,7 +170,8 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 	}
 }
 
-// patchSize changes the request of a volume claim. It fails with a conflict if the claim has changed since it was read.
+// patchSize changes the request of a volume claim. It fails with a conflict if the claim has changed since it was read:
+// another client may have requested a larger size.
 func (r *Reconciler) patchSize(ctx context.Context, claim *corev1.PersistentVolumeClaim, size resource.Quantity) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": claim.UID, "resourceVersion": claim.ResourceVersion},

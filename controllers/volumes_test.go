@@ -170,8 +170,8 @@ func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 	}
 }
 
-// growing returns a reconciler and a scope for three RabbitMQ nodes whose claims must grow from 2Gi to 4Gi. An error of
-// patch makes the patch of that claim fail.
+// growing returns a reconciler and a scope for three RabbitMQ nodes whose claims must grow from 2Gi to 4Gi. If patch
+// returns an error for a claim, the claim does not grow.
 func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope) {
 	t.Helper()
 	live, desired := rabbitSet(3, 3), rabbitSet(3, 3)

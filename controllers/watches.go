@@ -151,7 +151,8 @@ func simulationOfPod(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: name}}}
 }
 
-// finalizersChanged is a predicate that selects changes of an object's finalizers.
+// finalizersChanged is a predicate that selects changes of an object's finalizers. If a user removes the operator's
+// finalizer, the operator adds it again.
 func finalizersChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())

@@ -16,8 +16,8 @@ type workload struct {
 	component     resources.Component
 	desired, pods int32
 	updated       int32 // the number of pods with the current template
-	// ready is a lower bound for the number of ready pods with the current template. Kubernetes counts only the ready
-	// pods of all templates.
+	// ready is a lower bound for the number of ready pods with the current template. Kubernetes counts the ready
+	// pods of all templates together.
 	ready int32
 	// ending is the number of pods that have not ended although none is desired. The status of the workload does not
 	// count pods that are being deleted.
