@@ -42,8 +42,8 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, "rabbitmq", "redis")
 }
 
-// openAdapters opens the broker and the store without connecting to servers. Without a server in
-// the plan, they work in memory.
+// openAdapters opens the broker and the store, without connecting to servers. Each of them works in memory if the plan
+// has no server for it.
 func openAdapters(p *plan.Plan, o wiring.Options, f serverFlags) (adapters, error) {
 	return openNamedAdapters(p, o, f.rabbitmqSource(), f.redisSource())
 }
@@ -161,8 +161,8 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	return err
 }
 
-// removeQueues deletes the queues of the simulation. If other owners have queues, it keeps them and returns an error.
-// Without an owner in the plan, it deletes the queues of every owner.
+// removeQueues deletes the queues of the simulation. If the plan has an owner, it keeps the queues of other owners, and
+// returns an error about them. Otherwise, it deletes the queues of every owner.
 func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	if a.broker.InMemory() {
 		return nil
@@ -171,8 +171,8 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-// removeKeys deletes the keys of the simulation. If other owners have keys, it keeps them and returns an error. Without
-// an owner in the plan, it deletes the keys of every owner.
+// removeKeys deletes the keys of the simulation. If the plan has an owner, it keeps the keys of other owners, and
+// returns an error about them. Otherwise, it deletes the keys of every owner.
 func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil

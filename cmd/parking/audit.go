@@ -210,9 +210,8 @@ func notes(a adapters, seen observation) (notes []string) {
 // observation is the result of reading the ledger, then the queues, and then the ledger again.
 type observation struct {
 	depths broker.Depths
-	// moved is true if the ledger changed between two reads.
-	moved bool
-	held  bool // processors may hold events whose summaries the summary API has not accepted
+	moved  bool // the ledger changed between the two reads, so the simulation is running
+	held   bool // processors may hold events whose summaries the summary API has not accepted
 }
 
 // atRest reports whether all events seem to be processed: the ledger does not change, no messages are known to wait in
@@ -221,7 +220,7 @@ func (o observation) atRest() bool {
 	return !o.moved && !o.held && max(o.depths.Ready, 0)+max(o.depths.Retry, 0) == 0
 }
 
-// observe reads the ledger before and after the queues, to see whether it has changed.
+// observe reads the ledger before and after the queues, to see whether the ledger changes.
 func observe(ctx context.Context, a adapters) (observation, error) {
 	auditor := ledger.NewAuditor(a.store)
 	before, err := auditor.Audit(ctx, ledger.Options{})
@@ -241,7 +240,8 @@ func observe(ctx context.Context, a adapters) (observation, error) {
 	if err != nil {
 		return observation{}, err
 	}
-	// While the summary API rejects summaries, processors hold unacknowledged events, which are not lost.
+	// While summaries wait for the summary API, processors hold unacknowledged events. An outstanding event is then not
+	// necessarily lost.
 	return observation{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
 }
 

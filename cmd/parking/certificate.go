@@ -15,7 +15,7 @@ const (
 )
 
 // servedCertificate reads its files again for each connection, because certificates are renewed. While the files are
-// invalid, it serves the last valid certificate.
+// invalid, it serves the last valid certificate, so that liveness probes succeed.
 type servedCertificate struct {
 	dir string
 	log *slog.Logger

@@ -133,7 +133,8 @@ func (c *cli) outputError(err error) error {
 	return nil
 }
 
-// helpWriter writes the output of cobra, such as the help, to stdout. It keeps the first write error.
+// helpWriter writes the output of cobra, such as the help, to stdout. It keeps the first write error, because cobra
+// ignores write errors.
 type helpWriter struct {
 	file *os.File
 	err  error

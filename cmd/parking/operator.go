@@ -198,7 +198,7 @@ const (
 )
 
 // podLock returns a lock for leader election. It returns nil if leader election is disabled, or if the name or the
-// namespace of the pod is unknown.
+// namespace of the pod is unknown. In the latter case, the manager uses a random identity.
 func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.Interface, error) {
 	namespace := cmp.Or(f.leaderNamespace, f.namespace)
 	if !f.leaderElect || pod == "" || namespace == "" {

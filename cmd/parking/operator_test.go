@@ -126,8 +126,8 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 	return l.Pod(sim, c, func(s *corev1.PodStatus) { s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}} })
 }
 
-// mountPlan writes the plan of the simulation to a file, and again after each change. The function edit can change the
-// plan before.
+// mountPlan writes the plan of the simulation to a file, and again after each change. Before each write, the function
+// edit can modify the plan.
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""

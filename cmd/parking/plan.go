@@ -81,7 +81,7 @@ func (m *memoryFlag) String() string { return string(*m) }
 
 // Set implements pflag.Value.
 func (m *memoryFlag) Set(text string) error {
-	// The RabbitMQ pod alone requests at least 512 MiB.
+	// The RabbitMQ pod alone requests at least 512 MiB, and the other pods need memory too.
 	const least = 1 << 30
 	if q, err := v1alpha1.Quantity(text).ParseWhole(); err != nil || q.Value() < least {
 		return errors.New("must be a quantity of at least 1Gi, such as 32Gi")
@@ -297,8 +297,8 @@ func (c *cli) printPlan(f *planFlags, checked bool, output planOutput) error {
 	return c.print(planTable(&output, checked, newTable(c.stdout)))
 }
 
-// planTable formats a plan as a table. If the parameter checked is true, the table also lists the values of the manifest
-// that are too small.
+// planTable formats a plan as a table. If the parameter checked is true, the table also lists the values of the
+// manifest that are too small.
 func planTable(output *planOutput, checked bool, t *table) []string {
 	r := output.Result
 	t.add("", "  "+t.palette.Head(planTitle(r)))

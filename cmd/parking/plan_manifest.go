@@ -37,8 +37,8 @@ func requestOf(r *sizing.Request, sim *v1alpha1.ParkingSimulation, p *plan.Plan)
 	}
 }
 
-// peak returns the rates when their sum is highest: at the start of a schedule, at the end of a stage, or at the end of
-// the simulation.
+// peak returns the rates when their sum is highest. Rates change linearly, so this is at the start of a schedule, at
+// the end of a stage, or at the end of the simulation.
 func peak(p *plan.Plan) (entries, exits int64) {
 	times := []time.Duration{0, p.ExitDelay()}
 	end := time.Duration(0)

@@ -154,7 +154,8 @@ func (q *polledQueues) gauges() timeline.Gauges {
 	return timeline.Gauges{Ready: &d.Ready, Retrying: &d.Retry, DeadLetters: &d.Dead}
 }
 
-// awaitStore waits until the store responds or ctx ends. Meanwhile, the store logs an outage.
+// awaitStore waits until the store responds or ctx ends. Without its requests, an idle processor would not log an
+// outage.
 func awaitStore(ctx context.Context, s *wiring.Store) {
 	retries := backoff.Backoff{First: 100 * time.Millisecond, Last: time.Second}
 	for {

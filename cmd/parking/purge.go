@@ -150,7 +150,7 @@ func purgeKeys(ctx context.Context, a adapters, simulation string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	// Remove keys even if Exists found nothing: an interrupted removal can leave keys that it does not detect.
+	// Remove keys even if Exists found nothing: an interrupted removal can leave keys that Exists does not detect.
 	if err := a.removeKeys(ctx, simulation); err != nil {
 		return "", err
 	}

@@ -92,8 +92,8 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// closingTime is the time for closing connections at the end of the grace period. It is at most a fifth of the grace
-// period.
+// closingTime is reserved for closing connections at the end of the grace period. If it exceeds a fifth of the grace
+// period, only that fifth is reserved.
 const closingTime = 5 * time.Second
 
 // workTime is the time that a process has to finish its work after SIGTERM. The rest of the grace period is for closing

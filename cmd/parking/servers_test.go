@@ -107,7 +107,7 @@ func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 }
 
 // simulateUntilFaultsAreOver starts a simulation, waits until the given number of faults are over, and stops the
-// simulation.
+// simulation. A fixed duration would be too short on slow machines.
 func simulateUntilFaultsAreOver(t *testing.T, faults int, args ...string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

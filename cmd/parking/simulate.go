@@ -318,7 +318,7 @@ func durationOf(flag flagvalue.Duration) *v1alpha1.Duration {
 	return v1alpha1.NewDuration(flag.Duration)
 }
 
-// used returns a text that names the flag or the environment variable that selects a server.
+// used returns a text that names the flag or the environment variable that selects, or could select, a server.
 func (f *simulateFlags) used(what string, isSelected bool, source string) string {
 	switch {
 	case f.private != "":

@@ -81,8 +81,8 @@ func announce(out io.Writer, server string) (started func()) {
 	return cancel
 }
 
-// sync makes the RabbitMQ node write its queue definitions to disk. A killed RabbitMQ 3.10 loses those of the last few
-// seconds.
+// sync makes the RabbitMQ node write its queue definitions to disk. Otherwise, a killed RabbitMQ 3.10 would lose those
+// of the last few seconds.
 func (s *privateServers) sync() error {
 	if s == nil {
 		return nil

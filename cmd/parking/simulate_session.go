@@ -198,7 +198,8 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	return result
 }
 
-// purge removes the queues and keys of the simulation, even if ctx has ended.
+// purge removes the queues and keys of the simulation, even if ctx has ended. It may remove both at the same time,
+// because no running process of the simulation could create keys again.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
 		return nil // nothing to do, because private servers and their data are removed when this process ends

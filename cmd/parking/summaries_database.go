@@ -45,7 +45,8 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // cannot fail, because the flag exists
 }
 
-// fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file.
+// fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file. The
+// flag --database-secret does not prevent this, because the Secret may contain only credentials.
 func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {
 		f.ref.URI, f.variable = getenv(envDatabase), envDatabase

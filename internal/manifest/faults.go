@@ -166,7 +166,7 @@ func (w *warner) contention(f *plan.Fault) {
 
 // waits reports whether the fault f must wait too long for the fault blocker, which ends at the time until. It is too
 // long if the next occurrence of f is already due, or if f would outlast the simulation. waits ignores the jitter of
-// the faults.
+// the faults. It compares the first occurrence of f at or after blocker.At with the last one of blocker until then.
 func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, blocker.At
 	if due < begin && f.Every > 0 {

@@ -197,7 +197,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	// YAML reads 010 as 8. Report such numbers only if there is no other error.
+	// YAML reads 010 as 8. Report such numbers only if there is no other error, so that no number is reported twice.
 	if len(faults) == 0 {
 		faults = notDecimal("", original.root())
 	}

@@ -57,7 +57,7 @@ func (s *source) written(path field.Path, value any) any {
 	} else if isText && node.Kind == yamlv3.SequenceNode {
 		return collection("[", node, "]")
 	}
-	// Return a possible password as a string, because field.Invalid hides passwords only in strings, not in a
+	// Return a possible password as the decoded value: field.Invalid hides passwords in strings, but not in a
 	// field.Raw.
 	if node.Kind != yamlv3.ScalarNode || node.Style != 0 || node.ShortTag() == "!!null" || field.MayHoldPassword(node.Value) {
 		return value
@@ -75,8 +75,8 @@ func collection(left string, node *yamlv3.Node, right string) field.Raw {
 	return field.Raw(left + "…" + right)
 }
 
-// find searches the tree below node, which has the path at, for the given path. It returns nil if no node has this
-// path.
+// find searches node, which has the path at, and the tree below it for the given path. It returns nil if no node has
+// this path.
 func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	if node.Kind == yamlv3.AliasNode {
 		node = node.Alias
@@ -95,8 +95,8 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	return nil
 }
 
-// membersOf returns the children of node by path. Each member of an object has two paths: that of a struct field, and
-// that of a map value.
+// membersOf returns the children of node by path. The Go type of node is unknown, so each member of an object has two
+// paths: that of a struct field, and that of a map value.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]

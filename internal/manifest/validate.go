@@ -49,7 +49,8 @@ func (c *checks) types(path field.Path, spec []byte) {
 	c.Errors = append(c.Errors, faults...)
 }
 
-// maxNameLength is the maximum length of a simulation's name. The names of its objects append a suffix.
+// maxNameLength is the maximum length of a simulation's name. The names of its objects consist of this name and a
+// suffix.
 const maxNameLength = 40
 
 func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
@@ -262,6 +263,7 @@ func (c *checks) phaseObjectivesSpec(path field.Path, o *v1alpha1.PhaseObjective
 var oneUnit = regexp.MustCompile(`^([0-9.]+)( *)(\pL+)$`)
 
 // maxUnitText is the maximum number of characters of the number and of the unit. A longer text is not a typing error.
+// In the pattern, this limit would cost 20 ms at each start of the program.
 const maxUnitText = 32
 
 // hasWrongUnit reports whether an invalid duration is a number with an unknown unit, or with a space before the unit.

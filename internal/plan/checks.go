@@ -138,8 +138,8 @@ func (c *Checks) DurationUpTo(limit time.Duration, path field.Path, d Length, ze
 	}
 }
 
-// Stay checks that minStay is less than maxStay, because otherwise every visit would expire before its exit. Errors
-// call the field with maxStay maxStayName.
+// Stay checks that minStay is less than maxStay, because otherwise every visit would expire before its exit. In errors,
+// maxStayName is the name of the field with maxStay.
 func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName string) {
 	if minStay.Value >= maxStay.Value {
 		c.Invalid(path, minStay.Text, "must be less than %s, which is %s, or every vehicle is forgotten before it may leave: "+
@@ -168,8 +168,8 @@ var (
 	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
-// HTTPURL checks that a text is an absolute http or https URL without credentials. If the text has credentials, the
-// error contains instead. No error quotes the text, which may contain a password.
+// HTTPURL checks that a text is an absolute http or https URL without credentials. The parameter instead says where
+// credentials belong. No error quotes the text, which may contain a password.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: "+instead))

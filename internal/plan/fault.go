@@ -2,8 +2,8 @@ package plan
 
 import "time"
 
-// SteadyTime is how long latency and backlog must stay as low as before a fault, so that the simulation counts as
-// recovered.
+// SteadyTime is how long latency and backlog must stay near their levels from before a fault, so that the simulation
+// counts as recovered.
 const SteadyTime = 5 * time.Second
 
 // MinEvents is how many events must be measured before a fault, and how many after the fault, to tell whether the

@@ -36,8 +36,8 @@ func (c *Checks) FaultTarget(path field.Path, target FaultTarget) {
 		string(TargetProcessor), string(TargetEntryGenerator), string(TargetExitGenerator))
 }
 
-// FaultLeader rejects the target RabbitMQLeader for classic queues, which have no leader. Errors call the field with
-// the queue type queueTypeName.
+// FaultLeader rejects the target RabbitMQLeader for classic queues, which have no leader. In errors, queueTypeName is
+// the name of the field with the queue type.
 func (c *Checks) FaultLeader(path field.Path, target FaultTarget, queueType QueueType, queueTypeName string) {
 	if target == TargetRabbitMQLeader && queueType == QueueTypeClassic {
 		c.Invalid(path, string(target), "requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or %s to Quorum", queueTypeName)
@@ -71,8 +71,8 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		name, text := "at", t.At.Text
-		// The error names a field to lower. Lowering "at" does not help if "for" plus twice "jitter" reaches
-		// "duration".
+		// The error names a field to lower. "at" must be at least "jitter", so lowering "at" does not help if "for"
+		// plus twice "jitter" reaches "duration".
 		switch {
 		case t.For.Value >= t.Simulation.Value:
 			name, text = "for", t.For.Text
@@ -135,7 +135,7 @@ func (c *checks) fault(path field.Path, f *Fault, p *Plan) {
 	}
 }
 
-// unlessZero returns an unset Length if d is 0.
+// unlessZero returns an unset Length, which has an empty text, if d is 0.
 func unlessZero(d Length) Length {
 	if d.Value == 0 {
 		return Length{}

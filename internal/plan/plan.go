@@ -191,7 +191,8 @@ const confirmTime = 500 * time.Millisecond
 
 // ExitDelay returns the time from the start of the entries to the start of the exits.
 func (p *Plan) ExitDelay() time.Duration {
-	// Before an exit can use a plate, three writes must become durable one after the other.
+	// Before an exit can use a plate, three writes must become durable one after the other. These are the previous
+	// record of confirmed entries, the previous claim of plates, and the claim of this plate.
 	return p.Exit.MinStay.D() + confirmTime + 3*p.Durability.Latency()
 }
 

@@ -242,7 +242,8 @@ func path(points []point, x, y axis) string {
 	return b.String()
 }
 
-// hits divides a chart into adjacent areas, one for each period whose values the page shows under the mouse pointer.
+// hits divides a chart into adjacent areas, one per period. While the mouse is over an area, the page shows the values
+// of its period.
 func hits(lines []series, x axis, u unit) []Hit {
 	columns := 0
 	for _, s := range lines {

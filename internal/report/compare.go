@@ -58,7 +58,8 @@ type Change struct {
 	After  *float64 `json:"after"`
 	// Relative is the change divided by Before. It is nil if Before is 0 or if a value is missing.
 	Relative *float64 `json:"relative,omitempty"`
-	// Threshold is the tolerated relative change. Threshold and Floor are nil for a count.
+	// Threshold is the tolerated relative change. Threshold and Floor are nil for a count, of which no increase is
+	// tolerated.
 	Threshold *float64 `json:"threshold,omitempty"`
 	// Floor is the tolerated absolute change, in the unit of the metric. A change matters only if it exceeds both
 	// Threshold and Floor.
@@ -295,8 +296,8 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether the early end of a run can explain a difference. If isFault is true, this can be either
-// run. If fewer events can cause the difference, lacking is true, and this can be the second run.
+// isUnproved reports whether the early end of a run can explain a difference. If isFault is true, the end of either run
+// can. If lacking is true, fewer events can cause the difference, and the end of the second run can explain it.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -390,7 +391,7 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	var was, is []float64
 	few := Undecided
 	if m.recoveries != nil {
-		// Most runs have too few recoveries for the test, so a change of recovery times counts without a test.
+		// Most runs have too few recoveries for the test. A change of recovery times then counts without a test.
 		was, is, few = m.recoveries(before), m.recoveries(after), direction
 	} else {
 		width := max(min(windowOf(before), windowOf(after)), widest(before.Timeline), widest(after.Timeline))
@@ -430,7 +431,8 @@ func windowOf(d *Document) int64 {
 	return min(max(int64(d.ElapsedSeconds)/minWindows, 1), window)
 }
 
-// widest returns the width of the widest row, in seconds.
+// widest returns the width of the widest row, in seconds. Windows must be at least this wide, because a wider row
+// usually has a larger maximum lag.
 func widest(rows []timeline.Row) int64 {
 	w := int64(1)
 	for i := range rows {

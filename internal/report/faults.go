@@ -95,7 +95,8 @@ func (r *Run) totals() []fault.Total {
 	return r.FaultTotals
 }
 
-// OmittedFaults returns sentences about the omitted occurrences, or "" if all are listed.
+// OmittedFaults returns sentences about the omitted occurrences, or "" if all are listed. An omitted occurrence may be
+// worse than a listed one, because the operator always keeps the latest.
 func (r *Run) OmittedFaults() string {
 	if r.FaultsOmitted == 0 {
 		return ""

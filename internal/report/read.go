@@ -184,7 +184,8 @@ func (d *Document) Bounded(limit int) ([]byte, error) {
 	return nil, fmt.Errorf("the report has %d bytes even without its timeline and its manifest: at most %d are allowed", len(text), limit)
 }
 
-// shrinkSteps returns the steps by which Bounded shrinks a report. The first step does nothing.
+// shrinkSteps returns the steps by which Bounded shrinks a report. The first step does nothing, because the report may
+// be small enough.
 func (d *Document) shrinkSteps(limit int) []func() {
 	steps := []func(){func() {}, d.keepWorstFaults, func() { d.abridgeHit(limit / 2) }}
 	rows := d.Timeline

@@ -221,7 +221,7 @@ func validateRange(path field.Path, v reflect.Value) error {
 	}
 }
 
-// validateKind checks that a number is within the range for its kind, such as float64.
+// validateKind checks that the numbers in a value are within the range for their kind, such as float64.
 func validateKind(path field.Path, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Float64:
