@@ -32,8 +32,7 @@ func find(path string) (processes, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		// Call FindProcess before hasMount. Its pidfd identifies the process even if another process later reuses the
-		// PID.
+		// Call FindProcess first: its pidfd identifies the process even if another process reuses the PID later.
 		p, err := os.FindProcess(pid)
 		if err != nil {
 			continue

@@ -176,7 +176,7 @@ func (r *Relay) add(c net.Conn, e end) bool {
 			continue
 		}
 		rejected = true
-		// Count each client once: its first connection, from the client, is already counted.
+		// Do not count a connection to the server: Relay.Cut has already counted the connection from its client.
 		if !e.toServer {
 			cut.connections++
 		}

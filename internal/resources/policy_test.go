@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// escalations returns pod templates that would give their author more rights.
+// escalations returns pod templates that would give their author more rights. The expected error contains path.
 func escalations() map[string]struct{ template, path string } {
 	container := func(fields string) string { return `spec: {containers: [{name: parking, ` + fields + `}]}` }
 	sidecar := func(fields string) string {

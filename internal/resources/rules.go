@@ -90,7 +90,7 @@ func records(s series) []any {
 	return rules
 }
 
-// record returns a recording rule. By convention, its name begins with the labels of the result.
+// record returns a recording rule. By the convention of Prometheus, its name begins with the aggregation level.
 func record(name, expression string) map[string]any {
 	return map[string]any{"record": "simulation:" + name, "expr": expression}
 }

@@ -141,7 +141,7 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 }
 
 // lowerRequests lowers a request of a container to the limit if the patch sets the limit but not the request. The API
-// server would reject a request above the limit.
+// server would reject a request above the limit. The containers in written are those of the patch.
 func lowerRequests(patched, written []corev1.Container) {
 	for i := range written {
 		at := slices.IndexFunc(patched, func(c corev1.Container) bool { return c.Name == written[i].Name })

@@ -390,7 +390,8 @@ func (r *rabbitMQ) expectAlert(client string, err error) {
 	}
 }
 
-// The greetings of package tlstest are complete messages, which servers without TLS answer.
+// The greetings of package tlstest are complete messages, which servers without TLS answer. If they did not
+// answer, expectNoPlainText would prove nothing.
 func TestPlainTextGreeting_ServerWithoutTLS_Answers(t *testing.T) {
 	t.Parallel()
 	cache, err := url.Parse(servers.NewRedis(t, servers.RedisOptions{}).URI())

@@ -119,8 +119,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the pending callbacks. Calling it confirms the messages of the previous call, and reuses the
-// memory of its result.
+// nextConfirms returns the pending callbacks. The argument previous contains those of the last call, which must have
+// run. Its memory is reused.
 func (q *queue) nextConfirms(previous []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()

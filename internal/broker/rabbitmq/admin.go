@@ -225,7 +225,7 @@ func administer[T any](ctx context.Context, b *Broker, work func(*administration
 		}
 		return r.value, r.err
 	case <-ctx.Done():
-		// The client library cannot cancel the request.
+		// The client library cannot cancel the request, and other requests use the same connection.
 		return none, fmt.Errorf("wait for a response from RabbitMQ: %w", ctx.Err())
 	}
 }
@@ -281,7 +281,8 @@ func (a *administration) verify(d *declarer) error {
 	return d.declareOwner(a.channel)
 }
 
-// verifyOnce checks the owner of the queues, unless an earlier check or declaration has confirmed the owner.
+// verifyOnce checks the owner of the queues, unless an earlier check or declaration has confirmed the owner. The owner
+// cannot change while the queues exist.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil

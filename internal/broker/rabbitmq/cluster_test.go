@@ -108,7 +108,7 @@ const maxAttempts = 5
 // queue can elect another leader at any time.
 const maxUnstable = 20
 
-// attempt calls place until isEven accepts the leaders, at most maxAttempts times.
+// attempt calls place until isEven accepts the leaders. maxAttempts and maxUnstable limit the calls.
 func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
 	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {
@@ -221,8 +221,8 @@ func postStartHook(t *testing.T) []string {
 		if command := container.Lifecycle.PostStart.Exec.Command; len(command) > 0 {
 			command[0] = "/bin/" + command[0]
 			script := &command[len(command)-1]
-			// Rebalance without delay, and write to the output of the command, so that Run waits for the background
-			// process of the hook.
+			// Rebalance without delay. Write to the output of the command, so that servers.RabbitMQ.Run waits for the
+			// background process of the hook.
 			*script = strings.NewReplacer("sleep 30", "", "/proc/1/fd/1", "/proc/self/fd/1").Replace(*script)
 			return command
 		}

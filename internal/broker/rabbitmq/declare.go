@@ -52,8 +52,8 @@ func (d *declarer) spread(conn *connection) error {
 	if d.isSpread {
 		return nil
 	}
-	// Several processes may declare the queues at the same time. They use the same order, so the server still spreads
-	// the leaders.
+	// Several processes may declare the queues at the same time. They use the same order, so the server usually
+	// still spreads the leaders.
 	channel, err := d.try(conn, routes)
 	// Ignore a failed declaration while the connection is open: each caller later declares the queues that it needs.
 	if err != nil && conn.IsClosed() {

@@ -48,7 +48,7 @@ type connection struct {
 }
 
 func newConnection(conn *amqp.Connection, w *wire) *connection {
-	// the buffer keeps the error until somebody calls reason
+	// The buffer keeps the error until somebody calls reason.
 	closes := conn.NotifyClose(make(chan *amqp.Error, 1))
 	return &connection{Connection: conn, wire: w, reason: sync.OnceValue(func() *amqp.Error { return <-closes })}
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// configError is an error that lasts until somebody changes the configuration.
+// configError is an error that lasts until somebody changes the configuration. Its text must say what to
+// change, because remedyOf adds nothing.
 type configError struct{ error }
 
 func (e *configError) Unwrap() error { return e.error }
@@ -133,6 +134,7 @@ func serverRemedy(err *amqp.Error) string {
 	case row.remedy != "":
 		return row.remedy
 	case err.Code == amqp.FrameError, err.Code == amqp.ChannelError:
+		// The client library uses these codes if the connection is lost.
 		return checkPort
 	default:
 		return "see the log of RabbitMQ"

@@ -267,7 +267,8 @@ func (s *sending) collect() {
 	}
 }
 
-// await waits until the server has answered f, and notes all returns that came before the answer.
+// await waits until the server has answered f. The server sends the return of a message before its confirm, so await
+// misses no return.
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {
 		select {
@@ -343,7 +344,7 @@ func lostOr(conn *connection, err error) error {
 		// This program has closed the connection.
 		return errConnectionLost
 	case errors.Is(err, reason):
-		// RabbitMQ closed the connection because of this request.
+		// RabbitMQ closed the connection because of the request that failed with err.
 		return &lostError{withRemedy(err)}
 	default:
 		return &lostError{withRemedy(fmt.Errorf("%w: %w", errConnectionLost, reason))}

@@ -49,7 +49,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	return m, m.register(registerer)
 }
 
-// register registers the collectors. If another Broker of this process has registered them, it uses the existing ones.
+// register registers the collectors, or uses those that another Broker of this process has registered.
 func (m *metrics) register(registerer prometheus.Registerer) error {
 	if registerer == nil {
 		return nil

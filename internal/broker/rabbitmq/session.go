@@ -193,7 +193,7 @@ func (out *outbox) settles() bool {
 }
 
 // planSingles plans individual acknowledgements of deliveries that have waited too long for an earlier delivery to be
-// settled. It plans few of them, because they are expensive for the server.
+// settled. Individual acknowledgements are expensive for the server.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)

@@ -136,7 +136,8 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader sets the read deadline, which detects a dead peer, before each system call.
+// impatientReader sets the read deadline, which detects a dead peer, before each system call. A wire has no method
+// SetReadDeadline, because the client library would call it for each frame.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration
