@@ -16,7 +16,7 @@ const (
 	// claimTime is how far in advance a generator claims plates of parked vehicles, if effects are durable at once.
 	claimTime = 500 * time.Millisecond
 	// maxHeld limits the plates held in advance, in all partitions together, if effects are durable at once. Each
-	// partition may hold at least one.
+	// partition may hold at least one. For slower stores, stockOf raises both values.
 	maxHeld = 1024
 	// emptyValid is how long the answer that a partition has no available plate stays valid. Without this time, every
 	// attempt to get a plate would cost a round trip to the store.
@@ -251,8 +251,8 @@ func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims at most limit plates. It holds the plates only once the claims are durable, because a crash of the
-// store's server can undo other claims.
+// claim claims at most limit plates, and holds the plates once their claims are durable. Otherwise, a crash of the
+// store's server could undo the claim of a plate that an exit has already used.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	next := store.Claim{
@@ -280,7 +280,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// claimAll claims next.Limit plates, or all plates of the pool if it has fewer. It uses consecutive tokens.
+// claimAll claims next.Limit plates, or fewer if fewer are available. It uses consecutive tokens.
 func (c *claimer) claimAll(ctx context.Context, next store.Claim) (all []claimed, err error) {
 	for missing := next.Limit; missing > 0; next.Token++ {
 		next.Limit = min(missing, store.MaxClaim)

@@ -16,7 +16,7 @@ type curve struct {
 	// pieces are the linear pieces of the curve in chronological order. Each piece ends where the next one begins. The
 	// last piece has no end.
 	pieces []piece
-	// end is the time at which the schedule ends. The value of the constant never means that the schedule has no end.
+	// end is the time at which the schedule ends. If the schedule has no end, end equals the constant never.
 	end time.Duration
 }
 

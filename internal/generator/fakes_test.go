@@ -17,8 +17,8 @@ import (
 
 // fakeStore is a store whose server can crash.
 type fakeStore struct {
-	// Each method calls the function before, takes effect, and calls the function after. The method fails if one of
-	// them returns an error. They may be nil, and never run concurrently.
+	// These functions run before and after each method takes effect. If one returns an error, the method fails. The
+	// functions may be nil, and never run concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.

@@ -167,6 +167,7 @@ func (g *Generator) leaseRate() float64 {
 }
 
 // matchedRate returns the number of matched exits per second, now or after the latency of a claim, whichever is higher.
+// Claims must precede a rise of the rate.
 func (g *Generator) matchedRate() float64 {
 	now := time.Now()
 	rate := max(g.pacer.rate(now), g.pacer.rate(now.Add(g.steps.latency)))

@@ -24,7 +24,7 @@ type block struct{ first, end int64 }
 type leaser struct {
 	steps   *steps
 	counter store.Counter
-	// rate returns the current number of events per second.
+	// rate returns how many positions to lease per second.
 	rate   func() float64
 	blocks chan block // buffers a block, because it may take two seconds until the next lease is durable
 	// current is the leased block from which positions are taken. Only the goroutine that calls next and peek may

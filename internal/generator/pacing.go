@@ -10,7 +10,8 @@ import (
 )
 
 // patience is how long overdue events are still published after the rate has become 0. Every event is published a
-// little late, so without this time the last events would be skipped.
+// little late, so without this time the last events would be skipped. A longer time would prolong an overloaded
+// simulation.
 const patience = time.Second
 
 // pacing is the part of a plan that determines when events of one type are due.
@@ -140,8 +141,8 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	at := p.curve.when(p.target)
 	switch {
 	case at < never:
-		// Compute the due time from the current wall clock, because processors compare the due time with their wall
-		// clock.
+		// Compute the due time from now, not from p.epoch: the wall clock may have been adjusted. Processors compare
+		// the due time with their wall clock.
 		return now.Add(at - t), at - t, false // the wait is negative if the event is overdue
 	case t < p.curve.end && p.curve.end < never:
 		return time.Time{}, p.curve.end - t, false // wait until the schedule ends

@@ -99,7 +99,8 @@ func perSecond(n float64, d time.Duration) float64 {
 	return n / d.Seconds()
 }
 
-// lags holds the longest lags of the current and the previous second.
+// lags holds the longest lags of the current and the previous second. A row of the timeline needs both, because the
+// current second has just begun when the row is measured.
 type lags struct {
 	mu           sync.Mutex
 	second       int64 // the current second, as a Unix time

@@ -224,7 +224,8 @@ func (r *account) nameLost(run store.Run, c store.Chunk, index, n int64) {
 	}
 }
 
-// report returns the result of the audit.
+// report returns the result of the audit. To find contradictions, it compares the counters of the ledger with the bits
+// in the bitmaps.
 func (r *account) report(c store.Counts, outbox int64) Report {
 	matchedSeen := r.exits.below.matched + r.exits.beyond.matched
 	unmatchedSeen := r.exits.below.seen + r.exits.beyond.seen - matchedSeen

@@ -317,7 +317,8 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// A negative difference proves a changed intent, because exits in flight only increase the differences.
+	// MissingMatched and MissingUnmatched are confirmed minus processed exits. Exits in flight only increase them, so a
+	// negative number proves a changed intent. MissingEntries is never negative.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with an intent (matched or unmatched) other than the one that was published")
 }

@@ -64,8 +64,8 @@ type demand struct {
 // shortGap is the minimum length of a gap.
 const shortGap = 100 * time.Millisecond
 
-// demand counts the due and the missed events in the rows that the function covers selects. Without a plan, l is nil,
-// and absent events do not count. Each row must begin where the previous row ends.
+// demand counts the due and the missed events in the rows for which covers returns true. If l is nil, absent events do
+// not count. Each row must begin where the previous row ends.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)

@@ -100,7 +100,8 @@ func (p phase) checks() []check {
 		}
 	}
 	lag := objective(CheckLag, func(what string, o plan.PhaseObjectives, m measured) finding { return m.lag(what, o.MaxLag) })
-	// Only the maximum lag of the whole run never decreases: rows can still move between the other phases.
+	// Only the maximum lag of the whole run never decreases. Rows can move between the other phases when a recovery
+	// becomes known.
 	lag.certain = p.suffix == ""
 	achieved := objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
 		return m.achieved(what, o.MinAchievedPercent)
@@ -194,8 +195,8 @@ func counted(e *timeline.Events) demand {
 	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
 }
 
-// demand returns how many events of the given type were due, and how many of them were missed, in the rows that the
-// function covers selects.
+// demand returns how many events of the given type were due, and how many of them were missed, in the rows for which
+// covers returns true.
 func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
 	rows := e.Timeline
 	if e.Load != nil {

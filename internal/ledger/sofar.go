@@ -30,7 +30,8 @@ func EvidenceSoFar(p *plan.Plan, r *Report, rows []timeline.Row, err error, faul
 const (
 	// lateTime is the age at which a row of the timeline is unlikely to change any more.
 	lateTime = 5 * time.Minute
-	// rereadTime is the interval at which the whole timeline is read again, because old rows can change.
+	// rereadTime is the interval at which the whole timeline is read again, because old rows can change: processes
+	// write late, and the store merges rows.
 	rereadTime = 10 * time.Minute
 )
 

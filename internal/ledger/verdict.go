@@ -65,8 +65,8 @@ type Evidence struct {
 	Interrupted time.Time
 	// Entries and Exits say how many events were due by the schedule, and how many of these events were missed.
 	Entries, Exits *Schedule
-	// Load describes the planned events. If Load is nil, the plan is unknown, and only events that a generator counted
-	// are due.
+	// Load describes the planned events. It is nil if they are unknown, for example after an edit of the rates. Then
+	// only events that a generator counted are due.
 	Load *Load
 	// Summaries is the number of summaries that the summary API stores. Summaries is nil if the API cannot count the
 	// summaries of one simulation.

@@ -170,7 +170,8 @@ type EntryStep struct {
 	Partition int
 	Plate     string
 	At        time.Time
-	// MaxStay is the longest time between an entry and its exit.
+	// MaxStay is the longest time between an entry and its exit. It determines how long the visit exists; see
+	// VisitMargin and ClaimedStay.
 	MaxStay time.Duration
 }
 
@@ -248,8 +249,8 @@ type Mark struct {
 
 // Durability says when effects survive a crash of the server process.
 type Durability interface {
-	// Mark identifies the server process of the partition. It returns ErrOtherPartitions if the simulation's data has
-	// another number of partitions.
+	// Mark identifies the server process of the partition. The first call reads the server and records the number of
+	// partitions. Mark returns ErrOtherPartitions if another number is already recorded.
 	Mark(ctx context.Context, partition int) (Mark, error)
 	// WaitDurable waits until earlier effects in the partition survive a crash and a failover to a connected replica.
 	// It returns ErrRolledBack if the given mark is outdated, because effects may then be lost.

@@ -105,7 +105,8 @@ func (v *visits) end(plate string) {
 	delete(v.unclaimed, plate)
 }
 
-// expire removes expired visits. It ignores outdated items of v.expiry.
+// expire removes expired visits. It ignores items of v.expiry whose visit has ended, has been claimed, or now expires
+// later.
 func (v *visits) expire(now int64) {
 	for v.expiry.Len() > 0 && v.expiry.Front().at <= now {
 		plate := v.expiry.PopFront().name

@@ -205,7 +205,8 @@ func (s *sender) reset() {
 	clear(s.line)
 }
 
-// answer sets the reply or the error of each call in a bundle. The calls get pipelineErr if the command has no result.
+// answer sets the reply or the error of each call in a bundle. If the client library could not connect, the command has
+// no result, and the calls get pipelineErr.
 func (u *bundle) answer(pipelineErr error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {

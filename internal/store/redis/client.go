@@ -363,7 +363,8 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to a Redis server. The TLS configuration base is from the URI, or nil.
+// dialer returns a function that connects to a Redis server. The parameter base is the TLS configuration from the URI.
+// It may be nil.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.binding()
@@ -426,8 +427,8 @@ type checked struct {
 	conn *rawconn.Conn
 }
 
-// Read implements syscall.RawConn. It calls f only if the connection is closed or has data to read, because f is
-// expensive.
+// Read implements syscall.RawConn. It omits f if the connection is open and has no data to read, because f is
+// expensive; see package rawconn.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil

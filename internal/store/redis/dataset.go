@@ -53,8 +53,8 @@ type dataState struct {
 	effects int64
 }
 
-// compare checks whether durable data was lost between two observations; the parameter before may be nil. All effects
-// up to the offset promised in before.history were reported as durable.
+// compare checks whether durable data was lost between two observations. The parameter before may be nil. The parameter
+// promised is the offset in before.history up to which all effects were reported as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

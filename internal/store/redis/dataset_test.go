@@ -336,7 +336,8 @@ func TestStore_OneOperationFails_OutageLastsUntilThisOperationSucceeds(t *testin
 	})
 }
 
-// All partitions of a single server share one outage in the log.
+// All partitions of a single server share one observer. A failure in partition 1 must be logged under the observer's
+// name.
 func TestStore_WaitDurableFailsInPartition1OfSingleServer_NextSuccessEndsTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -59,7 +59,8 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 }
 
-// observation is the state of a server at one point in time.
+// observation is the state of a server at one point in time. If the disk is busy, the server writes effects to its
+// append-only file up to two seconds after the reply to the client.
 type observation struct {
 	// epoch identifies the server process, its role (primary or replica), and its latest promotion to primary. The
 	// epoch changes with every restart and failover.
@@ -355,8 +356,8 @@ func (o *observer) reportReplicas(before int, seen observation) {
 		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
 	case before != seen.replicas:
-		// The observation did not wait for the confirmations of new replicas, so it does not show whether a replica
-		// lags.
+		// The observation waited for as many confirmations as there were replicas before. So a missing confirmation
+		// does not show that a replica lags.
 	case o.lagged.IsZero():
 		o.lagged = time.Now()
 	case time.Since(o.lagged) > lagTolerance:
@@ -408,7 +409,7 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, b barrier, 
 		if b.isNeeded(replicas) {
 			before = pipe.Info(ctx, "replication")
 			// WAIT and WAITAOF wait only for the writes of their own connection, so write a key on this connection. The
-			// confirmation of this write also covers all earlier writes.
+			// confirmation of this write also covers earlier writes of all connections.
 			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
 			_ = pipe.Process(ctx, wait) // no error is possible, because a pipeline only queues the command
 		}
@@ -502,7 +503,7 @@ func (o *observation) parseReplication(info string) error {
 	if role, _ := infoField(info, "role"); role == "master" {
 		o.replicas = onlineReplicas(info)
 	} else {
-		// o.replicas stays 0: writes to a replica are not confirmed by its own replicas.
+		// o.replicas stays 0, because no caller waits until the replicas of a replica confirm writes.
 		o.epoch += "/replica"
 	}
 	return nil

@@ -66,8 +66,8 @@ func TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite(t *testing.T
 	}
 }
 
-// stepIntoBuffer records entries, starting at *next, until the server has not yet written the last one to the
-// append-only file. It returns the sequence number of the last entry.
+// stepIntoBuffer records entries from *next on until the server answers one before writing it to the append-only file.
+// It returns the sequence number of this entry.
 func stepIntoBuffer(t *testing.T, s *Store, next *int64) (seq int64) {
 	t.Helper()
 	polltest.Until(t, "the server has a step in its buffer, because its fsync is slow", func() bool {

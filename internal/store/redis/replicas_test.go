@@ -24,8 +24,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// The promoted replica lacks the latest writes of the killed primary. If the store ignored replicas, it must detect the
-// loss of durable effects.
+// The promoted replica lacks the latest writes of the killed primary. If the store does not wait for the replica,
+// durable effects are lost, and the store must detect the loss.
 func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

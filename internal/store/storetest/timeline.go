@@ -125,7 +125,7 @@ func timelineRepeats(t *testing.T, open Factory) {
 
 // resolution limits the width of rows up to some age. The width of a row is the length of the time that the row covers.
 type resolution struct {
-	age   time.Duration // applies to rows that ended less than this time ago
+	age   time.Duration // the resolution applies to rows that ended less than this time ago
 	width int64         // the maximum width of a row, in seconds
 }
 
@@ -135,7 +135,7 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of rows in a block.
+// rowsPerBlock is the number of rows in a block. A merge is delayed until the merged rows fill a block.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest permitted width of a row, in seconds. age is the time since the end of
