@@ -57,8 +57,8 @@ type Account struct {
 	// caused the loss.
 	Lost *int64 `json:"lost,omitempty"`
 
-	// DisturbsUntil is the estimated end of the disturbance by an ended fault whose recovery cannot be measured. It is
-	// zero for every other fault.
+	// DisturbsUntil is the estimated end of the disturbance by an ended fault without a Baseline. It is zero for every
+	// other fault.
 	DisturbsUntil time.Time `json:"-"`
 
 	Outcome Outcome `json:"outcome"`
@@ -105,8 +105,8 @@ func Outcomes() []Outcome {
 type Run struct {
 	// Rows contains the rows of the timeline, the earliest first. If Rows is empty, no recovery can be measured.
 	Rows []timeline.Row
-	// End is when the generators stopped or, while they run, the time up to which Rows is complete. Later rows do not
-	// prove a recovery.
+	// End is when the generators stopped or, while they run, the time up to which Rows is complete. Later rows may
+	// lack load or data, so they do not prove a recovery.
 	End time.Time
 	// Ended is true if the run is over, so that every outcome is final. Aborted is true if the run was ended early.
 	Ended, Aborted bool

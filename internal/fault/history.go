@@ -18,15 +18,15 @@ type History struct {
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
 
-// Disturbance is the interval from the injection of a fault to the recovery or, without a baseline, to its estimated
-// end. A merged Disturbance covers several faults.
+// Disturbance is the interval from the injection of a fault to the recovery or, without a baseline, to
+// Account.DisturbsUntil. A merged Disturbance covers several faults.
 type Disturbance struct {
 	From int64 `json:"from"` // Unix time in milliseconds
 	// To is a Unix time in milliseconds. It is 0 if the fault never ended, or if the simulation did not recover.
 	To int64 `json:"to,omitempty"`
 }
 
-// mergedWith returns a disturbance that covers d and a disturbance that does not begin earlier.
+// mergedWith returns a disturbance that covers both d and later, which must not begin before d.
 func (d Disturbance) mergedWith(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {
@@ -125,13 +125,13 @@ func widthAt(age time.Duration) int64 {
 // the same number of occurrences.
 const keepLatest = 20
 
-// Removable returns the indexes of the records that may be removed, in the order of removal: measured records and
-// better outcomes come first. It omits records that are not final, the latest final records, and the longest recovery
-// for each fault and outcome.
+// Removable returns the indexes of removable records in the order of removal: settled records first, then better
+// outcomes. It omits records that are not final, the latest final records, and the longest recovery for each fault and
+// outcome.
 func Removable(records []Record) []int {
 	type candidate struct {
 		index   int
-		settled bool
+		settled bool // whether the record needs no further measurement
 		account Account
 	}
 	type kind struct {

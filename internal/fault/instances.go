@@ -16,7 +16,7 @@ type Instance interface {
 	// Name identifies the instance, such as "processor".
 	Name() string
 	// Stop ends the instance, and restarts it in the background. The caller must call started, which waits for the
-	// restart. A crash loses a part of the data that is not durable yet. The random number draw determines this part.
+	// restart. A crash may lose data that is not durable yet. The random number draw determines how much.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
 	// Pause stops all activity of the instance. Isolate cuts the instance off from all others. Both last until the
 	// caller calls the returned function.
@@ -30,7 +30,8 @@ const startTimeout = 5 * time.Minute
 
 // Targets says which instances the faults of a simulation can hit.
 type Targets struct {
-	// Instances holds the instances of each target. Faults are not injected into a target without instances.
+	// Instances holds the instances of each target. A missing target is unknown. Faults of a target with an empty list
+	// are valid, but are not injected.
 	Instances map[plan.FaultTarget][]Instance
 }
 

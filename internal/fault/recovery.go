@@ -19,7 +19,8 @@ import (
 //  2. The queues are not much longer than in the baseline (see the method violation).
 //  3. Events of each type take effect (see the method missing).
 const (
-	// rowShift is the maximum delay with which a process records a row. The row also contains measurements from the delay.
+	// rowShift is the maximum delay with which a process records a row. A fault that begins during the delay can
+	// disturb the row.
 	rowShift     = time.Second
 	steadyTime   = plan.SteadyTime
 	baselineTime = 30 * time.Second // total length of the latest undisturbed rows before the injection
@@ -78,8 +79,8 @@ type search struct {
 	// currentBaseline is the baseline of the current fault or else the latest baseline of an earlier fault. It is nil
 	// if neither exists.
 	currentBaseline *Baseline
-	// cached is the result of the latest call of find with currentBaseline. cachedFrom is the parameter of this call, or
-	// zero.
+	// cached is the result of the latest call of find with currentBaseline. cachedFrom is the time passed to find, or
+	// zero if nothing is cached.
 	cached     recovery
 	cachedFrom time.Time
 }
@@ -88,8 +89,8 @@ type search struct {
 type activity struct {
 	id       string
 	interval // when the occurrence was in effect
-	// recovered is the end of the disturbance, or zero if it is unknown. If the fault had no effect, it is the time of the
-	// injection.
+	// recovered is the end of the disturbance or, if the fault had no effect, the time of the injection. It is zero if
+	// the end is unknown or not computed yet.
 	recovered time.Time
 }
 
@@ -151,7 +152,8 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate computes the field late of each row from latencies. The result is a lower bound.
+// countLate computes the field late of each row from latencies, because queue lengths omit messages that processors
+// hold. The result is a lower bound.
 func countLate(rows []measured) {
 	changes := make([]int64, len(rows)+1) // changes[i] is the number of late events in row i, minus that in row i-1
 	for i := range rows {
@@ -302,7 +304,7 @@ func (s *search) disturbUntil(injected time.Time) {
 }
 
 // disturbsUntil estimates when the effects of a fault without a baseline end: as long after the fault as the fault
-// lasted, but at least rowShift.
+// lasted, but at least rowShift. Without this estimate, later faults would have no baseline.
 func disturbsUntil(injected, healed time.Time) time.Time {
 	return healed.Add(max(healed.Sub(injected), rowShift))
 }
@@ -434,7 +436,7 @@ func named(occurrences []string) string {
 }
 
 // window compares the period that begins at the given time, in row i, with the baseline. complete is false if the rows
-// end before the period. why describes a violation, or is "".
+// end before the period does. why describes a violation, or is "".
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -445,8 +447,8 @@ func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why st
 			backlog = nil // the previous row is not part of the period, so its backlog does not count
 		}
 	}
-	// Extend the period until it has minEvents events or exceeds maxTime. Later effects must not hide that no event of one
-	// type took effect.
+	// Extend the period until it has minEvents events or exceeds maxTime. Do not extend a period without effects of one
+	// type: later effects would hide this violation.
 	isEnough := func(until time.Time) bool {
 		return all.Count() >= minEvents || b.missing(effects) != "" || until.Sub(at) > maxTime
 	}

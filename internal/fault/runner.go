@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// MaxLate is how long an injection waits for a process or a target to become available. After that, the occurrence
-	// becomes NotInjected.
+	// MaxLate limits how long an injection waits for the injecting process, or for a target that another fault stopped.
+	// After that, the occurrence becomes NotInjected.
 	MaxLate = time.Minute
 	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
 	// some time.
@@ -157,7 +157,7 @@ type Runner struct {
 	// changed is closed and replaced when waiting faults must check again whether they can be injected.
 	changed chan struct{}
 
-	saving sync.Mutex // held during a save, so that saves are in order
+	saving sync.Mutex // held during a save, so that an older record never replaces a newer one
 }
 
 type interrupt struct {
@@ -214,6 +214,7 @@ func (r *Runner) Settle(run Run) []Account {
 		if record.Measured != nil || a == nil {
 			continue
 		}
+		// A new baseline is saved with the next change of the record.
 		record.Baseline = cmp.Or(baselines[record.ID()], record.Baseline)
 		if !a.isSettled(record, run) {
 			continue
@@ -517,7 +518,8 @@ func (r *Runner) copy(record *Record) Record {
 	return *record
 }
 
-// choose selects the instances to hit, and stores them in the record. It first waits for conflicting faults to end.
+// choose selects the instances to hit, and stores them in the record. While another fault must end first, it waits and
+// selects again.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
 	affected := "" // the end of an error text, which names the fault that caused the latest wait
@@ -610,7 +612,8 @@ func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 				return other
 			}
 		case isEarlier && sameComponent(other.Target, record.Target):
-			// Faults of the same instance are injected in the order in which they were due.
+			// Faults of the same instance are injected in the order in which they were due. Until the instances of the
+			// other fault are known, they may be the same.
 			if !known || sharesInstance(wanted, choice.Instances) {
 				return other
 			}

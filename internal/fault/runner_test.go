@@ -326,7 +326,8 @@ func TestFaultRunner_WaitingFaultWouldOutlastTheSchedule_IsNotInjected(t *testin
 	})
 }
 
-// The second fault lasts from 480 s to 780 s. At 500 s, the schedule is shortened to 600 s, so the fault must end then.
+// The second fault begins at 480 s and would last until 780 s. At 500 s, the schedule is shortened to 600 s, and the
+// fault must end with it.
 func TestFaultRunnerUpdate_ShorterScheduleEndsDuringAFault_FaultEndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true

@@ -122,8 +122,7 @@ func depthsOf(q *view.Queues) broker.Depths {
 	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
 }
 
-// auditOfStatus returns an audit with the data in the status. Its errors contain missing and reason, which say why no
-// better data is used.
+// auditOfStatus returns an audit with the data in the status. missing and reason say why no better data is used.
 func auditOfStatus(sim *v1alpha1.ParkingSimulation, missing string, reason error) (*Audit, error) {
 	l := sim.Status.Ledger
 	if l == nil {

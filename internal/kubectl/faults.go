@@ -19,7 +19,8 @@ import (
 const (
 	// recoveryInterval is the minimum time between two reads of the timeline during a recovery.
 	recoveryInterval = 5 * time.Second
-	// baselineTime covers the 10 minutes before a fault that may be its baseline, and a row that begins earlier.
+	// baselineTime covers the 10 minutes before a fault that package fault may use as a baseline, and a margin for wide
+	// rows.
 	baselineTime = 11 * time.Minute
 )
 

@@ -27,7 +27,8 @@ const (
 	// podTimeout is the maximum time without data from a pod. A whole response has no timeout, because the connection
 	// may be slow.
 	podTimeout = 4 * time.Second
-	// podTimelineTimeout replaces podTimeout in requests for a timeline, which take a pod longer.
+	// podTimelineTimeout replaces podTimeout in requests for a timeline. The pod may first have to finish another such
+	// request.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
 	// For avoidTime after a failure, a pod is tried only after the other pods.
@@ -65,7 +66,7 @@ type pages struct {
 // newPages returns a reader of live data that the caller must close.
 func newPages(a podAccess) *pages {
 	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, maxAnswer: maxAnswer, failed: map[string]time.Time{}}
-	// The default Transport requests compressed responses. The API server relays all data, so keep this.
+	// All data passes through the API server, so keep the default of requesting compressed responses.
 	p.client.Transport = &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
 		IdleConnTimeout: time.Minute,
@@ -226,7 +227,7 @@ type candidate struct {
 }
 
 // candidates returns the running pods that serve the live page, in the order in which to try them. Pods that are not
-// ready are included.
+// ready are included, because they may still show earlier data.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {

@@ -27,7 +27,7 @@ const (
 	// recentTime is the age up to which a row counts as recent. Recent rows stay in memory, because the live page
 	// requests them repeatedly.
 	recentTime = 3 * time.Minute
-	// newestTime is the age up to which most requests read rows from a pod. Older rows come from memory.
+	// newestTime is the age up to which most requests for recent rows read from a pod. Older rows come from memory.
 	newestTime = 10 * time.Second
 	// One in fullUpdateEvery requests for recent rows reads all recent rows from a pod, to find rows that arrived late.
 	fullUpdateEvery = 15
@@ -260,7 +260,7 @@ func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row,
 	return answer.Rows, err
 }
 
-// update returns recent rows, mostly from memory.
+// update returns recent rows, mostly from memory to limit the load on the API server.
 func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	newest := s.now().Add(-newestTime)
 	s.mu.Lock()

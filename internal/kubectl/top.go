@@ -293,8 +293,8 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	return nil
 }
 
-// secondsOf returns the number of seconds in [from, to) for which the timeline is complete. Seconds without a row are
-// included.
+// secondsOf returns the number of seconds in [from, to) for which the timeline is complete. It includes seconds without
+// a row, in which nothing happened.
 func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
 	end := to.Add(-reportDelay) // later rows may still be missing
 	if n := len(rows); n > 0 {

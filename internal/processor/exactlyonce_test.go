@@ -63,7 +63,8 @@ type published struct {
 	matched int64
 	// summaries contains the summaries that the API must have at the end, by event ID.
 	summaries map[string]event.Summary
-	// maybe contains the summaries of external exits with an entry, by event ID. The API may lack them at the end.
+	// maybe contains the summaries of external exits with an entry, by event ID. The API may lack a summary, because
+	// the exit may use up its attempts before its entry is processed.
 	maybe         map[string]event.Summary
 	externalExits int
 	deadLetters   int
@@ -325,8 +326,8 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	// A crash of the store can undo the effect of an exit whose summary was posted. The ledger may not count this exit
-	// again.
+	// A crash of the store can undo the effects of an entry and its exit after the summary was posted. The ledger lacks
+	// the exit if its attempts run out before the entry is processed again.
 	if held < got.ExternalMatched {
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}

@@ -117,7 +117,7 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 }
 
 // postSummary posts a summary and removes it from the outbox. It returns OutcomeDuplicate if another delivery has
-// removed it.
+// already removed the summary.
 func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
 	err := p.poster.Post(ctx, s)
 	switch {

@@ -180,8 +180,8 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 	return true
 }
 
-// countDeadLetter counts a dead letter, and waits until the count and any earlier effect are durable. It returns
-// store.ErrRolledBack, or an error if ctx has ended.
+// countDeadLetter counts a dead letter, and waits until the count and any earlier effect are durable. It fails
+// only with store.ErrRolledBack, or if ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {

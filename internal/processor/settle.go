@@ -55,11 +55,13 @@ type work struct {
 	delivery broker.Delivery
 	// mark identifies the server process of the store before the effect. It is set before the work is pushed to a settler.
 	mark store.Mark
-	// effectAt is when this process made the event take effect, or zero.
+	// effectAt is when this process made the event take effect, or zero. A later duplicate does not change it, because
+	// the store has kept the effect.
 	effectAt time.Time
 }
 
-// settler acknowledges the finished deliveries of one event type and partition in batches.
+// settler acknowledges the finished deliveries of one event type and partition in batches. The prefetch count limits
+// the size of a batch.
 type settler struct {
 	pipeline  *pipeline
 	partition int

@@ -41,7 +41,7 @@ type injector struct {
 	mu sync.Mutex
 	// reached is the client for the agents of the simulation, or nil before the first request.
 	reached *agent.Client
-	// credentials are those with which the client reached was created.
+	// credentials are the credentials of the client in reached.
 	credentials resources.AgentCredentials
 }
 
@@ -94,7 +94,7 @@ func (i *injector) inject(ctx context.Context, a attempt) (fault.Injection, erro
 }
 
 // remove deletes or evicts the chosen pods, and returns when it hit the first pod. If an earlier process hit this pod,
-// remove returns the time at which the pods were chosen.
+// the time is unknown, so remove returns when the pods were chosen.
 func (i *injector) remove(ctx context.Context, a attempt) (first time.Time, err error) {
 	var hit []string
 	for n := range a.Chosen {

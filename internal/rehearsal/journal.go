@@ -42,7 +42,8 @@ type journal struct {
 	target func() Target
 	// changed is called after each save of a record whose state has changed.
 	changed func(*fault.Record)
-	// failed is called with nil after each success, and with an error from the second successive failure on.
+	// failed is called with nil after each success, and with an error from the second successive failure on. A
+	// concurrent write may cause a single failure.
 	failed   func(error)
 	failures int
 
@@ -170,7 +171,7 @@ func (e *entries) marshal() (text string, removed []string, err error) {
 	if err != nil || len(encoded) <= maxBytes {
 		return string(encoded), nil, err
 	}
-	const goal = maxBytes * 3 / 4
+	const goal = maxBytes * 3 / 4 // below maxBytes, so that a reduction is rarely necessary
 	excess := len(encoded) - goal
 	for n := range e.Records {
 		if r := &e.Records[n]; excess > 0 && r.Measured != nil && len(r.Hit) > 0 {

@@ -30,8 +30,8 @@ type Target struct {
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began.
 	Start time.Time
-	// FaultsEdited means that the user has just edited the faults. If these are the first faults, overdue occurrences are
-	// skipped.
+	// FaultsEdited means that the user has just edited the faults. Only the first call of Track uses it: if the
+	// simulation has no journal, overdue occurrences are skipped.
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
 	// needs an agent.

@@ -677,8 +677,8 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const isolated, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// whether RabbitMQ, Redis and the summary API, in this order, answer a pod of the target or, if the target is a
-		// server, a processor
+		// client says whether RabbitMQ, Redis and the summary API, in this order, answer a pod of the target. If the
+		// target is a server, the pod is a processor.
 		client [3]bool
 		other  [3]bool // whether the same servers answer a client outside the simulation
 	}{

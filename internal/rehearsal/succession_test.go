@@ -183,7 +183,7 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 // killed container runs again, and replaces deleted pods.
 type nodes struct {
 	world *world
-	// network is the common prefix of the pods' IP addresses.
+	// network is the common prefix of the pods' IP addresses. All relays forward connections to server.
 	network, server string
 	pods            int
 
