@@ -154,7 +154,8 @@ func (c cluster) awaitRunning(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// awaitHash waits for a new mounts-hash annotation and returns it.
+// awaitHash waits for a new mounts-hash annotation and returns it. The operator changes the annotation to make the
+// kubelet refresh the files in the pod.
 func (c cluster) awaitHash(pod *corev1.Pod, former string) (hash string) {
 	c.T.Helper()
 	c.Eventually("the annotation of pod "+pod.Name, func() error {

@@ -1,5 +1,7 @@
 // Command certmanager runs the controllers of cert-manager that sign and renew certificates with a CA. It runs outside
 // the cluster, which needs only cert-manager's CRDs.
+//
+// The package is a separate Go module to keep cert-manager out of the main module.
 package main
 
 import (

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterNode turns this process into the node: it sets up mounts and the network in the namespaces of this process.
+// enterNode turns this process into the node: it sets up mounts and the network in the namespaces of this process. The
+// kernel discards both when the process ends.
 func enterNode(l layout) error {
 	for _, part := range []struct {
 		name string

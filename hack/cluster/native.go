@@ -65,7 +65,7 @@ func (c *nativeCluster) up(ctx context.Context) error {
 }
 
 // policies builds kube-router, which enforces NetworkPolicies. It returns an error if the node already runs without
-// kube-router.
+// kube-router, because kube-router starts only together with the node.
 func (c *nativeCluster) policies(ctx context.Context) error {
 	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs iptables and ipset
 		return err
@@ -86,7 +86,7 @@ func (c *nativeCluster) policies(ctx context.Context) error {
 	return nil
 }
 
-// buildAll runs the builds and the functions in others, two at a time.
+// buildAll runs the builds and the functions in others, two at a time, because one build does not always use all CPUs.
 func (c *nativeCluster) buildAll(ctx context.Context, builds []build, others ...func(context.Context) error) error {
 	b := &builder{c.layout.source(), c.layout.programs, c.steps}
 	if slices.ContainsFunc(builds, func(b build) bool { return b.cgo }) {

@@ -89,7 +89,7 @@ func policyBuilds() []build {
 	}}
 }
 
-// kindBuilds returns the programs to build for a cluster in Docker.
+// kindBuilds returns the programs to build for a cluster in Docker. The node image contains all other programs.
 func kindBuilds() []build {
 	return []build{
 		{what: "Build kind from source, once", usually: "30 s", module: "modules/kind", programs: map[string]string{"kind": "sigs.k8s.io/kind"}},

@@ -349,7 +349,7 @@ func TestCRDCreate_InvalidQuantity_ReportsOneError(t *testing.T) {
 }
 
 // explanation returns the index in differences() of the reason why only the API server or only the CLI rejects the
-// manifest, or -1 without such a reason.
+// manifest. It returns -1 if there is no such reason.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
 		return (admitted == nil) == d.onlyServer && (read == nil) == d.onlyCLI && d.explains(errors.Join(admitted, read).Error())

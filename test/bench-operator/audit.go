@@ -38,8 +38,8 @@ func (r *request) kind() string {
 	return name
 }
 
-// isWrite reports whether the benchmark counts the request. The operator's requests in its own namespace do not count,
-// because they are for leader election.
+// isWrite reports whether the benchmark counts the request. The audit log contains only writes. The operator's requests
+// in its own namespace do not count, because they are for leader election.
 func (r *request) isWrite() bool { return r.ObjectRef.Namespace != system }
 
 // isForbidden reports whether the API server denied the request because the operator lacks the permission.

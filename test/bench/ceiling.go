@@ -50,7 +50,7 @@ func runCeiling(ctx context.Context, uri string, offered int64) error {
 }
 
 // ackBatch returns the number of deliveries per acknowledgement. The parameter rate is the number of messages per
-// second in one queue; 0 means no limit.
+// second in one queue; 0 means no limit. With a limit, a delivery waits at most 1/20 s for its acknowledgement.
 func ackBatch(rate int64) int64 {
 	if rate == 0 {
 		return ackEvery

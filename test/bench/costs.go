@@ -414,7 +414,8 @@ func countersByName(ancestor int, name string) (counters, error) {
 	return sum, nil
 }
 
-// countersOf returns the counters of a process, without the field disk.
+// countersOf returns the counters of a process, without the field disk. All bytes that the process reads and writes
+// count as network traffic.
 func countersOf(pid int) (counters, error) {
 	cpu, err := cpuOf(pid)
 	if err != nil {
@@ -454,7 +455,8 @@ func readFields(path string) (map[string]int64, error) {
 	return fields, nil
 }
 
-// busyTime returns the CPU time used on the machine, including time stolen by other virtual machines.
+// busyTime returns the CPU time used on the machine. Time stolen by other virtual machines counts, because it disturbs
+// measurements like another program.
 func busyTime() (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {

@@ -112,6 +112,7 @@ func waitProcessed(ctx context.Context, processor *stack.Process, events int64) 
 }
 
 // terminateClients waits until the processor consumes the queues, and then terminates the generators and the processor.
+// The queues must exist afterwards, but a ready processor may not have declared them yet.
 func (p *pipeline) terminateClients(ctx context.Context) error {
 	for _, t := range event.Types() {
 		consumers := func(context.Context) (int64, error) {

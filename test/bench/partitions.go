@@ -28,7 +28,7 @@ const (
 	waitingPerPartition = 40 * queueConcurrency
 )
 
-// partitionCounts returns numbers of partitions that divide queueConcurrency.
+// partitionCounts returns numbers of partitions that divide queueConcurrency, because the processors share it evenly.
 func partitionCounts() []int { return []int{1, 2, 4, 8} }
 
 // measurePartitions measures the throughput with several numbers of partitions, and writes the medians of all rounds to

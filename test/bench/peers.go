@@ -296,7 +296,7 @@ func (p *pipeline) stored(ctx context.Context) (int64, error) {
 }
 
 // finish starts the processor and publishes an additional exit (a marker), again and again, until the queue is empty.
-// Then it counts the lost summaries.
+// Then it counts the lost summaries. The stored summary of a marker shows that all earlier exits were received.
 func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *crashResult) error {
 	for marker := range maxMarkers {
 		if err := stack.Start(ctx, processor); err != nil {

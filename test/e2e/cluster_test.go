@@ -161,7 +161,7 @@ func connect() (*cluster, error) {
 		return nil, fmt.Errorf("find the cluster: set KUBECONFIG, as make test-e2e does: %w", err)
 	}
 	config.QPS, config.Burst = 100, 200
-	config.WarningHandler = rest.NoWarnings{}
+	config.WarningHandler = rest.NoWarnings{} // the tests list objects of all kinds, including deprecated ones
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return nil, err

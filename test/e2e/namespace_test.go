@@ -282,7 +282,8 @@ func sample(m *dto.Metric) float64 {
 // text selects every message.
 type warning struct{ reason, message string }
 
-// alwaysExpected selects the warning events that can occur in every test.
+// alwaysExpected selects the warning events that can occur in every test. If their causes persist, pods do not become
+// ready, and the test fails anyway.
 var alwaysExpected = []warning{
 	// These warnings occur while a container starts.
 	{"Unhealthy", "Startup probe failed"},
@@ -341,7 +342,7 @@ func (ns *namespace) checkWarnings(ctx context.Context) {
 	}
 }
 
-// warnings returns the warning events in a namespace that neither expected nor alwaysExpected contains.
+// warnings returns the warning events in a namespace that neither expected nor alwaysExpected selects.
 func (c *cluster) warnings(ctx context.Context, namespace string, expected []warning) ([]string, error) {
 	var events corev1.EventList
 	if err := c.List(ctx, &events, client.InNamespace(namespace)); err != nil {

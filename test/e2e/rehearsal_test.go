@@ -125,8 +125,8 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 		return nil
 	})
 	ns.eventually("the fault has ended", pause+time.Minute, func() error {
-		// Read the pods before the fault records: if the pause ended in between, the test would report that pods were
-		// replaced during the pause.
+		// Read the pods before the fault records. In the other order, the pause could end between the two reads, and
+		// pods replaced after the pause would fail the test.
 		now := ns.incarnations()
 		records := ns.faultRecords(sim)
 		if len(records) != 1 || records[0].State != fault.Healed {

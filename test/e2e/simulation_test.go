@@ -221,7 +221,7 @@ func (ns *namespace) processed(sim *v1alpha1.ParkingSimulation) int64 {
 }
 
 // balance returns an error unless every confirmed event has taken effect once. All events must be processed.
-// Indeterminate events count as confirmed.
+// Indeterminate events count as confirmed: their killed generator did not record the confirmation.
 func balance(l v1alpha1.LedgerStatus) error {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	effects := l.EntriesRecorded + l.Matched + l.UnmatchedExpected

@@ -80,7 +80,7 @@ func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	// The operator reports CleanupAbandoned, because it cannot look for queues without the Secret.
+	// The operator reports CleanupAbandoned, because without the Secret it cannot check the server for queues.
 	ns.expected = []warning{{"TemplateNotAllowed", ""}, {"SecretNotAllowed", ""}, {"CleanupAbandoned", "of-others"}}
 	const user = "e2e-author"
 	ns.create(&rbacv1.RoleBinding{

@@ -162,7 +162,7 @@ func (ns *namespace) renewCertificate(name string, renew func(secret string)) []
 }
 
 // greet is a script that sends greetings to the port $0. The other arguments are pairs of a protocol and a printf
-// format.
+// format. The command dd reads only once for each answer, because the server may leave the connection open.
 const greet = `while [ $# -gt 0 ]; do
   answer=$(timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0; printf "$1" >&3; dd bs=12 count=1 status=none <&3 | od -An -tx1' "$0" "$2")
   [ -z "$answer" ] || echo "$1:$answer"

@@ -59,7 +59,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 
 	t.Run("a new operator restarts no pod", func(t *testing.T) {
 		ns := ns.forSubtest(t)
-		// Set the current image. Otherwise, the operator would replace all pods to use the chart's own image.
+		// Set the current image. Otherwise, the operator would replace all pods to use the chart's own image. The last
+		// flag --image takes precedence.
 		image := ns.pods(sim, resources.ComponentProcessor)[0].Spec.Containers[0].Image
 		if err := shared.install(t.Context(), chart, "extraArgs[0]=--image="+image); err != nil {
 			t.Fatal(err)

@@ -79,7 +79,8 @@ func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			group, redis := start(t)
 			s := startSimulationOn(t, serverSet{redis: redis}, "-tags=parking_noreplicas")
-			// Do not call stopGenerators here: it fails the test if a generator has already terminated.
+			// Do not call stopGenerators here: it fails the test if a generator has already terminated. Generators
+			// terminate if the store has lost the record of their confirmed events.
 			group.AwaitFailover(t, s.killPrimaryOfLaggingReplica(t, group, 0, func() { s.awaitEntries(t, 300) }))
 			report := s.awaitVerdict(t, "the verdict is FAIL, because the store lost data", func(r *auditReport) bool {
 				return r.Verdict == "FAIL" && strings.Contains(strings.Join(r.Reasons, "; "), "the store has lost data")

@@ -407,7 +407,8 @@ func (s *simulation) checkSummaries(t *testing.T, report auditReport) error {
 func (s *simulation) auditFindsDuplicates(t *testing.T) {
 	t.Helper()
 	s.stopGenerators(t)
-	// Do not wait for empty queues: redelivered exits stay in the retry queue for minutes.
+	// Do not wait for empty queues: redelivered exits stay in the retry queue for minutes. An early audit can count
+	// too few duplicates, but never too many.
 	report := s.awaitVerdict(t, "the verdict is FAIL, because events took effect twice", func(r *auditReport) bool {
 		return r.Verdict == "FAIL" && r.Ledger.TakenTwice > 0
 	})

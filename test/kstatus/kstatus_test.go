@@ -80,7 +80,8 @@ func (l lot) awaitObserved(sim *v1alpha1.ParkingSimulation) {
 func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	sim := l.Simulate("sim", nil)
-	// The operator has not observed the simulation yet.
+	// The operator has not observed the simulation yet. Without the default observedGeneration -1 of the CRD, kstatus
+	// would report an empty status as Current.
 	l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
 
 	stop := l.startOperator()

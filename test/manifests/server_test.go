@@ -130,7 +130,7 @@ func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructure
 	}
 }
 
-// podAdmitted checks that the API server accepts the pod of a Deployment.
+// podAdmitted checks that the API server accepts the pod of a Deployment. Some admission plugins check only pods.
 func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstructured) {
 	t.Helper()
 	template, _, err := unstructured.NestedMap(deployment.Object, "spec", "template")

@@ -189,7 +189,8 @@ func (c *RedisCluster) URI(node int) string {
 }
 
 // SecretDir returns a directory with the files of a service binding for the cluster. The binding has the URIs of at
-// most two primaries: with more, a client would accept the certificate of a wrong node.
+// most two primaries, because a client accepts the certificates of all nodes in its binding, even from a wrong node.
+// Two nodes are enough, because no test kills or pauses both at once.
 func (c *RedisCluster) SecretDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -284,7 +285,8 @@ func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	return primary, replica
 }
 
-// ownerAt returns the indexes of the primary and the replica of a slot, according to one node. An unknown index is -1.
+// ownerAt returns the indexes of the primary and the replica of a slot, according to one node. An index is
+// the constant none if it is unknown.
 func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (primary, replica int) {
 	t.Helper()
 	shards, err := admin.ClusterShards(t.Context()).Result()
@@ -395,7 +397,8 @@ func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 			return true
 		}
 		if !c.options.Elections {
-			// If the command fails, the next iteration sends it again.
+			// TAKEOVER needs neither the killed primary nor the votes of other primaries. If the command fails, the
+			// next iteration sends it again.
 			_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err()
 		}
 		return false

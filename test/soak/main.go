@@ -41,7 +41,7 @@ const (
 	// rabbitMQSpacing is the time between a fault in RabbitMQ and the next fault. RabbitMQ takes up to 20 s to start.
 	rabbitMQSpacing = 25 * time.Second
 	// inCluster is added to the time between two faults in a cluster, because the kubelet delays the second restart of
-	// a container by 10 s.
+	// a container by 10 s. No container restarts a third time, because at most two targets share a pod.
 	inCluster = 20 * time.Second
 	// faultDuration is the duration of each pause and each isolation.
 	faultDuration = 5 * time.Second
