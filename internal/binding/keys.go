@@ -42,7 +42,7 @@ type keySpec struct {
 	// trims is true if white space around the value is allowed, for example around PEM blocks.
 	trims bool
 	// services are the servers to which the key applies. In a Secret for another server, the key is an error. Only
-	// substitutes and the key "uris" are ignored there.
+	// substitutes and the key "uris" are ignored there, because existing Secrets may contain them.
 	services []Service
 }
 

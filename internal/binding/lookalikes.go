@@ -65,8 +65,9 @@ var (
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 
-// checkLookalikes rejects a misspelled key if neither the Secret nor the URI contains a value for the right key. u is
-// the URI without the values of the Secret, or nil if no URI is valid.
+// checkLookalikes rejects a misspelled key if neither the Secret nor the URI contains a value for the right key.
+// Without this error, the default would apply silently. u is the URI before the method bind changes it, or nil if no
+// URI is valid.
 func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *url.URL) error {
 	names, err := keys.names()
 	if err != nil {

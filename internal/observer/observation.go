@@ -18,7 +18,8 @@ const (
 	// restObservations is how many consecutive observations, after the generators have stopped, must find empty queues
 	// and an unchanged ledger. The simulation then counts as at rest.
 	restObservations = 2
-	// missingObservations replaces restObservations while confirmed events are missing from the ledger.
+	// missingObservations replaces restObservations while confirmed events have not taken effect. A processor may still
+	// hold them.
 	missingObservations = 5
 	// concludeAttempts is the maximum number of attempts to read all data for the final audit. An attempt fails, for
 	// example, while the summary API restarts.
@@ -266,7 +267,7 @@ func (o *Observer) storeMarks(ctx context.Context, s *simulation) {
 		return struct{}{}, timeline.Record(ctx, s.store, process, marks...)
 	})
 	if err != nil {
-		return // ignore the error, because the next observation reports it
+		return // ignore the error: the next observation reports a store that does not answer
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -354,8 +355,8 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 	now.Rest.TimedOut = true
 }
 
-// measure returns a Rest whose fields Report and Err are not set. Errors are in the field of the value that could not
-// be read.
+// measure returns a Rest whose fields Report and Err are not set. Errors of reading are in Latencies.Err and
+// Summaries.Err.
 func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation, draining Draining) *Rest {
 	rest := &Rest{}
 	var err error

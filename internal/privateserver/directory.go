@@ -20,7 +20,7 @@ type directory struct {
 	host      string // absolute path of the directory outside the chroot
 	inner     string // absolute path of the directory, as the server sees it after a chroot
 	lock      *os.File
-	temporary bool // true if the directory is temporary; close then removes it
+	temporary bool // true if close removes the directory
 }
 
 // openDirectory creates and locks dir, or a temporary directory if dir is empty. If root is not empty, the server

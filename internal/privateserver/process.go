@@ -103,6 +103,7 @@ func (p *process) signalTree(sig syscall.Signal) error {
 }
 
 // kill kills the child and all descendants, and waits until they have ended. It does nothing if the child has ended.
+// A server cannot start while one of them still holds memory or files.
 func (p *process) kill() error {
 	if !p.running() {
 		return nil

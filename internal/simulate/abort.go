@@ -16,7 +16,7 @@ import (
 const watchInterval = time.Second
 
 // watch adds one mark to the timeline for each check that is certain to fail, until ctx ends. If the plan has
-// abortOnFailure, watch also calls stop, unless the context generating has ended.
+// abortOnFailure, such a check also makes watch call stop, unless the context generating has ended.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
@@ -29,7 +29,7 @@ func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 		if len(failed) == 0 || ctx.Err() != nil {
 			return
 		}
-		s.objectives.Failed(time.Now(), failed) // adds one mark per failed check to the timeline
+		s.objectives.Failed(time.Now(), failed)
 		if s.config.Plan.Objectives.AbortOnFailure && generating.Err() == nil {
 			s.aborted.CompareAndSwap(nil, &failed[0].Message)
 			stop()

@@ -123,7 +123,7 @@ func (c *component[P, S]) begin(restarted bool) error {
 	defer c.mu.Unlock()
 	if restarted {
 		counts, totals := c.stats(), c.totals()
-		// The gauges and lags of an ended process are no longer current.
+		// Gauges and lags are current values, not totals, so omit those of the ended process.
 		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0
 		c.pastCounts, c.pastTotals = &counts, totals
 	}
@@ -153,7 +153,8 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 		case <-start.C:
 		case <-ctx.Done():
 			start.Stop()
-			// It is not an error if no process replaces the ended process.
+			// This is not an error: the broker redelivers unsettled messages, and unconfirmed events count as
+			// indeterminate.
 			return nil
 		}
 		if err := c.begin(true); err != nil {

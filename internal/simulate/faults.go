@@ -89,7 +89,7 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 // which the timeline keeps rows of one second.
 const settleInterval = time.Minute
 
-// settle saves the accounts of faults that can no longer change.
+// settle saves each account of a fault once the account can no longer change.
 func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
 	rows, err := s.live.timeline(ctx)
 	if err != nil {

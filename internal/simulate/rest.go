@@ -18,8 +18,8 @@ const (
 	// restStable is how long the queues must stay empty before missing events count as lost. A message that moves
 	// from one queue to another can be missing from both queues for a moment.
 	restStable = 3 * time.Second
-	// pollTimeout is the timeout of every poll before the drain timeout. lastPollTimeout is the timeout of the last
-	// poll, after the drain timeout.
+	// pollTimeout is the timeout of each poll, except the last. lastPollTimeout is the timeout of the last poll, which
+	// begins when the drain timeout has expired.
 	pollTimeout     = 10 * time.Second
 	lastPollTimeout = time.Second
 )

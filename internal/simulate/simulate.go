@@ -163,7 +163,7 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 		Partitions:  p.Partitions,
 		Concurrency: p.Processor.Concurrency,
 		Latency:     p.Durability.Latency(),
-		// When the processor is stopped, only the deliveries in progress remain.
+		// The processor is stopped after the drain, so few deliveries are still in progress.
 		DrainTimeout: c.closingTime(),
 	}
 	return processor.New(config, processor.Dependencies{
@@ -228,7 +228,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	s.enter(Draining)
 	rest := s.comeToRest(draining, processing.stopped)
 	if rest.reached {
-		s.observed.recordDepths(rest.depths) // the verdict must use the depths that the report contains
+		s.observed.recordDepths(rest.depths) // the report must contain the depths that the verdict uses
 	}
 	drainTime := time.Since(end)
 	failures = append(failures, processing.stop())

@@ -250,7 +250,8 @@ func (c *Costs) Busy() bool {
 
 func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
 
-// catchUp returns how fast a backlog is processed, relative to the highest rate. It is at least 1.
+// catchUp returns how fast a backlog is processed, relative to the highest rate. It is at least 1, because waiting
+// events are already published and cost less.
 func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
 
 func (c *Costs) highest() *Point { return &c.Points[len(c.Points)-1] }

@@ -76,8 +76,8 @@ func (c *Costs) assumptions(r *Result) []string {
 	)
 }
 
-// several lists the components that have more than one pod, and the number of partitions if there are several, such as
-// "2 pods of processor and 3 partitions".
+// several lists the components, except RabbitMQ, that have more than one pod, and the partitions if there are several.
+// An example is "2 pods of processor and 3 partitions".
 func several(r *Result) string {
 	var all []string
 	for i := range r.Components {

@@ -140,8 +140,8 @@ const (
 	cpuStep     = .01
 	memoryStep  = 16 * mebibyte
 	leastVolume = 2 * gibibyte // equal to the default volume size of a ParkingSimulation
-	// leastRabbitMQMemory is the smallest memory request of a plan for RabbitMQ, which is the operator's default. The
-	// memory for waiting events was not measured.
+	// leastRabbitMQMemory is the operator's default request. The plan never requests less, because the memory for
+	// waiting events was not measured.
 	leastRabbitMQMemory = 512 * mebibyte
 )
 

@@ -115,7 +115,7 @@ func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery flo
 }
 
 // gaps returns a function that returns the seconds until the next event of a partition. With several partitions, these
-// gaps are random.
+// times are random, because each plate belongs to a random partition.
 func (s *Scenario) gaps(rate float64) func() float64 {
 	if s.Poisson || s.Partitions > 1 {
 		return poisson(newRandom(s.Seed+1), rate)

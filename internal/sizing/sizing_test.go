@@ -412,7 +412,8 @@ func recorded[T any](t *testing.T, path string) (measurements T) {
 	return measurements
 }
 
-// The test compares recorded predictions with measurements. docs/sizing.md states the tolerance.
+// The test compares recorded predictions with measurements. docs/sizing.md states the tolerance. A test in test/bench
+// checks that the current model still makes these predictions.
 func TestCheck_RecordedPredictions_AreWithinTheTolerance(t *testing.T) {
 	t.Parallel()
 	check := recorded[Check](t, "testdata/check.json")

@@ -30,8 +30,7 @@ const (
 	lastYear  = 2261
 )
 
-// Validate returns a *RejectedError if the summary can never be stored, because an exit precedes its entry or because
-// some databases cannot represent a text or a time.
+// Validate returns a *RejectedError if the summary can never be stored. The limits are the same for all databases.
 func Validate(s event.Summary) error {
 	switch {
 	case s.ID == "" || len(s.ID) > event.MaxIDBytes:

@@ -89,7 +89,7 @@ type Storage interface {
 // block.
 type Replacement struct {
 	// Generation is the result of Storage.Generation before any rows were read. It detects changes even if versions
-	// recur.
+	// recur. For example, a version that counts rows recurs when as many late rows arrive as were merged.
 	Generation int64
 	// Block.Rows contains the rows of the block after the replacement. Block.Version is the version of the block before
 	// the replacement.
@@ -175,7 +175,7 @@ func between(rows []Row, from, to time.Time) []Row {
 	})
 }
 
-// mergeOverlapping sorts rows and merges those that overlap.
+// mergeOverlapping sorts rows and merges those that overlap. A late row can overlap a wider row of merged rows.
 func mergeOverlapping(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int {
 		if a.Second != b.Second {

@@ -126,8 +126,8 @@ func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// If the clock was set back, continue under a new process name. A sink ignores rows that are older than the latest
-	// stored row of the same process.
+	// If the clock was set back, continue under a new process name. Under the old name, a sink may ignore the new rows
+	// as repetitions.
 	if now.Unix()-1 < r.last-maxAhead {
 		r.process, r.last = NewProcess(r.component), 0
 	}

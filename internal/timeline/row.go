@@ -153,8 +153,8 @@ func (r *Row) add(other *Row) {
 	}
 }
 
-// mergeMarks merges marks in chronological order. It drops marks that repeat the previous mark of their subject,
-// because several processes notice the same failure.
+// mergeMarks merges marks in chronological order. It drops repetitions, and marks that differ from the previous mark of
+// their subject only in time: processes notice a failure at different times.
 func mergeMarks(a, b []Mark) []Mark {
 	all := slices.Concat(a, b)
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
@@ -293,8 +293,8 @@ func Sum(rows ...Row) Row {
 // mod returns the remainder of a division. Unlike the result of the operator %, it is never negative.
 func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }
 
-// FillGaps inserts a row into each gap in chronological rows, until the Unix time end. width is the maximum width of
-// these rows in seconds. They repeat the previous gauges, and have no counts.
+// FillGaps fills the gaps in chronological rows, until the Unix time end, with rows of at most width seconds. The new
+// rows repeat the previous gauges, and have no counts.
 func FillGaps(rows []Row, width, end int64) []Row {
 	if len(rows) == 0 {
 		return nil

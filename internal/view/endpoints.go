@@ -134,8 +134,8 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd returns where the part of the timeline that starts at begin ends. start is the result of startFor; if it is
-// zero, there is only one part.
+// partEnd returns the end of the part of the timeline that starts at begin. start is the result of startFor. There is
+// only one part if start is zero.
 //
 // The part before the start of the schedules may be long, because it has few rows. All parts except the last end at a
 // whole hour, because no row extends across a whole hour.
@@ -191,7 +191,7 @@ func interval(query string) (from, to time.Time, err error) {
 	if !from.Before(to) {
 		return from, to, errors.New(`the parameter "from" must be earlier than the parameter "to"`)
 	}
-	// No rows are later than this time, so do not call the source for a later time.
+	// No rows are later than the time latest, so do not call the source for a later time.
 	return from, earlier(to, latest), nil
 }
 

@@ -226,8 +226,8 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// The method from returns the time from which a poll reads rows: two minutes before the last successful poll, but at
-// most keepTime ago.
+// The method from returns the time from which a poll reads rows: lookback before the last successful poll, if any, or
+// before now, but at most keepTime ago.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,7 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxBehind is the maximum number of rows that wait for one client. Beyond it, the client is disconnected.
+// maxBehind is the maximum number of rows that wait for one client. Beyond it, the client is disconnected. It exceeds
+// the rows of one hour, which is the most that a poll adds after an outage.
 const maxBehind = maxRows
 
 // update contains what one poll of the source has read.

@@ -20,7 +20,8 @@ const (
 // errSpoolFull is returned if the responses that slow clients have not received yet take too much memory.
 var errSpoolFull = errors.New("too many timelines are being sent")
 
-// spool holds a compressed response until the client has received it. The owner of a spool must call free.
+// spool holds a compressed response until the client has received it, so that the rows need not stay in memory. The
+// owner of a spool must call free.
 type spool struct {
 	// budget limits the bytes of all spools together.
 	budget *semaphore.Weighted

@@ -55,7 +55,8 @@ type State struct {
 	Unmeasured *int64 `json:"unmeasured"`
 }
 
-// The method now returns the time at which the state was read, or the local time if the state contains no time.
+// The method now returns the time at which the state was read, by the clock that also timed the rows. It returns the
+// local time if the state contains no time.
 func (s *State) now() time.Time {
 	if s.At.IsZero() {
 		return time.Now()

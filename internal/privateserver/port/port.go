@@ -40,8 +40,8 @@ func Reserve(n int) ([]Port, error) {
 	return nil, fmt.Errorf("reserve ports: fewer than %d ports between %d and %d are free", n, lowest, highest)
 }
 
-// reserve reserves a port if it is free. The lock is the UDP port of the same number, because processes with another
-// TMPDIR would not see a lock file.
+// reserve reserves a port if it is free. The lock is the UDP port of the same number, which no server uses.
+// Processes with another TMPDIR would not see a lock file.
 func reserve(number int) (Port, error) {
 	p := Port{number: number}
 	var config net.ListenConfig

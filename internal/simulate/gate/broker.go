@@ -249,7 +249,8 @@ func (s *stream) end() {
 	}
 }
 
-// add adds an unsettled delivery. It returns false if the given connection has been cut.
+// add adds an unsettled delivery. It returns false if the given connection has been cut, because the method lose may
+// already have run.
 func (s *stream) add(settler *gatedSettler, connection int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

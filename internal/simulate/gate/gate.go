@@ -156,8 +156,8 @@ func (g *Gate) call(ctx context.Context, f func() error) error {
 	return err
 }
 
-// ping calls f through the gate. It returns the error of f, or errLost if the connections were cut since the previous
-// ping.
+// ping calls f through the gate. It returns the error of this call. If the call succeeds although the connections
+// were cut since the previous ping, it returns errLost.
 func (g *Gate) ping(ctx context.Context, f func() error) error {
 	err := g.call(ctx, f)
 	g.mu.Lock()
@@ -205,7 +205,7 @@ type Server struct {
 }
 
 // NewServer returns a server whose calls pass through the gate g. In a crash, the function crash discards the data that
-// is not durable. It may be nil.
+// is not durable. crash may be nil.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }

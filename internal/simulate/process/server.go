@@ -30,7 +30,7 @@ type Server struct {
 	daemon Daemon
 	relay  *relay.Relay
 	uri    string
-	// closing ends when Close is called. A start after the fault Stop then ends too.
+	// closing is the context in which the server starts again after the fault Stop. Close ends it.
 	closing context.Context //nolint:containedctx // the start continues after Stop has returned
 	close   context.CancelFunc
 

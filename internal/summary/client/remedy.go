@@ -67,7 +67,8 @@ func (e proxyError) Error() string {
 		": correct the settings of the proxy, or " + avoidProxy
 }
 
-// checkProxy returns an error if the proxy does not connect to the API. The error matches summary.ErrNotReady.
+// checkProxy returns an error if the proxy does not connect to the API. The error matches summary.ErrNotReady, because
+// the URL is not the cause.
 func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
@@ -76,8 +77,8 @@ func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *ht
 	return summary.NotReady(proxyError{proxy.Host, "HTTPS_PROXY", response.Status})
 }
 
-// checkPlainProxy returns an error if a proxy has rejected a request to an http:// URL. Only proxies respond with the
-// status 407.
+// checkPlainProxy returns an error if a proxy has rejected a request to an http:// URL. Package http calls checkProxy
+// only for https:// URLs. Only proxies respond with the status 407.
 func (t *transport) checkPlainProxy(request *http.Request, response *http.Response) error {
 	if response.StatusCode != http.StatusProxyAuthRequired {
 		return nil

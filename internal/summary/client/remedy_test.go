@@ -40,7 +40,7 @@ func TestExternal_HTTPURLOfTLSPort_ErrorSuggestsHTTPS(t *testing.T) {
 	}
 }
 
-// newProxied returns a client of the API at the URL api, which uses the proxy at the URL proxy with a password.
+// newProxied returns a client of the API at the URL api. The client uses the proxy at the URL proxy, with a password.
 func newProxied(t *testing.T, api, proxy string) (c *External, proxyHost string) {
 	t.Helper()
 	c = newExternal(t, Config{URL: api})

@@ -49,7 +49,7 @@ func (r *results) next(id string) (result, error) {
 }
 
 // usual parses a line of the form {"id":"<id>","status":201} or {"id":"<id>","status":200} and returns its status. It
-// returns 0 for any other line.
+// returns 0 for any other line. It is faster than the JSON decoder.
 func usual(line []byte, id string) int {
 	const before, after = `{"id":"`, `","status":`
 	if len(line) != len(before)+len(id)+len(after)+len(`201}`) ||

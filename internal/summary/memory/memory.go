@@ -151,7 +151,7 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// sort restores the order of byExit.
+// sort restores the order of byExit. Summaries arrive nearly in this order, so it sorts only the end.
 func (d *Database) sort() {
 	if d.sorted == len(d.byExit) {
 		return

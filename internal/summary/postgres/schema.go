@@ -116,7 +116,8 @@ func checkEncoding(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// checkSearchPath returns errNoSchema if the user has no usable schema.
+// checkSearchPath returns errNoSchema if the user has no usable schema. Without this check, goose would look for its
+// table in all schemas.
 func checkSearchPath(ctx context.Context, db *sql.DB) error {
 	var missing bool
 	if err := db.QueryRowContext(ctx, "SELECT current_schema() IS NULL").Scan(&missing); err != nil {

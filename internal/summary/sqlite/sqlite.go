@@ -117,7 +117,8 @@ func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcom
 	return nil
 }
 
-// insert runs one transaction. If the transaction fails, the next insert uses a new connection.
+// insert runs one transaction. If the transaction fails, the next insert uses a new connection, because the old
+// connection may have caused the failure.
 func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
 	if d.writer == nil {
 		w, err := openWriter(ctx, d.writerAt)
