@@ -289,17 +289,22 @@ func forwardingServer(t *testing.T) *cluster {
 		if connection == nil {
 			return
 		}
-		var failure httpstream.Stream
+		failures, data := map[string]httpstream.Stream{}, map[string]httpstream.Stream{} // by request ID
 		for {
 			select {
 			case <-connection.CloseChan():
 				return
 			case s := <-streams:
+				// The two streams of a request arrive in any order.
+				id := s.Headers().Get(corev1.PortForwardRequestIDHeader)
 				if s.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
-					failure = s
-					continue
+					failures[id] = s
+				} else {
+					data[id] = s
 				}
-				go forward(s, failure)
+				if failures[id] != nil && data[id] != nil {
+					go forward(data[id], failures[id])
+				}
 			}
 		}
 	}))
