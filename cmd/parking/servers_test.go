@@ -137,6 +137,9 @@ func simulateUntilFaultsAreOver(t *testing.T, faults int, args ...string) ended 
 
 // Faults must hit the same targets in the same order in memory and on private servers.
 func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the simulations take more than 30 s, and -short was given")
+	}
 	t.Parallel()
 	const path = "../../internal/fault/testdata/targets.yaml"
 	sim, err := manifest.ReadFile(path)

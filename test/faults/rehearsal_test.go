@@ -67,6 +67,9 @@ func rehearse(t *testing.T, manifestText, tags string, flags ...string) report.D
 // rehearseWith is like rehearse, but sets environment variables and accepts any number of faults.
 func rehearseWith(t *testing.T, env []string, manifestText, tags string, flags ...string) report.Document {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("a rehearsal takes more than 20 s, and -short was given")
+	}
 	dir := t.TempDir()
 	manifest := filepath.Join(dir, "rehearsal.yaml")
 	if err := os.WriteFile(manifest, []byte(manifestText), 0o600); err != nil {

@@ -125,10 +125,11 @@ func (r *RabbitMQ) VHost(t testing.TB) string {
 	return uri
 }
 
-// Program returns the absolute path of a program in PATH. If the program is missing, Program skips the test with the
-// remedy, or fails it if PARKING_TEST_REQUIRE=1.
+// Program returns the absolute path of a program in PATH. If -short is given or the program is missing, Program skips
+// the test. With PARKING_TEST_REQUIRE=1, a missing program fails the test, with the remedy.
 func Program(t testing.TB, name, remedy string) string {
 	t.Helper()
+	skipIfShort(t)
 	path, err := privateserver.FindProgram("", name, remedy)
 	need(t, err)
 	return path
