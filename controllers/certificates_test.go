@@ -176,7 +176,7 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndPermitted(t *testin
 
 // If a Secret with a certificate loses its owner, the operator cannot write it, and must keep the existing
 // certificates and the CA certificates that clients trust.
-func TestReconcile_CertificateSecretLosesItsOwner_ServerStopsAndCertificatesStay(t *testing.T) {
+func TestReconcile_CertificateSecretLosesItsOwner_StopsServerAndKeepsCertificates(t *testing.T) {
 	t.Parallel()
 	for _, taken := range []string{"ca", "redis-tls"} {
 		t.Run(taken, func(t *testing.T) {

@@ -76,8 +76,8 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	now := runSettings(s.sim)
 	switch {
 	case len(status.RunSettings) == 0 && s.sim.Generation > 1:
-		// An earlier operator version stored no settings. A ScheduleChangeTime that equals the start time means that
-		// the schedule may have changed.
+		// An earlier operator version stored no settings, so it is unknown whether the schedule changed.
+		// ScheduleChangeTime says so if it equals StartTime.
 		status.ScheduleChangeTime = status.StartTime.DeepCopy()
 	case len(status.RunSettings) > 0 && changesSchedule(status.RunSettings, now, s.generatorsDone()):
 		status.ScheduleChangeTime = wholeSeconds(s.now)

@@ -109,8 +109,8 @@ var isNameList = regexp.MustCompile(`^[a-z0-9, -]*$`)
 // maxNameList is the maximum length, in bytes, of a list of names in a shell command.
 const maxNameList = 1000
 
-// allowCommand returns the kubectl command that permits a simulation to use an object. It keeps existing permissions,
-// unless their text is unsafe in a shell command.
+// allowCommand returns the kubectl command that adds a simulation to the annotation of an object. It replaces the names
+// in the annotation if they are unsafe in a shell command.
 func allowCommand(resource string, o client.Object, name string) string {
 	value := name
 	overwrite := ""

@@ -49,7 +49,7 @@ func TestAllowsSimulation_EachAnnotation_AllowsOnlyNamedSimulations(t *testing.T
 	}
 }
 
-func TestSecretReaders_SecretsAreAddedAndForgotten_ReturnTheCurrentReaders(t *testing.T) {
+func TestSecretReaders_AddAndForget_ReadersOfReturnsTheCurrentReaders(t *testing.T) {
 	t.Parallel()
 	a, b := client.ObjectKey{Namespace: "n", Name: "a"}, client.ObjectKey{Namespace: "n", Name: "b"}
 	first, second := client.ObjectKey{Namespace: "n", Name: "first"}, client.ObjectKey{Namespace: "n", Name: "second"}

@@ -332,8 +332,8 @@ func TestSetTargetRates_SpecHasStages_RatesFollowTheStages(t *testing.T) {
 	}{
 		{0, false, 100, 0}, // at the start, no exits are due, because they begin after minStay
 		{30 * time.Second, false, 600, 0},
-		// Exits start after 60.5 s: minStay plus 500 ms for confirmations. At 90 s, 29.5 s of their stage of 60 s have
-		// passed, so the rate is 100 * 29.5 / 60 = 49.
+		// Exits start after minStay and 500 ms, that is at 60.5 s. Their rate then rises from 0 to 100 within 60 s, so
+		// at 90 s it is 100 * 29.5 / 60 = 49.
 		{90 * time.Second, false, 1100, 49},
 		{90 * time.Second, true, 0, 0},
 		{150 * time.Second, false, 7, 100},

@@ -344,7 +344,7 @@ func TestKubectl_LiveData_NeedsTheUIRole(t *testing.T) {
 	}
 }
 
-func TestKubectl_PauseResumeAndPurge_SuspendResumeAndDeleteTheSimulation(t *testing.T) {
+func TestKubectl_PauseResumePurge_SuspendResumeAndDeleteSimulation(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	sim := u.Simulate("rush-hour", func(s *v1alpha1.ParkingSimulationSpec) { s.DeletionPolicy = v1alpha1.DeletionPolicyRetain })

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// validity is the validity period of certificates. It is short, because a cluster runs for a few hours.
+// validity is the validity period of certificates. A cluster runs for a few hours only.
 const validity = 30 * 24 * time.Hour
 
 // pki signs certificates, and writes them with their keys to a directory.

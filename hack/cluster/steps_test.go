@@ -121,8 +121,8 @@ func TestStepsRun_FailingCommand_PrintsItsOutputAndReturnsItsExitCode(t *testing
 	out.matches(t, `==> Build it \(usually 30 s\)\n(    … Build it: .*\n)+first\nsecond\n==> Build it: failed with exit code 3 after [1-9]\d* s\n`)
 }
 
-// awaiting returns a command that writes two lines and ends with the given exit code. In the second line, the command
-// waits until the transcript matches the pattern.
+// awaiting returns a command that writes two lines and ends with the given exit code. In the middle of the second line,
+// it waits until the transcript matches the pattern.
 func awaiting(t *testing.T, pattern string, code int) ([]string, *transcript) {
 	t.Helper()
 	seen := filepath.Join(t.TempDir(), "seen")

@@ -1,6 +1,7 @@
-// Package crd tests that the generated CRD is up to date, and validates and defaults objects as documented.
+// Package crd tests that the generated CRD is up to date, and that it validates and defaults objects as documented.
 //
-// The tests run the code of the API server. A separate module keeps this code out of the operator's module.
+// The tests run code of the API server. The operator's module need not depend on that code, because this package is in
+// a separate module.
 package crd
 
 import (

@@ -13,8 +13,8 @@ import (
 type History struct {
 	// Totals counts the occurrences in the history.
 	Totals []Total `json:"totals,omitempty"`
-	// Disturbed contains the intervals in which these earlier occurrences disturbed the simulation. The intervals are
-	// in chronological order and do not overlap.
+	// Disturbed contains the intervals in which the occurrences in the history disturbed the simulation. The intervals
+	// are in chronological order and do not overlap.
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
 

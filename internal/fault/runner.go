@@ -118,7 +118,7 @@ type RunnerConfig struct {
 	Records  []Record
 	// History describes earlier occurrences whose records were removed.
 	History History
-	// Added means that an edit added the first faults to a running simulation. Run then skips occurrences that are
+	// Added is true if an edit added the first faults to a running simulation. Run then skips occurrences that are
 	// already overdue. Added has no effect if Progress.Plan is set.
 	Added bool
 }

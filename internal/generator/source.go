@@ -77,7 +77,8 @@ type exits struct {
 	log        *slog.Logger
 	run        string
 	metrics    *metrics
-	// starvedDraws counts the matched exits for which no plate was available.
+	// starvedDraws counts the exits that were not published, because they needed the plate of a parked vehicle and no
+	// such plate was available.
 	starvedDraws atomic.Int64
 	// plates is the number of available plates at the time of the latest count. It is nil before the first count.
 	plates atomic.Pointer[int64]

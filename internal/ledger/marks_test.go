@@ -68,7 +68,7 @@ func TestObjectiveMarker_CheckFailsRepeatedly_CheckIsMarkedOnce(t *testing.T) {
 	}
 }
 
-func TestMissingMarks_MissedObjectivesWithoutMark_AreMarked(t *testing.T) {
+func TestMissingMarks_MissedObjectivesHaveNoMark_AddsTheMarks(t *testing.T) {
 	t.Parallel()
 	// A fault disturbs the simulation from second 4 to second 6. Ten events that are due in second 0 are published in
 	// second 1.

@@ -16,7 +16,7 @@ type Report struct {
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
 	// Matched counts the generated exits that found their visit.
 	Matched int64 `json:"matched"`
-	// UnmatchedExpected counts the exits that found no visit, as their generator had expected.
+	// UnmatchedExpected counts the generated exits that found no visit and whose generator had expected none.
 	UnmatchedExpected int64 `json:"unmatchedExpected"`
 	// UnmatchedUnexpected counts the exits that found no visit, although their generator had expected a visit.
 	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`

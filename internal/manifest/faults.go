@@ -290,7 +290,7 @@ func (w *warner) dataLoss(f *v1alpha1.Fault) {
 	}
 }
 
-// hasDisruptionBudget reports whether a target that has several pods also has a PodDisruptionBudget.
+// hasDisruptionBudget reports whether a fault can hit several pods that share a PodDisruptionBudget.
 func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
 	switch target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor:

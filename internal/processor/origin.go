@@ -9,7 +9,7 @@ import (
 // These constants limit the number of attempts to find the visit of an exit. The retry delay is usually 500 ms.
 const (
 	generatedAttempts = 600 // 5 minutes: an exit with the intent "matched" has an entry, which may be processed late
-	externalAttempts  = 6   // 3 seconds: an external exit may have no entry
+	externalAttempts  = 6   // 3 seconds, because an external exit may have no entry to wait for
 )
 
 // entryOrigin returns the store.Origin of the entry with the identifier id. partition is the partition of its plate.

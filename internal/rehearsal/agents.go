@@ -310,7 +310,7 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 		return time.Time{}, false, nil
 	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the agent that injected the fault has stopped
 		if !hitsItself(&r) {
-			// keepCut makes the new agent of the server continue the isolation until the planned end.
+			// The isolation lasts until the planned end, because keepCut repeats it with the new agent of the server.
 			return plannedEnd, now.After(plannedEnd), nil
 		}
 		// The fault ended when its agent stopped, at an unknown time. Use the latest possible time: the planned end or,

@@ -148,7 +148,7 @@ func (j *journal) write(ctx context.Context, object *corev1.ConfigMap) error {
 		return err
 	}
 	err = j.client.Patch(ctx, object, client.RawPatch(types.ApplyPatchType, text), client.ForceOwnership, client.FieldOwner(fieldManager))
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // the ConfigMap with the UID j.uid was deleted
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // deleted, or created again with another UID
 		j.uid = ""
 	}
 	return err

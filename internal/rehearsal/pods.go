@@ -79,8 +79,8 @@ func chosen(pod *corev1.Pod) fault.Chosen {
 	return fault.Chosen{Name: pod.Name, ID: string(pod.UID), Processes: processesOf(pod)}
 }
 
-// processesOf returns a text that changes when a container other than the agent restarts. It contains no start times,
-// because the clocks of nodes differ.
+// processesOf returns a hash that changes when a container of the pod, other than the agent, restarts. It does not
+// depend on start times, because the clocks of nodes differ.
 func processesOf(pod *corev1.Pod) string {
 	hash := fnv.New64a()
 	for _, s := range pod.Status.ContainerStatuses {

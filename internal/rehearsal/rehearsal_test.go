@@ -642,7 +642,6 @@ func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address
 	return address
 }
 
-// relayedBy does the same as relayed, but also returns the agent.
 func (w *world) relayedBy(t *testing.T, c resources.Component, ip string) (address string, a *agent.Agent) {
 	t.Helper()
 	server := httptest.NewServer(http.NotFoundHandler())

@@ -684,7 +684,7 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 }
 
 // Omitted occurrences may be worse than listed ones. Reports of earlier versions have no totals.
-func TestRenderings_OmittedFaults_AreCountedWithoutAClaimAboutTheirSeverity(t *testing.T) {
+func TestRenderings_OmittedFaults_GiveTheirNumberButNotTheirSeverity(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "omits 3 occurrences. The listed occurrences include the worst ones.", "The totals include the omitted occurrences."
 	d := sample()

@@ -25,8 +25,8 @@ func New(seed uint64) *Sequence {
 // Percent is the largest possible draw. A draw is a whole number from 1 to Percent.
 const Percent = 100
 
-// Draw returns the random number that decides whether the exit at a position is matched. All numbers from 1 to Percent
-// are equally likely.
+// Draw returns a random number from 1 to Percent. All numbers are equally likely. Matched uses the number to decide
+// whether the exit at the position is matched.
 func (s *Sequence) Draw(position int64) int {
 	// Lemire's method: the high 64 bits of n*Percent are the result. Without the loop, some results would be more
 	// likely, because 2^64 is not a multiple of Percent.

@@ -170,7 +170,7 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns for how many seconds a generator has published events.
+// publishing returns the number of seconds over which AchievedRate is the mean rate of the published events.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
 func rate(dividend, divisor float64) float64 {

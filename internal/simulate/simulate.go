@@ -402,7 +402,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
 	evidence.Entries = cmp.Or(evidence.ScheduleOf(event.TypeEntry), scheduleOf(s.entries.Stats()))
 	evidence.Exits = cmp.Or(evidence.ScheduleOf(event.TypeExit), scheduleOf(s.exits.Stats()))
-	if err == nil { // report the lag in the timeline, which the verdict also uses
+	if err == nil { // report the same maximum lag as the verdict, which uses the timeline
 		rates := report.RatesOf(rows)
 		result.Rates.Entry.MaxLagSeconds, result.Rates.Exit.MaxLagSeconds = rates.Entry.MaxLagSeconds, rates.Exit.MaxLagSeconds
 	}

@@ -53,8 +53,8 @@ const (
 	outageEvents = 500_000 // the approximate maximum number of events in the simulation of an outage
 )
 
-// Predict simulates one partition as a queue with one server. The latency of an event is its wait plus a random latency
-// that was measured at this utilization.
+// Predict simulates one partition as a queue with one server. The latency of an event is its wait in this queue plus a
+// random latency from the measurements at the same utilization.
 func (c *Costs) Predict(s Scenario) Prediction {
 	utilization := s.Rate / s.Capacity
 	p := Prediction{UtilizationPercent: utilization * percent}

@@ -293,7 +293,7 @@ func (w *writer) answer(err error) {
 	clear(w.summaries)
 }
 
-// observe records the metrics of a transaction, and tells the log of outages whether the transaction failed.
+// observe reports the duration and the error of a transaction to the metrics and to the log of outages.
 func (w *writer) observe(took time.Duration, err error) {
 	if err != nil {
 		w.failure.Store(&err)

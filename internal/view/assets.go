@@ -64,8 +64,7 @@ func servePage(w http.ResponseWriter, r *http.Request) { serve(w, r, indexFile) 
 
 func serveAsset(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) }
 
-// serve responds with a file. A browser must check before each use whether a newer version of the program serves
-// another file.
+// serve responds with a file. The browser must revalidate its copy before each use.
 func serve(w http.ResponseWriter, r *http.Request, name string) {
 	file, ok := assets()[name]
 	if !ok {

@@ -894,8 +894,8 @@ func testPageSplitsLogarithmicAxes(t *testing.T, b *browser) {
 	}
 }
 
-// testPageDrawsLatenciesBelowAPowerOfTen shows an axis that begins at 96.4 ms, for which uPlot computes ticks in an
-// endless loop.
+// testPageDrawsLatenciesBelowAPowerOfTen draws an axis that begins at 96.4 ms. With uPlot's own ticks instead of
+// logSplits, drawing this axis would never end.
 func testPageDrawsLatenciesBelowAPowerOfTen(t *testing.T, b *browser) {
 	var latencies histogram.Histogram
 	latencies.Observe(98 * time.Millisecond)

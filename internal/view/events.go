@@ -257,7 +257,7 @@ func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.nextPart.IsZero() {
-		p.nextPart = clock.Add(p.reread) // the first client receives the older rows when it connects
+		p.nextPart = clock.Add(p.reread) // wait: the first client receives the older rows when it connects
 	}
 	if clock.Before(p.nextPart) {
 		return from, to, false

@@ -78,7 +78,7 @@ func TestCompare_SeveralRounds_ComparesPredictionsWithMediansAndMeans(t *testing
 }
 
 // If the model or the costs change, the file check.json must get new predictions.
-func TestCompare_CheckFile_ContainsThePredictionsOfTheCurrentModel(t *testing.T) {
+func TestCompare_CurrentModel_MatchesThePredictionsInTheCheckFile(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/sizing/testdata/check.json"
 	costs, err := sizing.Embedded()

@@ -364,7 +364,7 @@ func (c *RedisCluster) MoveKey(t testing.TB, key string) {
 	})
 }
 
-// Lag implements FailoverGroup.
+// Lag implements FailoverGroup: it pauses the replica of the primary that stores the key until resume is called.
 func (c *RedisCluster) Lag(t testing.TB, key string) (resume func()) {
 	t.Helper()
 	primary, replica := c.Owner(t, c.Slot(t, key))

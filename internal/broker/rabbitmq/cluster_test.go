@@ -128,8 +128,8 @@ func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), is
 	t.Fatalf("%s: the leaders are not spread evenly", what)
 }
 
-// declareWithEvenLeaders declares queues until every node leads as many entry queues, and as many exit queues, as the
-// others. The total of a node may differ from the mean by 1.
+// declareWithEvenLeaders declares queues until all nodes lead equally many entry queues and equally many exit queues.
+// With the other queues, the total of a node may differ from the mean by 1.
 func declareWithEvenLeaders(t *testing.T, cluster []*servers.RabbitMQ) {
 	t.Helper()
 	var options testOptions

@@ -42,7 +42,7 @@ func TestBrokerCheck_SeveralAddressesAndWrongPassword_TriesAllAndReturnsTheReaso
 	}
 }
 
-func TestBrokerPing_Connected_SettingsOfConnectionContainNoCredentials(t *testing.T) {
+func TestBrokerPing_Connected_ConnectionConfigHasNoCredentials(t *testing.T) {
 	t.Parallel()
 	accept := func(request) *rejection { return nil }
 	b := open(t, optionsFor(t, startFakeServer(t, accept)))

@@ -67,7 +67,7 @@ type Config struct {
 	Component string
 }
 
-// Dependencies are the dependencies of a broker. Binding is required.
+// Dependencies contains what a Broker uses in addition to its Config. Only Binding is required.
 type Dependencies struct {
 	// Binding returns the current binding: the addresses and the credentials of the server. It is called before each
 	// attempt to connect.

@@ -37,8 +37,8 @@ var operations = map[string]func(context.Context, *rabbitmq.Broker) error{
 	"Ping": func(ctx context.Context, b *rabbitmq.Broker) error { return b.Ping(ctx) },
 }
 
-// rejecting returns a function that rejects every request with the method m. It also rejects passive exchange
-// declarations, as if no exchange existed.
+// rejecting returns a function that answers requests with the method m with r, and passive exchange declarations with
+// NOT_FOUND.
 func rejecting(m method, r rejection) func(request) *rejection {
 	return func(q request) *rejection {
 		switch {

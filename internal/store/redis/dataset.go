@@ -36,12 +36,12 @@ type dataset struct {
 	// purge.
 	mark    string
 	durable bool   // whether the mark is durable
-	written waiter // determines when the mark is durable
+	written waiter // its method consider reports whether the mark is durable
 	// kept is a number of effects known to be durable. An observation with fewer effects shows a loss. After a loss,
 	// kept is lowered, so that the loss is reported only once.
 	kept     int64
 	counted  int64  // an observed number of effects that may not be durable yet
-	counting waiter // determines when the counted effects are durable
+	counting waiter // its method consider reports whether the counted effects are durable
 }
 
 // dataState is the state of a simulation's data on a server at one point in time.

@@ -64,7 +64,7 @@ func (p *partition) bitmap(kind, run string, chunk int64) string {
 	return p.key(kind, run, ":", strconv.FormatInt(chunk, 10))
 }
 
-// keyPrefix returns the prefix of all keys of a simulation.
+// keyPrefix returns the prefix of all keys of a simulation. The number of a partition follows it.
 func keyPrefix(simulation string) string { return "parking:{" + simulation + ":" }
 
 // validateSimulation rejects names that would break the hash tag of the keys.

@@ -29,7 +29,7 @@ func testTimeline(t *testing.T, open Factory) {
 func longAgo() time.Time  { return noon().Add(-30 * 24 * time.Hour) }
 func farAhead() time.Time { return noon().Add(30 * 24 * time.Hour) }
 
-// measured returns a row in which n entries took effect, each after a processing time of n milliseconds.
+// measured returns a row with n entries. The processing of each entry takes n milliseconds.
 func measured(second, n int64) timeline.Row {
 	var h histogram.Histogram
 	for range n {

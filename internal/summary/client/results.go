@@ -39,8 +39,7 @@ func (r *results) next(id string) (result, error) {
 	if json.Unmarshal(line, &res) != nil || res.Status == 0 {
 		return result{}, errUnlike
 	}
-	// A result without an identifier rejects a summary that the API cannot parse. Results of accepted summaries have
-	// an identifier.
+	// Only the rejection of a summary that the API cannot parse may lack the identifier.
 	accepted := res.Status/100 == 2
 	if res.ID != id && (accepted || res.ID != "") {
 		return result{}, errUnlike

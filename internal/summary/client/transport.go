@@ -191,7 +191,7 @@ func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(request)
 }
 
-// checkRedirect follows only redirects to the same host and scheme that repeat the POST.
+// checkRedirect follows a redirect only if the next request is a POST to the same scheme and host.
 func (t *transport) checkRedirect(next *http.Request, previous []*http.Request) error {
 	// Do not send the credentials to another host. A redirect that changes POST to GET would store nothing.
 	if next.Method != http.MethodPost || next.URL.Scheme != t.endpoint.Scheme || next.URL.Host != t.endpoint.Host ||

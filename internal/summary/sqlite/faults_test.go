@@ -135,7 +135,7 @@ func lock(t *testing.T, path string) {
 	t.Cleanup(func() { _ = conn.Close() })
 }
 
-func TestIsNotReady_ErrorMayBeDueToPathOrFile_ReturnsFalse(t *testing.T) {
+func TestIsNotReady_ResultCode_IsFalseForErrorsOfThePathOrFile(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]bool{
 		sqlite3.SQLITE_CANTOPEN: false, sqlite3.SQLITE_READONLY: false, sqlite3.SQLITE_PERM: false, sqlite3.SQLITE_NOTADB: false, sqlite3.SQLITE_CORRUPT: false,
