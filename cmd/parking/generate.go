@@ -21,7 +21,7 @@ takes effect within a second; no event is lost or published twice. Changed serve
 take effect at the next start. A plan with another seed or number of partitions is rejected.
 
 When the duration in the plan is over, the generator stops publishing. It keeps running until
-SIGTERM, because an edit of the plan may extend the duration.`
+SIGTERM, because an edit of the plan file may extend the duration.`
 
 func (c *cli) generateCommand() *cobra.Command {
 	cmd := &cobra.Command{

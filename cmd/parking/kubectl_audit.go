@@ -13,8 +13,7 @@ const pluginAuditHelp = `Print the ledger of a simulation, its verdict and the i
 
 The ledger of a complete simulation is in its report. While a simulation runs, the ledger comes
 from a processor pod, through the API server. Without the right to forward a port, it comes from
-the status. The verdict is FAIL while the simulation runs: events that have not taken effect may
-still do so, and nothing is proved before the end.
+the status. The verdict is FAIL while the simulation runs.
 
 Exit codes:
   0    the verdict is PASS

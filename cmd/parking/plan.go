@@ -130,7 +130,7 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	f.manifest.registerFile(cmd)
 	flags.IntVar(&f.request.MatchPercent, "match-percent", f.request.MatchPercent, "`percentage` of exits that finish a visit")
 	flags.Var(&f.maxStay, "max-stay", "how long a vehicle that does not leave is remembered")
-	flags.Var(&f.duration, "duration", "length of the run, which determines how much data accumulates. A duration in the manifest takes precedence")
+	flags.Var(&f.duration, "duration", "length of the run, which determines the amount of stored data; ignored if the manifest has a duration")
 	flags.Var(&f.outage, "outage", "longest outage of the processors during which RabbitMQ keeps all events")
 	flags.IntVar(&f.request.UtilizationPercent, "utilization", f.request.UtilizationPercent, "`percentage` of the requested CPU that is in use at the planned rate")
 	flags.IntVar(&f.request.RabbitMQNodes, "rabbitmq-nodes", f.request.RabbitMQNodes, "`number` of RabbitMQ nodes of a simulation: 1, 3 or 5")
@@ -386,7 +386,7 @@ func predictionRows(r *sizing.Result) [][]string {
 	}
 	rows = append(rows,
 		[]string{"capacity", fmt.Sprintf("%s events/s, limited by %s", terminal.Count(int64(r.Capacity.EventsPerSecond)), r.Capacity.LimitedBy)},
-		[]string{"utilization", fmt.Sprintf("%.0f %% of the capacity", p.UtilizationPercent)},
+		[]string{"utilization", fmt.Sprintf("the load is %.0f %% of this capacity", p.UtilizationPercent)},
 		[]string{"end-to-end latency", fmt.Sprintf("p50 %s, p99 %s, mean %s", seconds(p.EndToEnd.P50), seconds(p.EndToEnd.P99), seconds(p.EndToEnd.Mean))},
 		[]string{"events in flight", terminal.Count(int64(p.EventsInFlight + .5))},
 	)

@@ -220,7 +220,7 @@ func TestPlanCommand_InvalidInput_SaysWhatToDo(t *testing.T) {
 		"plan --rate 1 --node-memory 32":       `--node-memory: "32" must be a quantity of at least 1Gi`,
 		"plan --rate 1 --duration 0s":          "must be a duration up to 8760h",
 		"plan --rate 1 --name No_Name -o yaml": "--name",
-		"plan --rate 100000000 -o manifest":    "-o manifest needs a feasible plan. No number of simulations is enough: more vehicles would enter a simulation within the longest stay",
+		"plan --rate 100000000 -o manifest":    "-o manifest needs a feasible plan. No number of simulations is enough: a simulation would have fewer plates than vehicles that enter within the longest stay",
 		"plan --rate 1 -o xml":                 "must be table, json, yaml or manifest",
 		"plan --rate 1 --costs " + broken:      "run make bench-costs",
 		"plan -f /does/not/exist.yaml":         "no such file",

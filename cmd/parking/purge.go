@@ -160,7 +160,7 @@ func purgeKeys(ctx context.Context, a adapters, simulation string) (string, erro
 // purged says what was removed from a server.
 func purged(found bool, what, simulation, address string) string {
 	if !found {
-		return fmt.Sprintf("no %s of %s on %s", what, simulation, address)
+		return fmt.Sprintf("nothing to remove: no %s of simulation %s on %s", what, simulation, address)
 	}
 	return fmt.Sprintf("removed %s of %s from %s", what, simulation, address)
 }

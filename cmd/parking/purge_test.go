@@ -108,7 +108,7 @@ func TestPurge_BrokerDoesNotRespond_RemovesKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, purged := besideHungBroker()
 		lines, err := purgeServers(t.Context(), a, "default.rush")
-		if want := []string{"no keys of default.rush on redis://h"}; !*purged || !slices.Equal(lines, want) {
+		if want := []string{"nothing to remove: no keys of simulation default.rush on redis://h"}; !*purged || !slices.Equal(lines, want) {
 			t.Errorf("the keys are purged: %t; the lines are %q, want %q", *purged, lines, want)
 		}
 		if err == nil || !strings.Contains(err.Error(), "remove the queues of default.rush") || strings.Contains(err.Error(), "keys") {

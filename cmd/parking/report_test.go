@@ -488,7 +488,7 @@ func TestReportTable_TooManyFaults_SaysHowManyAreOmitted(t *testing.T) {
 	}
 	listed := len(d.Faults) - maxFaultLines
 	for omitted, want := range map[int64]string{
-		0: fmt.Sprintf("and %d more, no worse than those listed", listed), 3: fmt.Sprintf("and %d more; the worst fault is listed above", listed+3),
+		0: fmt.Sprintf("and %d more; none is worse than the faults listed above", listed), 3: fmt.Sprintf("and %d more; the worst fault is listed above", listed+3),
 	} {
 		d.FaultsOmitted, d.FaultTotals = omitted, nil
 		if text := strings.Join(reportTable(d, &table{columns: unlimited}), "\n"); !strings.Contains(text, want) {

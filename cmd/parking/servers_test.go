@@ -309,7 +309,7 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 	checkNoPassword(t, purged, amqp)
 	refused("keys")
 	purged = parking(t, on("purge")...)
-	if purged.code != exitOK || !strings.Contains(purged.stdout, "no exchange and queues of "+name) || !strings.Contains(purged.stdout, "removed keys of "+name) {
+	if purged.code != exitOK || !strings.Contains(purged.stdout, "no exchange and queues of simulation "+name) || !strings.Contains(purged.stdout, "removed keys of "+name) {
 		t.Errorf("exit code %d: %s%s", purged.code, purged.stdout, purged.stderr)
 	}
 	checkNoPassword(t, purged, amqp, redis)

@@ -254,7 +254,7 @@ func (t *table) faults(r *report.Run) {
 		add(paint, line.ID, line.Recovery, line.PeakP99, line.PeakBacklog, string(line.Outcome))
 	}
 	if omitted := int64(len(r.Faults)-len(lines)) + r.FaultsOmitted; omitted > 0 {
-		rest := " more, no worse than those listed"
+		rest := " more; none is worse than the faults listed above"
 		// An omitted occurrence is never worse than the worst one in the list.
 		if r.FaultsOmitted > 0 {
 			rest = " more; the worst fault is listed above"

@@ -115,7 +115,7 @@ func (a *Agent) Inject(c Command) (Fault, error) {
 	defer a.mu.Unlock()
 	switch known, ok := a.faults[c.ID]; {
 	case ok && known.cancelled:
-		return Fault{}, &RejectedError{"the fault was ended before it was injected"}
+		return Fault{}, &RejectedError{"the request to end the fault arrived before the request to inject it"}
 	case ok:
 		return *known, nil
 	}

@@ -47,8 +47,8 @@ func find(path string) (processes, error) {
 		_ = p.Release() // Release closes the pidfd
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("no process of the target runs in this pod (%d processes of other users were not examined): "+
-			"the agent and the target must have the same user", denied)
+		return nil, fmt.Errorf("found no process of the target in this pod; %d processes belong to other users and could not be examined: "+
+			"run the agent and the target as the same user", denied)
 	}
 	return found, nil
 }

@@ -50,9 +50,9 @@ func TestCheckData_ReportsUnusableSecrets(t *testing.T) {
 		{"a token", "https://h", map[string]string{"token": "t"}, ""},
 		{"a user name", "http://h", map[string]string{"username": "u", "password": "p"}, ""},
 		{"an invalid URI", "h", map[string]string{"token": "t"}, ""},
-		{"a token under another name", "https://h", map[string]string{"access_token": "secret"}, `key "access_token" is not read: rename it to "token"`},
-		{"no key", "https://h", map[string]string{"a": "secret"}, "at least one of the keys username"},
-		{"only the key type", "https://h", map[string]string{"type": "http"}, "at least one of the keys username"},
+		{"a token under another name", "https://h", map[string]string{"access_token": "secret"}, `key "access_token" is unknown: rename it to "token"`},
+		{"no key", "https://h", map[string]string{"a": "secret"}, "at least one of the following keys must exist and not be empty: username"},
+		{"only the key type", "https://h", map[string]string{"type": "http"}, "at least one of the following keys must exist and not be empty: username"},
 		{"a CA without certificates", "https://h", map[string]string{"token": "t", "ca.crt": "secret"}, `key "ca.crt" contains no PEM certificate`},
 		{"a URI in the Secret", "https://h", map[string]string{"uri": "https://other"}, `key "uri" does not apply to the summary API`},
 	} {

@@ -231,7 +231,7 @@ func TestSecretKeys_UnknownKeyResemblesKnownKey_ErrorNamesBoth(t *testing.T) {
 					}
 				}
 				err = service.checkLookalikes(keys, values, u)
-				if err == nil || !strings.Contains(err.Error(), `key "`+name+`" is not read: rename it to "`) || strings.Contains(err.Error(), "secret") {
+				if err == nil || !strings.Contains(err.Error(), `key "`+name+`" is unknown: rename it to "`) || strings.Contains(err.Error(), "secret") {
 					t.Errorf("%s with key %q: error is %v", service.Name, name, err)
 				} else if key.name != "uris" && !strings.Contains(err.Error(), `rename it to "`+key.name+`"`) {
 					t.Errorf("%s with key %q: error is %v, want one with %q", service.Name, name, err, key.name)
@@ -251,13 +251,13 @@ func TestSecretKeys_UnknownKeyResemblesKnownKey_ErrorNamesBoth(t *testing.T) {
 		keys    map[string]string
 		want    string
 	}{
-		{RabbitMQ(), map[string]string{"host": "h", "virtual_host": "secret"}, `key "virtual_host" is not read: rename it to "vhost"`},
-		{RabbitMQ(), map[string]string{"uri": "amqp://h", "virtualHost": "secret"}, `key "virtualHost" is not read: rename it to "vhost"`},
-		{RabbitMQ(), map[string]string{"connection_string": "amqp://u:secret@h"}, `key "connection_string" is not read: rename it to "uri"`},
+		{RabbitMQ(), map[string]string{"host": "h", "virtual_host": "secret"}, `key "virtual_host" is unknown: rename it to "vhost"`},
+		{RabbitMQ(), map[string]string{"uri": "amqp://h", "virtualHost": "secret"}, `key "virtualHost" is unknown: rename it to "vhost"`},
+		{RabbitMQ(), map[string]string{"connection_string": "amqp://u:secret@h"}, `key "connection_string" is unknown: rename it to "uri"`},
 		{RabbitMQ(), map[string]string{"connection_string": "amqp://u:secret@h", "host": "h"}, ""},
-		{Redis(), map[string]string{"hostname": "h", "password": "secret"}, `key "hostname" is not read: rename it to "host"`},
-		{Redis(), map[string]string{"host": "h", "pass": "secret"}, `key "pass" is not read: rename it to "password"`},
-		{Redis(), map[string]string{"host": "h", "ca.pem": "secret"}, `key "ca.pem" is not read: rename it to "ca.crt"`},
+		{Redis(), map[string]string{"hostname": "h", "password": "secret"}, `key "hostname" is unknown: rename it to "host"`},
+		{Redis(), map[string]string{"host": "h", "pass": "secret"}, `key "pass" is unknown: rename it to "password"`},
+		{Redis(), map[string]string{"host": "h", "ca.pem": "secret"}, `key "ca.pem" is unknown: rename it to "ca.crt"`},
 		{Redis(), map[string]string{"host": "h", "tls": "true"}, `key "tls" asks for TLS, but has no effect: set "uri" to a URI that begins with rediss://`},
 		{RabbitMQ(), map[string]string{"uri": "amqp://h", "ssl": "required"}, `key "ssl" asks for TLS`},
 		{RabbitMQ(), map[string]string{"uri": "amqps://h", "ssl": "true"}, ""},
@@ -281,9 +281,9 @@ func TestSecretKeys_UnknownKeyResemblesKnownKey_ErrorNamesBoth(t *testing.T) {
 		{Redis(), map[string]string{"host": "h", "readme": "secret"}, ""},
 		{Redis(), map[string]string{"uri": "redis://:secret@h:6379/3", "redis-password": "secret", "db_number": "3"}, ""},
 		{RabbitMQ(), map[string]string{"uri": "amqp://u:secret@h/v", "USERNAME": "u", "pass": "secret", "virtual_host": "v"}, ""},
-		{RabbitMQ(), map[string]string{"uri": "amqp://u:secret@h/", "virtual_host": "v"}, `key "virtual_host" is not read`},
+		{RabbitMQ(), map[string]string{"uri": "amqp://u:secret@h/", "virtual_host": "v"}, `key "virtual_host" is unknown`},
 		{Redis(), map[string]string{"uri": "redis://h?master_name=m", "master_name": "m"}, ""},
-		{Redis(), map[string]string{"uri": "redis://h/3", "redis-password": "secret"}, `key "redis-password" is not read`},
+		{Redis(), map[string]string{"uri": "redis://h/3", "redis-password": "secret"}, `key "redis-password" is unknown`},
 	} {
 		_, err := Directory(tt.service, directoryOf(t, tt.keys))()
 		if (err == nil) != (tt.want == "") || err != nil && (!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret")) {
@@ -440,7 +440,7 @@ func TestCheckDirectory_ReportsInvalidDirectories(t *testing.T) {
 		{"a token", map[string]string{"token": "t"}, ""},
 		{"a user name", map[string]string{"username": "u"}, ""},
 		{"a CA", map[string]string{"ca.crt": certificate(t)}, ""},
-		{"no known key", map[string]string{"readme": "x"}, "at least one of the files username, user, password, token, ca.crt, tls.crt, tls.key must exist and not be empty"},
+		{"no known key", map[string]string{"readme": "x"}, "at least one of the following files must exist and not be empty: username, user, password, token, ca.crt, tls.crt, tls.key"},
 		{"an invalid CA", map[string]string{"ca.crt": "x"}, `key "ca.crt" contains no PEM certificate`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -83,7 +83,7 @@ func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *ur
 				continue
 			}
 			if value, err := keys.read(name); err != nil || value != "" {
-				return cmp.Or(err, fmt.Errorf("key %q is not read: rename it to %q, or remove it", name, key.name))
+				return cmp.Or(err, fmt.Errorf("key %q is unknown: rename it to %q, or remove it", name, key.name))
 			}
 		}
 	}

@@ -320,7 +320,7 @@ func (s Service) checkUsable(u *url.URL, keys keyReader, noun string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {
 		usable := slices.DeleteFunc(s.Keys(), func(key string) bool { return key == keyType })
-		err = fmt.Errorf("at least one of the %s %s must exist and not be empty", noun, strings.Join(usable, ", "))
+		err = fmt.Errorf("at least one of the following %s must exist and not be empty: %s", noun, strings.Join(usable, ", "))
 	}
 	return err
 }

@@ -203,7 +203,7 @@ func (s *search) account(r *Record) Account {
 	s.disturbUntil(r.InjectedAt)
 	if why := s.contradiction(r); why != "" {
 		a.InjectedAt, a.HealedAt = time.Time{}, time.Time{}
-		a.Outcome, a.Message = OutcomeNotInjected, "The fault had no effect, although the injector says that it took effect: "+why
+		a.Outcome, a.Message = OutcomeNotInjected, "The fault had no effect, although it was reported as injected: "+why
 		return a
 	}
 	found := s.recovery(r)

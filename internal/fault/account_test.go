@@ -207,11 +207,11 @@ func TestFaultAccounts_DifferentTimelines_RecoveryTimesMatchTheMeasurements(t *t
 			Run{Rows: story{length: 60, rate: 50, outages: []outage{{52, 58, slow, 0}}}.rows(), End: second(52.5), Ended: true},
 			[]Record{record("a", 48, 50)}, []float64{-1}, "previous level: the run ended before 5 s of normal operation were measured after the fault",
 		},
-		"a fault at the very start": {story{length: 60, rate: 50}.run(), []Record{record("a", 0, 2)}, []float64{-1}, "It is unknown whether latency and backlog returned to their previous level: there is nothing to compare with"},
+		"a fault at the very start": {story{length: 60, rate: 50}.run(), []Record{record("a", 0, 2)}, []float64{-1}, "It is unknown whether latency and backlog returned to their previous level: the previous level was not measured"},
 		"nothing is measured before the fault": {
-			unmeasured(story{length: 60, rate: 50}.run(), 30), []Record{record("a", 29, 35)}, []float64{-1}, "there is nothing to compare with",
+			unmeasured(story{length: 60, rate: 50}.run(), 30), []Record{record("a", 29, 35)}, []float64{-1}, "the previous level was not measured",
 		},
-		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "there is nothing to compare with"},
+		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "the previous level was not measured"},
 		"a second fault before recovery from the first": {
 			// The simulation recovers from both faults at second 33. The recovery time of the first fault is 11 s,
 			// minus the 3 s in which the second fault is in effect.
@@ -324,7 +324,7 @@ func TestFaultAccounts_Kill_RecoveryTimeBeginsAtTheKill(t *testing.T) {
 		"recovered": {[]Record{kill(20, 30)}, recovers, 15, 0, "15.0 s after the fault"},
 		"another fault occurs before the restart": {[]Record{kill(20, 30), record("b", 22, 26)}, recovers, 15, 0, "15.0 s after the fault"},
 		"not recovered":            {[]Record{kill(20, 30)}, story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), -1, 40, "p99 is"},
-		"no baseline":              {[]Record{kill(1, 9)}, recovers, -1, 8, "there is nothing to compare with"}, // the target was down for 8 s
+		"no baseline":              {[]Record{kill(1, 9)}, recovers, -1, 8, "the previous level was not measured"}, // the target was down for 8 s
 		"the target is still down": {[]Record{down}, RunSoFar(story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.rows(), time.Time{}), -1, 38, "in effect"},
 	} {
 		a := Accounts(tt.records, tt.run)[0]
@@ -388,7 +388,7 @@ func TestFaultAccounts_EarlyFaultsLackABaseline_LaterFaultHasABaseline(t *testin
 	s := story{length: 200, rate: 10, outages: []outage{{from: 1, to: 9}, {from: 100, to: 110, slow: time.Second}}}
 	got := Accounts([]Record{record("first", 0.5, 3), record("second", 5, 7), record("third", 100, 104)}, s.run())
 	for _, a := range got[:2] {
-		if a.Outcome != OutcomeNotRecovered || !strings.Contains(a.Message, "there is nothing to compare with") {
+		if a.Outcome != OutcomeNotRecovered || !strings.Contains(a.Message, "the previous level was not measured") {
 			t.Errorf("the account of a fault without a baseline is %+v", a)
 		}
 	}
@@ -414,11 +414,11 @@ func TestFaultAccounts_NormalOperationBetweenFaults_IsBaselineOfSecondFault(t *t
 	} {
 		s := story{length: 100, rate: 50, outages: []outage{{from: int(tt.next), to: int(tt.next) + 4, slow: time.Second}}}
 		got := Accounts([]Record{record("first", 0, tt.lasts), record("second", tt.next, tt.next+1)}, s.run())
-		const message = "there is nothing to compare with: "
+		const message = "the previous level was not measured, because "
 		if a := got[0]; a.Outcome != OutcomeNotRecovered || !strings.HasSuffix(a.Message, message+"fewer than 5 events took effect more than 1 s before the fault") {
 			t.Errorf("%s: the account of the first fault is %+v", name, a)
 		}
-		if a := got[1]; (a.Outcome == OutcomeRecovered) != tt.want || !tt.want && !strings.HasSuffix(a.Message, message+"other faults disturbed too much of the time before the fault") {
+		if a := got[1]; (a.Outcome == OutcomeRecovered) != tt.want || !tt.want && !strings.HasSuffix(a.Message, message+"other faults left too little undisturbed time before the fault") {
 			t.Errorf("%s: the account of the second fault is %+v", name, a)
 		}
 		if got[0].Disturbs(second(80), second(81)) || !got[0].Disturbs(second(2*tt.lasts-0.1), second(2*tt.lasts)) {

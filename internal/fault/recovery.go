@@ -317,11 +317,11 @@ func (s *search) withoutBaseline(injected time.Time) string {
 			events += row.endToEnd.Count()
 		}
 	}
-	const nothing = "there is nothing to compare with: "
+	const prefix = "the previous level was not measured, because "
 	if events >= minEvents {
-		return nothing + "other faults disturbed too much of the time before the fault"
+		return prefix + "other faults left too little undisturbed time before the fault"
 	}
-	return fmt.Sprintf("%sfewer than %d events took effect more than 1 s before the fault", nothing, minEvents)
+	return fmt.Sprintf("%sfewer than %d events took effect more than 1 s before the fault", prefix, minEvents)
 }
 
 func (s *search) isDisturbed(row *measured) bool {

@@ -439,7 +439,7 @@ func (r *Runner) wake() {
 // "".
 func missed(o *Occurrence, start, now time.Time) string {
 	if late := now.Sub(start.Add(o.At)); late > MaxLate {
-		return fmt.Sprintf("the injector was not running, or could not save its state, until %s after the fault was due", late.Round(time.Second))
+		return fmt.Sprintf("the process that injects faults was not running, or could not save its state, until %s after the fault was due", late.Round(time.Second))
 	}
 	return ""
 }

@@ -584,7 +584,7 @@ func TestFaultRunner_FirstStartIsLate_RecordsOverdueOccurrences(t *testing.T) {
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-2 * time.Minute), ExitAtEnd: true})
 		r.Run(t.Context())
 		same(t, "states", []string{
-			"a/0 NotInjected: the injector was not running, or could not save its state, until 1m50s after the fault was due",
+			"a/0 NotInjected: the process that injects faults was not running, or could not save its state, until 1m50s after the fault was due",
 			"b/0 Healed",
 		}, states(r.Records()))
 	})
@@ -599,7 +599,7 @@ func TestFaultRunner_StartsLate_SkipsOverdueOccurrences(t *testing.T) {
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-2 * time.Minute), Progress: b.journal.progress, ExitAtEnd: true})
 		r.Run(t.Context())
 		same(t, "states", []string{
-			"a/0 NotInjected: the injector was not running, or could not save its state, until 1m50s after the fault was due",
+			"a/0 NotInjected: the process that injects faults was not running, or could not save its state, until 1m50s after the fault was due",
 			"b/0 Healed",
 		}, states(r.Records()))
 	})

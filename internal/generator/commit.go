@@ -100,8 +100,8 @@ func (c *committer) confirmOnce(ctx context.Context) (int64, error) {
 		case err != nil:
 			return 0, err
 		case watermark < durable || watermark > ready:
-			return 0, finalError{fmt.Errorf("the watermark of run %s in the store is %d, but must be between %d and %d: "+
-				"the store has lost durable data, or another process uses the same run; restart the generator to begin a new run",
+			return 0, finalError{fmt.Errorf("the store has lost durable data, or another process uses run %s: "+
+				"restart the generator to begin a new run (the watermark in the store is %d, want %d to %d)",
 				c.run, watermark, durable, ready)}
 		case watermark <= next:
 			return 0, fmt.Errorf("the watermark of the store went back to %d: %w", watermark, store.ErrRolledBack)

@@ -96,9 +96,9 @@ func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
 	e.Report, e.Objectives, e.Running, e.InFlight = a.Ledger, a.Objectives, true, ledger.Unknown
 	a.Verdict = ledger.Evaluate(e)
 	if len(sim.Spec.Faults) > 0 {
-		a.Notes = append(a.Notes, "faults, recovery, and the objectives withoutFaults and underFaults are checked once the simulation is complete")
+		a.Notes = append(a.Notes, "faults, recovery, and the objectives withoutFaults and underFaults are checked when the simulation is complete")
 	}
-	a.Notes = append(a.Notes, "the simulation is not complete: its numbers were read while they changed, so they may not add up; lost events are named once it is complete")
+	a.Notes = append(a.Notes, "the simulation is not complete: its numbers were read while they changed, so they may not add up; lost events are named when the simulation is complete")
 }
 
 // objectivesOf omits the objectives that depend on faults, because the audit of a running simulation does not read when

@@ -281,7 +281,7 @@ func (p *pipeline) fail(ctx context.Context, f *Failure) {
 func (p *pipeline) reportOutcome(o Outcome) {
 	switch o {
 	case OutcomeUnmatchedUnexpected:
-		p.reporter.report(problem{level: slog.LevelWarn, message: "Generated exit found no visit, although its vehicle was parked when the generator chose it", eventType: p.eventType}, "")
+		p.reporter.report(problem{level: slog.LevelWarn, message: "Generated exit found no visit, although the generator had chosen a parked vehicle", eventType: p.eventType}, "")
 	case OutcomeEntryNotFound:
 		p.reporter.report(problem{level: slog.LevelWarn, message: "Exit of an external publisher found no visit", eventType: p.eventType}, "")
 	}

@@ -366,7 +366,7 @@ func unmeasured(before, after bool) (ChangeOutcome, string) {
 	case before:
 		return Regression, "no longer measured" // a missing measurement may hide a regression
 	case after:
-		return Unchanged, "not measured before"
+		return Unchanged, "not measured in the first run"
 	}
 	return Unchanged, "not measured"
 }

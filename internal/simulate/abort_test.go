@@ -152,7 +152,7 @@ func TestSimulationRun_AbortOnFailure_RecoveryIsUnknown_FailsOnlyAtTheEnd(t *tes
 			change(&s.Plan)
 			r := run(t, s)
 			const want = "it is unknown whether recovery met the objective of 5 s for stall/0: It is unknown whether latency and backlog " +
-				"returned to their previous level: there is nothing to compare with: fewer than 5 events took effect more than 1 s before the fault"
+				"returned to their previous level: the previous level was not measured, because fewer than 5 events took effect more than 1 s before the fault"
 			if r.ElapsedSeconds != 30 || r.Outcome != ledger.Fail || !slices.Equal(r.Reasons, []string{want}) {
 				t.Errorf("%s: after %g s the verdict is %s %q", name, r.ElapsedSeconds, r.Outcome, r.Reasons)
 			}

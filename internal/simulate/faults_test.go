@@ -322,7 +322,7 @@ func TestSimulationRun_ReportedFaultHasNoEffect_VerdictIsFail(t *testing.T) {
 				})
 				o.Targets.Instances[target] = []fault.Instance{sham{}}
 				r := run(t, o)
-				want := fmt.Sprintf("stall/0: The fault had no effect, although the injector says that it took effect: %s worked in", target)
+				want := fmt.Sprintf("stall/0: The fault had no effect, although it was reported as injected: %s worked in", target)
 				if reasons := strings.Join(r.Reasons, "\n"); r.Outcome != ledger.Fail || !strings.Contains(reasons, want) {
 					t.Errorf("%s of %s: the verdict is %s %q", action, target, r.Outcome, r.Reasons)
 				}

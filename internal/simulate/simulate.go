@@ -370,7 +370,7 @@ func (s *Simulation) markFailure(ctx context.Context, component string, err erro
 	if err != nil && ctx.Err() == nil {
 		// The live page shows marks, so the mark omits the error, which may contain the name of a server.
 		s.recorder.Mark(timeline.Mark{
-			At: time.Now(), Kind: timeline.MarkDown, Subject: component, Message: "failed; the verdict says why",
+			At: time.Now(), Kind: timeline.MarkDown, Subject: component, Message: "the component failed; the verdict says why",
 		})
 	}
 }

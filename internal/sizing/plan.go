@@ -201,10 +201,10 @@ func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 		exceeded      bool
 		limit, remedy string
 	}{
-		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would have more than %s entries or exits per second", count(plan.MaxRate)), "Lower --rate, or the rates in the manifest"},
+		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would exceed the limit of %s entries or exits per second", count(plan.MaxRate)), "Lower --rate, or the rates in the manifest"},
 		{
 			s.entries*r.MaxStay.D().Seconds() > sequence.PlateCapacity,
-			"more vehicles would enter a simulation within the longest stay than there are plates (to need fewer simulations, shorten the longest stay)",
+			"a simulation would have fewer plates than vehicles that enter within the longest stay; a shorter longest stay needs fewer simulations",
 			"Shorten the longest stay (--max-stay, or plates.maxStay in the manifest), or plan a lower rate",
 		},
 		{
@@ -340,7 +340,7 @@ func (r *Result) total(s share) Total {
 // capacity returns the highest rate of one simulation, and what limits this rate.
 func (c *Costs) capacity(r *Result, s share) Capacity {
 	rate := s.entries + s.exits
-	result := Capacity{float64(r.Partitions) * c.highest().Rate(), "the number of partitions: no higher rate per partition was measured"}
+	result := Capacity{float64(r.Partitions) * c.highest().Rate(), "the number of partitions and the highest rate that was measured per partition"}
 	cores := float64(r.Total.Nodes) * r.Request.Node.Cores / float64(r.Simulations)
 	for _, limit := range []struct {
 		by    string

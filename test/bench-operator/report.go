@@ -111,9 +111,9 @@ func (r *report) printTable(out io.Writer) error {
 	fmt.Fprintf(w, "time until every child exists\t%.1f s\t%.1f simulations/s, %.0f children/s\n",
 		r.Create.Seconds, r.Create.SimulationsPerSecond, r.Create.ChildrenPerSecond)
 	fmt.Fprintf(w, "API server alone, %d workers\t%.0f creates/s\t%.0f applies/s\n", workers, r.Server.CreatesPerSecond, r.Server.AppliesPerSecond)
-	fmt.Fprintf(w, "children/s of the operator, relative to requests/s of the API server alone\t%.2f\tfor requests/s, the higher of creates/s and applies/s counts\n", r.Server.Ratio)
+	fmt.Fprintf(w, "children/s of the operator, relative to requests/s of the API server alone\t%.2f\trequests/s is the higher of creates/s and applies/s\n", r.Server.Ratio)
 	fmt.Fprintf(w, "time per simulation until its children exist\tp50 %.1f s\tp99 %.1f s\n", r.Create.P50Seconds, r.Create.P99Seconds)
-	fmt.Fprintf(w, "writes per simulation\t%.2f\t%d to create children, %.2f others\n", r.Create.WritesPerSimulation, r.ChildrenEach,
+	fmt.Fprintf(w, "writes per simulation\t%.2f\t%d writes create children, %.2f writes do not\n", r.Create.WritesPerSimulation, r.ChildrenEach,
 		r.Create.WritesPerSimulation-float64(r.ChildrenEach))
 	fmt.Fprintf(w, "operator\t%.1f MiB peak\t%.1f s of CPU, %.1f ms per simulation\n",
 		r.PeakRSSMiB, r.OperatorCPUSeconds, 1000*r.OperatorCPUSeconds/float64(r.Simulations))

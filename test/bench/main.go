@@ -75,7 +75,7 @@ func parseFlags(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 5, "number of rounds; each takes every measurement once")
 	flags.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "warm-up time before each measurement")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "duration of each measurement")
-	flags.IntVar(&o.events, "events", 20_000, "number of entries, which is also the number of exits, in the measurements drain and crash (a twentieth of it for the peers in crash)")
+	flags.IntVar(&o.events, "events", 20_000, "number of entries, and number of exits, in the measurements drain and crash; in crash, the simpler processors get a twentieth of them")
 	flags.Func("run", "take only the measurements whose name matches the `regexp`: ceiling, saturated, drain, crash, memory, disk, offered", func(s string) (err error) {
 		o.run, err = regexp.Compile(s)
 		return err

@@ -152,7 +152,7 @@ func (r *report) printAims(w io.Writer) { aim.Print(w, r.Aims) }
 const originalDrain = 1949
 
 func (r *report) printRates(w io.Writer) {
-	fmt.Fprint(w, "saturated\tevents/s\tshare of bare broker\n")
+	fmt.Fprint(w, "highest rate\tevents/s\tdivided by bare broker\n")
 	ceilings := valuesOf(r.Ceiling, perSecond)
 	line := func(name string, rates []float64, remark string) {
 		if len(rates) > 0 {
@@ -170,7 +170,7 @@ func (r *report) printCrashes(w io.Writer) {
 	if len(r.Crash) == 0 {
 		return
 	}
-	fmt.Fprint(w, "one kill -9 while events arrive\tevents/s\tshare of bare broker\tlost\tposted again\t\n")
+	fmt.Fprint(w, "one kill -9 while events arrive\tevents/s\tdivided by bare broker\tlost\tposted again\t\n")
 	ceilings := valuesOf(r.Ceiling, perSecond)
 	for _, processor := range processors() {
 		results := r.crashesOf(processor)

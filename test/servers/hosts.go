@@ -64,13 +64,13 @@ func withHosts(t *testing.T, lines string, test func(), forbidden func(reason st
 	output, err := run(args...)
 	switch {
 	case err != nil:
-		t.Fatalf("the test failed in its mount namespace: %v\n%s", err, output)
+		t.Fatalf("the test failed in the mount namespace of the child process: %v\n%s", err, output)
 	case strings.Contains(output, "--- SKIP: "+t.Name()+" "):
-		t.Skip("the test was skipped in its mount namespace")
+		t.Skip("the test was skipped in the mount namespace of the child process")
 	case !strings.Contains(output, "--- PASS: "+t.Name()+" "):
-		t.Fatalf("the test did not run in its mount namespace:\n%s", output)
+		t.Fatalf("the test did not run in the mount namespace of the child process:\n%s", output)
 	default:
-		t.Logf("the test passed in its mount namespace:\n%s", output)
+		t.Logf("the test passed in the mount namespace of the child process:\n%s", output)
 	}
 }
 

@@ -252,7 +252,7 @@ func (c *RedisCluster) isComplete(ctx context.Context) bool {
 // Slot returns the slot of a key.
 func (c *RedisCluster) Slot(t testing.TB, key string) (slot int) {
 	t.Helper()
-	polltest.Until(t, "a node computes the slot", func() bool {
+	polltest.Until(t, "a running node returns the hash slot of the key", func() bool {
 		for i, admin := range c.Admins {
 			if i == c.paused {
 				continue

@@ -50,7 +50,7 @@ const (
 func main() {
 	faults := flag.Int("faults", 1000, "minimum number of faults in all simulations together")
 	jobs := flag.Int("jobs", 1, "number of simulations that run at the same time")
-	root := flag.String("root", "", "root `directory` of another Debian: by turns, the simulations use the servers of this system, the other's RabbitMQ and Redis, and the other's RabbitMQ and Valkey")
+	root := flag.String("root", "", "root `directory` of another Debian; the simulations then alternate between three sets of servers: those of this system, RabbitMQ and Redis in the directory, and RabbitMQ and Valkey in the directory")
 	s := settings{systems: []system{{}}}
 	flag.BoolVar(&s.cluster, "cluster", false, "run the simulations on the cluster that KUBECONFIG names, whose operator must be running")
 	flag.StringVar(&s.program, "parking", "bin/parking", "`path` of the parking program, which runs the simulations")

@@ -85,7 +85,7 @@ func newDialer(source binding.Source, component string, log *slog.Logger) *diale
 func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 	b, err := d.binding()
 	if err != nil {
-		return nil, fmt.Errorf("read the binding of the broker: %w", err)
+		return nil, fmt.Errorf("look up the addresses and credentials of the broker: %w", err)
 	}
 	targets, err := readTargets(b)
 	if err != nil {
@@ -305,8 +305,8 @@ func explainLogin(target target, tried []amqp.Authentication, err error) error {
 			"client certificate (ssl_cert_login_from in rabbitmq.conf), or put a user name and password into the binding",
 			reason, err)}
 	default:
-		return fmt.Errorf("log in as guest: %s, and its client certificate has no effect, because the server does not "+
-			"offer the login mechanism %s: %w", reason, external, err)
+		return fmt.Errorf("log in as guest: %s, and the server does not offer the login mechanism %s for client "+
+			"certificates: %w", reason, external, err)
 	}
 }
 

@@ -143,7 +143,7 @@ func TestExplainLogin_BindingWithoutUserName_SaysWhichLoginFailed(t *testing.T) 
 		"a certificate": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate}, amqp.ErrCredentials,
 			"create a user with the name in the client certificate", true},
 		"a certificate that the server does not take": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{guest}, amqp.ErrCredentials,
-			"log in as guest: the binding has no user name, and its client certificate has no effect", false},
+			"log in as guest: the binding has no user name, and the server does not offer the login mechanism EXTERNAL", false},
 		"a server that offers neither": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate, guest}, amqp.ErrSASL,
 			amqp.ErrSASL.Error(), false},
 	} {

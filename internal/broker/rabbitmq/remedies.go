@@ -34,8 +34,8 @@ var remedies = []remedy{
 	{amqp.NotAllowed, "connection limit", "raise max-connections with rabbitmqctl set_vhost_limits, or close unused connections", false},
 	{amqp.NotAllowed, "not found", "create it with rabbitmqctl add_vhost, or correct the virtual host in the path of the URI or in the key vhost", true},
 	{amqp.NotAllowed, "refused for user", "grant the user access to the virtual host with rabbitmqctl set_permissions", true},
-	{amqp.AccessRefused, "shared mechanism", "the server does not offer the login mechanism of the client, which is PLAIN for a user name and password, " +
-		"and EXTERNAL for a client certificate without a user name: change the Secret, or auth_mechanisms in rabbitmq.conf", true},
+	{amqp.AccessRefused, "shared mechanism", "the server offers no login mechanism that this client can use: add PLAIN (user name and password) or EXTERNAL " +
+		"(client certificate without a user name) to auth_mechanisms in rabbitmq.conf, or change the Secret", true},
 	{amqp.AccessRefused, "access to ", grantRights, true},
 	{amqp.AccessRefused, "", "correct the user name or password", true},
 	{amqp.InternalError, "is down", "start the virtual host with rabbitmqctl restart_vhost", false},

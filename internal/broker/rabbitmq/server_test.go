@@ -476,7 +476,7 @@ func TestBrokerCheck_UnreadableBinding_Fails(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, "amqp://127.0.0.1")
 	options.Binding = func() (binding.Binding, error) { return binding.Binding{}, io.ErrUnexpectedEOF }
-	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "read the binding of the broker") {
+	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "look up the addresses and credentials of the broker") {
 		t.Errorf("check returned %v", err)
 	}
 }

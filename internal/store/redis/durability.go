@@ -348,7 +348,7 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 // servers do not confirm writes for longer than lagTolerance.
 func (o *observer) reportReplicas(before int, seen observation) {
 	if before != seen.replicas {
-		o.logger.Info("The number of the store's connected replicas changed; an event is acknowledged once all connected replicas have its effects",
+		o.logger.Info("The number of connected replicas of the store changed",
 			"before", before, "now", seen.replicas)
 	}
 	switch {
@@ -453,7 +453,7 @@ func parseDataState(fields []any) (dataState, error) {
 func parseObservation(server, persistence, replication string) (observation, error) {
 	epoch, found := infoField(server, "run_id")
 	if !found || epoch == "" {
-		return observation{}, errors.New("the server's INFO has no run_id, which Redis and Valkey have: check that the server is one of them")
+		return observation{}, errors.New("the INFO reply of the server has no run_id: check that the server is Redis or Valkey")
 	}
 	seen := observation{epoch: epoch}
 	if err := seen.parseReplication(replication); err != nil {
