@@ -14,8 +14,9 @@ type Latencies struct {
 	Processing histogram.Snapshot
 	// EndToEnd contains, for each event, the time from when the event was due until the event took effect.
 	EndToEnd histogram.Snapshot
-	// Unmeasured counts the generated events that took effect without a measured latency: their processor was killed,
-	// or the clocks of two machines differed by more than 1 s.
+	// Unmeasured counts the generated events that took effect but are missing from EndToEnd. For example, their
+	// processor was killed before it stored their latencies, or clock differences made them seem to take effect more
+	// than 1 s before they were due.
 	Unmeasured uint64
 	// Err is the error that occurred when the timeline was read. If Err is set, all events count as unmeasured.
 	Err error

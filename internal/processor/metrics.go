@@ -97,7 +97,8 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	m.measured.processing.Observe(took)
 }
 
-// clockDifference is the maximum tolerated difference between the clocks of two machines.
+// clockDifference is how long before its due time an event may seem to take effect, because the clock of its generator
+// is ahead. If it seems to take effect earlier, its end-to-end latency is not measured.
 const clockDifference = time.Second
 
 // recordEffect records a durable effect. scheduled is the due time of the event, or zero if unknown.

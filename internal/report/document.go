@@ -88,8 +88,9 @@ type Latencies struct {
 	Processing *Latency `json:"processing"`
 	// EndToEnd is the time from when an event was due until it took effect.
 	EndToEnd *Latency `json:"endToEnd"`
-	// Unmeasured counts the events that took effect without a measured latency: their processor was killed, or the
-	// clocks of two machines differed by more than 1 s.
+	// Unmeasured counts the events that took effect but are missing from EndToEnd. For example, their processor was
+	// killed before it stored their latencies, or clock differences made them seem to take effect more than 1 s before
+	// they were due.
 	Unmeasured int64 `json:"unmeasured"`
 }
 

@@ -93,8 +93,9 @@ const facts = [
   ['dead letters', 'Messages that no processor could process and that will not be retried.', l => l.deadLettered, true],
   ['duplicates suppressed', 'Deliveries of events that had taken effect before. They changed nothing.', l => l.duplicatesSuppressed, false],
   ['indeterminate', 'Events that took effect although their generator died before it could record their confirm.', l => l.indeterminate, false],
-  ['not measured', 'Events that took effect but are missing from the latencies, because their processor was killed before it stored its ' +
-    'latest measurements, or because clocks differed by more than 1 s. It is known once the run has finished.', (l, s) => s.unmeasured, false],
+  ['not measured', 'Events that took effect but are missing from the latencies. For example, their processor was killed before it stored its ' +
+    'latest measurements, or clock differences made them seem to take effect more than 1 s before they were due. The number is known ' +
+    'once the run has finished.', (l, s) => s.unmeasured, false],
   ['starved draws', 'Exits that were not published because no parked vehicle was available.', l => l.starved, false],
   ['generator runs', 'Generator processes that ever published an event.', l => l.runs, false],
 ];
