@@ -201,8 +201,8 @@ func TestCommitter_StoreLostData_ReturnsAFinalError(t *testing.T) {
 		s.lose()
 		c.tracker.confirm(c.tracker.add(record{}))
 		err := <-done
-		if !errors.As(err, new(finalError)) || !strings.Contains(err.Error(), "watermark of run "+testRun+" in the store is 0") {
-			t.Errorf("commit returned %v, want a final error that names the watermark", err)
+		if !errors.As(err, new(finalError)) || !strings.Contains(err.Error(), "run "+testRun) || !strings.Contains(err.Error(), "watermark in the store is 0") {
+			t.Errorf("commit returned %v, want a final error that names the run and the watermark", err)
 		}
 	})
 }
