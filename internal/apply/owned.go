@@ -184,7 +184,7 @@ type sharedCopies[T any] struct {
 	copies map[string]T
 }
 
-// get returns the copy with the given key. For a new key, it stores value as this copy.
+// get returns the copy with the given key. For a new key, get stores and returns value.
 func (c *sharedCopies[T]) get(key string, value T) T {
 	// limit is the maximum number of copies. When it is reached, all of them are dropped.
 	const limit = 4096
