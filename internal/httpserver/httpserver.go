@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,13 +88,28 @@ type Route struct {
 	Handler http.Handler
 }
 
+// metricsLog logs errors of the metrics handler. It implements promhttp.Logger.
+type metricsLog struct{ log *slog.Logger }
+
+// Println logs a warning. A client that disconnects early causes an error for each metric family, so errors of the
+// connection are logged at level debug.
+func (l metricsLog) Println(v ...any) {
+	level := slog.LevelWarn
+	for _, value := range v {
+		if err, ok := value.(error); ok && errors.As(err, new(*net.OpError)) {
+			level = slog.LevelDebug
+		}
+	}
+	l.log.Log(context.Background(), level, strings.TrimSpace(fmt.Sprintln(v...)))
+}
+
 // Handler serves /metrics, /healthz, /readyz and the given routes. It panics if two routes conflict.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
 		EnableOpenMetrics: true,
 		ErrorHandling:     promhttp.ContinueOnError,
-		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+		ErrorLog:          metricsLog{o.Log},
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { answer(w, failing(r.Context(), o.Ready)) })

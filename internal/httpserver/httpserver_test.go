@@ -5,13 +5,16 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 func TestHandler_ServesHealthChecksAndMetricsAndRoutes(t *testing.T) {
@@ -57,6 +60,44 @@ func TestHandler_ServesHealthChecksAndMetricsAndRoutes(t *testing.T) {
 				t.Errorf("answer is %d %q, want %d %q", w.Code, w.Body, tt.status, tt.body)
 			}
 		})
+	}
+}
+
+// brokenConnection fails each write of a response.
+type brokenConnection struct{ *httptest.ResponseRecorder }
+
+func (brokenConnection) Write([]byte) (int, error) {
+	return 0, &net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}
+}
+
+func TestHandler_ErrorWhileServingMetrics_IsLoggedUnlessTheClientDisconnected(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "parking_test_total"}))
+	invalid := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		families, _ := registry.Gather()
+		return families, errors.New("a collector failed")
+	})
+	for name, tt := range map[string]struct {
+		metrics prometheus.Gatherer
+		to      http.ResponseWriter
+		want    string
+	}{
+		"client disconnects": {registry, brokenConnection{httptest.NewRecorder()}, ""},
+		"collector fails":    {invalid, httptest.NewRecorder(), "level=WARN msg=\"error gathering metrics: a collector failed\"\n"},
+	} {
+		var log strings.Builder
+		handler := slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}})
+		Handler(Options{Metrics: tt.metrics, Log: slog.New(handler)}).
+			ServeHTTP(tt.to, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+		if log.String() != tt.want {
+			t.Errorf("%s: the log is %q, want %q", name, log.String(), tt.want)
+		}
 	}
 }
 
