@@ -54,7 +54,11 @@ func (c *cli) compareCommand() *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return runs(func(ctx context.Context) error {
-			return c.compare(ctx, args[0], args[1], thresholds, format.chosen(cmd, path), path)
+			chosen, err := format.chosen(cmd, path)
+			if err != nil {
+				return err
+			}
+			return c.compare(ctx, args[0], args[1], thresholds, chosen, path)
 		})(cmd, args)
 	}
 	registerCompareFlags(cmd, &format, thresholds, &path)

@@ -46,11 +46,15 @@ func (c *cli) pluginReportCommand(plugin *kubectl.Plugin) *cobra.Command {
 			if err := checkOutput(path); err != nil {
 				return err
 			}
+			chosen, err := format.chosen(cmd, path)
+			if err != nil {
+				return err
+			}
 			d, err := plugin.Report(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			text, err := c.renderReport(d, format.chosen(cmd, path), path == "")
+			text, err := c.renderReport(d, chosen, path == "")
 			if err != nil {
 				return err
 			}
@@ -108,6 +112,10 @@ func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 			if err := checkOutput(path, files...); err != nil {
 				return err
 			}
+			chosen, err := format.chosen(cmd, path)
+			if err != nil {
+				return err
+			}
 			var documents [2]*report.Document
 			for i, name := range args {
 				d, err := anyReport(cmd.Context(), plugin, name)
@@ -116,7 +124,7 @@ func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 				}
 				documents[i] = d
 			}
-			return c.compareDocuments(documents, thresholds, format.chosen(cmd, path), path)
+			return c.compareDocuments(documents, thresholds, chosen, path)
 		},
 	}
 	registerCompareFlags(cmd, &format, thresholds, &path)

@@ -63,6 +63,8 @@ func TestKubectl_Errors_SetTheExitCode(t *testing.T) {
 		"invalid namespace":       {"status --server https://127.0.0.1:1 -n A", exitBadInput, `"A" is not a valid name of a namespace`},
 		"missing report":          {"compare missing.json other.json", exitBadInput, "no such file"},
 		"unwritable file":         {"report --server https://127.0.0.1:1 x --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},
+		"unknown suffix":          {"report --server https://127.0.0.1:1 x --output-file x.pdf", exitBadInput, "the suffix of x.pdf selects no format"},
+		"suffix of no comparison": {"compare a b --server https://127.0.0.1:1 --output-file x.xml", exitBadInput, "the suffix of x.xml selects no format"},
 		"unwritable comparison":   {"compare a b --server https://127.0.0.1:1 --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},
 		"unreachable for report":  {"report --server https://127.0.0.1:1 x", exitFailed, "cannot reach the API server"},
 		"unreachable for status":  {"status --server https://127.0.0.1:1", exitFailed, "cannot reach the API server"},

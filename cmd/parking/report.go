@@ -100,13 +100,17 @@ func (f *formatFlag) values() []string {
 	return names
 }
 
-// chosen returns the format that the user has set. Otherwise, it returns the format of the file suffix, or the default.
-func (f *formatFlag) chosen(cmd *cobra.Command, file string) reportFormat {
-	format, err := formatOf(file)
-	if err != nil || cmd.Flags().Changed(outputFlag) || !slices.Contains(f.allowed, format) {
-		return f.format
+// chosen returns the format that the user has set. Otherwise, it returns the format of the file suffix, or the default
+// if there is no suffix. It returns an error for the suffix of no allowed format.
+func (f *formatFlag) chosen(cmd *cobra.Command, file string) (reportFormat, error) {
+	if cmd.Flags().Changed(outputFlag) || filepath.Ext(file) == "" {
+		return f.format, nil
 	}
-	return format
+	format, err := formatOf(file)
+	if err != nil || !slices.Contains(f.allowed, format) {
+		return "", badInput(fmt.Errorf("--output-file: the suffix of %s selects no format: set -o to %s", file, f.choices()))
+	}
+	return format, nil
 }
 
 // choices returns the allowed formats as a phrase for an error message, such as "html, json or table".
@@ -130,7 +134,13 @@ func (c *cli) reportCommand() *cobra.Command {
 		ValidArgsFunction:     completeReports(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return runs(func(ctx context.Context) error { return c.report(ctx, args[0], format.chosen(cmd, path), path) })(cmd, args)
+		return runs(func(ctx context.Context) error {
+			chosen, err := format.chosen(cmd, path)
+			if err != nil {
+				return err
+			}
+			return c.report(ctx, args[0], chosen, path)
+		})(cmd, args)
 	}
 	cmd.Flags().VarP(&format, outputFlag, "o", "output format: "+format.choices())
 	registerOutputFile(cmd, &path)

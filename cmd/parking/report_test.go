@@ -252,6 +252,8 @@ func TestReportCommand_InvalidInput_IsRejected(t *testing.T) {
 		"must be html, md, xml, json or table": {"report", sampleReport, "-o", "pdf"},
 		"the argument FILE.json is missing":    {"report"},
 		"no/such/directory":                    {"report", sampleReport, "--output-file", "no/such/directory/x.html"},
+		"the suffix of x.pdf selects no format: set -o to html, md, xml, json or table": {"report", sampleReport, "--output-file", "x.pdf"},
+		"the suffix of x.xml selects no format: set -o to table, json, md or html":      {"compare", sampleReport, sampleReport, "--output-file", "x.xml"},
 	} {
 		if got := parking(t, args...); got.code != exitBadInput || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: exit code %d, stderr %q, want %q", args, got.code, got.stderr, want)
