@@ -93,6 +93,7 @@ func linked(path string) string {
 func createNextTo(path string) (*os.File, error) {
 	const mode = 0o666 // reduced by the umask of the process
 	// The random name and O_EXCL prevent another user from placing a symbolic link there and redirecting the text.
-	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%s.tmp", filepath.Base(path), rand.Text()))
-	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	// Split keeps a directory such as missing/.. as it is. A cleaned path would be writable, but os.Rename would fail.
+	directory, base := filepath.Split(path)
+	return os.OpenFile(directory+fmt.Sprintf(".%s.%s.tmp", base, rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 }

@@ -113,3 +113,28 @@ func TestWriteFile_LinkToAPrivateFile_KeepsLinkAndPermissions(t *testing.T) {
 		t.Errorf("the link is %v (%v)", info.Mode(), err)
 	}
 }
+
+func TestCheckWritable_AgreesWithWriteFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("directory", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, writable := range map[string]bool{
+		"new":               true,
+		"./new":             true,
+		"directory/new":     true,
+		"directory/../new":  true,
+		"directory":         false,
+		"missing/new":       false,
+		"missing/../new":    false,
+		"directory/new/new": false,
+	} {
+		check, write := document.CheckWritable(path), document.WriteFile(path, []byte("text"))
+		if (check == nil) != writable || (write == nil) != writable {
+			t.Errorf("%s: CheckWritable returned %v, WriteFile returned %v", path, check, write)
+		}
+		if err := os.Remove(path); writable && err != nil {
+			t.Error(err)
+		}
+	}
+}
