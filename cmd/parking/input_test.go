@@ -140,6 +140,7 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"invalid PostgreSQL URI shows an example", []string{"summaries", "--database-uri", "mysql://u:s3cr3t@localhost/d"}, []string{"--database-uri", "postgres://user:password@"}},
 		{"invalid parameter of a PostgreSQL URI is not quoted", []string{"summaries", "--database-uri", "postgres://u:s3cr3t@localhost/d?sslmode=s3cr3t"}, []string{"--database-uri", "check sslmode"}},
 		{"missing source of a migration is named", []string{"summaries", "migrate", "--from", "/nowhere/x.db", "--database-uri", "postgres://u:s3cr3t@" + closed + "/d"}, []string{"--from", "/nowhere/x.db", "no such file"}},
+		{"migration without a source is rejected", []string{"summaries", "migrate"}, []string{"--from FILE is missing", "see 'parking summaries migrate --help'"}},
 		{"migration without a target is rejected", []string{"summaries", "migrate", "--from", "x.db"}, []string{"--database-uri or --database-secret is required"}},
 		{"directory that is not there is named", []string{"summaries", "--database-secret", "/nowhere"}, []string{"--database-secret", "/nowhere", "check that the Secret is mounted there"}},
 		{"database of simulate that cannot be opened is named", []string{"simulate", "--duration", "1s", "--http", "", "--summaries-db", "/nowhere/x.db"}, []string{"--summaries-db: ", "/nowhere/x.db", "create its directory"}},

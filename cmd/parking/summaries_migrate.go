@@ -33,7 +33,6 @@ func (c *cli) migrateCommand() *cobra.Command {
 		Short:   "Copy summaries from SQLite to PostgreSQL",
 		Long:    migrateHelp,
 		Example: `  parking summaries migrate --from summaries.db --database-secret /etc/parking/database`,
-		Args:    cobra.NoArgs,
 		RunE:    runs(func(ctx context.Context) error { return c.migrate(ctx, &pg, from) }),
 	}
 	pg.register(cmd)
