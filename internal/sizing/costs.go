@@ -172,7 +172,7 @@ func ParseCosts(text []byte) (*Costs, error) {
 	decoder.DisallowUnknownFields()
 	c := new(Costs)
 	if err := decoder.Decode(c); err != nil {
-		return nil, fmt.Errorf("read the measured costs: %w", err)
+		return nil, fmt.Errorf("read the measured costs: the file must contain the JSON that make bench-costs writes: %w", err)
 	}
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("read the measured costs: %w", err)

@@ -128,8 +128,10 @@ func TestParseCosts_InvalidFile_SaysWhatIsWrong(t *testing.T) {
 			t.Errorf("error is %v, want %q", err, want)
 		}
 	}
-	if _, err := ParseCosts([]byte(`{"unknown": 1}`)); err == nil {
-		t.Error("an unknown field is accepted")
+	for _, text := range []string{`{"unknown": 1}`, "12", ""} {
+		if _, err := ParseCosts([]byte(text)); err == nil || !strings.Contains(err.Error(), "make bench-costs") {
+			t.Errorf("%q: the error is %v, want one that names make bench-costs", text, err)
+		}
 	}
 }
 
