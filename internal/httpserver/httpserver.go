@@ -96,7 +96,8 @@ type metricsLog struct{ log *slog.Logger }
 func (l metricsLog) Println(v ...any) {
 	level := slog.LevelWarn
 	for _, value := range v {
-		if err, ok := value.(error); ok && errors.As(err, new(*net.OpError)) {
+		err, _ := value.(error)
+		if _, ok := errors.AsType[*net.OpError](err); ok {
 			level = slog.LevelDebug
 		}
 	}
